@@ -1,0 +1,127 @@
+"""Recipes: a YAML file is a saved call, checked against small dataclasses.
+
+Each stage has one frozen dataclass of settings. Unknown keys, missing keys and
+wrong types are errors that name the file and the key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from llmrec.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: if the file is missing, not YAML or not a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings at the top level")
+    return loaded
+
+
+def build(cls: type[T], values: dict[str, Any], where: str) -> T:
+    """Make a settings dataclass from a mapping.
+
+    Args:
+        cls: a dataclass; nested dataclasses are built from nested mappings.
+        values: the mapping, as YAML gives it.
+        where: file and section, put in front of every message.
+
+    Raises:
+        ConfigError: for an unknown or missing key or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected settings ({', '.join(fields)}), got {values!r}")
+    for key in values:
+        if key not in fields:
+            close = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields)}"
+            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+    arguments = {}
+    for name, spec in fields.items():
+        if name in values:
+            arguments[name] = _convert(values[name], hints[name], f"{where}.{name}")
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{where}: missing key {name!r}")
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain JSON-able values."""
+    plain = dataclasses.asdict(settings)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in plain.items()}
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """``value`` as the annotated type, or a ConfigError naming ``where``."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        options = [a for a in args if a is not type(None)]
+        for option in options:
+            try:
+                return _convert(value, option, where)
+            except ConfigError:
+                if option is options[-1]:
+                    raise
+    if origin is typing.Literal:
+        if value not in args:
+            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, args))}")
+        return value
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        return origin(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        return {k: _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, where)
+    return _scalar(value, hint, where)
+
+
+def _scalar(value: Any, hint: Any, where: str) -> Any:
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")

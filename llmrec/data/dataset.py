@@ -1,0 +1,110 @@
+"""Open what ``llmrec ingest`` wrote.
+
+A dataset folder holds
+
+* ``items.parquet``: one row an item; the row number is the *item index* used everywhere
+  (columns: ``item_id, title, description, brand, categories, price, attributes, image,
+  video, audio, in_stock, domain``; ``categories`` a list of strings, ``attributes`` a list
+  of ``"name=value"`` strings);
+* ``users.parquet``: ``user_id``; the row number is the *user index*;
+* ``events.parquet``: sorted by user, then time: ``user`` int32, ``item`` int32, ``type``,
+  ``timestamp`` float64 seconds (null when unknown), ``rating``, ``text``, ``session``,
+  ``context`` (JSON text), ``split`` (0 train, 1 validation, 2 test).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llmrec.errors import ArtifactError
+from llmrec.stage import Manifest, read_manifest
+from llmrec.types import Cases, Histories, Item
+
+Split = Literal["train", "validation", "test"]
+SPLIT_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
+
+
+class Dataset:
+    """A dataset folder, read lazily column by column."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.manifest: Manifest = read_manifest(folder, "ingest")
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """The catalogue table; row number = item index."""
+        return _read(self.folder / "items.parquet")
+
+    @property
+    def n_items(self) -> int:
+        return self.items.num_rows
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """The shop's identifier of every item, by item index."""
+        return self.items["item_id"].to_pylist()
+
+    @cached_property
+    def item_index(self) -> dict[str, int]:
+        """Item index by the shop's identifier."""
+        return {item_id: row for row, item_id in enumerate(self.item_ids)}
+
+    def item(self, index: int) -> Item:
+        """One catalogue row as an :class:`~llmrec.types.Item`."""
+        row = self.items.slice(index, 1).to_pylist()[0]
+        row["attributes"] = dict(pair.split("=", 1) for pair in row["attributes"] or [])
+        row["categories"] = tuple(row["categories"] or ())
+        return Item(**row)
+
+    @cached_property
+    def user_ids(self) -> list[str]:
+        return _read(self.folder / "users.parquet")["user_id"].to_pylist()
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        columns = ["user", "item", "timestamp", "split"]
+        table = _read(self.folder / "events.parquet", columns)
+        return {
+            name: table[name].to_numpy().astype(np.float64 if name == "timestamp" else np.int32)
+            for name in columns
+        }
+
+    def train_histories(self) -> Histories:
+        """Every user's training events; users without any have an empty history."""
+        c = self._columns
+        keep = c["split"] == SPLIT_CODES["train"]
+        counts = np.bincount(c["user"][keep], minlength=len(self.user_ids))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Histories(c["item"][keep], offsets, self._times(keep))
+
+    def cases(self, split: Split) -> Cases:
+        """One case an event of ``split``: all earlier events of its user, then the event."""
+        c = self._columns
+        targets = np.flatnonzero(c["split"] == SPLIT_CODES[split])
+        users = c["user"][targets]
+        starts = np.searchsorted(c["user"], users)  # events are sorted by user
+        lengths = targets - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        times = self._times(positions)
+        now = None if times is None else c["timestamp"][targets]
+        histories = Histories(c["item"][positions], offsets, times, now)
+        return Cases(users, histories, c["item"][targets])
+
+    def _times(self, rows: np.ndarray) -> np.ndarray | None:
+        times = self._columns["timestamp"]
+        return None if np.isnan(times).all() else times[rows]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again") from None

@@ -1,0 +1,168 @@
+"""The words of llmrec: one vocabulary for code, CLI, API and documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+EVENT_TYPES = ("view", "click", "cart", "purchase", "rating", "review", "return")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing of the catalogue.
+
+    Attributes:
+        item_id: the shop's own identifier, unique in a catalogue.
+        price: in the shop's currency, or None when unknown.
+        image, video, audio: path or URL, or None.
+        attributes: free fields such as ``{"colour": "red"}``.
+        domain: the shop or department it belongs to, for cross-domain data.
+    """
+
+    item_id: str
+    title: str = ""
+    description: str = ""
+    brand: str = ""
+    categories: tuple[str, ...] = ()
+    price: float | None = None
+    attributes: dict[str, str] = field(default_factory=dict)
+    image: str | None = None
+    video: str | None = None
+    audio: str | None = None
+    in_stock: bool = True
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing a user did. ``timestamp`` is in seconds since 1970 UTC, or None."""
+
+    user_id: str
+    item_id: str
+    type: str = "purchase"
+    timestamp: float | None = None
+    rating: float | None = None
+    text: str = ""
+    session: str = ""
+    context: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Many users' item sequences, oldest first, packed into flat arrays.
+
+    Attributes:
+        items: int32 ``[total]``, item indices (rows of the catalogue table).
+        offsets: int64 ``[users + 1]``; user ``u`` owns ``items[offsets[u]:offsets[u + 1]]``.
+        timestamps: float64 ``[total]`` seconds since 1970 UTC, NaN where unknown; or None.
+        now: float64 ``[users]``, the time at which a recommendation is asked for; or None.
+    """
+
+    items: np.ndarray
+    offsets: np.ndarray
+    timestamps: np.ndarray | None = None
+    now: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, user: int) -> np.ndarray:
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[user] for user in range(len(self)))
+
+    def times(self, user: int) -> np.ndarray | None:
+        """Timestamps of one user's history, or None when the data has none."""
+        if self.timestamps is None:
+            return None
+        return self.timestamps[self.offsets[user] : self.offsets[user + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """int64 ``[users]``."""
+        return np.diff(self.offsets)
+
+    def select(self, users: np.ndarray | Sequence[int]) -> Histories:
+        """The histories of some users, in the order asked for."""
+        users = np.asarray(users, dtype=np.int64)
+        lengths = self.lengths()[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        # position of every selected event: its user's start plus a running index
+        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
+        return Histories(
+            items=self.items[positions],
+            offsets=offsets,
+            timestamps=None if self.timestamps is None else self.timestamps[positions],
+            now=None if self.now is None else self.now[users],
+        )
+
+    @classmethod
+    def from_lists(
+        cls,
+        items: Sequence[Sequence[int]],
+        timestamps: Sequence[Sequence[float]] | None = None,
+        now: Sequence[float] | None = None,
+    ) -> Histories:
+        """Pack Python lists.
+
+        >>> h = Histories.from_lists([[3, 1], [], [2]])
+        >>> [list(map(int, row)) for row in h]
+        [[3, 1], [], [2]]
+        """
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in items])]).astype(np.int64)
+        flat = np.asarray([i for row in items for i in row], dtype=np.int32)
+        times = None
+        if timestamps is not None:
+            times = np.asarray([t for row in timestamps for t in row], dtype=np.float64)
+        asked = None if now is None else np.asarray(now, dtype=np.float64)
+        return cls(flat, offsets, times, asked)
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What an evaluation asks: after this history, which item came next?
+
+    Attributes:
+        users: int32 ``[cases]``, user indices (a user may occur more than once).
+        histories: everything the user did before the target, ``[cases]``.
+        targets: int32 ``[cases]``, item indices.
+    """
+
+    users: np.ndarray
+    histories: Histories
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def select(self, rows: np.ndarray | Sequence[int]) -> Cases:
+        """Some of the cases, in the order asked for."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return Cases(self.users[rows], self.histories.select(rows), self.targets[rows])
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranked items for a batch of users, best first.
+
+    Attributes:
+        items: int64 ``[users, n]`` item indices; -1 pads a list that is shorter than n.
+        scores: float32 ``[users, n]``, never increasing along a row; -inf where padded.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item, as the API returns it. ``rank`` starts at 1."""
+
+    item_id: str
+    title: str
+    rank: int
+    score: float
+    reason: str = ""
