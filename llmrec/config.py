@@ -70,7 +70,7 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
             raise ConfigError(f"{where}: missing key {name!r}")
     try:
         return cls(**arguments)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:  # of a cross-check in __post_init__
         raise ConfigError(f"{where}: {error}") from None
 
 

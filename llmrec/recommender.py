@@ -45,24 +45,32 @@ def top_n(scores: np.ndarray, n: int) -> Ranking:
     """The n best of every row; ties go to the smaller item index, -inf is never returned.
 
     Args:
-        scores: float32 ``[users, items]``; -inf marks an item that may not be recommended.
+        scores: float32 ``[users, items]`` without NaN; -inf marks an item that may not be
+            recommended.
 
     >>> top_n(np.array([[0.1, 0.5, 0.5, -np.inf]], dtype=np.float32), 4).items.tolist()
     [[1, 2, 0, -1]]
     """
     n_users, n_items = scores.shape
     keep = min(n, n_items)
-    # The keep-th best value; everything above it is in, ties at it enter by index.
-    threshold = -np.partition(-scores, keep - 1, axis=1)[:, keep - 1]
     items = np.full((n_users, n), -1, dtype=np.int64)
     best = np.full((n_users, n), -np.inf, dtype=np.float32)
-    for user in range(n_users):
-        row = scores[user]
-        candidates = np.flatnonzero(row >= threshold[user])
-        order = candidates[np.argsort(-row[candidates], kind="stable")][:keep]
-        order = order[np.isfinite(row[order])]
-        items[user, : len(order)] = order
-        best[user, : len(order)] = row[order]
+    if keep == 0 or n_users == 0:
+        return Ranking(items, best)
+    # The keep-th best value of every row: what is above it is in, ties at it enter by index
+    # until the row has exactly keep.
+    threshold = np.partition(scores, n_items - keep, axis=1)[:, n_items - keep, None]
+    above = scores > threshold
+    tied = scores == threshold
+    places = keep - np.count_nonzero(above, axis=1)
+    crowded = np.count_nonzero(tied, axis=1) > places
+    tied[crowded] &= np.cumsum(tied[crowded], axis=1, dtype=np.int32) <= places[crowded, None]
+    candidates = np.flatnonzero(above | tied).reshape(n_users, keep) % n_items  # by index
+    values = np.take_along_axis(scores, candidates, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")  # stable: ties stay in index order
+    best[:, :keep] = np.take_along_axis(values, order, axis=1)
+    items[:, :keep] = np.take_along_axis(candidates, order, axis=1)
+    items[:, :keep][np.isneginf(best[:, :keep])] = -1
     return Ranking(items, best)
 
 

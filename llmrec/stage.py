@@ -9,6 +9,7 @@ can resume finds its own earlier work there.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -26,6 +27,7 @@ from llmrec.errors import ArtifactError, LlmrecError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBRARIES = ("numpy", "pyarrow", "torch", "transformers", "sentence-transformers", "faiss-cpu")
 
 
@@ -125,38 +127,28 @@ def writing(out: str | Path, manifest: Manifest, *, resume: bool = False) -> Ite
 
     Raises:
         ArtifactError: if the disk is full or the folder cannot be written.
+        LlmrecError: if ``out`` holds something that llmrec did not write.
     """
     out = Path(out)
+    _check_replaceable(out)
     part = out.parent / f".{out.name}.part"
-    stamp = part / ".fingerprint"
-    same_try = stamp.is_file() and stamp.read_text() == manifest.fingerprint
-    if part.exists() and not (resume and same_try):
-        shutil.rmtree(part)
     started = time.monotonic()
     try:
-        part.mkdir(parents=True, exist_ok=True)
-        stamp.write_text(manifest.fingerprint)
-        run = StageRun(part, manifest.counts)
-        yield run
+        stamp = _open_part(part, manifest.fingerprint, resume)
+        yield StageRun(part, manifest.counts)
         manifest.seconds = round(time.monotonic() - started, 3)
         manifest.libraries = library_versions()
         text = json.dumps(manifest.__dict__, indent=2, default=str)
         (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
         stamp.unlink()
         _replace(part, out)
-    except OSError as error:
+    except BaseException as error:
+        message = _write_failure(error, part, out)
         if not resume:
             shutil.rmtree(part, ignore_errors=True)
-        where = error.filename or out
-        reason = error.strerror or error
-        raise ArtifactError(
-            f"{where}: cannot write the {manifest.stage} stage ({reason}); "
-            "free some space or choose another output folder, then run it again"
-        ) from error
-    except BaseException:
-        if not resume:
-            shutil.rmtree(part, ignore_errors=True)
-        raise
+        if message is None:
+            raise
+        raise ArtifactError(f"{manifest.stage}: {message}, then run it again") from error
 
 
 def run_stage(
@@ -189,13 +181,53 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _replace(part: Path, out: Path) -> None:
-    """Put ``part`` where ``out`` is; only a folder that llmrec wrote is ever replaced."""
+def _open_part(part: Path, fingerprint: str, resume: bool) -> Path:
+    """Make the part folder, or find the one to go on with; the path of its stamp."""
+    stamp = part / ".fingerprint"
+    same_try = stamp.is_file() and stamp.read_text() == fingerprint
+    if part.exists() and not (resume and same_try):
+        shutil.rmtree(part)
+    part.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(fingerprint)
+    return stamp
+
+
+def _write_failure(error: BaseException, part: Path, out: Path) -> str | None:
+    """What to tell the user if ``error`` came from writing ``part``; None for all other errors.
+
+    Libraries report a full disk in their own ways (numpy: an OSError without a number,
+    safetensors and torch: no OSError at all), so the file system is asked as well.
+    """
+    if not isinstance(error, Exception) or isinstance(error, LlmrecError):
+        return None
+    disk_full = part.exists() and shutil.disk_usage(part).free < 1 << 16
+    if getattr(error, "errno", None) in _FULL or "No space left" in str(error) or disk_full:
+        return f"{out}: no space left to write to; free some space or choose another output folder"
+    if isinstance(error, OSError) and error.filename is not None:
+        place = str(error.filename)
+        if place.startswith((str(part), str(out))) or str(part).startswith(place):
+            return f"{place}: {error.strerror}; choose another output folder"
+    return None
+
+
+def _check_replaceable(out: Path) -> None:
+    """Only a folder that llmrec wrote, or an empty one, is ever replaced.
+
+    Raises:
+        LlmrecError: if ``out`` is anything else.
+    """
+    if out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir())):
+        return
     if out.exists():
-        if any(out.iterdir()) and not (out / MANIFEST).is_file():
-            raise LlmrecError(
-                f"{out}: exists and was not written by llmrec; choose another output folder"
-            )
+        raise LlmrecError(
+            f"{out}: exists and was not written by llmrec; choose another output folder"
+        )
+
+
+def _replace(part: Path, out: Path) -> None:
+    """Put ``part`` where ``out`` is."""
+    _check_replaceable(out)
+    if out.exists():
         old = out.parent / f".{out.name}.old"
         shutil.rmtree(old, ignore_errors=True)
         os.replace(out, old)

@@ -86,8 +86,8 @@ class Histories:
         return np.diff(self.offsets)
 
     def select(self, users: np.ndarray | Sequence[int]) -> Histories:
-        """The histories of some users, in the order asked for."""
-        users = np.asarray(users, dtype=np.int64)
+        """The histories of some users, in the order asked for (or where a mask is true)."""
+        users = _rows(users, len(self))
         lengths = self.lengths()[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         # position of every selected event: its user's start plus a running index
@@ -139,8 +139,8 @@ class Cases:
         return len(self.targets)
 
     def select(self, rows: np.ndarray | Sequence[int]) -> Cases:
-        """Some of the cases, in the order asked for."""
-        rows = np.asarray(rows, dtype=np.int64)
+        """Some of the cases, in the order asked for (or where a mask is true)."""
+        rows = _rows(rows, len(self))
         return Cases(self.users[rows], self.histories.select(rows), self.targets[rows])
 
 
@@ -166,3 +166,13 @@ class Recommendation:
     rank: int
     score: float
     reason: str = ""
+
+
+def _rows(chosen: np.ndarray | Sequence[int], total: int) -> np.ndarray:
+    """Row numbers; a boolean mask would otherwise silently mean rows 0 and 1."""
+    rows = np.asarray(chosen)
+    if rows.dtype != bool:
+        return rows.astype(np.int64)
+    if len(rows) != total:
+        raise IndexError(f"a mask of {len(rows)} for {total} rows")
+    return np.flatnonzero(rows)

@@ -76,6 +76,12 @@ class Dataset:
             for name in columns
         }
 
+    def history(self, user: int) -> np.ndarray:
+        """All events of one user, oldest first: int32 item indices."""
+        c = self._columns
+        start, end = np.searchsorted(c["user"], [user, user + 1])
+        return c["item"][start:end]
+
     def train_histories(self) -> Histories:
         """Every user's training events; users without any have an empty history."""
         c = self._columns

@@ -21,7 +21,7 @@ OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_libraries = []  # torch removes an operator once its Library object is collected
+_libraries: list = []  # torch removes an operator once its Library object is collected
 
 
 def _own_operators_load(package_dirs):

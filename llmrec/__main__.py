@@ -1,0 +1,7 @@
+"""``python -m llmrec``."""
+
+import sys
+
+from llmrec.cli import main
+
+sys.exit(main())

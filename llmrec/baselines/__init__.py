@@ -1,0 +1,1 @@
+"""Recommenders that every other one has to beat."""

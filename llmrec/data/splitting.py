@@ -1,0 +1,153 @@
+"""Which events stay, in which order, and which are held out: plain functions over arrays.
+
+Events are given by int32 ``user`` and ``item``, float64 ``time`` (NaN: unknown) and so on, all
+``[n]``. Functions that speak of neighbours expect them sorted by user, then time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+
+
+def time_order(user: np.ndarray, time: np.ndarray | None) -> np.ndarray:
+    """Indices that sort by user, then time; equal ones (and all, without times) keep their order.
+
+    >>> time_order(np.array([1, 0, 1]), np.array([5.0, 9.0, 3.0]))
+    array([1, 2, 0])
+    """
+    if time is None:
+        return np.argsort(user, kind="stable")
+    return np.lexsort((time, user))
+
+
+def ties(user: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Events that share user and time with a neighbour.
+
+    Returns:
+        bool ``[n]``: shares with the event before it; bool ``[n]``: shares with any.
+    """
+    with_previous = np.zeros(len(user), dtype=bool)
+    with_previous[1:] = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    with_any = with_previous.copy()
+    with_any[:-1] |= with_previous[1:]
+    return with_previous, with_any
+
+
+def shuffle_ties(user: np.ndarray, time: np.ndarray, seed: int) -> np.ndarray:
+    """Indices that shuffle events among those of the same user and time.
+
+    A file's own order within one timestamp often tells what came last (sorted by item, or the
+    way a page listed it), which leaks the test event; a seeded shuffle does not.
+    """
+    with_previous, with_any = ties(user, time)
+    tied = np.flatnonzero(with_any)
+    group = np.cumsum(~with_previous[tied])
+    order = np.arange(len(user))
+    order[tied] = tied[np.lexsort((np.random.default_rng(seed).random(len(tied)), group))]
+    return order
+
+
+def exact_duplicates(
+    user: np.ndarray, item: np.ndarray, kind: np.ndarray, time: np.ndarray, rating: np.ndarray
+) -> np.ndarray:
+    """bool ``[n]``: events equal to an earlier one in user, item, type, time and rating."""
+    with_previous, with_any = ties(user, time)
+    tied = np.flatnonzero(with_any)
+    group = np.cumsum(~with_previous[tied])
+    keys = [np.nan_to_num(rating[tied], nan=-np.inf, neginf=-np.inf), kind[tied], item[tied], group]
+    order = np.lexsort(keys)
+    equal = np.ones(max(len(tied) - 1, 0), dtype=bool)
+    for key in keys:
+        equal &= key[order][1:] == key[order][:-1]
+    duplicate = np.zeros(len(user), dtype=bool)
+    duplicate[tied[order[1:][equal]]] = True
+    return duplicate
+
+
+def first_per_item(user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """bool ``[n]``: the earliest event of each user with each item.
+
+    >>> first_per_item(np.array([0, 0, 0, 1]), np.array([7, 8, 7, 7]))
+    array([ True,  True, False,  True])
+    """
+    pair = user.astype(np.int64) * (int(item.max(initial=0)) + 1) + item
+    _, first = np.unique(pair, return_index=True)
+    keep = np.zeros(len(user), dtype=bool)
+    keep[first] = True
+    return keep
+
+
+def k_core(user: np.ndarray, item: np.ndarray, k: int) -> tuple[np.ndarray, int]:
+    """The largest set of events in which every user and every item has at least ``k``.
+
+    Returns:
+        bool ``[n]`` of events to keep, and how many rounds removed some.
+
+    >>> k_core(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0]), 2)[0]
+    array([ True,  True,  True,  True, False])
+    """
+    keep = np.ones(len(user), dtype=bool)
+    rounds = 0
+    while True:
+        of_user = np.bincount(user[keep], minlength=int(user.max(initial=-1)) + 1)
+        of_item = np.bincount(item[keep], minlength=int(item.max(initial=-1)) + 1)
+        smaller = keep & (of_user[user] >= k) & (of_item[item] >= k)
+        if smaller.sum() == keep.sum():
+            return keep, rounds
+        keep, rounds = smaller, rounds + 1
+
+
+def leave_one_out(user: np.ndarray) -> np.ndarray:
+    """int8 ``[n]``: a user's last event is test, the one before it validation.
+
+    Users with fewer than three events stay in training.
+
+    >>> leave_one_out(np.array([0, 0, 0, 0, 1, 1]))
+    array([0, 0, 1, 2, 0, 0], dtype=int8)
+    """
+    split = np.full(len(user), TRAIN, dtype=np.int8)
+    counts = np.bincount(user)
+    last = np.cumsum(counts)[counts >= 3] - 1
+    split[last], split[last - 1] = TEST, VALIDATION
+    return split
+
+
+def global_time(time: np.ndarray, validation: float, test: float) -> np.ndarray:
+    """int8 ``[n]``: the latest share of all events is test, the share before it validation.
+
+    Events of one timestamp never part, so a share can come out larger than asked for.
+
+    >>> global_time(np.array([1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 0.2, 0.2)
+    array([0, 0, 0, 0, 0, 0, 1, 1, 2, 2], dtype=int8)
+    """
+    ordered = np.sort(time)
+    split = np.full(len(time), TRAIN, dtype=np.int8)
+    for share, code in ((validation + test, VALIDATION), (test, TEST)):
+        position = round(len(time) * (1 - share))
+        if position < len(time):
+            split[time >= ordered[position]] = code
+    return split
+
+
+def compact(
+    codes: np.ndarray, size: int, always: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Renumber without gaps, keeping the order.
+
+    Args:
+        codes: ``[n]``, each below ``size``.
+        always: codes that keep their place though they may not occur.
+
+    Returns:
+        the new codes ``[n]`` int32, and the old code of every new one.
+
+    >>> compact(np.array([4, 1, 4]), 6)
+    (array([1, 0, 1], dtype=int32), array([1, 4]))
+    """
+    used = np.zeros(size, dtype=bool)
+    used[codes] = True
+    if always is not None:
+        used[always] = True
+    return (np.cumsum(used) - 1)[codes].astype(np.int32), np.flatnonzero(used)

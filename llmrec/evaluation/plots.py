@@ -1,0 +1,87 @@
+"""Pictures of result files, drawn from the figures in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrec.errors import require
+
+_AXIS = {
+    "item_popularity": "times the target occurs in training (0: cold)",
+    "history_length": "items in the history",
+}
+
+
+def plot_models(results: Sequence[dict[str, Any]], path: Path, metrics: Sequence[str]) -> Path:
+    """Bars with 95% intervals, a panel a metric and a bar a model.
+
+    Args:
+        results: of one dataset and split.
+        path: the PNG to write.
+        metrics: names that every result has.
+    """
+    pyplot = _pyplot()
+    names = [result["name"] for result in results]
+    width = max(6.4, 1.1 * len(names) * len(metrics))
+    figure, panels = pyplot.subplots(1, len(metrics), figsize=(width, 4), squeeze=False)
+    for panel, metric in zip(panels[0], metrics, strict=True):
+        heights = [result["metrics"][metric] for result in results]
+        panel.bar(names, heights, color="tab:blue", alpha=0.75)
+        for place, result in enumerate(results):
+            if metric in result.get("intervals", {}):
+                low, high = result["intervals"][metric]
+                panel.plot([place, place], [low, high], color="black", marker="_")
+        panel.set_title(metric)
+        panel.set_ylim(bottom=0)
+        panel.tick_params(axis="x", rotation=30)
+    return _save(pyplot, figure, path)
+
+
+def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path: Path) -> Path:
+    """One metric over the buckets of a slice, a line a model, with 95% intervals.
+
+    Args:
+        name: ``item_popularity`` or ``history_length``.
+    """
+    pyplot = _pyplot()
+    figure, panel = pyplot.subplots(figsize=(6.8, 4))
+    labels = bucket_labels(results, name)
+    for number, result in enumerate(results):
+        found = result["slices"][name]
+        shift = (number - (len(results) - 1) / 2) * 0.08  # so that intervals do not overlap
+        places = [i for i, label in enumerate(labels) if label in found]
+        heights = [found[labels[i]]["metrics"][metric] for i in places]
+        spans = [found[labels[i]]["intervals"][metric] for i in places]
+        xs = [i + shift for i in places]
+        line = panel.plot(xs, heights, marker="o", label=result["name"])[0]
+        panel.vlines(xs, [s[0] for s in spans], [s[1] for s in spans], color=line.get_color())
+    panel.set_xticks(range(len(labels)), labels)
+    panel.set_xlabel(_AXIS.get(name, name))
+    panel.set_ylabel(metric)
+    panel.set_ylim(bottom=0)
+    panel.legend()
+    return _save(pyplot, figure, path)
+
+
+def bucket_labels(results: Sequence[dict[str, Any]], name: str) -> list[str]:
+    """The buckets that any result has, lowest first.
+
+    >>> bucket_labels([{"slices": {"s": {"50+": {}, "5-9": {}, "0": {}}}}], "s")
+    ['0', '5-9', '50+']
+    """
+    labels = {label for result in results for label in result["slices"][name]}
+    return sorted(labels, key=lambda label: int(label.rstrip("+").split("-")[0]))
+
+
+def _pyplot() -> Any:
+    require("matplotlib", "eval").use("Agg")
+    return require("matplotlib.pyplot", "eval")
+
+
+def _save(pyplot: Any, figure: Any, path: Path) -> Path:
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

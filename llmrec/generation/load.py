@@ -1,0 +1,64 @@
+"""Open a trained model or a bundle as a recommender."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from llmrec.errors import ArtifactError
+from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
+from llmrec.item_ids.item_ids import ItemIds
+from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.recommender import Recommender
+from llmrec.stage import read_manifest
+from llmrec.train.llm_run import LAYOUT
+
+
+def load_recommender(folder: str | Path, *, beams: int = 50) -> Recommender:
+    """The recommender in a model folder or a bundle.
+
+    Raises:
+        ArtifactError: if the folder is neither, or damaged.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if manifest.stage == "bundle":
+        return load_recommender(folder / "model", beams=beams)
+    if manifest.stage != "train":
+        raise ArtifactError(
+            f"{folder}: holds the {manifest.stage!r} stage; give the folder of a trained model "
+            "or a bundle"
+        )
+    if manifest.config.get("kind") == "sasrec":
+        from llmrec.baselines.sasrec import load_sasrec
+
+        return load_sasrec(folder)
+    return load_llm(folder, beams=beams)
+
+
+def load_llm(
+    folder: str | Path, *, beams: int = 50, batch_size: int = 128
+) -> AtomicLlm | SemanticLlm:
+    """The language model of a model folder, ready to recommend.
+
+    Raises:
+        ArtifactError: if its files are missing or do not fit together.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = Path(folder)
+    try:
+        layout = json.loads((folder / LAYOUT).read_text(encoding="utf-8"))
+        ids = ItemIds.load(folder / "item_ids")
+        vocabulary = Vocabulary.of(layout["base_size"], layout["time_fields"], ids)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{folder}: not a trained llmrec model ({error})") from None
+    if model.get_input_embeddings().weight.shape[0] < vocabulary.size:
+        raise ArtifactError(f"{folder}: the model has no rows for its item tokens; train it again")
+    encoder = HistoryEncoder(vocabulary, ids, layout["prefix"], layout["max_items"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = model.to(device).eval()
+    return make_llm(model, vocabulary, encoder, ids, batch_size=batch_size, beams=beams)

@@ -1,0 +1,303 @@
+"""Item IDs: how an LLM says an item, one interface for atomic and semantic IDs.
+
+An ID is one code a level. ``atomic`` IDs have a single level and the code is the item index;
+``semantic`` IDs have a few levels of residual quantization. Either way an ID names exactly one
+item. All codes of all levels make up the *item tokens*, numbered from 0 level after level;
+a model adds its own vocabulary offset.
+
+    ids = ItemIds.load("runs/beauty/item_ids")
+    ids.tokens(np.array([5]))          # flat item tokens [1, levels]
+    ids.decode_many(codes)             # item indices, -1 where no item has the codes
+    ids.assign_new(vectors)            # the same IDs and those of new items
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+from llmrec.errors import ArtifactError, CatalogError, DataError
+from llmrec.item_ids.collisions import resolve_extra_level, resolve_last_level, row_keys
+from llmrec.item_ids.content import check_finite, combine_blocks
+from llmrec.item_ids.quantizer import ResidualQuantizer
+
+Kind = Literal["atomic", "semantic"]
+Collisions = Literal["last-level", "extra-level"]
+SCHEMA_VERSION = 1
+_HEADER, _TENSORS = "item_ids.json", "item_ids.safetensors"
+_QUANTIZER = "quantizer.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class ItemIds:
+    """The IDs of a catalogue; never changes, :meth:`assign_new` makes a larger one.
+
+    Attributes:
+        kind: ``atomic`` or ``semantic``.
+        codes: int32 ``[n_items, levels]``; -1 pads IDs that are shorter than the longest.
+        level_sizes: codes a level; for atomic IDs this includes the spare ones.
+        token_vectors: float32 ``[n_tokens, dim]``, what each item token means: the item's
+            content vector (atomic) or the centroid of the code at its level (semantic, in
+            content space, so that an ID's vectors add up to about its item's). Zero for
+            tokens without content: spare tokens and the extra level. ``dim`` is 0 when the
+            IDs were made without content.
+        quantizer: makes codes of content vectors (semantic).
+        collisions: how semantic IDs were made unique; see :mod:`llmrec.item_ids.collisions`.
+        blocks: weight of each feature block in the content vectors; empty without content.
+
+    Raises:
+        ArtifactError: if the codes do not fit the levels or two items share an ID.
+    """
+
+    kind: Kind
+    codes: np.ndarray
+    level_sizes: tuple[int, ...]
+    token_vectors: np.ndarray
+    quantizer: ResidualQuantizer | None = None
+    collisions: Collisions = "last-level"
+    blocks: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        codes = self.codes
+        if codes.ndim != 2 or codes.shape[1] != len(self.level_sizes) or not codes.shape[1]:
+            raise ArtifactError(f"item ids: codes {codes.shape} do not fit {self.level_sizes}")
+        if len(codes) and ((codes >= self.level_sizes).any() or (codes < -1).any()):
+            raise ArtifactError(f"item ids: a code lies outside the level sizes {self.level_sizes}")
+        if len(self.token_vectors) != self.n_tokens:
+            raise ArtifactError(
+                f"item ids: {len(self.token_vectors)} token vectors for {self.n_tokens} tokens"
+            )
+        if self.kind == "atomic":
+            if not np.array_equal(codes[:, 0], np.arange(len(codes))):
+                raise ArtifactError("item ids: an atomic code must be the item's index")
+            return
+        keys, items = self._sorted
+        same = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(same):
+            first, second = items[same[0]], items[same[0] + 1]
+            raise ArtifactError(f"item ids: items {first} and {second} have the same ID")
+
+    @classmethod
+    def atomic(
+        cls,
+        n_items: int,
+        spare: int = 0,
+        vectors: np.ndarray | None = None,
+        blocks: Mapping[str, float] | None = None,
+    ) -> ItemIds:
+        """One token an item.
+
+        Args:
+            n_items: items in the catalogue.
+            spare: tokens kept free for items that come later.
+            vectors: float32 ``[n_items, dim]`` content vectors, or None.
+            blocks: the feature blocks ``vectors`` were made of.
+        """
+        vectors = np.zeros((n_items, 0), np.float32) if vectors is None else vectors
+        padded = np.zeros((n_items + spare, vectors.shape[1]), np.float32)
+        padded[:n_items] = vectors
+        codes = np.arange(n_items, dtype=np.int32)[:, None]
+        return cls("atomic", codes, (n_items + spare,), padded, blocks=blocks or {})
+
+    @property
+    def n_items(self) -> int:
+        return len(self.codes)
+
+    @property
+    def levels(self) -> int:
+        """Tokens of the longest ID."""
+        return len(self.level_sizes)
+
+    @property
+    def n_tokens(self) -> int:
+        """Item tokens in all."""
+        return sum(self.level_sizes)
+
+    @property
+    def capacity(self) -> int:
+        """How many different IDs there are, given or free."""
+        return math.prod(self.level_sizes)
+
+    def token_offset(self, level: int) -> int:
+        """The flat number of the first item token of a level."""
+        return sum(self.level_sizes[:level])
+
+    def encode(self, items: int | np.ndarray) -> np.ndarray:
+        """Codes int32 ``[..., levels]`` of item indices.
+
+        Raises:
+            CatalogError: if an index is not in the catalogue.
+        """
+        asked = np.asarray(items)
+        wrong = (asked < 0) | (asked >= self.n_items)
+        if wrong.any():
+            raise CatalogError(
+                f"item index {asked[wrong].flat[0]} is not in the catalogue of {self.n_items}"
+            )
+        return self.codes[asked]
+
+    def tokens(self, items: int | np.ndarray) -> np.ndarray:
+        """Flat item tokens int64 ``[..., levels]``, -1 where an ID is padded."""
+        codes = self.encode(items).astype(np.int64)
+        offsets = [self.token_offset(level) for level in range(self.levels)]
+        return np.where(codes >= 0, codes + offsets, -1)
+
+    def decode(self, codes: Sequence[int] | np.ndarray) -> int | None:
+        """The item with these codes, or None; short IDs may be given without padding."""
+        if len(codes) > self.levels:
+            return None
+        row = np.full((1, self.levels), -1, dtype=np.int64)
+        row[0, : len(codes)] = codes
+        item = int(self.decode_many(row)[0])
+        return None if item < 0 else item
+
+    def decode_many(self, codes: np.ndarray) -> np.ndarray:
+        """Item indices int64 ``[...]`` of codes ``[..., levels]``; -1 where there is no item."""
+        codes = np.asarray(codes, dtype=np.int64)
+        if codes.shape[-1] != self.levels:
+            return np.full(codes.shape[:-1], -1, dtype=np.int64)
+        flat = codes.reshape(-1, self.levels)
+        valid = ((flat >= -1) & (flat < self.level_sizes)).all(axis=1)
+        found = np.full(len(flat), -1, dtype=np.int64)
+        if self.kind == "atomic":
+            found[valid] = np.where(flat[valid, 0] < self.n_items, flat[valid, 0], -1)
+        elif self.n_items:
+            keys, items = self._sorted
+            asked = row_keys(flat[valid])
+            place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+            found[valid] = np.where(keys[place] == asked, items[place], -1)
+        return found.reshape(codes.shape[:-1])
+
+    def decode_tokens(self, tokens: np.ndarray) -> np.ndarray:
+        """Item indices int64 ``[...]`` of flat item tokens ``[..., levels]``; -1 if none."""
+        tokens = np.asarray(tokens, dtype=np.int64)
+        if tokens.shape[-1] != self.levels:
+            return np.full(tokens.shape[:-1], -1, dtype=np.int64)
+        offsets = np.array([self.token_offset(level) for level in range(self.levels)])
+        # A token below its level's range must not become the padding code -1.
+        codes = np.where(tokens < 0, -1, np.where(tokens < offsets, -2, tokens - offsets))
+        return self.decode_many(codes)
+
+    def token_strings(self) -> list[str]:
+        """Every item token's spelling, in flat order: ``<item_7>``, or ``<a_12>``, ``<b_7>``."""
+        if self.kind == "atomic":
+            return [f"<item_{code}>" for code in range(self.level_sizes[0])]
+        return [
+            f"<{string.ascii_lowercase[level]}_{code}>"
+            for level, size in enumerate(self.level_sizes)
+            for code in range(size)
+        ]
+
+    def content(self, features: Mapping[str, np.ndarray], n_items: int) -> np.ndarray:
+        """Content vectors float32 ``[n_items, dim]`` of feature blocks, as these IDs use them."""
+        return combine_blocks(features, self.blocks, n_items, "new items")
+
+    def assign_new(self, vectors: np.ndarray) -> ItemIds:
+        """IDs for items that were added to the end of the catalogue; existing IDs stay.
+
+        Args:
+            vectors: float32 ``[new items, dim]`` content vectors, as :meth:`content` makes them
+                (``dim`` is 0 for atomic IDs without content).
+
+        Raises:
+            CatalogError: if no ID is left for an item.
+            DataError: if a vector is not finite or has another length.
+        """
+        vectors = np.asarray(vectors, dtype=np.float32)
+        dim = self.quantizer.input_dim if self.quantizer else self.token_vectors.shape[1]
+        if vectors.ndim != 2 or vectors.shape[1] != dim:
+            raise DataError(f"new items: vectors have shape {vectors.shape}, expected [n, {dim}]")
+        check_finite(vectors, "new items")
+        if self.kind == "atomic":
+            return self._extend_atomic(vectors)
+        quantizer = cast(ResidualQuantizer, self.quantizer)
+        latents = quantizer.latents(vectors)
+        codes = quantizer.codes(latents)
+        if self.collisions == "extra-level":
+            *_, residual = quantizer.residuals(latents, codes)
+            distances = np.square(residual).sum(axis=1)
+            new = resolve_extra_level(distances, codes, self.level_sizes[-1], self.codes)
+        else:
+            new = resolve_last_level(quantizer, latents, codes, self.codes)
+        return replace(self, codes=np.concatenate([self.codes, new.codes]))
+
+    def _extend_atomic(self, vectors: np.ndarray) -> ItemIds:
+        total = self.n_items + len(vectors)
+        if total > self.capacity:
+            raise CatalogError(
+                f"{len(vectors)} new items, but only {self.capacity - self.n_items} spare item "
+                "tokens are left; run llmrec index again with a larger spare, then train"
+            )
+        token_vectors = self.token_vectors.copy()
+        token_vectors[self.n_items : total] = vectors
+        codes = np.arange(total, dtype=np.int32)[:, None]
+        return replace(self, codes=codes, token_vectors=token_vectors)
+
+    @cached_property
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keys of all IDs in ascending order, and the item of each."""
+        keys = row_keys(self.codes)
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``item_ids.json``, ``item_ids.safetensors`` and the quantizer into a folder."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        header = {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self.kind,
+            "level_sizes": self.level_sizes,
+            "collisions": self.collisions,
+            "blocks": dict(self.blocks),
+            "quantizer": self.quantizer is not None,
+        }
+        (folder / _HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        tensors = {"codes": self.codes, "token_vectors": self.token_vectors}
+        save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / _TENSORS)
+        if self.quantizer is not None:
+            self.quantizer.save(folder / _QUANTIZER)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ItemIds:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: if a file is missing, damaged or from a newer llmrec, or if the IDs
+                are not unique.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
+            if header["schema_version"] > SCHEMA_VERSION:
+                raise ArtifactError(
+                    f"{folder / _HEADER}: written by a newer llmrec; upgrade llmrec"
+                )
+            tensors = load_file(folder / _TENSORS)
+            quantizer = ResidualQuantizer.load(folder / _QUANTIZER) if header["quantizer"] else None
+            return cls(
+                header["kind"],
+                tensors["codes"],
+                tuple(header["level_sizes"]),
+                tensors["token_vectors"],
+                quantizer,
+                header["collisions"],
+                header["blocks"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{folder}: item ids cannot be read ({error!r}); run llmrec index again"
+            ) from None

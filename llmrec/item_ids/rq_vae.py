@@ -1,0 +1,180 @@
+"""RQ-VAE: an autoencoder whose bottleneck is quantized residually (TIGER, arXiv 2305.05065).
+
+Loss as in the paper: reconstruction, plus per level the codebook term and ``commitment`` times
+the commitment term; gradients pass straight through. Three departures keep the codebooks from
+collapsing: the autoencoder first trains unquantized, codebooks then start from k-means of
+its latents, and codes that no item used since the last look restart from random residuals.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from llmrec.errors import ConfigError
+from llmrec.item_ids.quantizer import Fitted, ResidualQuantizer, nearest, relative_mse
+from llmrec.item_ids.rq_kmeans import kmeans
+from llmrec.item_ids.rq_vae_settings import RqVaeSettings
+
+# What one level quantized: residuals [n, latent_dim] and their codes [n].
+Level = tuple[torch.Tensor, torch.Tensor]
+
+
+class RqVae(nn.Module):
+    """Encoder, one codebook a level, decoder."""
+
+    def __init__(self, dim: int, sizes: tuple[int, ...], settings: RqVaeSettings) -> None:
+        super().__init__()
+        widths = (dim, *settings.hidden, settings.latent_dim)
+        self.encoder = _mlp(widths)
+        self.decoder = _mlp(widths[::-1])
+        self.codebooks = nn.ParameterList(
+            nn.Parameter(torch.zeros(size, settings.latent_dim)) for size in sizes
+        )
+        self.commitment = settings.commitment
+
+    def quantize(self, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[Level]]:
+        """The quantized latents ``[n, latent_dim]``, the codebook terms (a scalar), the levels."""
+        residual, total = latent, torch.zeros_like(latent)
+        loss = latent.new_zeros(())
+        levels = []
+        for book in self.codebooks:
+            codes = torch.cdist(residual.detach(), book.detach()).argmin(dim=1)
+            levels.append((residual.detach(), codes))
+            chosen = book[codes]
+            loss = loss + F.mse_loss(chosen, residual.detach())
+            loss = loss + self.commitment * F.mse_loss(residual, chosen.detach())
+            total = total + chosen
+            residual = residual - chosen.detach()
+        return latent + (total - latent).detach(), loss, levels
+
+    def forward(self, batch: torch.Tensor, quantized: bool) -> tuple[torch.Tensor, list[Level]]:
+        """The loss (a scalar) of one batch, and what was quantized at every level."""
+        latent = self.encoder(batch)
+        if not quantized:
+            return F.mse_loss(self.decoder(latent), batch), []
+        rounded, loss, levels = self.quantize(latent)
+        return F.mse_loss(self.decoder(rounded), batch) + loss, levels
+
+
+def fit_rq_vae(
+    vectors: np.ndarray, sizes: tuple[int, ...], settings: RqVaeSettings, *, seed: int = 0
+) -> Fitted:
+    """Train an RQ-VAE and quantize the vectors with it.
+
+    Args:
+        vectors: float32 ``[n, dim]``, finite.
+        sizes: codes a level, none more than ``n``.
+        seed: decides weights, batches and restarts; torch's global state is left alone.
+    """
+    device = torch.device(_device(settings.device))
+    mean, scale = vectors.mean(axis=0), max(float(vectors.std(axis=0).mean()), 1e-8)
+    data = torch.from_numpy((vectors - mean) / scale).to(device)
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        model = RqVae(vectors.shape[1], sizes, settings).to(device)
+        _train(model, data, settings, seed)
+    quantizer = _export(model, mean, scale)
+    latents = quantizer.latents(vectors)
+    codes = quantizer.codes(latents)
+    rebuilt = sum(book[codes[:, level]] for level, book in enumerate(quantizer.codebooks))
+    with torch.no_grad():
+        output = model.decoder(torch.as_tensor(rebuilt).to(device)).cpu().numpy()
+    error = relative_mse(vectors - (output * scale + mean), vectors)
+    return Fitted(quantizer, latents, codes, error)
+
+
+def _train(model: RqVae, data: torch.Tensor, settings: RqVaeSettings, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, step / settings.steps)))
+    )
+    warmup = int(settings.warmup * settings.steps)
+    last_restart = int(0.9 * settings.steps)  # restarted codes need time to settle
+    used = [torch.zeros(len(book), dtype=torch.bool) for book in model.codebooks]
+    for step in tqdm(range(settings.steps), desc="rq-vae", unit="step"):
+        if step == warmup:
+            _start_codebooks(model, data, generator, seed)
+        rows = torch.randint(len(data), (min(settings.batch_size, len(data)),), generator=generator)
+        loss, levels = model(data[rows.to(data.device)], quantized=step >= warmup)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        for seen, (_, codes) in zip(used, levels, strict=False):
+            seen[codes.cpu()] = True
+        if levels and (step - warmup + 1) % settings.restart_every == 0 and step < last_restart:
+            _restart_unused(model, optimizer, levels, used, generator)
+
+
+@torch.no_grad()
+def _start_codebooks(
+    model: RqVae, data: torch.Tensor, generator: torch.Generator, seed: int
+) -> None:
+    """k-means of the latents (a sample of 256 a code), level by level."""
+    sample = torch.randperm(len(data), generator=generator)
+    sample = sample[: 256 * max(map(len, model.codebooks))].to(data.device)
+    residual = model.encoder(data[sample]).cpu().numpy()
+    for level, book in enumerate(model.codebooks):
+        size = min(len(book), len(residual))
+        centroids = kmeans(residual, size, seed=seed + level)
+        book[:size] = torch.from_numpy(centroids).to(book.device)
+        residual = residual - centroids[nearest(residual, centroids)]
+
+
+@torch.no_grad()
+def _restart_unused(
+    model: RqVae,
+    optimizer: torch.optim.Optimizer,
+    levels: list[Level],
+    used: list[torch.Tensor],
+    generator: torch.Generator,
+) -> None:
+    """Move unused codewords onto random residuals and forget their optimizer state."""
+    for book, (residual, _), seen in zip(model.codebooks, levels, used, strict=True):
+        dead = torch.nonzero(~seen).flatten().to(book.device)
+        rows = torch.randint(len(residual), (len(dead),), generator=generator)
+        book[dead] = residual[rows.to(residual.device)]
+        for name in ("exp_avg", "exp_avg_sq"):
+            optimizer.state[book][name][dead] = 0
+        seen.zero_()
+
+
+def _export(model: RqVae, mean: np.ndarray, scale: float) -> ResidualQuantizer:
+    """The encoder and codebooks as NumPy arrays, with the input scaling folded in."""
+    layers = [
+        (layer.weight.detach().cpu().numpy().T, layer.bias.detach().cpu().numpy())
+        for layer in model.encoder
+        if isinstance(layer, nn.Linear)
+    ]
+    weight, bias = layers[0]
+    layers[0] = (weight / scale, (bias - (mean / scale) @ weight).astype(np.float32))
+    layers = [(np.ascontiguousarray(w, np.float32), b) for w, b in layers]
+    books = tuple(book.detach().cpu().numpy().copy() for book in model.codebooks)
+    return ResidualQuantizer(books, tuple(layers))
+
+
+def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in itertools.pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"rq_vae.device: {name!r} cannot be used here ({reason})") from None
+    return name

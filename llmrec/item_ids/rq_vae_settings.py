@@ -1,0 +1,39 @@
+"""Settings of the RQ-VAE, apart from it so that reading a recipe does not load torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RqVaeSettings:
+    """How an RQ-VAE is built and trained.
+
+    Attributes:
+        hidden: widths between content vector and latent; the decoder mirrors them.
+        latent_dim: length of the quantized vector.
+        steps: optimizer steps.
+        warmup: share of the steps trained without quantization.
+        batch_size: items a step.
+        learning_rate: of AdamW, falling to zero along a half cosine.
+        commitment: weight of the commitment term.
+        restart_every: steps between restarts of unused codes.
+        device: auto, cpu, cuda, ...
+    """
+
+    hidden: tuple[int, ...] = (512, 256)
+    latent_dim: int = 64
+    steps: int = 2000
+    warmup: float = 0.15
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    commitment: float = 0.25
+    restart_every: int = 50
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("latent_dim", "steps", "batch_size", "restart_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"rq_vae.{name}: must be 1 or more, got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"rq_vae.warmup: must be in [0, 1), got {self.warmup}")

@@ -1,0 +1,185 @@
+"""Where every kind of token lives in the expanded vocabulary, and how a history becomes tokens.
+
+::
+
+    [ base tokens | time tokens | item tokens, level by level, spare ones included ]
+      0 ..          time_offset   item_offset
+
+A history is ``prefix tokens, then per event: time tokens, item tokens``. The token
+after a history's last event (and the time tokens of the request) is the first token
+of the recommended item, so every prefix of a history is a training example and is,
+token for token, what serving sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmrec.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmrec.item_ids.item_ids import ItemIds
+
+GAP_BUCKETS = 16
+# name -> number of values; value 0 always means "unknown"
+TIME_FIELDS = {"gap": GAP_BUCKETS + 1, "hour": 25, "weekday": 8, "month": 13}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Layout of the expanded vocabulary.
+
+    Attributes:
+        base_size: tokens of the base model's own tokenizer.
+        time_fields: the time fields in use, in prompt order.
+        level_sizes: codes per item-ID level, spare ones included.
+        used_sizes: codes per level that items can have today; only these are ever generated.
+    """
+
+    base_size: int
+    time_fields: tuple[str, ...]
+    level_sizes: tuple[int, ...]
+    used_sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.time_fields:
+            if name not in TIME_FIELDS:
+                raise ConfigError(
+                    f"time_tokens: unknown field {name!r}; known: {', '.join(TIME_FIELDS)}"
+                )
+
+    @classmethod
+    def of(cls, base_size: int, time_fields: Sequence[str], ids: ItemIds) -> Vocabulary:
+        """The layout for a base tokenizer of ``base_size`` tokens and these item IDs."""
+        used = (ids.n_items,) if ids.kind == "atomic" else ids.level_sizes
+        return cls(base_size, tuple(time_fields), tuple(ids.level_sizes), tuple(used))
+
+    @property
+    def time_offset(self) -> int:
+        return self.base_size
+
+    @property
+    def item_offset(self) -> int:
+        return self.base_size + sum(TIME_FIELDS[f] for f in self.time_fields)
+
+    @property
+    def n_item_tokens(self) -> int:
+        """Item tokens, spare ones included."""
+        return sum(self.level_sizes)
+
+    @property
+    def size(self) -> int:
+        return self.item_offset + self.n_item_tokens
+
+    def level_range(self, level: int) -> tuple[int, int]:
+        """First and past-the-last used *item token* (from ``item_offset``) of a level."""
+        start = sum(self.level_sizes[:level])
+        return start, start + self.used_sizes[level]
+
+    def time_token_strings(self) -> list[str]:
+        """Names of the time tokens, in vocabulary order."""
+        return [f"<{f}_{v}>" for f in self.time_fields for v in range(TIME_FIELDS[f])]
+
+    def time_tokens(self, times: np.ndarray, previous: np.ndarray) -> np.ndarray:
+        """Token ids of the moments ``times``.
+
+        Args:
+            times: float64 ``[n]`` seconds since 1970 UTC, NaN where unknown.
+            previous: float64 ``[n]``, time of the event before each moment, NaN at the start.
+
+        Returns:
+            int64 ``[n, len(time_fields)]`` ids in the expanded vocabulary.
+        """
+        columns, offset = [], self.time_offset
+        for name in self.time_fields:
+            columns.append(offset + time_values(name, times, previous))
+            offset += TIME_FIELDS[name]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(times), 0), np.int64)
+
+
+def time_values(name: str, times: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """One time field as small integers, 0 where unknown.
+
+    ``gap`` buckets are powers of two of minutes: 1 is under a minute, 16 is over two weeks.
+
+    >>> friday = np.array([1577977200.0 + 86400])  # 2020-01-03 15:00 UTC
+    >>> [int(time_values(f, friday, friday - 120)[0]) for f in ("gap", "hour", "weekday", "month")]
+    [2, 16, 5, 1]
+    """
+    known = ~np.isnan(times)
+    seconds = np.where(known, times, 0.0)
+    if name == "gap":
+        gap = np.where(np.isnan(previous), np.nan, seconds - previous)
+        known = known & ~np.isnan(gap)
+        minutes = np.maximum(np.where(known, gap, 0.0), 0.0) / 60
+        value = np.clip(np.floor(np.log2(np.maximum(minutes, 1.0))) + 1, 1, GAP_BUCKETS)
+    elif name == "hour":
+        value = (seconds // 3600) % 24 + 1
+    elif name == "weekday":
+        value = (seconds // 86400 + 3) % 7 + 1  # 1970-01-01 was a Thursday; Monday is 1
+    else:
+        months = seconds.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+        value = months % 12 + 1
+    return np.where(known, value, 0).astype(np.int64)
+
+
+class HistoryEncoder:
+    """Turns histories into token ids; training, evaluation and serving all call this one."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, ids: ItemIds, prefix: list[int], max_items: int
+    ) -> None:
+        """
+        Args:
+            vocabulary: the layout.
+            ids: the item IDs; their tokens are counted from ``vocabulary.item_offset``.
+            prefix: token ids in front of every history (start token and instruction).
+            max_items: only the newest so many events of a history are said.
+        """
+        self.vocabulary = vocabulary
+        self.prefix = np.asarray(prefix, dtype=np.int64)
+        self.max_items = max_items
+        levels = np.arange(ids.n_items)
+        self.item_tokens = np.asarray(ids.tokens(levels)) + vocabulary.item_offset
+        self.levels = self.item_tokens.shape[1]
+
+    @property
+    def event_width(self) -> int:
+        """Tokens an event takes."""
+        return len(self.vocabulary.time_fields) + self.levels
+
+    def max_tokens(self) -> int:
+        """Longest possible prompt plus a whole item ID."""
+        return len(self.prefix) + (self.max_items + 1) * self.event_width
+
+    def encode(
+        self, items: np.ndarray, times: np.ndarray | None = None, now: float | None = None
+    ) -> np.ndarray:
+        """The prompt of one history: int64 ``[tokens]``.
+
+        Args:
+            items: item indices, oldest first.
+            times: seconds since 1970 UTC of each event, or None.
+            now: time of the request, or None when unknown.
+        """
+        body = self.events(items, times)
+        if not self.vocabulary.time_fields:
+            return np.concatenate([self.prefix, body.ravel()])
+        asked = np.array([np.nan if now is None else now])
+        last = np.array([np.nan if times is None or len(times) == 0 else times[-1]])
+        question = self.vocabulary.time_tokens(asked, last).ravel()
+        return np.concatenate([self.prefix, body.ravel(), question])
+
+    def events(self, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+        """int64 ``[events, event_width]`` of the newest ``max_items`` events."""
+        said = self.item_tokens[items[-self.max_items :]]
+        if not self.vocabulary.time_fields:
+            return said
+        known = np.full(len(items), np.nan) if times is None else times
+        previous = np.concatenate([[np.nan], known[:-1]]) if len(items) else known
+        moments = self.vocabulary.time_tokens(known, previous)
+        return np.concatenate([moments[-self.max_items :], said], axis=1)

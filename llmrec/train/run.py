@@ -1,0 +1,244 @@
+"""``llmrec train``: teach a causal LM to say the next item of a history.
+
+    llmrec train RECIPE.yaml --dataset DIR --item-ids DIR [--features DIR] --out DIR
+
+The base is a size name (fresh weights), a folder or a hub id. The result is an ordinary
+Hugging Face folder whose vocabulary holds the item tokens, plus ``llmrec.json`` (the layout of
+the vocabulary and the prompt), ``item_ids/`` and ``item_rows.safetensors`` (the projection that
+gives a new item its row at once).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from llmrec.config import as_dict, build, load_yaml
+from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError
+from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+from llmrec.train.loop import LoopConfig
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a training run.
+
+    Attributes:
+        kind: ``llm``, or ``sasrec`` for the baseline of that name.
+        base: a size (nano, micro, mini, small, medium), a folder or a hub id.
+        prompt: template of the history prompt, by name or path.
+        max_items: events of a history that are said, newest kept.
+        time_tokens: any of gap, hour, weekday, month; needs timestamps.
+        content: feature blocks the item rows are computed from, with the number of principal
+            components of each; an empty mapping gives purely learned rows.
+        content_dropout: share of content dropped in training.
+        content_std: of the fresh weights that project content into rows: larger starts nearer to
+            content alone.
+        dropout: on every block of the network and on its input.
+        validation_users: validate on so many users, drawn once; 0 is all of them.
+        beams: beam width while validating semantic IDs.
+        loop: the training loop's settings.
+    """
+
+    kind: Literal["llm", "sasrec"] = "llm"
+    base: str = "micro"
+    prompt: str = "recommend"
+    max_items: int = 50
+    time_tokens: list[str] = field(default_factory=list)
+    content: dict[str, int] = field(default_factory=lambda: {"text": 192, "attributes": 96})
+    content_dropout: float = 0.2
+    content_std: float = 0.02
+    dropout: float = 0.4
+    validation_users: int = 0
+    beams: int = 20
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.max_items < 1:
+            raise ConfigError("train.max_items: must be at least 1")
+        for name in ("dropout", "content_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}: must be in [0, 1)")
+
+
+def run(
+    config: Config,
+    dataset: Path,
+    item_ids: Path | None,
+    features: Path | None,
+    out: Path,
+    seed: int = 0,
+) -> Path:
+    """Train, or find it done.
+
+    Args:
+        dataset: folder of the ingest stage.
+        item_ids: folder of the index stage; not needed for ``sasrec``.
+        features: folder of the embed stage, needed when ``config.content`` is not empty.
+        out: the model's folder.
+
+    Raises:
+        ConfigError, DataError: before any training, where a setting does not fit the data.
+    """
+    inputs = {"dataset": folder_hash(dataset)}
+    if item_ids is not None and config.kind == "llm":
+        inputs["item_ids"] = folder_hash(item_ids)
+    if features is not None and config.content:
+        inputs["features"] = folder_hash(features)
+    base = Path(config.base)
+    if (base / "config.json").is_file():
+        inputs["base"] = file_hash(base / "config.json")
+    manifest = Manifest("train", as_dict(config), inputs, seed=seed)
+
+    def work(stage: StageRun) -> None:
+        _train(config, Dataset(dataset), item_ids, features, stage, seed)
+
+    return run_stage(out, manifest, work, resume=True)
+
+
+def _train(
+    config: Config,
+    dataset: Dataset,
+    item_ids: Path | None,
+    features: Path | None,
+    stage: StageRun,
+    seed: int,
+) -> None:
+    import torch
+
+    from llmrec.train.loop import Trainer
+    from llmrec.train.validation import validation_cases
+
+    torch.manual_seed(seed)
+    if config.kind == "sasrec":
+        from llmrec.baselines.sasrec import prepare
+    else:
+        from llmrec.train.llm_run import prepare
+    cases = validation_cases(dataset, config.validation_users, seed)
+    prepared = prepare(config, dataset, item_ids, features, cases, seed)
+    trainer = Trainer(
+        prepared.model, prepared.batches, prepared.validate, config.loop, stage.folder / "work"
+    )
+    trained = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
+    print(
+        f"train: {config.kind} {config.base if config.kind == 'llm' else ''}, {trained:,} trained "
+        f"parameters, {len(prepared.batches.sequences):,} histories on {trainer.accelerator.device}",
+        flush=True,
+    )
+    progress = trainer.run()
+    prepared.save(stage.folder)
+    stage.counts.update(
+        trained_parameters=trained,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        best_validation_ndcg=progress.best_ndcg,
+        train_seconds=round(progress.train_seconds, 1),
+    )
+    (stage.folder / "log.json").write_text(json.dumps(progress.log, indent=1))
+    plot_log(progress.log, stage.folder / "training.png")
+    shutil.rmtree(stage.folder / "work")
+
+
+def content_matrix(features: Path | None, components: dict[str, int]) -> np.ndarray | None:
+    """Content vectors the item rows are computed from.
+
+    Each block is reduced to its principal components and scaled to unit mean square.
+
+    Args:
+        features: folder of the embed stage.
+        components: block name -> principal components kept.
+
+    Returns:
+        float32 ``[items, sum of components]`` or None when ``components`` is empty.
+
+    Raises:
+        ConfigError: for features that are not there.
+    """
+    if not components:
+        return None
+    if features is None:
+        raise ConfigError(
+            "train.content: asks for feature blocks but there is no features folder; run "
+            "llmrec embed, or set content: {}"
+        )
+    from llmrec.features.text import load_features
+
+    blocks = load_features(features)
+    parts = []
+    for name, kept in components.items():
+        if name not in blocks:
+            known = ", ".join(sorted(blocks))
+            raise ConfigError(f"train.content: {features} has no block {name!r}; it has {known}")
+        parts.append(principal_components(blocks[name], kept))
+    return np.concatenate(parts, axis=1)
+
+
+def principal_components(vectors: np.ndarray, kept: int) -> np.ndarray:
+    """The leading principal components, scaled to unit mean square over the whole matrix.
+
+    Args:
+        vectors: float ``[items, dim]``.
+
+    Returns:
+        float32 ``[items, min(kept, dim)]``.
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(0)
+    values, axes = np.linalg.eigh(centred.T @ centred)
+    leading = centred @ axes[:, np.argsort(values)[::-1][:kept]]
+    scale = np.sqrt((leading**2).mean())
+    return (leading / max(scale, 1e-12)).astype(np.float32)
+
+
+def plot_log(log: list[dict[str, Any]], path: Path) -> None:
+    """Loss and validation NDCG@10 over epochs, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, left = pyplot.subplots(figsize=(7, 4))
+    left.plot([e["epoch"] for e in log], [e["loss"] for e in log], color="tab:gray")
+    left.set_xlabel("epoch")
+    left.set_ylabel("training loss", color="tab:gray")
+    right = left.twinx()
+    valid = [e for e in log if "validation_ndcg@10" in e]
+    right.plot([e["epoch"] for e in valid], [e["validation_ndcg@10"] for e in valid], "o-")
+    right.set_ylabel("validation NDCG@10 (history removed)", color="tab:blue")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main(argv: list[str]) -> None:
+    """``llmrec train``."""
+    parser = argparse.ArgumentParser(prog="llmrec train", description=__doc__)
+    parser.add_argument("recipe", nargs="?", type=Path, help="YAML with a `train:` section")
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--item-ids", type=Path)
+    parser.add_argument("--features", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--base", help="a size name, a folder or a hub id")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    section = {}
+    if arguments.recipe is not None:
+        section = load_yaml(arguments.recipe).get("train", {})
+    if arguments.base is not None:
+        section["base"] = arguments.base
+    config = build(Config, section, f"{arguments.recipe or 'command line'}: train")
+    if config.kind == "llm" and arguments.item_ids is None:
+        raise ConfigError("--item-ids: needed to train an llm; run llmrec index first")
+    run(
+        config,
+        arguments.dataset,
+        arguments.item_ids,
+        arguments.features,
+        arguments.out,
+        arguments.seed,
+    )

@@ -1,0 +1,129 @@
+"""Recipes: every mistake is one line that names the file and the key."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from llmrec.config import as_dict, build, load_yaml
+from llmrec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Loop:
+    steps: int = 10
+    rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Settings:
+    data: Path
+    kind: Literal["atomic", "semantic"] = "atomic"
+    shuffle: bool = True
+    limit: int | None = None
+    names: list[str] = field(default_factory=list)
+    sizes: tuple[int, ...] = ()
+    loop: Loop = field(default_factory=Loop)
+    loops: dict[str, Loop] = field(default_factory=dict)
+    extra: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError("limit must be at least 1")
+        if len(self.names) > 3:
+            raise ValueError("at most 3 names")
+
+
+def test_values_become_the_annotated_types() -> None:
+    values = {
+        "data": "somewhere",
+        "kind": "semantic",
+        "limit": 5,
+        "names": ["a"],
+        "sizes": [1, 2],
+        "loop": {"rate": "1e-4"},  # YAML 1.1 reads 1e-4 as a string
+        "loops": {"first": {"steps": 2}},
+        "extra": {"anything": [1]},
+    }
+    settings = build(Settings, values, "r.yaml")
+    assert settings == Settings(
+        data=Path("somewhere"),
+        kind="semantic",
+        limit=5,
+        names=["a"],
+        sizes=(1, 2),
+        loop=Loop(rate=1e-4),
+        loops={"first": Loop(steps=2)},
+        extra={"anything": [1]},
+    )
+
+
+def test_an_integer_is_a_fine_float_and_a_null_a_fine_optional() -> None:
+    settings = build(Settings, {"data": "d", "loop": {"rate": 1}, "limit": None}, "r.yaml")
+    assert isinstance(settings.loop.rate, float)
+    assert settings.limit is None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"r\.yaml: missing key 'data'"),
+        ({"data": "d", "kinds": "atomic"}, r"r\.yaml: unknown key 'kinds'; did you mean 'kind'\?"),
+        ({"data": "d", "zzz": 1}, r"r\.yaml: unknown key 'zzz'; known keys: data, kind"),
+        ({"data": "d", "kind": "x"}, r"r\.yaml\.kind: 'x' is not one of atomic, semantic"),
+        ({"data": "d", "shuffle": "no"}, r"r\.yaml\.shuffle: expected bool, got 'no'"),
+        ({"data": "d", "limit": True}, r"r\.yaml\.limit: expected int, got True"),
+        ({"data": "d", "limit": 1.5}, r"r\.yaml\.limit: expected int, got 1\.5"),
+        ({"data": "d", "names": "a"}, r"r\.yaml\.names: expected a list, got 'a'"),
+        ({"data": "d", "sizes": [1, "b"]}, r"r\.yaml\.sizes\[1\]: expected int, got 'b'"),
+        ({"data": "d", "loop": 3}, r"r\.yaml\.loop: expected settings \(steps, rate\), got 3"),
+        ({"data": "d", "loop": {"step": 3}}, r"r\.yaml\.loop: unknown key 'step'; did you mean"),
+        ({"data": "d", "loops": {"a": {"rate": "x"}}}, r"r\.yaml\.loops\.a\.rate: expected float"),
+        ({"data": 3}, r"r\.yaml\.data: expected Path, got 3"),
+        ({"data": None}, r"r\.yaml\.data: expected Path, got None"),
+        ({"data": "d", "limit": 0}, r"r\.yaml: limit must be at least 1"),
+        ({"data": "d", "names": list("abcd")}, r"r\.yaml: at most 3 names"),
+    ],
+)
+def test_a_mistake_names_the_place(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}") as caught:
+        build(Settings, values, "r.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_load_yaml_reads_a_mapping(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("name: ä\nmodels: {a: {x: 1}}\n", encoding="utf-8")
+    assert load_yaml(recipe) == {"name": "ä", "models": {"a": {"x": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1,\n b: 2", "not valid YAML"),
+        (b"- a\n- b\n", "expected a mapping"),
+        (b"", "expected a mapping"),
+        (b"a: \xff\xfe", "cannot be read as UTF-8"),
+        (b"a: !!python/object/apply:os.system [true]", "not valid YAML"),
+    ],
+)
+def test_load_yaml_names_the_file(tmp_path: Path, content: bytes, message: str) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_yaml(recipe)
+    assert str(caught.value).startswith(f"{recipe}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_load_yaml_of_a_missing_file_or_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such recipe"):
+        load_yaml(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_yaml(tmp_path)
+
+
+def test_as_dict_builds_the_same_settings_again() -> None:
+    settings = Settings(data=Path("d"), names=["a"], loop=Loop(steps=3))
+    assert build(Settings, as_dict(settings), "again") == settings
