@@ -146,9 +146,7 @@ class Bundle:
             return "popular with everyone; there is no history to go by"
         return f"likely to follow {self.titles[rows[-1]]!r}"
 
-    def _named(
-        self, items: np.ndarray, scores: np.ndarray, reason: str
-    ) -> list[Recommendation]:
+    def _named(self, items: np.ndarray, scores: np.ndarray, reason: str) -> list[Recommendation]:
         return [
             Recommendation(
                 item_id=self.item_ids[item],

@@ -27,6 +27,7 @@ import argparse
 import importlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ class Recipe:
         models: what to train, by name.
         baselines: what to evaluate beside the models.
         evaluate: settings of the evaluation.
+        results: a folder that also gets every result file, or None.
         show_users: for how many users to print recommendations at the end.
     """
 
@@ -95,6 +97,7 @@ class Recipe:
     models: dict[str, Model] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)
     evaluate: Settings = field(default_factory=dict)
+    results: Path | None = None
     show_users: int = 3
 
     def __post_init__(self) -> None:
@@ -199,14 +202,14 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
         )
         results.append(folder / f"{recipe.evaluate.get('name') or run_name}.json")
     if results:
-        steps["report"] = partial(_report, load, results, out / "report")
+        steps["report"] = partial(_report, load, results, out / "report", recipe.results)
     if bundles and recipe.show_users:
         steps["show"] = partial(_show, load, bundles[0], dataset, recipe.show_users)
     return [Step(name, run) for name, run in steps.items()]
 
 
-def _report(load: Load, results: list[Path], out: Path) -> None:
-    """Print one line a result and write the page."""
+def _report(load: Load, results: list[Path], out: Path, copies: Path | None) -> None:
+    """Print one line a result, write the page, copy the result files to ``copies``."""
     found = [load(MODULES["results"]).read_result(path) for path in results]
     shown = [name for name in _SHOWN if all(name in result["metrics"] for result in found)]
     print(f"{'history removed':<28}" + "".join(f"{name:>12}" for name in shown))
@@ -214,6 +217,10 @@ def _report(load: Load, results: list[Path], out: Path) -> None:
         row = "".join(f"{result['metrics'][name]:12.4f}" for name in shown)
         print(f"{result['name']:<28}{row}")
     print(load(MODULES["report"]).write_report(results, out, []), flush=True)
+    if copies is not None:
+        copies.mkdir(parents=True, exist_ok=True)
+        for path in results:
+            shutil.copyfile(path, copies / path.name)
 
 
 def _show(load: Load, bundle: Path, dataset: Path, users: int) -> None:

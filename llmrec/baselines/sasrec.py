@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
@@ -29,7 +30,7 @@ from llmrec.train.validation import validation_metrics
 from llmrec.types import Cases, Histories, Ranking
 
 if TYPE_CHECKING:
-    from llmrec.train.run import Config
+    from llmrec.train.settings import Config
 
 SHAPE = "sasrec.json"
 
@@ -49,7 +50,15 @@ class SasRec(NextItemModel):
     ) -> None:
         super().__init__()
         self.vocabulary = Vocabulary(1, (), (n_items,), (n_items,))  # token 0 starts a history
-        self.shape = [n_items, layers, width, heads, max_items, dropout]
+        self.max_items = max_items
+        self.shape = {
+            "n_items": n_items,
+            "layers": layers,
+            "width": width,
+            "heads": heads,
+            "max_items": max_items,
+            "dropout": dropout,
+        }
         self.item_embedding = nn.Embedding(n_items, width)
         self.start = nn.Parameter(torch.zeros(1, width))
         self.position_embedding = nn.Embedding(max_items + 2, width)
@@ -82,8 +91,7 @@ class SasRecRecommender:
 
     def __init__(self, model: SasRec, batch_size: int = 256) -> None:
         self.model, self.batch_size = model, batch_size
-        self.n_items: int = model.shape[0]
-        self.max_items: int = model.shape[4]
+        self.n_items, self.max_items = model.item_embedding.num_embeddings, model.max_items
 
     @torch.inference_mode()
     def score(self, histories: Histories) -> np.ndarray:
@@ -112,12 +120,17 @@ class SasRecRecommender:
 def prepare(
     config: Config,
     dataset: Dataset,
-    _item_ids: Path | None,
-    _features: Path | None,
+    item_ids: Path | None,
+    features: Path | None,
     cases: Cases,
     seed: int,
 ) -> Prepared:
-    """Build everything a SASRec run needs; its shape comes from the size names."""
+    """Build everything a SASRec run needs; its shape comes from the size names.
+
+    Item IDs and features are not used: SASRec knows items by their index alone.
+    """
+    if config.base not in SIZES:
+        raise ConfigError(f"base: sasrec takes a size ({', '.join(SIZES)}), not {config.base!r}")
     size = SIZES[config.base]
     n_items = dataset.n_items
     model = SasRec(n_items, size.layers, size.width, size.heads, config.max_items, config.dropout)
@@ -146,6 +159,6 @@ def load_sasrec(folder: Path) -> SasRecRecommender:
     """Open what :func:`prepare`'s ``save`` wrote."""
     from safetensors.torch import load_file
 
-    model = SasRec(*json.loads((folder / SHAPE).read_text()))
+    model = SasRec(**json.loads((folder / SHAPE).read_text()))
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return SasRecRecommender(model.eval())

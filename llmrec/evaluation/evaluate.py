@@ -168,7 +168,8 @@ def figures(evaluation: Evaluation, resamples: int, seed: int) -> dict[str, Any]
 
 
 def _dataset_name(dataset: Dataset) -> str:
-    return str(dataset.manifest.config.get("name") or dataset.folder.resolve().name)
+    folder = dataset.folder.resolve()  # a recipe's dataset stands in ``runs/NAME/dataset``
+    return folder.parent.name if folder.name == "dataset" else folder.name
 
 
 def main(argv: list[str]) -> None:

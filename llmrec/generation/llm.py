@@ -114,7 +114,9 @@ class SemanticLlm(_Llm):
         scores = np.full((len(prompts), n), -np.inf, dtype=np.float32)
         for users in self.by_length(prompts):
             tokens, mask = left_pad([prompts[u] for u in users])
-            seen = [np.unique(histories[u]) if exclude_history else histories.items[:0] for u in users]
+            seen = [
+                np.unique(histories[u]) if exclude_history else histories.items[:0] for u in users
+            ]
             excluded, present = left_pad(seen)
             found, values = beam_search(
                 self.engine,

@@ -1,7 +1,7 @@
 """``llmrec recommend``: ranked items for a history, or for some people of a dataset.
 
-    llmrec recommend BUNDLE --history ID,ID,...
-    llmrec recommend BUNDLE --dataset DIR --user NAME
+llmrec recommend BUNDLE --history ID,ID,...
+llmrec recommend BUNDLE --dataset DIR --user NAME
 """
 
 from __future__ import annotations

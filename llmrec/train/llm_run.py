@@ -1,4 +1,4 @@
-"""Putting an LLM training run together: tokenizer, expanded model, item rows, validation, saving."""
+"""Puts an LLM training run together: tokenizer, expanded model, rows, validation, saving."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llmrec.train.validation import validation_metrics
 from llmrec.types import Cases
 
 if TYPE_CHECKING:
-    from llmrec.train.run import Config
+    from llmrec.train.settings import Config
 
 LAYOUT = "llmrec.json"
 BASE_VOCABULARY = 1024
@@ -67,9 +67,8 @@ def prepare(
         raise ConfigError("train.time_tokens: the dataset has no timestamps; leave it empty")
     template = load_template(config.prompt)
     tokenizer, vocabulary = expanded_tokenizer(config, dataset, ids)
-    prefix = [tokenizer.bos_token_id] + tokenizer.encode(
-        template.prefix("history"), add_special_tokens=False
-    )
+    words = tokenizer.encode(template.prefix("history"), add_special_tokens=False)
+    prefix = [tokenizer.bos_token_id, *words]
     encoder = HistoryEncoder(vocabulary, ids, prefix, config.max_items)
     plain = base_model(config, vocabulary, encoder, tokenizer)
     model = next_item_model(config, plain, vocabulary, token_content(config, features, ids))

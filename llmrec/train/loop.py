@@ -14,64 +14,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from llmrec.errors import ConfigError, LlmrecError
+from llmrec.errors import LlmrecError
 from llmrec.train.batches import Batch, TrainingBatches
 from llmrec.train.checkpoint import load_checkpoint, save_checkpoint
 from llmrec.train.loss import table_cross_entropy
 from llmrec.train.next_item import NextItemModel
+from llmrec.train.settings import LoopConfig
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """Settings of the training loop.
-
-    Attributes:
-        epochs: at most so many passes over the training histories.
-        max_minutes: stop training after so many minutes (validation not counted); 0 is no limit.
-        patience: stop after so many validations without a better NDCG@10.
-        validate_every: epochs between validations.
-        tokens_per_batch: about so many tokens a step, padding included.
-        learning_rate: peak rate, reached after ``warmup_steps``.
-        schedule: ``constant``, or ``cosine`` down to 2% at the last epoch.
-        warmup_steps: steps of linear warm-up.
-        weight_decay: AdamW's, on matrices only.
-        label_smoothing: as in cross-entropy.
-        gradient_clip: largest global norm of the gradient.
-        average_decay: of the moving average of the weights; 0 turns it off.
-        precision: ``fp32`` or ``bf16`` (autocast).
-        report_to: ``none``, ``tensorboard`` or ``wandb``.
-    """
-
-    epochs: int = 40
-    max_minutes: float = 0.0
-    patience: int = 5
-    validate_every: int = 1
-    tokens_per_batch: int = 1024
-    learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = 200
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    gradient_clip: float = 1.0
-    average_decay: float = 0.999
-    precision: Literal["fp32", "bf16"] = "fp32"
-    report_to: Literal["none", "tensorboard", "wandb"] = "none"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "validate_every", "tokens_per_batch", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}: must be at least 1")
-        if self.learning_rate <= 0:
-            raise ConfigError("train.learning_rate: must be above 0")
-        if not 0 <= self.average_decay < 1:
-            raise ConfigError("train.average_decay: must be in [0, 1)")
 
 
 @dataclass
@@ -120,7 +75,9 @@ class Trainer:
         if config.report_to != "none":
             self.accelerator.init_trackers("llmrec")
         optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+            _parameter_groups(model, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.average: dict[str, torch.Tensor] = {}
@@ -191,9 +148,7 @@ class Trainer:
             table_cross_entropy(
                 states[where].float(), table.float(), codes, self.config.label_smoothing
             )
-            for where, codes, table in zip(
-                batch.positions, batch.codes, model.heads(), strict=True
-            )
+            for where, codes, table in zip(batch.positions, batch.codes, model.heads(), strict=True)
         ]
         loss = torch.stack(losses).sum()
         value = loss.item()

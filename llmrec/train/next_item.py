@@ -132,9 +132,7 @@ class LlamaNextItem(NextItemModel):
         table = self._input_rows()
         is_item = tokens >= self.vocabulary.item_offset
         items = F.embedding((tokens - self.vocabulary.item_offset).clamp(min=0), table)
-        others = F.embedding(
-            torch.where(is_item, 0, tokens), self.other_rows
-        )
+        others = F.embedding(torch.where(is_item, 0, tokens), self.other_rows)
         inputs = torch.where(is_item[..., None], items, others) * self.row_scale
         inputs = F.dropout(inputs, self.input_dropout, self.training)
         output: torch.Tensor = self.body(inputs_embeds=inputs, use_cache=False).last_hidden_state

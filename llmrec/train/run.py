@@ -13,9 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,48 +22,9 @@ from llmrec.config import as_dict, build, load_yaml
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
-from llmrec.train.loop import LoopConfig
+from llmrec.train.settings import Config
 
-@dataclass(frozen=True)
-class Config:
-    """Settings of a training run.
-
-    Attributes:
-        kind: ``llm``, or ``sasrec`` for the baseline of that name.
-        base: a size (nano, micro, mini, small, medium), a folder or a hub id.
-        prompt: template of the history prompt, by name or path.
-        max_items: events of a history that are said, newest kept.
-        time_tokens: any of gap, hour, weekday, month; needs timestamps.
-        content: feature blocks the item rows are computed from, with the number of principal
-            components of each; an empty mapping gives purely learned rows.
-        content_dropout: share of content dropped in training.
-        content_std: of the fresh weights that project content into rows: larger starts nearer to
-            content alone.
-        dropout: on every block of the network and on its input.
-        validation_users: validate on so many users, drawn once; 0 is all of them.
-        beams: beam width while validating semantic IDs.
-        loop: the training loop's settings.
-    """
-
-    kind: Literal["llm", "sasrec"] = "llm"
-    base: str = "micro"
-    prompt: str = "recommend"
-    max_items: int = 50
-    time_tokens: list[str] = field(default_factory=list)
-    content: dict[str, int] = field(default_factory=lambda: {"text": 192, "attributes": 96})
-    content_dropout: float = 0.2
-    content_std: float = 0.02
-    dropout: float = 0.4
-    validation_users: int = 0
-    beams: int = 20
-    loop: LoopConfig = field(default_factory=LoopConfig)
-
-    def __post_init__(self) -> None:
-        if self.max_items < 1:
-            raise ConfigError("train.max_items: must be at least 1")
-        for name in ("dropout", "content_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}: must be in [0, 1)")
+__all__ = ["Config", "main", "run"]
 
 
 def run(
@@ -127,8 +87,8 @@ def _train(
     )
     trained = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
     print(
-        f"train: {config.kind} {config.base if config.kind == 'llm' else ''}, {trained:,} trained "
-        f"parameters, {len(prepared.batches.sequences):,} histories on {trainer.accelerator.device}",
+        f"train: {config.kind} {config.base}, {trained:,} trained parameters, "
+        f"{len(prepared.batches.sequences):,} histories, on {trainer.accelerator.device}",
         flush=True,
     )
     progress = trainer.run()

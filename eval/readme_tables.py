@@ -1,0 +1,83 @@
+"""Fill the README's result tables from ``eval/results`` and ``eval/peers.yaml``.
+
+    python eval/readme_tables.py          # rewrite the README
+    python eval/readme_tables.py --check  # exit 1 if it is out of date
+
+A table stands between ``<!-- results:NAME -->`` and ``<!-- /results -->``. Nothing in it is typed.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+OURS = {
+    "atomic": "**llmrec, LLaMA, atomic item IDs, rows from content**",
+    "semantic": "**llmrec, LLaMA, semantic item IDs from titles**",
+    "sasrec": "**llmrec's SASRec, softmax over the catalogue**",
+    "itemknn": "**llmrec's item-kNN**",
+    "popularity": "**popularity**",
+}
+
+
+def table(dataset: str) -> str:
+    """Peers and our results of one data set, ordered by Recall@10."""
+    rows = [
+        (recall, f"| {name} | {recall:.4f} | {_figure(ndcg)} | |")
+        for name, (recall, ndcg) in _peers()[dataset].items()
+    ]
+    for model, label in OURS.items():
+        path = ROOT / "eval" / "results" / f"{dataset}-{model}.json"
+        if path.is_file():
+            rows.append(_our_row(label, json.loads(path.read_text())))
+    head = (
+        "| method | Recall@10 | NDCG@10 | the same without removing the history |\n"
+        "| --- | --- | --- | --- |\n"
+    )
+    return head + "\n".join(line for _, line in sorted(rows)) + "\n"
+
+
+def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:
+    metrics, beside = result["metrics"], result["metrics_with_history"]
+    cells = [
+        f"{metrics[key]:.4f} ({low:.4f}-{high:.4f})"
+        for key in ("recall@10", "ndcg@10")
+        for low, high in [result["intervals"][key]]
+    ]
+    with_history = f"{beside['recall@10']:.4f} / {beside['ndcg@10']:.4f}"
+    return metrics["recall@10"], f"| {label} | {' | '.join(cells)} | {with_history} |"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _peers() -> dict[str, dict[str, list[float]]]:
+    peers: dict[str, dict[str, list[float]]] = yaml.safe_load(
+        (ROOT / "eval" / "peers.yaml").read_text()
+    )
+    return peers
+
+
+def filled(text: str) -> str:
+    """The README with its tables made anew."""
+    return MARK.sub(lambda m: m[1] + table(m[2]) + m[3], text)
+
+
+def main() -> int:
+    """Rewrite or check the README."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if "--check" in sys.argv[1:]:
+        return int(filled(text) != text)
+    readme.write_text(filled(text), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
