@@ -1,4 +1,4 @@
-"""A bundle: one folder that serves.
+"""A bundle: one folder that serves, wherever it is moved.
 
 ::
 
@@ -15,19 +15,23 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import shutil
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.errors import ArtifactError, CatalogError
+from llmrec.errors import ArtifactError, CatalogError, ConfigError
+from llmrec.recommender import Scorer, top_n
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
-from llmrec.types import Histories, Recommendation
+from llmrec.types import Histories, Ranking, Recommendation
 
 if TYPE_CHECKING:
     from llmrec.features.text_encoder import TextEncoder
@@ -39,49 +43,74 @@ def run(dataset: Path, features: Path | None, model: Path, out: Path) -> Path:
     """Collect what serves into one folder.
 
     Raises:
-        ArtifactError: if a part is missing or the model is of another dataset.
+        ArtifactError: if a part is missing, the model is no language model, or a part is of
+            another dataset.
     """
-    trained = read_manifest(model, "train")
-    if trained.inputs.get("dataset") != folder_hash(dataset):
-        raise ArtifactError(f"{model}: was not trained on {dataset}; train it again")
     inputs = {"dataset": folder_hash(dataset), "model": folder_hash(model)}
+    parts = [(model, "train")]
     if features is not None:
         inputs["features"] = folder_hash(features)
+        parts.append((features, "embed"))
+    for folder, stage in parts:
+        if read_manifest(folder, stage).inputs.get("dataset") != inputs["dataset"]:
+            raise ArtifactError(
+                f"{folder}: was not made from {dataset}; run llmrec {stage} again on this dataset"
+            )
+    layout = model / "llmrec.json"
+    if not layout.is_file():
+        raise ArtifactError(f"{model}: holds no language model; only those of kind llm are bundled")
 
     def work(stage: StageRun) -> None:
         shutil.copytree(model, stage.folder / "model")
         shutil.copy(dataset / "items.parquet", stage.folder)
         if features is not None:
             shutil.copytree(features, stage.folder / "features")
-        layout = json.loads((model / "llmrec.json").read_text(encoding="utf-8"))
-        template = layout["template"]
-        (stage.folder / "prompts").mkdir()
-        (stage.folder / "prompts" / f"{template['name']}.json").write_text(json.dumps(template))
+        template = json.loads(layout.read_text(encoding="utf-8"))["template"]
+        prompts = stage.folder / "prompts"
+        prompts.mkdir()
+        (prompts / f"{template['name']}.json").write_text(json.dumps(template), encoding="utf-8")
         stage.counts["items"] = pq.read_metadata(dataset / "items.parquet").num_rows
 
     return run_stage(out, Manifest("bundle", {}, inputs), work)
 
 
 class Bundle:
-    """An opened bundle: items in, recommendations out, in the shop's own identifiers."""
+    """An opened bundle: items in, recommendations out, in the shop's own identifiers.
+
+    Many threads may ask one bundle at once.
+
+    Args:
+        folder: what ``llmrec bundle`` wrote.
+        beams: beam width for semantic IDs.
+
+    Raises:
+        ArtifactError: if the folder is not a bundle or is damaged.
+    """
 
     def __init__(self, folder: str | Path, *, beams: int = 50) -> None:
-        """
-        Raises:
-            ArtifactError: if the folder is not a bundle or is damaged.
-        """
         from llmrec.generation.load import load_recommender
 
         self.folder = Path(folder)
         manifest = read_manifest(folder, "bundle")
+        model_hash = folder_hash(self.folder / "model")
+        if manifest.inputs.get("model") != model_hash:
+            raise ArtifactError(
+                f"{folder}: its model is not the one it was made with; run llmrec bundle again"
+            )
         self.catalog_version = manifest.fingerprint[:12]
-        self.model_name = f"llmrec-{manifest.inputs['model'][:8]}"
-        self.recommender = load_recommender(self.folder, beams=beams)
-        columns = ["item_id", "title", "price"]
-        self.items = pq.read_table(self.folder / "items.parquet", columns=columns)
+        self.model_name = f"llmrec-{model_hash[:8]}"
+        self.items = _read_items(self.folder / "items.parquet")
         self.item_ids: list[str] = self.items["item_id"].to_pylist()
         self.titles: list[str] = self.items["title"].to_pylist()
         self.index = {item_id: row for row, item_id in enumerate(self.item_ids)}
+        self.recommender = load_recommender(self.folder, beams=beams)
+        if self.recommender.n_items != len(self.item_ids):
+            raise ArtifactError(
+                f"{folder}: the model knows {self.recommender.n_items} items, items.parquet holds "
+                f"{len(self.item_ids)}; run llmrec bundle again"
+            )
+        # Loading a model in two threads at once is unsafe, and so is sharing its tokenizer.
+        self._encoder_lock = threading.Lock()
 
     def recommend(
         self,
@@ -90,73 +119,93 @@ class Bundle:
         *,
         exclude_history: bool = True,
         query: str = "",
+        times: Sequence[float] | None = None,
         now: float | None = None,
     ) -> list[Recommendation]:
         """The n items a person is likely to want next.
 
+        Without a history the model says what people begin with; with a query and no history,
+        items go by closeness to the query alone.
+
         Args:
             history: item ids, oldest first.
-            n: at most so many items.
+            n: at most so many items; fewer come back where the catalogue has no more.
             exclude_history: leave out what is in the history.
-            query: words; the items closest to them in meaning are ranked by the model, or by
-                closeness alone when the history is empty.
+            query: words; the items closest to them in meaning are ranked by the model.
+            times: when each of the history happened, seconds since 1970 UTC; a model trained
+                with time tokens ranks better with them.
             now: time of the request, seconds since 1970 UTC.
 
         Raises:
             CatalogError: for an item id that is not in the catalogue, or n below 1.
+            ConfigError: if ``times`` does not fit the history, or words cannot be answered.
         """
         if n < 1:
             raise CatalogError(f"n: {n} items were asked for; ask for at least 1")
+        if times is not None and len(times) != len(history):
+            raise ConfigError(f"times: {len(times)} are given for a history of {len(history)}")
         rows = [self._row(item_id) for item_id in history]
-        if query:
-            return self._answer_query(query, rows, n, exclude_history)
-        asked = None if now is None else [now]
-        histories = Histories.from_lists([rows], now=asked)
+        histories = Histories.from_lists(
+            [rows],
+            timestamps=None if times is None else [times],
+            now=None if now is None else [now],
+        )
+        n = min(n, len(self.item_ids))
+        if query.strip():
+            return self._answer(query.strip(), histories, n, exclude_history)
         ranking = self.recommender.recommend(histories, n, exclude_history=exclude_history)
-        reason = self._reason(rows)
-        return self._named(ranking.items[0], ranking.scores[0], reason)
+        return self._named(ranking, n, self._reason(rows))
 
     def _row(self, item_id: str) -> int:
         if item_id not in self.index:
             raise CatalogError(f"history: {item_id!r} is not in the catalogue")
         return self.index[item_id]
 
-    def _answer_query(
-        self, query: str, rows: list[int], n: int, exclude_history: bool
+    def _answer(
+        self, query: str, histories: Histories, n: int, exclude_history: bool
     ) -> list[Recommendation]:
-        closeness = self._text_vectors @ self._encoder.encode([query])[0]
+        """The items closest to the query, in the model's order if there is a history."""
+        reason = f"close in meaning to {query!r}"
+        vectors = self._text_vectors
+        with self._encoder_lock:
+            closeness = (vectors @ self._encoder.encode([query])[0])[None]
         if exclude_history:
-            closeness[rows] = -np.inf
-        candidates = np.argsort(-closeness, kind="stable")[:CANDIDATES]
-        candidates = candidates[np.isfinite(closeness[candidates])]
-        if not rows:
-            best = candidates[:n]
-            return self._named(best, closeness[best], f"close in meaning to {query!r}")
-        # The model's order among the closest: its list is long enough to hold them all.
-        histories = Histories.from_lists([rows])
-        full = self.recommender.recommend(
-            histories, len(self.item_ids), exclude_history=exclude_history
-        )
-        keep = np.isin(full.items[0], candidates)
-        reason = f"close in meaning to {query!r} and likely after this history"
-        return self._named(full.items[0][keep][:n], full.scores[0][keep][:n], reason)
+            closeness[0, histories[0]] = -np.inf
+        closest = top_n(closeness, max(CANDIDATES, n))
+        candidates = closest.items[0][closest.items[0] >= 0]
+        if len(histories[0]) == 0 or len(candidates) == 0:
+            return self._named(closest, n, reason)
+        ranking = self._rank(histories, candidates)
+        return self._named(ranking, n, f"{reason} and likely after this history")
+
+    def _rank(self, histories: Histories, candidates: np.ndarray) -> Ranking:
+        """The model's order of some items (int64 indices), the same as among all items."""
+        from llmrec.generation.llm import SemanticLlm
+        from llmrec.generation.trie import ItemTrie
+
+        if isinstance(self.recommender, SemanticLlm):
+            # A search over these items alone with a beam for each of them prunes none, and its
+            # cost does not grow with the catalogue.
+            narrow = copy.copy(self.recommender)
+            narrow.trie = ItemTrie(narrow.ids.codes[candidates])
+            found = narrow.recommend(histories, len(candidates), exclude_history=False)
+        else:
+            assert isinstance(self.recommender, Scorer)
+            found = top_n(self.recommender.score(histories)[:, candidates], len(candidates))
+        return Ranking(candidates[found.items], found.scores)
 
     def _reason(self, rows: list[int]) -> str:
         if not rows:
             return "popular with everyone; there is no history to go by"
         return f"likely to follow {self.titles[rows[-1]]!r}"
 
-    def _named(self, items: np.ndarray, scores: np.ndarray, reason: str) -> list[Recommendation]:
+    def _named(self, ranking: Ranking, n: int, reason: str) -> list[Recommendation]:
+        """The first n of the one user's ranking."""
+        pairs = zip(ranking.items[0][:n].tolist(), ranking.scores[0][:n].tolist(), strict=True)
         return [
-            Recommendation(
-                item_id=self.item_ids[item],
-                title=self.titles[item],
-                rank=rank,
-                score=float(score),
-                reason=reason,
-            )
-            for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1)
-            if item >= 0
+            Recommendation(self.item_ids[item], self.titles[item], rank, score, reason)
+            for rank, (item, score) in enumerate(pairs, start=1)
+            if item >= 0  # -1 pads, always at the end
         ]
 
     @cached_property
@@ -165,26 +214,41 @@ class Bundle:
 
         folder = self.folder / "features"
         if not folder.is_dir():
-            raise ArtifactError(
-                f"{self.folder}: holds no text features, so it cannot answer in words; "
+            raise ConfigError(
+                f"query: {self.folder} holds no text features, so it cannot be asked in words; "
                 "make the bundle again with --features"
             )
-        return load_features(folder)["text"]
+        vectors = load_features(folder)["text"]
+        if len(vectors) != len(self.item_ids):
+            raise ArtifactError(
+                f"{folder}: holds vectors of {len(vectors)} items, the catalogue has "
+                f"{len(self.item_ids)}; run llmrec bundle again"
+            )
+        return vectors
 
     @cached_property
     def _encoder(self) -> TextEncoder:
+        """Embeds queries; used under its lock."""
         from llmrec.features.text_encoder import TextEncoder
 
         manifest = read_manifest(self.folder / "features", "embed")
         return TextEncoder(manifest.config["model"])
 
 
+def _read_items(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=["item_id", "title", "price"])
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{path}: cannot be read ({reason}); run llmrec bundle again") from None
+
+
 def main(argv: list[str]) -> None:
     """``llmrec bundle``."""
     parser = argparse.ArgumentParser(prog="llmrec bundle", description="Collect what serves.")
-    parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--features", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
+    parser.add_argument("--model", type=Path, required=True, help="folder of llmrec train")
+    parser.add_argument("--features", type=Path, help="folder of llmrec embed")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args(argv)
     run(arguments.dataset, arguments.features, arguments.model, arguments.out)

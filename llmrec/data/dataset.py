@@ -82,6 +82,11 @@ class Dataset:
         start, end = np.searchsorted(c["user"], [user, user + 1])
         return c["item"][start:end]
 
+    def times(self, user: int) -> np.ndarray | None:
+        """When the events of :meth:`history` happened, float64 seconds; None without times."""
+        start, end = np.searchsorted(self._columns["user"], [user, user + 1])
+        return self._times(slice(start, end))
+
     def train_histories(self) -> Histories:
         """Every user's training events; users without any have an empty history."""
         c = self._columns
@@ -104,7 +109,7 @@ class Dataset:
         histories = Histories(c["item"][positions], offsets, times, now)
         return Cases(users, histories, c["item"][targets])
 
-    def _times(self, rows: np.ndarray) -> np.ndarray | None:
+    def _times(self, rows: np.ndarray | slice) -> np.ndarray | None:
         times = self._columns["timestamp"]
         return None if np.isnan(times).all() else times[rows]
 

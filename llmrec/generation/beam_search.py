@@ -47,7 +47,8 @@ def beam_search(
 
     Args:
         tokens, mask: left-padded prompts, int64 and bool ``[users, length]``.
-        excluded: int64 ``[users, x]`` item indices not to return, padded with -1.
+        excluded: int64 ``[users, x]`` item indices not to return, each at most once a row,
+            padded with -1.
         beams: kept at every level, at least the number of items wanted.
 
     Returns:
@@ -55,6 +56,7 @@ def beam_search(
         are left, -1 and -inf.
     """
     users = len(tokens)
+    excluded_leaves = trie.leaves(excluded)
     hidden, cache = engine.prefill(tokens, mask)
     hidden = hidden[:, None]
     nodes = torch.zeros(users, 1, dtype=torch.int64, device=tokens.device)
@@ -63,31 +65,18 @@ def beam_search(
         log_probs = engine.log_probs(hidden, depth)
         child, exists = trie.children(depth, nodes)
         # Padding of ``children`` points at node 0: mask before anything reads its score.
-        candidates = log_probs.gather(2, level.codes[child]) + scores[..., None]
-        exists = exists & _something_left(trie, depth, child, excluded)
+        candidates = log_probs.gather(2, level.codes[child].long()) + scores[..., None]
+        exists &= trie.something_left(depth, child, excluded_leaves)
         candidates = candidates.masked_fill(~exists, NOTHING).flatten(1)
         keep = min(beams, candidates.shape[1])
         scores, best = candidates.topk(keep, dim=1)
         parents = best // level.widest
         nodes = child.flatten(1).gather(1, best).masked_fill(scores == NOTHING, -1)
         if depth + 1 < len(trie.levels):
-            codes = level.codes[nodes.clamp(min=0)]
+            codes = level.codes[nodes.clamp(min=0)].long()
             hidden, cache = engine.extend(codes, depth, parents, cache)
-    items = trie.items[nodes.clamp(min=0)].masked_fill(nodes < 0, -1)
+    items = trie.items[nodes.clamp(min=0)].long().masked_fill(nodes < 0, -1)
     return _pad(items, beams, -1), _pad(scores, beams, NOTHING)
-
-
-def _something_left(
-    trie: ItemTrie, depth: int, nodes: torch.Tensor, excluded: torch.Tensor
-) -> torch.Tensor:
-    """Whether a node has an item that is not excluded; bool like ``nodes`` ``[users, b, c]``."""
-    if excluded.shape[1] == 0:
-        return torch.ones_like(nodes, dtype=torch.bool)
-    paths = trie.nodes_of_item[excluded.clamp(min=0), depth].masked_fill(excluded < 0, -1)
-    lost = torch.zeros_like(nodes)
-    for column in paths.unbind(1):  # a history's length, not the catalogue's
-        lost += nodes == column[:, None, None]
-    return trie.levels[depth].leaves[nodes] > lost
 
 
 def _pad(values: torch.Tensor, width: int, fill: float) -> torch.Tensor:

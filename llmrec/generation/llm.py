@@ -105,7 +105,7 @@ class SemanticLlm(_Llm):
     def __init__(self, *args: Any, beams: int = 50) -> None:
         super().__init__(*args)
         self.beams = beams
-        self.trie = ItemTrie(self.ids.codes)
+        self.trie = ItemTrie(self.ids.codes).to(self.device)
 
     def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
         """The n best items the search finds."""

@@ -31,7 +31,7 @@ def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int
         case = cases.select([row])
         history = [dataset.item_ids[i] for i in case.histories[0]]
         now = None if case.histories.now is None else float(case.histories.now[0])
-        answer = bundle.recommend(history, n, now=now)
+        answer = bundle.recommend(history, n, times=_listed(case.histories.times(0)), now=now)
         target = dataset.item_ids[case.targets[0]]
         parts.append(_person(bundle, dataset.user_ids[case.users[0]], history, answer, target))
     return "\n".join(parts)
@@ -56,22 +56,24 @@ def main(argv: list[str]) -> None:
     """``llmrec recommend``."""
     parser = argparse.ArgumentParser(prog="llmrec recommend", description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--history", help="item ids, oldest first, separated by commas")
-    parser.add_argument("--dataset", type=Path, help="take the history of one of its people")
-    parser.add_argument("--user", help="user id in --dataset")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--history", help="item ids, oldest first, separated by commas")
+    asked.add_argument("--user", help="the person of --dataset whose history to take")
+    parser.add_argument("--dataset", type=Path, help="folder of llmrec ingest that knows --user")
     parser.add_argument("--query", default="", help="what is wanted, in words")
     parser.add_argument("-n", type=int, default=10)
     parser.add_argument("--beams", type=int, default=50, help="beam width for semantic IDs")
     parser.add_argument("--keep-history", action="store_true", help="may recommend seen items")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)
-    history = _history(arguments)
+    history, times = _history(arguments)
     bundle = Bundle(arguments.bundle, beams=arguments.beams)
     answer = bundle.recommend(
         history,
         arguments.n,
         exclude_history=not arguments.keep_history,
         query=arguments.query,
+        times=times,
     )
     if arguments.json:
         print(json.dumps([dataclasses.asdict(found) for found in answer], indent=2))
@@ -80,12 +82,13 @@ def main(argv: list[str]) -> None:
         print(f"{found.rank:3}  {found.score:9.3f}  {found.item_id:>14}  {found.title[:90]}")
 
 
-def _history(arguments: argparse.Namespace) -> list[str]:
+def _history(arguments: argparse.Namespace) -> tuple[list[str], list[float] | None]:
+    """Item ids, oldest first, and when each happened where that is known."""
     if arguments.history is not None:
-        return [part.strip() for part in arguments.history.split(",") if part.strip()]
+        return [part.strip() for part in arguments.history.split(",") if part.strip()], None
     if arguments.user is None:
         if arguments.query:
-            return []
+            return [], None
         raise ConfigError("give --history ID,ID,... or --dataset DIR --user NAME or --query WORDS")
     if arguments.dataset is None:
         raise ConfigError("--user: needs --dataset, the folder whose people it names")
@@ -96,4 +99,8 @@ def _history(arguments: argparse.Namespace) -> list[str]:
         raise ConfigError(
             f"--user: {arguments.user!r} is not among the people of {arguments.dataset}"
         ) from None
-    return [dataset.item_ids[i] for i in dataset.history(user)]
+    return [dataset.item_ids[i] for i in dataset.history(user)], _listed(dataset.times(user))
+
+
+def _listed(times: np.ndarray | None) -> list[float] | None:
+    return None if times is None else times.tolist()

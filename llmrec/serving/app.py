@@ -1,6 +1,6 @@
 """``llmrec serve BUNDLE``: recommendations over an OpenAI-compatible API.
 
-    llmrec serve runs/demo/bundle --port 8000
+    llmrec serve runs/demo/models/atomic/bundle --port 8000
 
 The official ``openai`` client asks in words, with a history in ``extra_body``, or both::
 
@@ -8,7 +8,8 @@ The official ``openai`` client asks in words, with a history in ``extra_body``, 
         model="llmrec", messages=[{"role": "user", "content": "something warm for winter"}],
         extra_body={"history": ["item-17", "item-3"], "n": 5})
 
-The answer is text, and a structured ``recommendations`` list of real items beside it.
+The answer is text, and a structured ``recommendations`` list of real items beside it. The last
+user message is the query; with empty content the history alone decides.
 """
 
 from __future__ import annotations
@@ -25,18 +26,36 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
+from starlette.exceptions import HTTPException
 
 from llmrec.bundle import Bundle
-from llmrec.errors import LlmrecError
+from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.types import Recommendation
+
+ALIASES = ("", "llmrec")  # other names of whatever model is served
 
 
 class Message(BaseModel):
-    """One turn of a conversation."""
+    """One turn of a conversation; its content is text or, as OpenAI has it, text parts."""
 
     role: str
-    content: str | None = None
+    content: str | list[dict[str, Any]] | None = None
+
+    @field_validator("content")
+    @classmethod
+    def _only_text(cls, content: Any) -> Any:
+        for part in content if isinstance(content, list) else []:
+            if part.get("type") != "text" or not isinstance(part.get("text"), str):
+                raise ValueError(f"only parts of type 'text' are read, not {part.get('type')!r}")
+        return content
+
+    @property
+    def words(self) -> str:
+        """The content as one text."""
+        if isinstance(self.content, list):
+            return " ".join(part["text"] for part in self.content).strip()
+        return (self.content or "").strip()
 
 
 class ChatRequest(BaseModel):
@@ -46,47 +65,105 @@ class ChatRequest(BaseModel):
     messages: list[Message] = Field(min_length=1)
     stream: bool = False
     history: list[str] = Field(default_factory=list, description="item ids, oldest first")
-    n: int = Field(10, ge=1, le=100, description="items wanted")
+    history_times: list[float] | None = Field(None, description="seconds since 1970 UTC")
+    now: float | None = Field(None, description="time of the request, seconds since 1970 UTC")
+    n: int = Field(10, ge=1, le=100, strict=True, description="items wanted")
     exclude_history: bool = True
+
+    @property
+    def query(self) -> str:
+        """What the person said last."""
+        said = [message.words for message in self.messages if message.role == "user"]
+        return said[-1] if said else ""
 
 
 def create_app(bundle: Bundle) -> FastAPI:
     """The service over an opened bundle."""
     app = FastAPI(title="llmrec")
+    _add_error_handlers(app)
+    card = {"id": bundle.model_name, "object": "model", "created": 0, "owned_by": "llmrec"}
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        return {"status": "ok", "catalog_version": bundle.catalog_version}
+        return {
+            "status": "ok",
+            "model": bundle.model_name,
+            "catalog_version": bundle.catalog_version,
+        }
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
-        card = {"id": bundle.model_name, "object": "model", "created": 0, "owned_by": "llmrec"}
         return {"object": "list", "data": [card]}
 
+    @app.get("/v1/models/{name}", response_model=None)
+    def model(name: str) -> dict[str, Any] | JSONResponse:
+        return card if _is_served(bundle, name) else _no_such_model(bundle, name)
+
+    # Not async: FastAPI runs it in a pool of threads, so requests are answered side by side.
     @app.post("/v1/chat/completions", response_model=None)
-    def chat(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
-        words = [m.content for m in request.messages if m.role == "user" and m.content]
+    def chat(request: ChatRequest) -> dict[str, Any] | JSONResponse | StreamingResponse:
+        if not _is_served(bundle, request.model):
+            return _no_such_model(bundle, request.model)
         answer = bundle.recommend(
             request.history,
             request.n,
             exclude_history=request.exclude_history,
-            query=words[-1].strip() if words else "",
+            query=request.query,
+            times=request.history_times,
+            now=request.now,
         )
         if request.stream:
             return StreamingResponse(_stream(bundle, answer), media_type="text/event-stream")
         return _completion(bundle, answer)
 
-    @app.exception_handler(LlmrecError)
+    return app
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Every error leaves in OpenAI's shape; what the caller can fix is a 400."""
+
+    @app.exception_handler(ConfigError)
+    @app.exception_handler(CatalogError)
     def wrong_input(_request: Request, error: LlmrecError) -> JSONResponse:
-        return _error(400, str(error))
+        message = str(error)
+        where = message.partition(":")[0]
+        return _error(400, message, param=where if where in ChatRequest.model_fields else None)
 
     @app.exception_handler(RequestValidationError)
     def wrong_shape(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"] if part != "body")
-        return _error(400, f"{where}: {first['msg']}")
+        reason = first["msg"].removeprefix("Value error, ")
+        return _error(400, f"{where or 'body'}: {reason}", param=where or None)
 
-    return app
+    @app.exception_handler(HTTPException)
+    def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
+        return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+
+    @app.exception_handler(LlmrecError)
+    def broken_bundle(_request: Request, error: LlmrecError) -> JSONResponse:
+        return _error(500, str(error))
+
+    @app.exception_handler(Exception)  # the server's log gets the traceback
+    def our_fault(_request: Request, error: Exception) -> JSONResponse:
+        return _error(500, "the service failed; its log says why")
+
+
+def _error(
+    status: int, message: str, *, param: str | None = None, code: str | None = None
+) -> JSONResponse:
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    body = {"message": message, "type": kind, "param": param, "code": code}
+    return JSONResponse({"error": body}, status_code=status)
+
+
+def _is_served(bundle: Bundle, name: str) -> bool:
+    return name == bundle.model_name or name in ALIASES
+
+
+def _no_such_model(bundle: Bundle, name: str) -> JSONResponse:
+    message = f"model: {name!r} is not served here; there is {bundle.model_name!r}"
+    return _error(404, message, param="model", code="model_not_found")
 
 
 def answer_text(answer: list[Recommendation]) -> str:
@@ -115,9 +192,11 @@ def _completion(bundle: Bundle, answer: list[Recommendation]) -> dict[str, Any]:
 
 
 def _stream(bundle: Bundle, answer: list[Recommendation]) -> Iterator[str]:
+    """Server-sent events: a line of text each, then one with the recommendations."""
     head = _head(bundle, "chat.completion.chunk")
-    for line in answer_text(answer).splitlines(keepends=True):
-        delta = {"role": "assistant", "content": line}
+    deltas = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": line} for line in answer_text(answer).splitlines(keepends=True)]
+    for delta in deltas:
         chunk = head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         yield f"data: {json.dumps(chunk)}\n\n"
     last = head | {
@@ -127,20 +206,15 @@ def _stream(bundle: Bundle, answer: list[Recommendation]) -> Iterator[str]:
     yield f"data: {json.dumps(last)}\n\ndata: [DONE]\n\n"
 
 
-def _error(status: int, message: str) -> JSONResponse:
-    body = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return JSONResponse({"error": body}, status_code=status)
-
-
 def main(argv: list[str]) -> None:
     """``llmrec serve``."""
     import uvicorn
 
     parser = argparse.ArgumentParser(prog="llmrec serve", description="Serve a bundle.")
-    parser.add_argument("bundle", type=Path)
+    parser.add_argument("bundle", type=Path, help="folder of llmrec bundle")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--beams", type=int, default=50)
+    parser.add_argument("--beams", type=int, default=50, help="beam width for semantic IDs")
     arguments = parser.parse_args(argv)
     app = create_app(Bundle(arguments.bundle, beams=arguments.beams))
     uvicorn.run(app, host=arguments.host, port=arguments.port)
