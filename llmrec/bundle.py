@@ -119,7 +119,7 @@ class Bundle:
         *,
         exclude_history: bool = True,
         query: str = "",
-        times: Sequence[float] | None = None,
+        history_times: Sequence[float] | None = None,
         now: float | None = None,
     ) -> list[Recommendation]:
         """The n items a person is likely to want next.
@@ -132,22 +132,24 @@ class Bundle:
             n: at most so many items; fewer come back where the catalogue has no more.
             exclude_history: leave out what is in the history.
             query: words; the items closest to them in meaning are ranked by the model.
-            times: when each of the history happened, seconds since 1970 UTC; a model trained
-                with time tokens ranks better with them.
+            history_times: when each of the history happened, seconds since 1970 UTC; a model
+                trained with time tokens ranks better with them.
             now: time of the request, seconds since 1970 UTC.
 
         Raises:
             CatalogError: for an item id that is not in the catalogue, or n below 1.
-            ConfigError: if ``times`` does not fit the history, or words cannot be answered.
+            ConfigError: if ``history_times`` does not fit the history, or words cannot be answered.
         """
         if n < 1:
             raise CatalogError(f"n: {n} items were asked for; ask for at least 1")
-        if times is not None and len(times) != len(history):
-            raise ConfigError(f"times: {len(times)} are given for a history of {len(history)}")
+        if history_times is not None and len(history_times) != len(history):
+            raise ConfigError(
+                f"history_times: {len(history_times)} are given for a history of {len(history)}"
+            )
         rows = [self._row(item_id) for item_id in history]
         histories = Histories.from_lists(
             [rows],
-            timestamps=None if times is None else [times],
+            timestamps=None if history_times is None else [history_times],
             now=None if now is None else [now],
         )
         n = min(n, len(self.item_ids))
@@ -187,7 +189,7 @@ class Bundle:
             # A search over these items alone with a beam for each of them prunes none, and its
             # cost does not grow with the catalogue.
             narrow = copy.copy(self.recommender)
-            narrow.trie = ItemTrie(narrow.ids.codes[candidates])
+            narrow.trie = ItemTrie(narrow.ids.codes[candidates]).to(narrow.device)
             found = narrow.recommend(histories, len(candidates), exclude_history=False)
         else:
             assert isinstance(self.recommender, Scorer)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tiny_shop"]  # one small trained run for all tests that need one
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached costs minutes
 
 

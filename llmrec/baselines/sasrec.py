@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError
+from llmrec.errors import ArtifactError, ConfigError
+from llmrec.generation.llm import check_finite, check_known
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
@@ -95,7 +96,13 @@ class SasRecRecommender:
 
     @torch.inference_mode()
     def score(self, histories: Histories) -> np.ndarray:
-        """Logits, float32 ``[users, n_items]``."""
+        """Logits, float32 ``[users, n_items]``.
+
+        Raises:
+            CatalogError: for an item index outside the catalogue.
+            LlmrecError: if the model gives anything but finite numbers.
+        """
+        check_known(histories, self.n_items)
         self.model.eval()
         table = self.model.rows()
         order = np.argsort(histories.lengths(), kind="stable")
@@ -110,6 +117,7 @@ class SasRecRecommender:
             hidden = self.model.hidden(tokens.to(table.device))
             last = hidden[torch.arange(len(users)), lengths]
             scores[users] = (last @ table.T).float().cpu().numpy()
+        check_finite(scores)
         return scores
 
     def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
@@ -156,9 +164,18 @@ def prepare(
 
 
 def load_sasrec(folder: Path) -> SasRecRecommender:
-    """Open what :func:`prepare`'s ``save`` wrote."""
+    """Open what :func:`prepare`'s ``save`` wrote.
+
+    Raises:
+        ArtifactError: if a file is missing or damaged.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    model = SasRec(**json.loads((folder / SHAPE).read_text()))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    try:
+        model = SasRec(**json.loads((folder / SHAPE).read_text()))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{folder}: not a trained sasrec model ({reason})") from None
     return SasRecRecommender(model.eval())

@@ -25,7 +25,7 @@ from llmrec.evaluation.measure import Evaluation, evaluate, train_counts
 from llmrec.evaluation.results import CASES_SUFFIX, read_result, write_cases, write_result
 from llmrec.evaluation.summary import intervals_of, metrics_of, slices_of
 from llmrec.recommender import Recommender, Scorer
-from llmrec.stage import Manifest, StageRun, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
 
 __all__ = ["BASELINES", "Config", "evaluate", "main", "run", "train_counts"]
 
@@ -145,9 +145,18 @@ def _evaluate(
         catalogue=evaluation.n_items,
         settings=as_dict(config),
         dataset_hash=folder_hash(dataset.folder),
+        training=_training(model),
     )
     stage.counts |= {"cases": len(evaluation.targets), "items": evaluation.n_items}
     shutil.rmtree(checkpoint)
+
+
+def _training(model: str | Path) -> dict[str, Any]:
+    """What training took (seconds, epochs, parameters), as the model's manifest has it."""
+    if str(model) in BASELINES:
+        return {}
+    folder = Path(model) / "model" if read_manifest(model).stage == "bundle" else model
+    return read_manifest(folder).counts
 
 
 def figures(evaluation: Evaluation, resamples: int, seed: int) -> dict[str, Any]:

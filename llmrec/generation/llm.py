@@ -44,12 +44,7 @@ class _Llm:
         Raises:
             CatalogError: for an item index outside the catalogue.
         """
-        if len(histories.items) and not (
-            histories.items.min() >= 0 and histories.items.max() < self.n_items
-        ):
-            raise CatalogError(
-                f"a history holds an item that is not among the {self.n_items} of the catalogue"
-            )
+        check_known(histories, self.n_items)
         now = histories.now
         return [
             self.encoder.encode(
@@ -86,8 +81,7 @@ class AtomicLlm(_Llm):
             hidden = self.engine.last_hidden(tokens.to(self.device), lengths.to(self.device))
             values = self.engine.log_probs(hidden, 0)
             scores[users] = values.cpu().numpy()
-        if not np.isfinite(scores).all():
-            raise LlmrecError("the model's scores are not finite; its weights are damaged")
+        check_finite(scores)
         return scores
 
     def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
@@ -146,6 +140,29 @@ def make_llm(
     if ids.kind == "atomic":
         return AtomicLlm(model, vocabulary, encoder, ids, batch_size)
     return SemanticLlm(model, vocabulary, encoder, ids, batch_size, beams=beams)
+
+
+def check_known(histories: Histories, n_items: int) -> None:
+    """Check that every item of the histories is in the catalogue.
+
+    Raises:
+        CatalogError: if one is not.
+    """
+    items = histories.items
+    if len(items) and not (items.min() >= 0 and items.max() < n_items):
+        raise CatalogError(
+            f"a history holds an item that is not among the {n_items} of the catalogue"
+        )
+
+
+def check_finite(scores: np.ndarray) -> None:
+    """Check that every score is a number.
+
+    Raises:
+        LlmrecError: if one is not.
+    """
+    if not np.isfinite(scores).all():
+        raise LlmrecError("the model's scores are not finite; its weights are damaged")
 
 
 def left_pad(rows: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -46,6 +46,7 @@ def load_llm(
     Raises:
         ArtifactError: if its files are missing or do not fit together.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     folder = Path(folder)
@@ -54,8 +55,9 @@ def load_llm(
         ids = ItemIds.load(folder / "item_ids")
         vocabulary = Vocabulary.of(layout["base_size"], layout["time_fields"], ids)
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{folder}: not a trained llmrec model ({error})") from None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{folder}: not a trained llmrec model ({reason})") from None
     if model.get_input_embeddings().weight.shape[0] < vocabulary.size:
         raise ArtifactError(f"{folder}: the model has no rows for its item tokens; train it again")
     encoder = HistoryEncoder(vocabulary, ids, layout["prefix"], layout["max_items"])

@@ -31,7 +31,8 @@ def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int
         case = cases.select([row])
         history = [dataset.item_ids[i] for i in case.histories[0]]
         now = None if case.histories.now is None else float(case.histories.now[0])
-        answer = bundle.recommend(history, n, times=_listed(case.histories.times(0)), now=now)
+        times = _listed(case.histories.times(0))
+        answer = bundle.recommend(history, n, history_times=times, now=now)
         target = dataset.item_ids[case.targets[0]]
         parts.append(_person(bundle, dataset.user_ids[case.users[0]], history, answer, target))
     return "\n".join(parts)
@@ -73,7 +74,7 @@ def main(argv: list[str]) -> None:
         arguments.n,
         exclude_history=not arguments.keep_history,
         query=arguments.query,
-        times=times,
+        history_times=times,
     )
     if arguments.json:
         print(json.dumps([dataclasses.asdict(found) for found in answer], indent=2))

@@ -74,18 +74,22 @@ def from_folder(base: str, vocab_size: int, dtype: torch.dtype) -> Any:
     """A causal LM from a folder or hub id, its vocabulary expanded to ``vocab_size`` rows.
 
     Raises:
-        ConfigError: if it cannot be loaded.
+        ConfigError: if it cannot be loaded, or is not built like a LLaMA.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"base: {base!r} is neither a size ({', '.join(SIZES)}) nor a causal LM that "
             f"transformers can load from a folder or a hub ({reason})"
         ) from None
+    layers = getattr(getattr(model, "model", None), "layers", None)
+    if layers is None or not hasattr(layers[0], "self_attn"):
+        raise ConfigError(f"base: {type(model).__name__} is not of the LLaMA family")
     model.resize_token_embeddings(vocab_size, mean_resizing=False)
     return model
 

@@ -104,7 +104,7 @@ class Vocabulary:
 def time_values(name: str, times: np.ndarray, previous: np.ndarray) -> np.ndarray:
     """One time field as small integers, 0 where unknown.
 
-    ``gap`` buckets are powers of two of minutes: 1 is under a minute, 16 is over two weeks.
+    ``gap`` buckets are powers of two of minutes: 1 is under two, 16 is over three weeks.
 
     >>> friday = np.array([1577977200.0 + 86400])  # 2020-01-03 15:00 UTC
     >>> [int(time_values(f, friday, friday - 120)[0]) for f in ("gap", "hour", "weekday", "month")]

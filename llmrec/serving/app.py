@@ -109,7 +109,7 @@ def create_app(bundle: Bundle) -> FastAPI:
             request.n,
             exclude_history=request.exclude_history,
             query=request.query,
-            times=request.history_times,
+            history_times=request.history_times,
             now=request.now,
         )
         if request.stream:

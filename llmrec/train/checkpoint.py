@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -81,7 +82,7 @@ def load_checkpoint(
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
-    except (KeyError, ValueError, OSError, RuntimeError) as error:
+    except (KeyError, ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(
             f"{folder}: cannot go on from this checkpoint ({error}); remove it to start again"
         ) from None

@@ -68,7 +68,7 @@ def prepare(
     template = load_template(config.prompt)
     tokenizer, vocabulary = expanded_tokenizer(config, dataset, ids)
     words = tokenizer.encode(template.prefix("history"), add_special_tokens=False)
-    prefix = [tokenizer.bos_token_id, *words]
+    prefix = [start_token(tokenizer), *words]
     encoder = HistoryEncoder(vocabulary, ids, prefix, config.max_items)
     plain = base_model(config, vocabulary, encoder, tokenizer)
     model = next_item_model(config, plain, vocabulary, token_content(config, features, ids))
@@ -96,6 +96,18 @@ def prepare(
 
     batches = TrainingBatches(histories, encoder, config.loop.tokens_per_batch, seed)
     return Prepared(model, batches, validate, save)
+
+
+def start_token(tokenizer: Any) -> int:
+    """What every prompt begins with: some bases have no start token and use the end token.
+
+    Raises:
+        ConfigError: if the tokenizer has neither.
+    """
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise ConfigError("base: its tokenizer has neither a start nor an end token")
 
 
 def expanded_tokenizer(config: Config, dataset: Dataset, ids: ItemIds) -> tuple[Any, Vocabulary]:

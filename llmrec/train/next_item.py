@@ -162,8 +162,9 @@ class LlamaNextItem(NextItemModel):
     def export_to(self, model: Any) -> None:
         """Write everything learned into ``model``, an ordinary causal LM of the same shape.
 
-        ``row_scale`` goes into the table and, together with ``logit_scale``, out of the final
-        norm, so the exported model's logits are the trained ones.
+        ``row_scale`` goes into the table and out of the final norm, ``logit_scale`` into the
+        norm, so the exported model's logits are the trained ones. Where the output layer has rows
+        of its own, ``logit_scale`` goes into the item rows alone and the logits of text stay.
         """
         self.eval()
         table = torch.cat([self.other_rows, self.item_rows()]) * self.row_scale
@@ -172,13 +173,14 @@ class LlamaNextItem(NextItemModel):
             for name, value in self.body.state_dict().items()
             if not name.startswith("embed_tokens")
         }
-        norm = state["model.norm.weight"] * self.logit_scale
-        state["model.norm.weight"] = norm / self.row_scale if self.tied else norm
         state["model.embed_tokens.weight"] = table
         if self.tied:
             state["lm_head.weight"] = table
+            state["model.norm.weight"] = (
+                state["model.norm.weight"] * self.logit_scale / self.row_scale
+            )
         else:
             head = model.get_output_embeddings().weight.detach().clone()
-            head[self.vocabulary.item_offset :] = self.output_rows
-            state["lm_head.weight"] = head / self.logit_scale
+            head[self.vocabulary.item_offset :] = self.output_rows * self.logit_scale
+            state["lm_head.weight"] = head
         model.load_state_dict(state)
