@@ -1,6 +1,7 @@
 """What fits in a test: a LLaMA of width 32 with random weights, IDs and datasets made by hand."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,22 @@ def tiny_config(loop: dict[str, Any] | None = None, **changes: Any) -> Config:
     steps = {"epochs": 2, "warmup_steps": 2, "tokens_per_batch": 256} | (loop or {})
     plain: dict[str, Any] = {"base": "nano", "content": {}, "dropout": 0.1, "max_items": 8}
     return Config(**(plain | changes), loop=LoopConfig(**steps))
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Inputs of ``llmrec train``: a dataset and two kinds of IDs for its items."""
+
+    dataset: Path
+    atomic: Path
+    semantic: Path
+
+
+def make_histories(users: int, n_items: int, seed: int = 0) -> list[list[int]]:
+    """Walks along the catalogue, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for length in rng.integers(4, 10, users):
+        steps = rng.choice([1, 2, 7], length, p=[0.7, 0.2, 0.1])
+        rows.append(((rng.integers(n_items) + np.cumsum(steps)) % n_items).tolist())
+    return rows

@@ -56,9 +56,12 @@ def load_tokenizer(base: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(base)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:  # KeyError: a tokenizer.json without a part
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"base: {base!r} has no loadable tokenizer ({reason})") from None
+        raise ConfigError(
+            f"base: {base!r} is neither a size nor a folder or hub id with a loadable tokenizer "
+            f"({reason})"
+        ) from None
 
 
 def add_tokens(tokenizer: Any, names: list[str], first_id: int) -> None:

@@ -16,6 +16,11 @@ import torch
 from llmrec.models.vocabulary import HistoryEncoder
 from llmrec.types import Histories
 
+# Share of histories said without their times, so that a model with time tokens also answers
+# when it is asked without: never trained, the tokens of an unknown time make it worse than
+# popularity.
+TIMELESS = 0.15
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -64,8 +69,23 @@ class TrainingBatches:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch, shuffled."""
-        groups = self.groups(epoch)
-        return (self.batch([self.sequences[i] for i in group]) for group in groups)
+        sequences = self.said(epoch)
+        return (self.batch([sequences[i] for i in group]) for group in self.groups(epoch))
+
+    def said(self, epoch: int) -> list[np.ndarray]:
+        """The sequences, some of them without times where there are time tokens."""
+        fields = len(self.encoder.vocabulary.time_fields)
+        if fields == 0:
+            return self.sequences
+        nothing = np.array([np.nan])
+        unknown = self.encoder.vocabulary.time_tokens(nothing, nothing)
+        said = list(self.sequences)
+        draws = np.random.default_rng([self.seed, epoch, 1]).random(len(said))
+        for index in np.flatnonzero(draws < TIMELESS):
+            events = said[index].reshape(-1, self.encoder.event_width).copy()
+            events[:, :fields] = unknown
+            said[index] = events.ravel()
+        return said
 
     def groups(self, epoch: int) -> list[np.ndarray]:
         """Which sequences share a batch, in the epoch's order."""
@@ -75,7 +95,8 @@ class TrainingBatches:
         groups, start = [], 0
         while start < len(order):
             # longest sequence so far times their number must stay within the budget
-            area = widths[start:] * np.arange(1, len(order) - start + 1)
+            ahead = widths[start : start + self.tokens_per_batch]
+            area = ahead * np.arange(1, len(ahead) + 1)
             count = max(1, int(np.searchsorted(area, self.tokens_per_batch, side="right")))
             groups.append(order[start : start + count])
             start += count

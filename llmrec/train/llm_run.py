@@ -143,7 +143,7 @@ def next_item_model(
     """Wrap the causal LM for training."""
     width = plain.config.hidden_size
     from_scratch = config.base in SIZES
-    std = 0.02 if from_scratch else float(plain.get_input_embeddings().weight.std())
+    std = 0.02 if from_scratch else float(plain.get_input_embeddings().weight.detach().std())
     rows = ItemRows(
         content,
         vocabulary.n_item_tokens,

@@ -12,14 +12,14 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from llmrec.errors import LlmrecError
+from llmrec.errors import LlmrecError, require
 from llmrec.train.batches import Batch, TrainingBatches
 from llmrec.train.checkpoint import load_checkpoint, save_checkpoint
 from llmrec.train.loss import table_cross_entropy
@@ -38,10 +38,7 @@ class Progress:
     train_seconds: float = 0.0
     best_ndcg: float = -1.0
     best_epoch: int = 0
-    log: list[dict[str, Any]] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        self.log = self.log or []
+    log: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:
@@ -65,15 +62,17 @@ class Trainer:
     ) -> None:
         from accelerate import Accelerator
 
+        if config.report_to != "none":
+            require(config.report_to, "wandb" if config.report_to == "wandb" else "train")
         self.config, self.folder = config, folder
         self.batches, self.validate = batches, validate
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             log_with=None if config.report_to == "none" else config.report_to,
-            project_dir=str(folder),
+            project_dir=str(folder.parent),  # trackers' logs stay with the model
         )
         if config.report_to != "none":
-            self.accelerator.init_trackers("llmrec")
+            self.accelerator.init_trackers("tracking")
         optimizer = torch.optim.AdamW(
             _parameter_groups(model, config.weight_decay),
             lr=config.learning_rate,
@@ -117,10 +116,11 @@ class Trainer:
 
         started, total, targets = time.monotonic(), 0.0, 0
         groups = self.batches.groups(self.progress.epoch)
+        sequences = self.batches.said(self.progress.epoch)
         self.model.train()
         bar = tqdm(groups, desc=f"epoch {self.progress.epoch + 1}", leave=False, mininterval=2)
         for group in bar:
-            batch = self.batches.batch([self.batches.sequences[i] for i in group])
+            batch = self.batches.batch([sequences[i] for i in group])
             loss, count = self._step(batch.to(self.accelerator.device), len(groups))
             total, targets = total + loss * count, targets + count
             bar.set_postfix(loss=f"{total / targets:.3f}")

@@ -188,7 +188,10 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     section = {}
     if arguments.recipe is not None:
-        section = load_yaml(arguments.recipe).get("train", {})
+        recipe = load_yaml(arguments.recipe)
+        if not isinstance(recipe.get("train"), dict):
+            raise ConfigError(f"{arguments.recipe}: has no `train:` section of settings")
+        section = recipe["train"]
     if arguments.base is not None:
         section["base"] = arguments.base
     config = build(Config, section, f"{arguments.recipe or 'command line'}: train")

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import tiny_llama
 
 from llmrec.errors import ConfigError
 from llmrec.models.llama import SIZES, add_dropout, from_folder, from_size
 from llmrec.models.tokenizer import add_tokens, load_tokenizer
-from tiny_models import tiny_llama
 
 TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 
@@ -82,9 +82,8 @@ def test_a_real_pretrained_llama_still_tells_its_story(shared_data: Path) -> Non
     base_size = len(tokenizer)
     add_tokens(tokenizer, [f"<item_{n}>" for n in range(30)], base_size)
     model = from_folder(folder, base_size + 30, torch.float32).eval()
-    start = [tokenizer.bos_token_id] + tokenizer.encode(
-        "Once upon a time", add_special_tokens=False
-    )
+    words = tokenizer.encode("Once upon a time", add_special_tokens=False)
+    start = [tokenizer.bos_token_id, *words]
     text = tokenizer.decode(greedy(model, start, 30, base_size), skip_special_tokens=True)
     assert text.startswith("Once upon a time, there was a little girl named Lily. She loved")
 

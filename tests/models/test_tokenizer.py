@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import random_semantic_ids
 
 from llmrec.errors import ConfigError
 from llmrec.models.tokenizer import add_tokens, load_tokenizer, train_tokenizer
 from llmrec.models.vocabulary import Vocabulary
-from tiny_models import random_semantic_ids
 
 TITLES = ["Red nail polish", "Green nail polish, 15 ml", "Crème brûlée torch", "Camping tent"] * 5
 IDS = random_semantic_ids(20, (5, 6))

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import random_semantic_ids
 
 from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.vocabulary import TIME_FIELDS, HistoryEncoder, Vocabulary, time_values
 from llmrec.train.batches import TrainingBatches
 from llmrec.types import Histories
-from tiny_models import random_semantic_ids
 
 ALL_FIELDS = tuple(TIME_FIELDS)
 MINUTE, DAY = 60.0, 86400.0

@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from tiny_models import random_semantic_ids
 
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.train.batches import Batch, TrainingBatches
 from llmrec.types import Histories
-from tiny_models import random_semantic_ids
 
 N_ITEMS, MAX_ITEMS = 50, 20
 IDS = {"atomic": ItemIds.atomic(N_ITEMS, spare=5), "semantic": random_semantic_ids(50, (5, 4, 6))}
@@ -69,7 +69,8 @@ def test_the_token_after_a_position_is_its_code(kind: str, fields: tuple[str, ..
 
 
 def test_padding_is_rare() -> None:
-    batches = make_batches(budget=600)
+    encoder = make_batches().encoder
+    batches = TrainingBatches(skewed_histories(4000), encoder, 1024, seed=0)
     real = batches.lengths.sum() + 2 * len(batches.lengths)
     held = sum(batch.tokens.numel() for batch in batches.epoch(0))
     assert 1 - real / held < 0.10

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_models import BASE_SIZE, random_semantic_ids, tiny_llama
 
 from llmrec.baselines.sasrec import SasRec
 from llmrec.item_ids.item_ids import ItemIds
@@ -14,7 +15,6 @@ from llmrec.train.loop import Trainer
 from llmrec.train.next_item import ItemRows, LlamaNextItem, NextItemModel
 from llmrec.train.settings import LoopConfig
 from llmrec.types import Histories
-from tiny_models import BASE_SIZE, random_semantic_ids, tiny_llama
 
 N_ITEMS = 14
 IDS = {"atomic": ItemIds.atomic(N_ITEMS, spare=2), "semantic": random_semantic_ids(14, (5, 6))}
