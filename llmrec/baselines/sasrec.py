@@ -109,7 +109,7 @@ class SasRecRecommender:
         scores = np.empty((len(histories), self.n_items), dtype=np.float32)
         for start in range(0, len(order), self.batch_size):
             users = order[start : start + self.batch_size]
-            said = [histories[u][-self.max_items :] for u in users]
+            said = [self._newest(histories[u]) for u in users]
             lengths = torch.tensor([len(s) for s in said])
             tokens = torch.zeros(len(users), int(lengths.max()) + 1, dtype=torch.int64)
             for row, items in enumerate(said):
@@ -119,6 +119,11 @@ class SasRecRecommender:
             scores[users] = (last @ table.T).float().cpu().numpy()
         check_finite(scores)
         return scores
+
+    def _newest(self, items: np.ndarray) -> np.ndarray:
+        # The last of max_items events was only ever a target: the position after it, where the
+        # next item would be predicted, has never been trained.
+        return items[max(0, len(items) - (self.max_items - 1)) :]
 
     def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
         """The n best-scored items."""

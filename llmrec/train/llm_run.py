@@ -73,7 +73,8 @@ def prepare(
     plain = base_model(config, vocabulary, encoder, tokenizer)
     model = next_item_model(config, plain, vocabulary, token_content(config, features, ids))
     # an ordinary model of the same shape: validation sees exactly what serving will see
-    exported = base_model(config, vocabulary, encoder, tokenizer).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    exported = base_model(config, vocabulary, encoder, tokenizer).to(device).eval()
     recommender = make_llm(exported, vocabulary, encoder, ids, beams=config.beams)
 
     def validate(trained: NextItemModel) -> dict[str, float]:

@@ -52,8 +52,8 @@ def run(
     if features is not None and config.content:
         inputs["features"] = folder_hash(features)
     base = Path(config.base)
-    if (base / "config.json").is_file():
-        inputs["base"] = file_hash(base / "config.json")
+    for path in sorted([*base.glob("*.json"), *base.glob("*.safetensors"), *base.glob("*.bin")]):
+        inputs[f"base/{path.name}"] = file_hash(path)
     manifest = Manifest("train", as_dict(config), inputs, seed=seed)
 
     def work(stage: StageRun) -> None:

@@ -1,10 +1,17 @@
 """Some histories are said without times in training, as requests without times will be."""
 
+from pathlib import Path
+
 import numpy as np
+import torch
 
 from llmrec.item_ids.item_ids import ItemIds
+from llmrec.models.llama import from_size
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.train.batches import TIMELESS, TrainingBatches
+from llmrec.train.loop import Trainer
+from llmrec.train.next_item import ItemRows, LlamaNextItem
+from llmrec.train.settings import LoopConfig
 from llmrec.types import Histories
 
 IDS = ItemIds.atomic(30, spare=2)
@@ -49,3 +56,16 @@ def test_without_time_tokens_nothing_changes() -> None:
     dealt = batches(())
     rows = {tuple(row) for row in said(dealt, 0)}
     assert rows == {tuple(sequence) for sequence in dealt.sequences}
+
+
+def test_the_loop_deals_what_is_said(tmp_path: Path) -> None:
+    """One epoch teaches the token of an unknown month, which no history itself holds."""
+    dealt = batches(("month",))
+    vocabulary = dealt.encoder.vocabulary
+    plain = from_size("nano", vocabulary.size, dealt.encoder.max_tokens(), {})
+    rows = ItemRows(None, vocabulary.n_item_tokens, 64, content_dropout=0.0, std=0.02)
+    model = LlamaNextItem(plain, vocabulary, rows)
+    before = model.other_rows[vocabulary.time_offset].detach().clone()
+    config = LoopConfig(epochs=1, warmup_steps=1)
+    Trainer(model, dealt, lambda _: {"ndcg@10": 0.0}, config, tmp_path / "work").run()
+    assert not torch.equal(model.other_rows[vocabulary.time_offset], before)
