@@ -93,7 +93,10 @@ def prepare(
             from safetensors.torch import save_file
 
             projection = model.item_rows.projection.weight.detach() * model.row_scale
-            save_file({"projection": projection.contiguous()}, folder / "item_rows.safetensors")
+            # in a folder of its own: vLLM loads every weight file that stands beside the model's
+            (folder / "item_rows").mkdir(exist_ok=True)
+            path = folder / "item_rows" / "projection.safetensors"
+            save_file({"projection": projection.contiguous()}, path)
 
     batches = TrainingBatches(histories, encoder, config.loop.tokens_per_batch, seed)
     return Prepared(model, batches, validate, save)

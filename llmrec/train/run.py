@@ -4,7 +4,7 @@
 
 The base is a size name (fresh weights), a folder or a hub id. The result is an ordinary
 Hugging Face folder whose vocabulary holds the item tokens, plus ``llmrec.json`` (the layout of
-the vocabulary and the prompt), ``item_ids/`` and ``item_rows.safetensors`` (the projection that
+the vocabulary and the prompt), ``item_ids/`` and ``item_rows/`` (the projection that
 gives a new item its row at once).
 """
 

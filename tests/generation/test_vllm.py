@@ -23,13 +23,15 @@ def vllm_engine(tiny_run: TinyRun) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
-        yield LLM(
+        engine = LLM(
             model=str(tiny_run.model("atomic")),
             dtype="float32",
             enforce_eager=True,
             max_model_len=256,
             generation_config="vllm",
         )
+        yield engine
+        engine.llm_engine.engine_core.shutdown()
 
 
 def test_vllm_ranks_the_items_as_our_engine_does(
