@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import shutil
 import threading
@@ -29,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
-from llmrec.recommender import Scorer, top_n
+from llmrec.recommender import top_n
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
 from llmrec.types import Histories, Ranking, Recommendation
 
@@ -182,18 +181,10 @@ class Bundle:
 
     def _rank(self, histories: Histories, candidates: np.ndarray) -> Ranking:
         """The model's order of some items (int64 indices), the same as among all items."""
-        from llmrec.generation.llm import SemanticLlm
-        from llmrec.generation.trie import ItemTrie
+        from llmrec.generation.llm import Llm
 
-        if isinstance(self.recommender, SemanticLlm):
-            # A search over these items alone with a beam for each of them prunes none, and its
-            # cost does not grow with the catalogue.
-            narrow = copy.copy(self.recommender)
-            narrow.trie = ItemTrie(narrow.ids.codes[candidates]).to(narrow.device)
-            found = narrow.recommend(histories, len(candidates), exclude_history=False)
-        else:
-            assert isinstance(self.recommender, Scorer)
-            found = top_n(self.recommender.score(histories)[:, candidates], len(candidates))
+        assert isinstance(self.recommender, Llm)
+        found = top_n(self.recommender.score_items(histories, candidates[None]), len(candidates))
         return Ranking(candidates[found.items], found.scores)
 
     def _reason(self, rows: list[int]) -> str:

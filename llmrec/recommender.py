@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from llmrec.errors import CatalogError, LlmrecError
 from llmrec.types import Histories, Ranking
 
 
@@ -17,7 +18,10 @@ from llmrec.types import Histories, Ranking
 class Scorer(Protocol):
     """Scores the whole catalogue for a batch of users."""
 
-    n_items: int
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        ...
 
     def score(self, histories: Histories) -> np.ndarray:
         """float32 ``[users, n_items]``; higher is better, finite everywhere."""
@@ -28,7 +32,10 @@ class Scorer(Protocol):
 class Recommender(Protocol):
     """Returns the best n items for a batch of users."""
 
-    n_items: int
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        ...
 
     def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
         """Ranked item indices; see :class:`~llmrec.types.Ranking` for shapes and padding."""
@@ -82,3 +89,26 @@ def recommend_from_scores(
     if exclude_history:
         scores[history_mask(histories)] = -np.inf
     return top_n(scores, n)
+
+
+def check_known(histories: Histories, n_items: int) -> None:
+    """Check that every item of the histories is in the catalogue.
+
+    Raises:
+        CatalogError: if one is not.
+    """
+    items = histories.items
+    if len(items) and not (items.min() >= 0 and items.max() < n_items):
+        raise CatalogError(
+            f"a history holds an item that is not among the {n_items} of the catalogue"
+        )
+
+
+def check_finite(scores: np.ndarray) -> None:
+    """Check that every score is a number.
+
+    Raises:
+        LlmrecError: if one is not.
+    """
+    if not np.isfinite(scores).all():
+        raise LlmrecError("the model's scores are not finite; its weights are damaged")

@@ -19,11 +19,10 @@ from torch import nn
 
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError
-from llmrec.generation.llm import check_finite, check_known
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.recommender import recommend_from_scores
+from llmrec.recommender import check_finite, check_known, recommend_from_scores
 from llmrec.train.batches import TrainingBatches
 from llmrec.train.llm_run import Prepared
 from llmrec.train.next_item import NextItemModel

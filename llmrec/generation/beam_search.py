@@ -1,84 +1,180 @@
 """Beam search over the catalogue's trie: every beam is a prefix of real items.
 
-A beam's score is the sum of the log-probabilities of its codes, each normalised over its
-level's whole vocabulary, as in training. Excluded items are pruned where their subtree has
-nothing else left, so excluding items never shortens an answer that could have been full.
+A beam's score is the sum of its codes' log-probabilities. Constraints prune what has nothing
+left beneath it, so they never shorten an answer that could have been full.
+
+A log-probability is never positive, so a prefix's score bounds that of every item beneath it.
+The search uses this to know when its answer is *exact*: when the best prefix it ever dropped
+scores no better than the last item it returns, no item it did not look at can be better. Where
+that does not hold, :mod:`llmrec.generation.exact` looks beneath the dropped prefixes.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
 
 import torch
 
+from llmrec.errors import ConfigError, LlmrecError
+from llmrec.generation.constraints import LeafConstraints
+from llmrec.generation.engine import Prefix, TorchEngine
+from llmrec.generation.frontier import NOTHING, Frontier, Normalise, Scoring
 from llmrec.generation.trie import ItemTrie
 
-NOTHING = float("-inf")
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search.
+
+    Attributes:
+        beams: prefixes kept at each level; a request for more items than that widens it.
+        normalise, temperature: see :class:`~llmrec.generation.frontier.Scoring`.
+        groups: above 1, beams are chosen in so many groups one after the other, and a candidate
+            pays ``diversity`` for each beam of an earlier group that begins with the same code
+            (after Vijayakumar et al., arXiv 1610.02424). Scores are not changed by it.
+        diversity: that price, in units of log-probability.
+        exact: look beneath every prefix that could hold a better item: the answer is that of
+            scoring the whole catalogue.
+
+    Raises:
+        ConfigError: if a value makes no sense.
+    """
+
+    beams: int = 50
+    normalise: Normalise = "level"
+    temperature: float = 1.0
+    groups: int = 1
+    diversity: float = 0.0
+    exact: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beams < 1:
+            raise ConfigError(f"beams: {self.beams} were asked for; at least 1 is needed")
+        if self.normalise not in ("level", "children"):
+            raise ConfigError(f"normalise: {self.normalise!r} is neither 'level' nor 'children'")
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"temperature: {self.temperature} is not a positive number")
+        if self.groups < 1 or self.groups > self.beams:
+            raise ConfigError(f"groups: {self.groups} is not between 1 and {self.beams} beams")
+        if not 0 <= self.diversity < float("inf"):
+            raise ConfigError(f"diversity: {self.diversity} is not a number from 0 up")
+        if self.exact and self.groups > 1:
+            raise ConfigError("exact: the best items cannot be diverse as well; drop groups")
+
+    @property
+    def scoring(self) -> Scoring:
+        """How items are scored."""
+        return Scoring(self.normalise, self.temperature)
 
 
-class Engine(Protocol):
-    """What the search asks of a language model."""
+@dataclass(frozen=True)
+class Found:
+    """What a search found, best first.
 
-    def prefill(self, tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """Read left-padded prompts; the last hidden state ``[users, width]`` and a cache."""
-        ...
+    Attributes:
+        items: int64 ``[users, n]``, -1 where there is no more.
+        scores: float32 ``[users, n]``, -inf where there is no more.
+        exact: bool ``[users]``, where no item of the catalogue can be better than those found.
+    """
 
-    def extend(
-        self, codes: torch.Tensor, level: int, parents: torch.Tensor, cache: Any
-    ) -> tuple[torch.Tensor, Any]:
-        """Say one more code a beam; ``codes`` and ``parents`` (beam indices) ``[users, beams]``."""
-        ...
+    items: torch.Tensor
+    scores: torch.Tensor
+    exact: torch.Tensor
 
-    def log_probs(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
-        """Log-softmax over a level's codes, ``[..., level size]``."""
-        ...
+
+def room(trie: ItemTrie, beams: int) -> int:
+    """Most tokens that beams of a user say before the last level: what a prefix must have free."""
+    return sum(min(beams, len(level)) for level in trie.levels[:-1])
 
 
 @torch.inference_mode()
 def beam_search(
-    engine: Engine,
+    engine: TorchEngine,
     trie: ItemTrie,
-    tokens: torch.Tensor,
-    mask: torch.Tensor,
-    excluded: torch.Tensor,
-    beams: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best ``beams`` items for every user.
+    prefix: Prefix,
+    constraints: LeafConstraints,
+    n: int,
+    options: SearchOptions,
+) -> Found:
+    """The best n items for every user.
 
     Args:
-        tokens, mask: left-padded prompts, int64 and bool ``[users, length]``.
-        excluded: int64 ``[users, x]`` item indices not to return, each at most once a row,
-            padded with -1.
-        beams: kept at every level, at least the number of items wanted.
+        prefix: the users' prompts, with :func:`room` for the beams.
+
+    Raises:
+        LlmrecError: if the model's scores are not finite.
+    """
+    beams = max(options.beams, n)
+    frontier = Frontier.root(engine, trie, options.scoring, prefix)
+    lost = torch.full(prefix.lengths.shape, NOTHING, device=prefix.lengths.device)
+    roots = None
+    while not frontier.finished:
+        last = frontier.depth + 1 == len(trie.levels)
+        children, scores = frontier.expand()
+        exists = constraints.narrow(frontier.depth, frontier.nodes, children)
+        candidates = scores.masked_fill(~exists, NOTHING).flatten(1)
+        level = trie.levels[frontier.depth]
+        keep = min(n if last else beams, len(level), candidates.shape[1])
+        if options.groups > 1 and roots is not None:
+            root = roots.clamp(min=0).repeat_interleave(children.nodes.shape[2], 1)
+            kept, best = _diverse(candidates, keep, root, len(trie.levels[0]), options)
+        else:
+            # One more than is kept says how good the best one dropped is.
+            kept, best = candidates.topk(min(keep + 1, candidates.shape[1]), dim=1)
+            if not last and kept.shape[1] > keep:
+                lost = torch.maximum(lost, kept[:, keep])
+            kept, best = kept[:, :keep], best[:, :keep]
+        parents = best // children.nodes.shape[2]
+        nodes = children.nodes.flatten(1).gather(1, best).masked_fill(kept == NOTHING, -1)
+        roots = nodes if roots is None else roots.gather(1, parents)
+        frontier = frontier.advance(nodes, kept, parents)
+    order = frontier.scores.argsort(dim=1, descending=True, stable=True)
+    scores, nodes = frontier.scores.gather(1, order), frontier.nodes.gather(1, order)
+    items = _items(trie, nodes)
+    reached = scores[:, -1] if scores.shape[1] == n else torch.full_like(lost, NOTHING)
+    exact = reached >= lost if options.groups == 1 else torch.zeros_like(lost, dtype=torch.bool)
+    return Found(_pad(items, n, -1), _pad(scores, n, NOTHING), exact)
+
+
+def _diverse(
+    candidates: torch.Tensor, keep: int, root: torch.Tensor, n_roots: int, options: SearchOptions
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Choose in groups, paying for what earlier groups already have.
+
+    Args:
+        candidates: ``[users, candidates]``.
+        root: int64 ``[users, candidates]``, the first node of each, below ``n_roots``.
 
     Returns:
-        (items int64, scores float32), both ``[users, beams]``, best first; where fewer items
-        are left, -1 and -inf.
+        (scores, places among the candidates), both ``[users, keep]``.
     """
-    users = len(tokens)
-    excluded_leaves = trie.leaves(excluded)
-    hidden, cache = engine.prefill(tokens, mask)
-    hidden = hidden[:, None]
-    nodes = torch.zeros(users, 1, dtype=torch.int64, device=tokens.device)
-    scores = torch.zeros(users, 1, device=tokens.device)
-    for depth, level in enumerate(trie.levels):
-        log_probs = engine.log_probs(hidden, depth)
-        child, exists = trie.children(depth, nodes)
-        # Padding of ``children`` points at node 0: mask before anything reads its score.
-        candidates = log_probs.gather(2, level.codes[child].long()) + scores[..., None]
-        exists &= trie.something_left(depth, child, excluded_leaves)
-        candidates = candidates.masked_fill(~exists, NOTHING).flatten(1)
-        keep = min(beams, candidates.shape[1])
-        scores, best = candidates.topk(keep, dim=1)
-        parents = best // level.widest
-        nodes = child.flatten(1).gather(1, best).masked_fill(scores == NOTHING, -1)
-        if depth + 1 < len(trie.levels):
-            codes = level.codes[nodes.clamp(min=0)].long()
-            hidden, cache = engine.extend(codes, depth, parents, cache)
-    items = trie.items[nodes.clamp(min=0)].long().masked_fill(nodes < 0, -1)
-    return _pad(items, beams, -1), _pad(scores, beams, NOTHING)
+    taken = candidates.new_zeros(len(candidates), n_roots)
+    pool, chosen = candidates.clone(), []
+    for group in range(options.groups):
+        size = keep // options.groups + (group < keep % options.groups)
+        best = (pool - options.diversity * taken.gather(1, root)).topk(size, dim=1).indices
+        pool.scatter_(1, best, NOTHING)
+        taken.scatter_add_(1, root.gather(1, best), torch.ones_like(best, dtype=taken.dtype))
+        chosen.append(best)
+    places = torch.cat(chosen, 1)
+    return candidates.gather(1, places), places
+
+
+def _items(trie: ItemTrie, nodes: torch.Tensor) -> torch.Tensor:
+    """int64, the items at leaves; -1 stays -1."""
+    return trie.items[nodes.clamp(min=0)].long().masked_fill(nodes < 0, -1)
 
 
 def _pad(values: torch.Tensor, width: int, fill: float) -> torch.Tensor:
     missing = width - values.shape[1]
     return torch.nn.functional.pad(values, (0, missing), value=fill) if missing else values
+
+
+def check_scores(scores: torch.Tensor) -> None:
+    """Check that the model gave numbers; waits for the device.
+
+    Raises:
+        LlmrecError: if a score is NaN or +inf.
+    """
+    if bool((scores.isnan() | (scores == float("inf"))).any()):
+        raise LlmrecError("the model's scores are not finite; its weights are damaged")

@@ -1,41 +1,96 @@
 """The torch engine: a causal LM of transformers, its history read once and shared by all beams.
 
-The keys and values of a prompt are held once per user. Beams differ only in the few tokens of
-the item ID they are saying, so each carries just that short tail; a step attends to the
-shared prefix with one matrix product for all beams of a user, and to the tails with another.
-Copying the prefix per beam, as a general-purpose cache does, would move it ``beams`` times a
-step. Works for the LLaMA family as transformers names its parts: grouped-query attention,
-biases, query and key norms.
+Reading and saying run on the model's own modules, so adapters and quantised layers keep
+working; only what stands between them is ours:
+
+* The keys and values of a prompt are held once per user. What the beams say since is kept
+  as a tree beside them: a beam's token attends to the prompt and to its own ancestors, which
+  a small mask names, so nothing is copied when beams fork or end.
+* Prompts are padded on the right while they are read. Causal attention then needs no mask,
+  and the last layer works on the last position only: nothing else of its output is used.
+
+Works for the LLaMA family as transformers names its parts: grouped-query attention, biases,
+query and key norms, tied heads. A model that has these parts but joins them in another way
+is found out when the engine is made, by comparing it with the model's own forward pass.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from llmrec.errors import ConfigError
 from llmrec.models.vocabulary import Vocabulary
 
+PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "scaling", "head_dim")
 
-@dataclass
-class SharedPrefix:
-    """What the model remembers of a batch of prompts and of what each beam said since.
+
+@dataclass(frozen=True)
+class Prefix:
+    """What the model remembers of a batch of prompts.
 
     Attributes:
-        keys, values: per layer ``[users, kv heads, length, head width]``.
-        bias: 0 or -inf ``[users, 1, 1, 1, length]``; -inf on padding.
-        position: int64 ``[users, 1]``, where the next token stands.
-        tails: per layer the beams' own keys and values, each
-            ``[users, beams, tokens said, kv heads, head width]``.
+        keys, values: per layer ``[users, kv heads, width + room, head width]``; the first
+            ``width`` places are the prompts', the others are free for what beams say.
+        lengths: int64 ``[users]``, tokens read.
+        hidden: ``[users, model width]``, the final hidden state after the last token.
+        present: bool ``[users, width]``, which places hold a token; None where all do.
+        width: places the prompts take.
     """
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
-    bias: torch.Tensor
-    position: torch.Tensor
-    tails: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    lengths: torch.Tensor
+    hidden: torch.Tensor
+    present: torch.Tensor | None
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def select(self, users: torch.Tensor, room: int) -> Prefix:
+        """Some of the users (int64 indices), with free places for ``room`` more tokens."""
+
+        def moved(old: torch.Tensor) -> torch.Tensor:
+            new = old.new_empty(len(users), old.shape[1], self.width + room, old.shape[3])
+            new[:, :, : self.width] = old[users, :, : self.width]
+            return new
+
+        return Prefix(
+            [moved(keys) for keys in self.keys],
+            [moved(values) for values in self.values],
+            self.lengths[users],
+            self.hidden[users],
+            None if self.present is None else self.present[users],
+            self.width,
+        )
+
+
+@dataclass(frozen=True)
+class Said:
+    """What beams have said since a prefix, as a tree whose keys fill the prefix's free places.
+
+    Attributes:
+        prefix: the prompts.
+        hidden: ``[users, beams, model width]``, after each beam's last token.
+        ancestors: bool ``[users, beams, tokens said]``, whose keys each beam reads, its own
+            last one included.
+        steps: tokens each beam has said.
+    """
+
+    prefix: Prefix
+    hidden: torch.Tensor
+    ancestors: torch.Tensor
+    steps: int
+
+    @classmethod
+    def nothing(cls, prefix: Prefix) -> Said:
+        """One beam a user, before its first token."""
+        none = torch.zeros(len(prefix), 1, 0, dtype=torch.bool, device=prefix.lengths.device)
+        return cls(prefix, prefix.hidden[:, None], none, 0)
 
 
 class TorchEngine:
@@ -45,141 +100,334 @@ class TorchEngine:
         model: a causal LM with the expanded vocabulary.
         vocabulary: where its item tokens are.
 
+    Attributes:
+        max_tokens: most tokens a prompt and an item ID may have together.
+
     Raises:
-        ConfigError: if the model is not built like a LLaMA.
+        ConfigError: if the model is not built like a LLaMA, or has no rows for the item tokens.
     """
 
     def __init__(self, model: Any, vocabulary: Vocabulary) -> None:
         self.model, self.vocabulary = model, vocabulary
-        attention = model.model.layers[0].self_attn
-        parts = ("q_proj", "k_proj", "v_proj", "o_proj", "scaling", "head_dim")
-        missing = [part for part in parts if not hasattr(attention, part)]
+        layers = getattr(getattr(model, "model", None), "layers", None)
+        attention = getattr(layers[0], "self_attn", None) if layers else None
+        missing = [part for part in PARTS if not hasattr(attention, part)]
         if missing:
             raise ConfigError(
                 f"base: {type(model).__name__} is not of the LLaMA family "
                 f"(its attention has no {missing[0]})"
             )
-
-    def prefill(self, tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        window = getattr(self.model.config, "sliding_window", None)
-        if window and tokens.shape[1] > window:
+        rows = model.get_output_embeddings().weight.shape[0]
+        if rows < vocabulary.size:
             raise ConfigError(
-                f"a prompt of {tokens.shape[1]} tokens does not fit the model's sliding window "
-                f"of {window}; lower max_items"
+                f"base: the model has rows for {rows} tokens, its item IDs need "
+                f"{vocabulary.size}; it was not expanded with the item tokens"
             )
-        positions = (mask.long().cumsum(1) - 1).clamp(min=0)
-        output = self.model.model(
-            input_ids=tokens, attention_mask=mask.long(), position_ids=positions, use_cache=True
-        )
-        layers = output.past_key_values.layers
-        dtype = output.last_hidden_state.dtype
-        bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        state = SharedPrefix(
-            keys=[layer.keys for layer in layers],
-            values=[layer.values for layer in layers],
-            bias=bias.masked_fill(~mask, float("-inf"))[:, None, None, None],
-            position=mask.long().sum(1, keepdim=True),
-        )
-        return output.last_hidden_state[:, -1], state
+        self.max_tokens = _context(model.config)
+        self._check_forward()
 
-    def extend(
-        self, codes: torch.Tensor, level: int, parents: torch.Tensor, cache: Any
-    ) -> tuple[torch.Tensor, Any]:
-        """Hidden states ``[users, beams, width]`` after one more code a beam."""
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.model.get_output_embeddings().weight.device
+        return device
+
+    @torch.inference_mode()
+    def prefill(
+        self,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        room: int = 0,
+        past: Prefix | None = None,
+        keep: bool = True,
+    ) -> Prefix:
+        """Read prompts, or go on reading them.
+
+        Args:
+            tokens, mask: int64 and bool ``[users, length]``; where the mask is false there is no
+                token, and padding may stand on either side. At least one token a user.
+            room: places to keep free for what will be said.
+            past: what the same users' prompts began with.
+            keep: False when only the last hidden state is wanted: no keys are kept.
+        """
+        tokens, lengths = _right_padded(tokens, mask)
         body = self.model.model
+        reading = _Reading(tokens, lengths, past, room)
+        states = body.embed_tokens(tokens)
+        rotation = body.rotary_emb(states, reading.positions)
+        additive = _additive(reading.mask(), states.dtype)
+        keys, values = [], []
+        for index, layer in enumerate(body.layers):
+
+            def remember(
+                key: torch.Tensor, value: torch.Tensor, index: int = index
+            ) -> tuple[torch.Tensor, torch.Tensor]:
+                key, value = (
+                    reading.stored(key, index, "keys"),
+                    reading.stored(value, index, "values"),
+                )
+                if keep:
+                    keys.append(key)
+                    values.append(value)
+                return key[:, :, : reading.width], value[:, :, : reading.width]
+
+            last = index == len(body.layers) - 1
+            states = _block(
+                layer,
+                states,
+                rotation,
+                remember,
+                _additive(reading.last_mask(), states.dtype) if last else additive,
+                only=lengths - 1 if last else None,
+            )
+        hidden = body.norm(states)[:, 0]
+        return Prefix(keys, values, reading.total, hidden, reading.present, reading.width)
+
+    @torch.inference_mode()
+    def extend(self, codes: torch.Tensor, level: int, parents: torch.Tensor, said: Said) -> Said:
+        """Say one more code a beam.
+
+        Args:
+            codes: int64 ``[users, beams]``, codes of ``level``.
+            parents: int64 ``[users, beams]``, the beam of ``said`` that each one goes on from.
+
+        The prefix must have room for ``beams`` more tokens.
+        """
+        users, beams = codes.shape
+        prefix, body = said.prefix, self.model.model
+        before = prefix.width + said.ancestors.shape[2]
+        own = torch.eye(beams, dtype=torch.bool, device=codes.device).expand(users, -1, -1)
+        inherited = said.ancestors.gather(
+            1, parents[..., None].expand(-1, -1, said.ancestors.shape[2])
+        )
+        ancestors = torch.cat([inherited, own], 2)
+        present = prefix.present
+        if present is None:
+            present = ancestors.new_ones(1, prefix.width)
+        seen = torch.cat([present[:, None].expand(users, beams, -1), ancestors], 2)
+
         start, _ = self.vocabulary.level_range(level)
         states = body.embed_tokens(codes + self.vocabulary.item_offset + start)
-        cos, sin = body.rotary_emb(states, cache.position)
-        rotation = (cos[:, :, None], sin[:, :, None])  # [users, 1, 1, head width]
-        tails = []
+        rotation = body.rotary_emb(states, (prefix.lengths + said.steps)[:, None])
+        mask = _additive(seen, states.dtype)
         for index, layer in enumerate(body.layers):
-            tail = cache.tails[index] if cache.tails else None
-            attended, tail = _attend(
-                layer.self_attn,
-                layer.input_layernorm(states),
-                rotation,
-                (cache.keys[index], cache.values[index], cache.bias),
-                tail,
-                parents,
-            )
-            tails.append(tail)
-            states = states + attended
-            states = states + layer.mlp(layer.post_attention_layernorm(states))
-        said = SharedPrefix(cache.keys, cache.values, cache.bias, cache.position + 1, tails)
-        return body.norm(states), said
 
-    def log_probs(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
-        """float32 ``[..., level size]``."""
+            def remember(
+                key: torch.Tensor, value: torch.Tensor, index: int = index
+            ) -> tuple[torch.Tensor, torch.Tensor]:
+                end = before + beams
+                prefix.keys[index][:, :, before:end] = key
+                prefix.values[index][:, :, before:end] = value
+                return prefix.keys[index][:, :, :end], prefix.values[index][:, :, :end]
+
+            states = _block(layer, states, rotation, remember, mask)
+        return Said(prefix, body.norm(states), ancestors, said.steps + 1)
+
+    def logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
+        """float32 ``[..., codes]`` over the codes of a level that items can have."""
         start, end = self.vocabulary.level_range(level)
         offset = self.vocabulary.item_offset
-        head = self.model.get_output_embeddings().weight[offset + start : offset + end]
-        return (hidden @ head.T).float().log_softmax(-1)
+        head = self.model.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        if bias is not None:
+            bias = bias[offset + start : offset + end]
+        return F.linear(hidden, head.weight[offset + start : offset + end], bias).float()
 
-    def last_hidden(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Hidden state at the end of right-padded prompts, ``[users, width]``."""
-        output = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state
-        hidden: torch.Tensor = output[torch.arange(len(tokens), device=tokens.device), lengths - 1]
-        return hidden
+    @torch.inference_mode()
+    def _check_forward(self) -> None:
+        """Compare with the model's own forward pass on a few tokens.
+
+        Raises:
+            ConfigError: if they differ.
+        """
+        size = self.vocabulary.size
+        tokens = torch.arange(1, 5, device=self.device)[None] * 7919 % size
+        expected = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, -1]
+        found = self.prefill(tokens, torch.ones_like(tokens, dtype=torch.bool), keep=False).hidden
+        if not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
+            return  # damaged weights are reported where they are used
+        difference = (expected - found).float().norm() / expected.float().norm()
+        tolerance = 1e-3 if expected.dtype == torch.float32 else 5e-2
+        if difference > tolerance:
+            raise ConfigError(
+                f"base: {type(self.model).__name__} joins its parts in another way than a LLaMA "
+                f"(its own forward pass differs by {difference:.2g}); it cannot be used here"
+            )
 
 
-def _attend(
-    attention: Any,
+class _Reading:
+    """Where the tokens of one :meth:`TorchEngine.prefill` stand, and who may attend to whom."""
+
+    def __init__(
+        self, tokens: torch.Tensor, lengths: torch.Tensor, past: Prefix | None, room: int
+    ) -> None:
+        self.past, self.room, self.lengths = past, room, lengths
+        self.new = tokens.shape[1]
+        self.before = 0 if past is None else past.width
+        self.width = self.before + self.new
+        steps = torch.arange(self.new, device=tokens.device)
+        own = steps < lengths[:, None]
+        self.positions = steps.expand_as(tokens)
+        self.total = lengths
+        if past is None:
+            self.present = own
+        else:
+            self.positions = self.positions + past.lengths[:, None]
+            self.total = lengths + past.lengths
+            older = past.present
+            if older is None:
+                older = own.new_ones(1, 1).expand(len(tokens), self.before)
+            self.present = torch.cat([older, own], 1)
+
+    def mask(self) -> torch.Tensor | None:
+        """bool ``[users, new, width]``; None where plain causal attention does.
+
+        Padding stands behind all tokens, so without a past no token can look at it.
+        """
+        if self.past is None:
+            return None
+        causal = torch.ones(self.new, self.new, dtype=torch.bool, device=self.lengths.device).tril()
+        older = self.present[:, None, : self.before].expand(-1, self.new, -1)
+        return torch.cat([older, causal.expand(len(older), -1, -1)], 2)
+
+    def last_mask(self) -> torch.Tensor:
+        """bool ``[users, 1, width]``: what each user's last token attends to, all that is there."""
+        return self.present[:, None]
+
+    def stored(self, new: torch.Tensor, layer: int, what: str) -> torch.Tensor:
+        """Keys or values ``[users, kv heads, width + room, head width]`` with the new ones."""
+        if self.past is None and self.room == 0:
+            return new
+        users, heads, _, head_width = new.shape
+        whole = new.new_empty(users, heads, self.width + self.room, head_width)
+        if self.past is not None:
+            old = getattr(self.past, what)[layer]
+            whole[:, :, : self.before] = old[:, :, : self.before]
+        whole[:, :, self.before : self.width] = new
+        return whole
+
+
+def _block(
+    layer: Any,
     states: torch.Tensor,
     rotation: tuple[torch.Tensor, torch.Tensor],
-    prefix: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    tail: tuple[torch.Tensor, torch.Tensor] | None,
-    parents: torch.Tensor,
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """One layer's attention for one token a beam.
+    remember: Any,
+    mask: torch.Tensor | None,
+    only: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """One transformer layer.
 
-    Shapes are written u users, b beams, h key-value heads, g query heads each, l prefix
-    length, t tail length, d head width.
+    Args:
+        states: ``[users, tokens, model width]``.
+        rotation: cosines and sines ``[users, tokens or 1, head width]``.
+        remember: takes the new keys and values ``[users, kv heads, tokens, head width]``, returns
+            all that may be attended to.
+        mask: additive ``[users, tokens, attended]``; None for causal attention.
+        only: int64 ``[users]``, the one token of each user whose output is wanted.
 
     Returns:
-        (output ``[u, b, width]``, the tail with this token's key and value).
+        ``[users, tokens, model width]``, or one token each with ``only``.
     """
-    users, beams, _ = states.shape
-    prefix_keys, prefix_values, bias = prefix
-    heads, width = prefix_keys.shape[1], attention.head_dim
-    query = attention.q_proj(states).view(users, beams, -1, width)
-    key = attention.k_proj(states).view(users, beams, heads, width)
-    value = attention.v_proj(states).view(users, beams, heads, width)
+    attention = layer.self_attn
+    width = attention.head_dim
+    cos, sin = rotation
+    normed = _norm(layer.input_layernorm, states)
+    key = attention.k_proj(normed).unflatten(2, (-1, width))
+    value = attention.v_proj(normed).unflatten(2, (-1, width))
+    if hasattr(attention, "k_norm"):
+        key = attention.k_norm(key)
+    keys, values = remember(_rotate(key, cos, sin).transpose(1, 2), value.transpose(1, 2))
+    if only is not None:
+        rows = torch.arange(len(states), device=states.device)
+        states, normed = states[rows, only, None], normed[rows, only, None]
+        cos, sin = (part.expand(len(states), -1, -1)[rows, only, None] for part in rotation)
+    query = attention.q_proj(normed).unflatten(2, (-1, width))
     if hasattr(attention, "q_norm"):
-        query, key = attention.q_norm(query), attention.k_norm(key)
-    query, key = _rotate(query, *rotation), _rotate(key, *rotation)
-    tail_keys, tail_values = _longer(tail, key, value, parents)
-
-    grouped = query.view(users, beams, heads, -1, width).transpose(1, 2)  # u h b g d
-    shape = grouped.shape
-    over_prefix = grouped.reshape(users, heads, -1, width) @ prefix_keys.transpose(2, 3)
-    over_prefix = over_prefix.view(*shape[:-1], -1) * attention.scaling + bias
-    over_tail = torch.einsum("uhbgd,ubthd->uhbgt", grouped, tail_keys) * attention.scaling
-    weights = torch.cat([over_prefix, over_tail], -1).softmax(-1, dtype=torch.float32)
-    weights = weights.to(states.dtype)
-    length = prefix_keys.shape[2]
-    shared = weights[..., :length].reshape(users, heads, -1, length) @ prefix_values
-    own = torch.einsum("uhbgt,ubthd->uhbgd", weights[..., length:], tail_values)
-    mixed = (shared.view(shape) + own).transpose(1, 2).reshape(users, beams, -1)
-    return attention.o_proj(mixed), (tail_keys, tail_values)
+        query = attention.q_norm(query)
+    query = _rotate(query, cos, sin).transpose(1, 2)
+    mixed = _attend(query, keys, values, mask, attention.scaling)
+    states = states + attention.o_proj(mixed.transpose(1, 2).flatten(2))
+    return states + _feed_forward(layer.mlp, _norm(layer.post_attention_layernorm, states))
 
 
-def _longer(
-    tail: tuple[torch.Tensor, torch.Tensor] | None,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    parents: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each beam's parent's tail with the beam's own key and value at its end."""
-    if tail is None:
-        return key[:, :, None], value[:, :, None]
-    rows = torch.arange(len(parents), device=parents.device)[:, None]
-    return (
-        torch.cat([tail[0][rows, parents], key[:, :, None]], 2),
-        torch.cat([tail[1][rows, parents], value[:, :, None]], 2),
+def _norm(norm: Any, states: torch.Tensor) -> torch.Tensor:
+    """A layer's RMS norm, in two passes over memory instead of five where float32 allows it."""
+    epsilon = getattr(norm, "variance_epsilon", None)
+    if epsilon is None or states.dtype != torch.float32:
+        normed: torch.Tensor = norm(states)
+        return normed
+    length = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
+    return (states * length.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()).mul_(
+        norm.weight
     )
 
 
+def _feed_forward(mlp: Any, states: torch.Tensor) -> torch.Tensor:
+    """A layer's gated feed-forward part; its wide middle is worked on in place.
+
+    Fresh memory costs a CPU more than the arithmetic done in it.
+    """
+    output: torch.Tensor
+    if "SiLU" not in type(getattr(mlp, "act_fn", None)).__name__ or not hasattr(mlp, "gate_proj"):
+        output = mlp(states)
+        return output
+    gate = F.silu(mlp.gate_proj(states), inplace=True)
+    output = mlp.down_proj(gate.mul_(mlp.up_proj(states)))
+    return output
+
+
+def _attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+) -> torch.Tensor:
+    """Attention of ``[users, heads, tokens, width]``; causal without a mask."""
+    users, heads, tokens, width = query.shape
+    groups = heads // keys.shape[1]
+    if mask is None:
+        return F.scaled_dot_product_attention(
+            query, keys, values, is_causal=True, scale=scale, enable_gqa=groups > 1
+        )
+    # Query heads that share keys become more tokens of one head: keys are read once for all.
+    folded = query.reshape(users, keys.shape[1], groups * tokens, width)
+    mask = mask[:, None].repeat(1, 1, groups, 1) if groups > 1 and tokens > 1 else mask[:, None]
+    mixed = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
+    return mixed.reshape(query.shape)
+
+
 def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of ``[users, beams, heads, head width]``."""
-    first, second = states.chunk(2, -1)
-    return states * cos + torch.cat([-second, first], -1) * sin
+    """Rotary position embedding of ``[users, tokens, heads, head width]``."""
+    half = states.shape[-1] // 2
+    cos, sin = cos[:, :, None, :half], sin[:, :, None, :half]
+    first, second = states[..., :half], states[..., half:]
+    rotated = torch.empty_like(states)
+    torch.mul(first, cos, out=rotated[..., :half]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=rotated[..., half:]).addcmul_(first, sin)
+    return rotated
+
+
+def _additive(seen: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """0 where attention may look, -inf elsewhere."""
+    if seen is None:
+        return None
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
+        ~seen, float("-inf")
+    )
+
+
+def _right_padded(tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same tokens with padding behind them, and how many there are."""
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+    return tokens.gather(1, order), mask.sum(1)
+
+
+def _context(config: Any) -> int:
+    """Tokens a model can read: its positions, or its sliding window if that is smaller."""
+    limits = [
+        getattr(config, "max_position_embeddings", None),
+        getattr(config, "sliding_window", None),
+    ]
+    return min((int(limit) for limit in limits if limit), default=2**31)

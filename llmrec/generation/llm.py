@@ -1,29 +1,53 @@
 """The LLM as a recommender, for both kinds of item ID.
 
-``load_llm`` opens what ``llmrec train`` wrote. Atomic IDs take one step, so the whole
-catalogue is scored; semantic IDs take a beam search. Both read histories through the
-:class:`~llmrec.models.vocabulary.HistoryEncoder` that training used.
+Both read histories through the :class:`~llmrec.models.vocabulary.HistoryEncoder` that training
+used and search the same trie; atomic IDs are a trie of one level, so there the search looks at
+every item.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from llmrec.errors import CatalogError, LlmrecError
-from llmrec.generation.beam_search import beam_search
-from llmrec.generation.engine import TorchEngine
+from llmrec.errors import CatalogError, ConfigError
+from llmrec.generation.beam_search import SearchOptions, beam_search, check_scores, room
+from llmrec.generation.candidates import score_candidates
+from llmrec.generation.constraints import Constraints, LeafConstraints
+from llmrec.generation.engine import Prefix, TorchEngine
+from llmrec.generation.exact import exact_search
+from llmrec.generation.history_cache import HistoryCache, right_pad
 from llmrec.generation.trie import ItemTrie
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.recommender import recommend_from_scores
+from llmrec.recommender import check_known
 from llmrec.types import Histories, Ranking
 
+CANDIDATE_TOKENS = 8192  # candidates of a batch that are scored at once, over all its users
 
-class _Llm:
-    """What both kinds share: prompts in batches of like length."""
+
+class Llm:
+    """A language model that recommends.
+
+    Args:
+        model: a causal LM with the expanded vocabulary.
+        vocabulary: where its item tokens are.
+        encoder: turns histories into its prompts; one that says more events than the model can
+            read is cut to what fits.
+        ids: how items are said.
+        batch_size: users read at once.
+        options: how to search, where a request does not say.
+        cache: keeps what the model remembers of histories for the next request; None for none.
+
+    Attributes:
+        trie: the catalogue as it is now; :meth:`with_items` makes another recommender with a
+            changed one, and requests under way finish on the one they began with.
+    """
 
     def __init__(
         self,
@@ -31,12 +55,55 @@ class _Llm:
         vocabulary: Vocabulary,
         encoder: HistoryEncoder,
         ids: ItemIds,
-        batch_size: int,
+        batch_size: int = 128,
+        options: SearchOptions | None = None,
+        cache: HistoryCache | None = None,
     ) -> None:
         self.engine = TorchEngine(model, vocabulary)
-        self.encoder, self.ids, self.batch_size = encoder, ids, batch_size
-        self.n_items = ids.n_items
-        self.device = model.get_output_embeddings().weight.device
+        self.encoder = encoder.limited(self.engine.max_tokens)
+        self.ids, self.batch_size, self.cache = ids, batch_size, cache
+        self.options = options or SearchOptions()
+        self.device = self.engine.device
+        self.trie = ItemTrie(ids.codes).to(self.device)
+
+    @property
+    def n_items(self) -> int:
+        """Items that exist or once did; the length of the catalogue table."""
+        return self.ids.n_items
+
+    @property
+    def max_events(self) -> int:
+        """How many of a history's newest events the model reads."""
+        return self.encoder.max_items
+
+    def with_items(self, ids: ItemIds, available: np.ndarray | None = None) -> Self:
+        """The same model over a changed catalogue.
+
+        Args:
+            ids: the IDs of all items, old ones unchanged; the model must have their tokens.
+            available: bool ``[items]``, False for items that are no longer there: they may stand in
+                histories but are never returned. None when all are there.
+
+        Raises:
+            CatalogError: if an old item's ID has changed, or no item is left.
+            ConfigError: if the model has no rows for the new items.
+        """
+        same = self.ids.codes
+        if ids.kind != self.ids.kind or not np.array_equal(ids.codes[: len(same)], same):
+            raise CatalogError("the new item IDs change those of items the model knows")
+        layout = self.encoder.vocabulary
+        vocabulary = Vocabulary.of(layout.base_size, layout.time_fields, ids)
+        if vocabulary.level_sizes != layout.level_sizes:
+            raise ConfigError("the new item IDs have tokens that the model has no rows for")
+        changed = copy.copy(self)
+        changed.ids = ids
+        changed.engine = TorchEngine(self.engine.model, vocabulary)
+        changed.encoder = HistoryEncoder(
+            vocabulary, ids, self.encoder.prefix.tolist(), self.encoder.max_items
+        )
+        items = np.arange(ids.n_items) if available is None else np.flatnonzero(available)
+        changed.trie = ItemTrie(ids.codes[items], items).to(self.device)
+        return changed
 
     def prompts(self, histories: Histories) -> list[np.ndarray]:
         """Token ids of every history.
@@ -55,14 +122,89 @@ class _Llm:
             for user in range(len(histories))
         ]
 
-    def by_length(self, prompts: list[np.ndarray]) -> list[np.ndarray]:
+    def recommend(
+        self,
+        histories: Histories,
+        n: int,
+        *,
+        exclude_history: bool = True,
+        constraints: Sequence[Constraints] | None = None,
+        options: SearchOptions | None = None,
+    ) -> Ranking:
+        """The n best items the search finds.
+
+        Args:
+            constraints: one a user, beside the exclusion of the history.
+            options: how to search.
+
+        Raises:
+            CatalogError: for an item index outside the catalogue.
+            LlmrecError: if the model's scores are not finite.
+        """
+        prompts = self.prompts(histories)
+        options = options or self.options
+        search = exact_search if options.exact else beam_search
+        items = np.full((len(prompts), n), -1, dtype=np.int64)
+        scores = np.full((len(prompts), n), -np.inf, dtype=np.float32)
+        free = room(self.trie, max(options.beams, n))
+        for users in self._batches(prompts, self.batch_size):
+            wanted = [
+                _request(histories[u] if exclude_history else None, constraints, u) for u in users
+            ]
+            prefix = self._read([prompts[u] for u in users], free)
+            limits = LeafConstraints(self.trie, wanted)
+            found = search(self.engine, self.trie, prefix, limits, n, options)
+            check_scores(found.scores)
+            items[users], scores[users] = found.items.cpu().numpy(), found.scores.cpu().numpy()
+        return Ranking(items, scores)
+
+    def score_items(self, histories: Histories, items: np.ndarray) -> np.ndarray:
+        """Log-likelihood of given items, the LLM as a ranker.
+
+        Args:
+            items: int ``[users, candidates]`` item indices, each at most once a user; -1 pads.
+
+        Returns:
+            float32 ``[users, candidates]``; -inf where padded and for items no longer there.
+
+        Raises:
+            CatalogError: for an item index outside the catalogue.
+            LlmrecError: if the model's scores are not finite.
+        """
+        items = np.asarray(items, dtype=np.int64)
+        if items.size and not (items.min() >= -1 and items.max() < self.n_items):
+            raise CatalogError(f"a candidate is not among the {self.n_items} items")
+        prompts = self.prompts(histories)
+        scores = np.full(items.shape, -np.inf, dtype=np.float32)
+        if items.shape[1] == 0:
+            return scores
+        at_once = min(self.batch_size, max(1, CANDIDATE_TOKENS // items.shape[1]))
+        for users in self._batches(prompts, at_once):
+            prefix = self._read([prompts[u] for u in users], room(self.trie, items.shape[1]))
+            asked = torch.from_numpy(items[users]).to(self.device)
+            found = score_candidates(self.engine, self.trie, prefix, asked, self.options.scoring)
+            check_scores(found)
+            scores[users] = found.cpu().numpy()
+        return scores
+
+    def _read(self, prompts: list[np.ndarray], free: int) -> Prefix:
+        """Read prompts, what the cache remembers of them excepted."""
+        if self.cache is not None:
+            return self.cache.read(self.engine, prompts, free)
+        tokens, mask = right_pad(prompts)
+        keep = len(self.trie.levels) > 1
+        return self.engine.prefill(
+            tokens.to(self.device), mask.to(self.device), room=free, keep=keep
+        )
+
+    def _batches(self, prompts: list[np.ndarray], size: int) -> list[np.ndarray]:
         """Users grouped into batches of like prompt length."""
         order = np.argsort([len(p) for p in prompts], kind="stable")
-        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-class AtomicLlm(_Llm):
-    """One token an item: a :class:`~llmrec.recommender.Scorer` and a Recommender."""
+class AtomicLlm(Llm):
+    """One token an item: a :class:`~llmrec.recommender.Scorer` as well."""
 
     @torch.inference_mode()
     def score(self, histories: Histories) -> np.ndarray:
@@ -73,58 +215,16 @@ class AtomicLlm(_Llm):
         """
         prompts = self.prompts(histories)
         scores = np.empty((len(prompts), self.n_items), dtype=np.float32)
-        for users in self.by_length(prompts):
-            lengths = torch.tensor([len(prompts[u]) for u in users])
-            tokens = torch.zeros(len(users), int(lengths.max()), dtype=torch.int64)
-            for row, user in enumerate(users):
-                tokens[row, : lengths[row]] = torch.from_numpy(prompts[user])
-            hidden = self.engine.last_hidden(tokens.to(self.device), lengths.to(self.device))
-            values = self.engine.log_probs(hidden, 0)
+        for users in self._batches(prompts, self.batch_size):
+            prefix = self._read([prompts[u] for u in users], 0)
+            values = self.engine.logits(prefix.hidden, 0).log_softmax(-1)
+            check_scores(values)
             scores[users] = values.cpu().numpy()
-        check_finite(scores)
         return scores
 
-    def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
-        """The n most probable items."""
-        return recommend_from_scores(self, histories, n, exclude_history=exclude_history)
 
-
-class SemanticLlm(_Llm):
-    """A few tokens an item: a :class:`~llmrec.recommender.Recommender` by beam search.
-
-    Args:
-        beams: beam width; a request for more items than that widens it.
-    """
-
-    def __init__(self, *args: Any, beams: int = 50) -> None:
-        super().__init__(*args)
-        self.beams = beams
-        self.trie = ItemTrie(self.ids.codes).to(self.device)
-
-    def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
-        """The n best items the search finds."""
-        prompts = self.prompts(histories)
-        items = np.full((len(prompts), n), -1, dtype=np.int64)
-        scores = np.full((len(prompts), n), -np.inf, dtype=np.float32)
-        for users in self.by_length(prompts):
-            tokens, mask = left_pad([prompts[u] for u in users])
-            seen = [
-                np.unique(histories[u]) if exclude_history else histories.items[:0] for u in users
-            ]
-            excluded, present = left_pad(seen)
-            found, values = beam_search(
-                self.engine,
-                self.trie,
-                tokens.to(self.device),
-                mask.to(self.device),
-                excluded.masked_fill(~present, -1).to(self.device),
-                max(self.beams, n),
-            )
-            items[users] = found[:, :n].cpu().numpy()
-            scores[users] = values[:, :n].cpu().numpy()
-        if np.isnan(scores).any():
-            raise LlmrecError("the model's scores are not finite; its weights are damaged")
-        return Ranking(items, scores)
+class SemanticLlm(Llm):
+    """A few tokens an item."""
 
 
 def make_llm(
@@ -135,43 +235,20 @@ def make_llm(
     *,
     batch_size: int = 128,
     beams: int = 50,
+    options: SearchOptions | None = None,
+    cache: HistoryCache | None = None,
 ) -> AtomicLlm | SemanticLlm:
-    """The recommender that fits the item IDs."""
-    if ids.kind == "atomic":
-        return AtomicLlm(model, vocabulary, encoder, ids, batch_size)
-    return SemanticLlm(model, vocabulary, encoder, ids, batch_size, beams=beams)
+    """The recommender that fits the item IDs; ``beams`` replaces that of ``options``."""
+    kind = AtomicLlm if ids.kind == "atomic" else SemanticLlm
+    options = replace(options or SearchOptions(), beams=beams)
+    return kind(model, vocabulary, encoder, ids, batch_size, options, cache)
 
 
-def check_known(histories: Histories, n_items: int) -> None:
-    """Check that every item of the histories is in the catalogue.
-
-    Raises:
-        CatalogError: if one is not.
-    """
-    items = histories.items
-    if len(items) and not (items.min() >= 0 and items.max() < n_items):
-        raise CatalogError(
-            f"a history holds an item that is not among the {n_items} of the catalogue"
-        )
-
-
-def check_finite(scores: np.ndarray) -> None:
-    """Check that every score is a number.
-
-    Raises:
-        LlmrecError: if one is not.
-    """
-    if not np.isfinite(scores).all():
-        raise LlmrecError("the model's scores are not finite; its weights are damaged")
-
-
-def left_pad(rows: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Left-padded int64 ``[rows, longest]`` and where it holds real values, bool."""
-    longest = max((len(row) for row in rows), default=0)
-    values = torch.zeros(len(rows), longest, dtype=torch.int64)
-    mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        if len(row):
-            values[index, longest - len(row) :] = torch.from_numpy(np.asarray(row, dtype=np.int64))
-            mask[index, longest - len(row) :] = True
-    return values, mask
+def _request(
+    history: np.ndarray | None, constraints: Sequence[Constraints] | None, user: int
+) -> Constraints:
+    """A user's own constraints and the exclusion of the history."""
+    own = Constraints() if constraints is None else constraints[user]
+    if history is None:
+        return own
+    return replace(own, exclude=np.concatenate([np.asarray(own.exclude, np.int64), history]))

@@ -13,6 +13,7 @@ token for token, what serving sends.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -155,6 +156,24 @@ class HistoryEncoder:
     def max_tokens(self) -> int:
         """Longest possible prompt plus a whole item ID."""
         return len(self.prefix) + (self.max_items + 1) * self.event_width
+
+    def limited(self, max_tokens: int) -> HistoryEncoder:
+        """The same encoder, saying fewer events if its longest prompt and answer do not fit.
+
+        Raises:
+            ConfigError: if not even one event fits.
+        """
+        fitting = (max_tokens - len(self.prefix)) // self.event_width - 1
+        if fitting >= self.max_items:
+            return self
+        if fitting < 1:
+            raise ConfigError(
+                f"base: a context of {max_tokens} tokens cannot hold one event of a history and "
+                f"its answer, {self.event_width} tokens each"
+            )
+        shorter = copy.copy(self)
+        shorter.max_items = fitting
+        return shorter
 
     def encode(
         self, items: np.ndarray, times: np.ndarray | None = None, now: float | None = None
