@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recommend": ("llmrec.generation.recommend:main", "ranked items for a user or a history"),
     "evaluate": ("llmrec.evaluation.evaluate:main", "measure a bundle or a baseline"),
     "serve": ("llmrec.serving.app:main", "the OpenAI-compatible API"),
+    "bench decode": ("llmrec.bench.decode:main", "time the decoder against other engines"),
+    "bench trie": ("llmrec.bench.trie:main", "time and size the catalogue's trie"),
     "doctor": ("llmrec.environment:main", "check that every package works on this machine"),
 }
 

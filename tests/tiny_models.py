@@ -20,7 +20,7 @@ BASE_SIZE = 12  # text tokens of the models made here
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
-def tiny_llama(vocab_size: int, *, tied: bool = True, seed: int = 0) -> Any:
+def tiny_llama(vocab_size: int, *, tied: bool = True, seed: int = 0, context: int = 256) -> Any:
     """A real LLaMA with grouped-query attention; weights large enough that scores differ."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -32,7 +32,7 @@ def tiny_llama(vocab_size: int, *, tied: bool = True, seed: int = 0) -> Any:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         tie_word_embeddings=tied,
         initializer_range=0.3,
         bos_token_id=1,
@@ -63,11 +63,12 @@ def tiny_llm(
     beams: int = 50,
     batch_size: int = 128,
     seed: int = 0,
+    context: int = 256,
 ) -> AtomicLlm | SemanticLlm:
-    """An untrained recommender over ``ids``."""
+    """An untrained recommender over ``ids``; its model reads ``context`` tokens."""
     vocabulary = Vocabulary.of(BASE_SIZE, time_fields, ids)
     encoder = HistoryEncoder(vocabulary, ids, [1, 5], max_items)
-    model = tiny_llama(vocabulary.size, seed=seed)
+    model = tiny_llama(vocabulary.size, seed=seed, context=context)
     return make_llm(model, vocabulary, encoder, ids, batch_size=batch_size, beams=beams)
 
 

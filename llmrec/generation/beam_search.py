@@ -52,8 +52,8 @@ class SearchOptions:
             raise ConfigError(f"beams: {self.beams} were asked for; at least 1 is needed")
         if self.normalise not in ("level", "children"):
             raise ConfigError(f"normalise: {self.normalise!r} is neither 'level' nor 'children'")
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"temperature: {self.temperature} is not a positive number")
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise ConfigError(f"temperature: {self.temperature} is not between 0.001 and 1000")
         if self.groups < 1 or self.groups > self.beams:
             raise ConfigError(f"groups: {self.groups} is not between 1 and {self.beams} beams")
         if not 0 <= self.diversity < float("inf"):
@@ -149,15 +149,15 @@ def _diverse(
         (scores, places among the candidates), both ``[users, keep]``.
     """
     taken = candidates.new_zeros(len(candidates), n_roots)
-    pool, chosen = candidates.clone(), []
+    pool, scores, places = candidates.clone(), [], []
     for group in range(options.groups):
         size = keep // options.groups + (group < keep % options.groups)
         best = (pool - options.diversity * taken.gather(1, root)).topk(size, dim=1).indices
+        scores.append(pool.gather(1, best))
         pool.scatter_(1, best, NOTHING)
         taken.scatter_add_(1, root.gather(1, best), torch.ones_like(best, dtype=taken.dtype))
-        chosen.append(best)
-    places = torch.cat(chosen, 1)
-    return candidates.gather(1, places), places
+        places.append(best)
+    return torch.cat(scores, 1), torch.cat(places, 1)
 
 
 def _items(trie: ItemTrie, nodes: torch.Tensor) -> torch.Tensor:

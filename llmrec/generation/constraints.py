@@ -12,6 +12,7 @@ found like any others.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,17 +87,22 @@ class LeafConstraints:
         allowed: list[np.ndarray] = []
         filters: list[ItemFilter] = []
         chosen = np.full(len(requests), -1, dtype=np.int64)
+        n_items = len(trie.leaf_of_item)
         for user, request in enumerate(requests):
-            lost = np.unique(_indices(request.exclude, len(trie.leaf_of_item)))
+            lost = np.unique(_indices(request.exclude, n_items))
             kept, where = request.allow, request.where
             if kept is not None:
-                kept = np.unique(_indices(kept, len(trie.leaf_of_item)))
+                kept = np.unique(_indices(kept, n_items))
                 if where is not None:
                     kept = kept[_passing(where, kept)]
             elif where is not None and where.items is not None:
-                kept = where.items
+                kept = where.items[where.items < n_items]  # it may know newer ones
             if kept is not None:
                 kept, lost, where = np.setdiff1d(kept, lost, assume_unique=True), lost[:0], None
+                if len(kept) > FEW:
+                    passes = np.zeros(n_items, dtype=bool)
+                    passes[kept] = True
+                    kept, where = None, ItemFilter(passes)
             if where is not None:
                 lost = lost[_passing(where, lost)]
                 if where not in filters:
@@ -114,12 +120,19 @@ class LeafConstraints:
 
     def select(self, users: torch.Tensor) -> LeafConstraints:
         """The constraints of some of the users."""
-        chosen = object.__new__(LeafConstraints)
-        chosen.trie, chosen.counts = self.trie, self.counts
+        chosen = copy.copy(self)
         chosen.excluded, chosen.chosen = self.excluded[users], self.chosen[users]
         chosen.allowed = None if self.allowed is None else self.allowed[users]
         chosen.limited = self.limited[users]
         return chosen
+
+    def padded(self, multiple: int) -> LeafConstraints:
+        """The same constraints, their exclusions padded to a multiple, one at least."""
+        width = max(1, -(-self.excluded.shape[1] // multiple)) * multiple
+        padded = copy.copy(self)
+        missing = width - self.excluded.shape[1]
+        padded.excluded = torch.nn.functional.pad(self.excluded, (0, missing), value=len(self.trie))
+        return padded
 
     def narrow(self, depth: int, nodes: torch.Tensor, children: Children) -> torch.Tensor:
         """Children beneath which something is left.
@@ -203,8 +216,9 @@ def _indices(items: np.ndarray | Sequence[int], n_items: int) -> np.ndarray:
         CatalogError: if one is not in the catalogue.
     """
     asked = np.asarray(items, dtype=np.int64)
-    if len(asked) and not (asked.min() >= 0 and asked.max() < n_items):
-        raise CatalogError(f"item index {asked.max()} is not in the catalogue of {n_items}")
+    unknown = asked[(asked < 0) | (asked >= n_items)]
+    if len(unknown):
+        raise CatalogError(f"item index {unknown[0]} is not in the catalogue of {n_items}")
     return asked
 
 

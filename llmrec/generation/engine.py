@@ -243,15 +243,28 @@ class TorchEngine:
         """
         size = self.vocabulary.size
         tokens = torch.arange(1, 5, device=self.device)[None] * 7919 % size
+        name = f"base: {type(self.model).__name__}"
+        try:
+            found = self.prefill(tokens, torch.ones_like(tokens, dtype=torch.bool), keep=False)
+        except (AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"{name} is not built like a LLaMA ({reason}); it cannot be used here"
+            ) from error
         expected = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, -1]
-        found = self.prefill(tokens, torch.ones_like(tokens, dtype=torch.bool), keep=False).hidden
-        if not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
-            return  # damaged weights are reported where they are used
-        difference = (expected - found).float().norm() / expected.float().norm()
+        own = self.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[:, -1]
+        start, end = (
+            self.vocabulary.item_offset + place for place in self.vocabulary.level_range(0)
+        )
+        # The logits as well: some families scale or cap them after the last hidden state.
+        difference = max(
+            _difference(expected, found.hidden),
+            _difference(own[:, start:end], self.logits(found.hidden, 0)),
+        )
         tolerance = 1e-3 if expected.dtype == torch.float32 else 5e-2
         if difference > tolerance:
             raise ConfigError(
-                f"base: {type(self.model).__name__} joins its parts in another way than a LLaMA "
+                f"{name} joins its parts in another way than a LLaMA "
                 f"(its own forward pass differs by {difference:.2g}); it cannot be used here"
             )
 
@@ -416,6 +429,16 @@ def _additive(seen: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | N
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
         ~seen, float("-inf")
     )
+
+
+def _difference(expected: torch.Tensor, found: torch.Tensor) -> float:
+    """How far two vectors are apart, relative to the first.
+
+    0 where they are not finite: damaged weights are reported where they are used.
+    """
+    if not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
+        return 0.0
+    return float((expected - found).float().norm() / expected.float().norm().clamp(min=1e-30))
 
 
 def _right_padded(tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

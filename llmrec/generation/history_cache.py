@@ -166,10 +166,14 @@ class HistoryCache:
         self._metrics.entries -= 1
 
 
-def right_pad(rows: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded int64 ``[rows, longest]`` and where it holds real values, bool."""
+def right_pad(rows: list[np.ndarray], multiple: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded int64 ``[rows, width]`` and where it holds real values, bool.
+
+    The width is the longest row's, rounded up to a multiple.
+    """
     lengths = torch.tensor([len(row) for row in rows])
-    values = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
+    width = -(-int(lengths.max()) // multiple) * multiple
+    values = torch.zeros(len(rows), width, dtype=torch.int64)
     for index, row in enumerate(rows):
         values[index, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
     return values, torch.arange(values.shape[1]) < lengths[:, None]

@@ -16,11 +16,18 @@ import numpy as np
 import torch
 
 from llmrec.errors import CatalogError, ConfigError
-from llmrec.generation.beam_search import SearchOptions, beam_search, check_scores, room
+from llmrec.generation.beam_search import (
+    Found,
+    SearchOptions,
+    beam_search,
+    check_scores,
+    room,
+)
 from llmrec.generation.candidates import score_candidates
 from llmrec.generation.constraints import Constraints, LeafConstraints
 from llmrec.generation.engine import Prefix, TorchEngine
 from llmrec.generation.exact import exact_search
+from llmrec.generation.graphs import WIDTH, GraphedSearch
 from llmrec.generation.history_cache import HistoryCache, right_pad
 from llmrec.generation.trie import ItemTrie
 from llmrec.item_ids.item_ids import ItemIds
@@ -64,7 +71,7 @@ class Llm:
         self.ids, self.batch_size, self.cache = ids, batch_size, cache
         self.options = options or SearchOptions()
         self.device = self.engine.device
-        self.trie = ItemTrie(ids.codes).to(self.device)
+        self._use(ItemTrie(ids.codes))
 
     @property
     def n_items(self) -> int:
@@ -102,8 +109,13 @@ class Llm:
             vocabulary, ids, self.encoder.prefix.tolist(), self.encoder.max_items
         )
         items = np.arange(ids.n_items) if available is None else np.flatnonzero(available)
-        changed.trie = ItemTrie(ids.codes[items], items).to(self.device)
+        changed._use(ItemTrie(ids.codes[items], items, ids.n_items))
         return changed
+
+    def _use(self, trie: ItemTrie) -> None:
+        self.trie = trie.to(self.device)
+        on_gpu = self.device.type == "cuda"
+        self._graphed = GraphedSearch(self.engine, self.trie) if on_gpu else None
 
     def prompts(self, histories: Histories) -> list[np.ndarray]:
         """Token ids of every history.
@@ -143,7 +155,6 @@ class Llm:
         """
         prompts = self.prompts(histories)
         options = options or self.options
-        search = exact_search if options.exact else beam_search
         items = np.full((len(prompts), n), -1, dtype=np.int64)
         scores = np.full((len(prompts), n), -np.inf, dtype=np.float32)
         free = room(self.trie, max(options.beams, n))
@@ -153,16 +164,19 @@ class Llm:
             ]
             prefix = self._read([prompts[u] for u in users], free)
             limits = LeafConstraints(self.trie, wanted)
-            found = search(self.engine, self.trie, prefix, limits, n, options)
+            found = self._search(prefix, limits, n, options)
             check_scores(found.scores)
             items[users], scores[users] = found.items.cpu().numpy(), found.scores.cpu().numpy()
         return Ranking(items, scores)
 
-    def score_items(self, histories: Histories, items: np.ndarray) -> np.ndarray:
+    def score_items(
+        self, histories: Histories, items: np.ndarray, *, options: SearchOptions | None = None
+    ) -> np.ndarray:
         """Log-likelihood of given items, the LLM as a ranker.
 
         Args:
             items: int ``[users, candidates]`` item indices, each at most once a user; -1 pads.
+            options: how to score.
 
         Returns:
             float32 ``[users, candidates]``; -inf where padded and for items no longer there.
@@ -182,16 +196,27 @@ class Llm:
         for users in self._batches(prompts, at_once):
             prefix = self._read([prompts[u] for u in users], room(self.trie, items.shape[1]))
             asked = torch.from_numpy(items[users]).to(self.device)
-            found = score_candidates(self.engine, self.trie, prefix, asked, self.options.scoring)
+            scoring = (options or self.options).scoring
+            found = score_candidates(self.engine, self.trie, prefix, asked, scoring)
             check_scores(found)
             scores[users] = found.cpu().numpy()
         return scores
+
+    def _search(
+        self, prefix: Prefix, limits: LeafConstraints, n: int, options: SearchOptions
+    ) -> Found:
+        if options.exact:
+            return exact_search(self.engine, self.trie, prefix, limits, n, options)
+        if self._graphed is not None:
+            return self._graphed(prefix, limits, n, options)
+        return beam_search(self.engine, self.trie, prefix, limits, n, options)
 
     def _read(self, prompts: list[np.ndarray], free: int) -> Prefix:
         """Read prompts, what the cache remembers of them excepted."""
         if self.cache is not None:
             return self.cache.read(self.engine, prompts, free)
-        tokens, mask = right_pad(prompts)
+        # On a GPU, shapes that come again are worth more than the padding they cost.
+        tokens, mask = right_pad(prompts, WIDTH if self._graphed else 1)
         keep = len(self.trie.levels) > 1
         return self.engine.prefill(
             tokens.to(self.device), mask.to(self.device), room=free, keep=keep

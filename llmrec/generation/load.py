@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from llmrec.errors import ArtifactError
+from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
@@ -16,8 +17,12 @@ from llmrec.stage import read_manifest
 from llmrec.train.llm_run import LAYOUT
 
 
-def load_recommender(folder: str | Path, *, beams: int = 50) -> Recommender:
+def load_recommender(folder: str | Path, *, beams: int = 50, cache_bytes: int = 0) -> Recommender:
     """The recommender in a model folder or a bundle.
+
+    Args:
+        beams: beam width of a language model with semantic IDs.
+        cache_bytes: size of a language model's history cache; 0 for none.
 
     Raises:
         ArtifactError: if the folder is neither, or damaged.
@@ -25,7 +30,7 @@ def load_recommender(folder: str | Path, *, beams: int = 50) -> Recommender:
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest.stage == "bundle":
-        return load_recommender(folder / "model", beams=beams)
+        return load_recommender(folder / "model", beams=beams, cache_bytes=cache_bytes)
     if manifest.stage != "train":
         raise ArtifactError(
             f"{folder}: holds the {manifest.stage!r} stage; give the folder of a trained model "
@@ -35,16 +40,22 @@ def load_recommender(folder: str | Path, *, beams: int = 50) -> Recommender:
         from llmrec.baselines.sasrec import load_sasrec
 
         return load_sasrec(folder)
-    return load_llm(folder, beams=beams)
+    return load_llm(folder, beams=beams, cache_bytes=cache_bytes)
 
 
 def load_llm(
-    folder: str | Path, *, beams: int = 50, batch_size: int = 128
+    folder: str | Path, *, beams: int = 50, batch_size: int = 128, cache_bytes: int = 0
 ) -> AtomicLlm | SemanticLlm:
     """The language model of a model folder, ready to recommend.
 
+    Args:
+        beams: beam width for semantic IDs.
+        batch_size: users read at once.
+        cache_bytes: size of the history cache; 0 for none.
+
     Raises:
         ArtifactError: if its files are missing or do not fit together.
+        ConfigError: if the model is not of the LLaMA family.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -54,13 +65,21 @@ def load_llm(
         layout = json.loads((folder / LAYOUT).read_text(encoding="utf-8"))
         ids = ItemIds.load(folder / "item_ids")
         vocabulary = Vocabulary.of(layout["base_size"], layout["time_fields"], ids)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ArtifactError(f"{folder}: not a trained llmrec model ({reason})") from None
+    if loading["missing_keys"]:  # transformers would go on with random weights
+        missing = sorted(loading["missing_keys"])[0]
+        raise ArtifactError(f"{folder}: the model's weights lack {missing}; train it again")
     if model.get_input_embeddings().weight.shape[0] < vocabulary.size:
         raise ArtifactError(f"{folder}: the model has no rows for its item tokens; train it again")
     encoder = HistoryEncoder(vocabulary, ids, layout["prefix"], layout["max_items"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
-    return make_llm(model, vocabulary, encoder, ids, batch_size=batch_size, beams=beams)
+    cache = HistoryCache(cache_bytes) if cache_bytes else None
+    return make_llm(
+        model, vocabulary, encoder, ids, batch_size=batch_size, beams=beams, cache=cache
+    )

@@ -2,6 +2,8 @@
 
 llmrec recommend BUNDLE --history ID,ID,...
 llmrec recommend BUNDLE --dataset DIR --user NAME
+llmrec recommend BUNDLE --history ID,ID,... --in-stock --category Shoes --price-max 80
+llmrec recommend BUNDLE --history ID,ID,... --candidates ID,ID,...
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from pathlib import Path
+import sys
 
 import numpy as np
 
 from llmrec.bundle import Bundle
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
+from llmrec.generation import recommend_flags as flags
+from llmrec.generation.filters import CatalogFilter
 from llmrec.types import Recommendation
 
 SHOWN_HISTORY = 6
@@ -31,7 +35,7 @@ def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int
         case = cases.select([row])
         history = [dataset.item_ids[i] for i in case.histories[0]]
         now = None if case.histories.now is None else float(case.histories.now[0])
-        times = _listed(case.histories.times(0))
+        times = flags.listed(case.histories.times(0))
         answer = bundle.recommend(history, n, history_times=times, now=now)
         target = dataset.item_ids[case.targets[0]]
         parts.append(_person(bundle, dataset.user_ids[case.users[0]], history, answer, target))
@@ -55,53 +59,51 @@ def _person(
 
 def main(argv: list[str]) -> None:
     """``llmrec recommend``."""
-    parser = argparse.ArgumentParser(prog="llmrec recommend", description=__doc__)
-    parser.add_argument("bundle", type=Path)
-    asked = parser.add_mutually_exclusive_group()
-    asked.add_argument("--history", help="item ids, oldest first, separated by commas")
-    asked.add_argument("--user", help="the person of --dataset whose history to take")
-    parser.add_argument("--dataset", type=Path, help="folder of llmrec ingest that knows --user")
-    parser.add_argument("--query", default="", help="what is wanted, in words")
-    parser.add_argument("-n", type=int, default=10)
-    parser.add_argument("--beams", type=int, default=50, help="beam width for semantic IDs")
-    parser.add_argument("--keep-history", action="store_true", help="may recommend seen items")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = argparse.ArgumentParser(
+        prog="llmrec recommend",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    flags.add_flags(parser)
     arguments = parser.parse_args(argv)
-    history, times = _history(arguments)
-    bundle = Bundle(arguments.bundle, beams=arguments.beams)
-    answer = bundle.recommend(
+    found = _ranked(arguments) if arguments.candidates is not None else _recommended(arguments)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+        return
+    for one in found:
+        print(f"{one.rank:3}  {one.score:9.3f}  {one.item_id:>14}  {one.title[:90]}")
+
+
+def _recommended(arguments: argparse.Namespace) -> list[Recommendation]:
+    history, times = flags.history(arguments)
+    options, where = flags.search_options(arguments), flags.catalog_filter(arguments)
+    exclude = flags.item_ids(arguments.exclude, "--exclude")
+    allow = flags.item_ids(arguments.allow, "--allow")
+    answer = Bundle(arguments.bundle, beams=arguments.beams).answer(
         history,
-        arguments.n,
+        10 if arguments.n is None else arguments.n,
         exclude_history=not arguments.keep_history,
+        exclude=exclude or (),
+        allow=allow,
+        where=where,
         query=arguments.query,
         history_times=times,
+        options=options,
     )
-    if arguments.json:
-        print(json.dumps([dataclasses.asdict(found) for found in answer], indent=2))
-        return
-    for found in answer:
-        print(f"{found.rank:3}  {found.score:9.3f}  {found.item_id:>14}  {found.title[:90]}")
+    for note in answer.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return answer.recommendations
 
 
-def _history(arguments: argparse.Namespace) -> tuple[list[str], list[float] | None]:
-    """Item ids, oldest first, and when each happened where that is known."""
-    if arguments.history is not None:
-        return [part.strip() for part in arguments.history.split(",") if part.strip()], None
-    if arguments.user is None:
-        if arguments.query:
-            return [], None
-        raise ConfigError("give --history ID,ID,... or --dataset DIR --user NAME or --query WORDS")
-    if arguments.dataset is None:
-        raise ConfigError("--user: needs --dataset, the folder whose people it names")
-    dataset = Dataset(arguments.dataset)
-    try:
-        user = dataset.user_ids.index(arguments.user)
-    except ValueError:
-        raise ConfigError(
-            f"--user: {arguments.user!r} is not among the people of {arguments.dataset}"
-        ) from None
-    return [dataset.item_ids[i] for i in dataset.history(user)], _listed(dataset.times(user))
-
-
-def _listed(times: np.ndarray | None) -> list[float] | None:
-    return None if times is None else times.tolist()
+def _ranked(arguments: argparse.Namespace) -> list[Recommendation]:
+    """The given candidates; whatever would choose among them is a contradiction."""
+    where = flags.catalog_filter(arguments)
+    if arguments.query or arguments.exclude or arguments.allow or where != CatalogFilter():
+        raise ConfigError("--candidates: are ranked as given; leave out --query and all filters")
+    if arguments.n is not None and arguments.n < 1:
+        raise ConfigError(f"-n: {arguments.n} items were asked for; ask for at least 1")
+    history, times = flags.history(arguments)
+    candidates = flags.item_ids(arguments.candidates, "--candidates") or []
+    options = flags.search_options(arguments)
+    bundle = Bundle(arguments.bundle, beams=arguments.beams)
+    return bundle.rank(history, candidates, history_times=times, options=options)[: arguments.n]

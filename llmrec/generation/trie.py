@@ -75,18 +75,22 @@ class ItemTrie:
         codes: int ``[n, levels]``, one row an item, all rows different; -1 fills up IDs that are
             shorter than the longest. No ID may be the beginning of another.
         items: int ``[n]``, the item index of each row; 0, 1, 2, ... when not given.
+        n_items: item indices there are, with those that are not in the trie; the largest of
+            ``items`` is the last when not given.
 
     Attributes:
         levels: the nodes, depth by depth.
         items: int32 ``[leaves]``, the item at each leaf.
-        leaf_of_item: int32 ``[items]``, where each item stands among the leaves; -1 where it
+        leaf_of_item: int32 ``[n_items]``, where each item stands among the leaves; -1 where it
             is not in the trie.
 
     Raises:
         CatalogError: if there is no item, an ID is empty, two are the same, or one begins another.
     """
 
-    def __init__(self, codes: np.ndarray, items: np.ndarray | None = None) -> None:
+    def __init__(
+        self, codes: np.ndarray, items: np.ndarray | None = None, n_items: int | None = None
+    ) -> None:
         _check_codes(codes)
         order, boundaries = _sorted_by_id(np.asarray(codes))
         self.levels: list[Level] = []
@@ -94,13 +98,13 @@ class ItemTrie:
         for depth, boundary in enumerate(boundaries):
             starts = np.flatnonzero(boundary).astype(np.int32)
             level = _make_level(codes[order[starts], depth], starts, parent_starts, len(order))
-            _check_ends(level, starts, parent_starts, len(order))
+            _check_ends(level)
             self.levels.append(level)
             parent_starts = starts
         if len(parent_starts) != len(codes):
             raise CatalogError("two items share an item ID; build the IDs again with llmrec index")
         named = order if items is None else np.asarray(items)[order]
-        leaf_of_item = np.full(int(named.max()) + 1, -1, dtype=np.int32)
+        leaf_of_item = np.full(n_items or int(named.max()) + 1, -1, dtype=np.int32)
         leaf_of_item[named] = np.arange(len(order), dtype=np.int32)
         self.items = torch.from_numpy(named.astype(np.int32, copy=False))
         self.leaf_of_item = torch.from_numpy(leaf_of_item)
@@ -272,15 +276,16 @@ def _check_codes(codes: np.ndarray) -> None:
         )
 
 
-def _check_ends(level: Level, starts: np.ndarray, parent_starts: np.ndarray, leaves: int) -> None:
+def _check_ends(level: Level) -> None:
     """Check that where an ID has ended no other goes on.
 
     Raises:
         CatalogError: if an ID begins another.
     """
-    ended = starts[level.codes.numpy() == ENDED]
-    parents = np.searchsorted(parent_starts, ended, side="right") - 1
-    if (np.diff(np.append(parent_starts, leaves))[parents] > 1).any():
+    first_child = level.first_child.numpy()
+    ended = np.flatnonzero(level.codes.numpy() == ENDED)
+    parents = np.searchsorted(first_child, ended, side="right") - 1
+    if (np.diff(first_child)[parents] > 1).any():
         raise CatalogError(
             "an item ID is the beginning of another; build the IDs again with llmrec index"
         )
@@ -293,7 +298,7 @@ def _sorted_by_id(codes: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     sorted in place: several times faster than column by column, in half the memory.
     """
     rows = len(codes)
-    bits = [int(column.max() + 1).bit_length() for column in codes.T]
+    bits = [(int(column.max()) + 1).bit_length() for column in codes.T]
     row_bits = max(1, (rows - 1).bit_length())
     boundaries = []
     if sum(bits) + row_bits <= 63:

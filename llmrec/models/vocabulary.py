@@ -140,7 +140,12 @@ class HistoryEncoder:
             ids: the item IDs; their tokens are counted from ``vocabulary.item_offset``.
             prefix: token ids in front of every history (start token and instruction).
             max_items: only the newest so many events of a history are said.
+
+        Raises:
+            ConfigError: if item IDs differ in length.
         """
+        if ids.n_items and ids.codes.min() < 0:
+            raise ConfigError("item_ids: histories need item IDs of equal length")
         self.vocabulary = vocabulary
         self.prefix = np.asarray(prefix, dtype=np.int64)
         self.max_items = max_items

@@ -9,7 +9,8 @@ The official ``openai`` client asks in words, with a history in ``extra_body``, 
         extra_body={"history": ["item-17", "item-3"], "n": 5})
 
 The answer is text, and a structured ``recommendations`` list of real items beside it. The last
-user message is the query; with empty content the history alone decides.
+user message is the query; with empty content the history alone decides. ``exclude``, ``allow`` and
+``where`` limit what may be recommended.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field, field_validator
 from starlette.exceptions import HTTPException
 
-from llmrec.bundle import Bundle
+from llmrec.bundle import Answer, Bundle
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
+from llmrec.generation.filters import CatalogFilter
+from llmrec.serving.metrics import CONTENT_TYPE, prometheus_text
 from llmrec.types import Recommendation
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
+FILTER_FIELDS = tuple(field.name for field in dataclasses.fields(CatalogFilter))
 
 
 class Message(BaseModel):
@@ -69,6 +73,11 @@ class ChatRequest(BaseModel):
     now: float | None = Field(None, description="time of the request, seconds since 1970 UTC")
     n: int = Field(10, ge=1, le=100, strict=True, description="items wanted")
     exclude_history: bool = True
+    exclude: list[str] = Field(default_factory=list, description="item ids not to recommend")
+    allow: list[str] | None = Field(None, description="item ids that alone may be recommended")
+    where: dict[str, Any] | None = Field(
+        None, description=f"what items must be like: {', '.join(FILTER_FIELDS)}"
+    )
 
     @property
     def query(self) -> str:
@@ -99,15 +108,22 @@ def create_app(bundle: Bundle) -> FastAPI:
     def model(name: str) -> dict[str, Any] | JSONResponse:
         return card if _is_served(bundle, name) else _no_such_model(bundle, name)
 
+    @app.get("/metrics")
+    def metrics() -> PlainTextResponse:
+        return PlainTextResponse(prometheus_text(bundle), media_type=CONTENT_TYPE)
+
     # Not async: FastAPI runs it in a pool of threads, so requests are answered side by side.
     @app.post("/v1/chat/completions", response_model=None)
     def chat(request: ChatRequest) -> dict[str, Any] | JSONResponse | StreamingResponse:
         if not _is_served(bundle, request.model):
             return _no_such_model(bundle, request.model)
-        answer = bundle.recommend(
+        answer = bundle.answer(
             request.history,
             request.n,
             exclude_history=request.exclude_history,
+            exclude=request.exclude,
+            allow=request.allow,
+            where=None if request.where is None else CatalogFilter.of_dict(request.where),
             query=request.query,
             history_times=request.history_times,
             now=request.now,
@@ -126,8 +142,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(CatalogError)
     def wrong_input(_request: Request, error: LlmrecError) -> JSONResponse:
         message = str(error)
-        where = message.partition(":")[0]
-        return _error(400, message, param=where if where in ChatRequest.model_fields else None)
+        return _error(400, message, param=_field(message.partition(":")[0]))
 
     @app.exception_handler(RequestValidationError)
     def wrong_shape(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -147,6 +162,14 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)  # the server's log gets the traceback
     def our_fault(_request: Request, error: Exception) -> JSONResponse:
         return _error(500, "the service failed; its log says why")
+
+
+def _field(place: str) -> str | None:
+    """The request's field that a message begins with, or None."""
+    name = place.partition(".")[0]
+    if name in ChatRequest.model_fields:
+        return place
+    return f"where.{place}" if name in FILTER_FIELDS else None
 
 
 def _error(
@@ -173,6 +196,10 @@ def answer_text(answer: list[Recommendation]) -> str:
     return "\n".join(f"{found.rank}. {found.title} [{found.item_id}]" for found in answer)
 
 
+def _lines(answer: Answer) -> list[str]:
+    return answer_text(answer.recommendations).splitlines(keepends=True)
+
+
 def _head(bundle: Bundle, kind: str) -> dict[str, Any]:
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -183,26 +210,22 @@ def _head(bundle: Bundle, kind: str) -> dict[str, Any]:
     }
 
 
-def _completion(bundle: Bundle, answer: list[Recommendation]) -> dict[str, Any]:
-    message = {"role": "assistant", "content": answer_text(answer)}
-    return _head(bundle, "chat.completion") | {
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "recommendations": [dataclasses.asdict(found) for found in answer],
-    }
+def _completion(bundle: Bundle, answer: Answer) -> dict[str, Any]:
+    message = {"role": "assistant", "content": answer_text(answer.recommendations)}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    return _head(bundle, "chat.completion") | {"choices": choices} | dataclasses.asdict(answer)
 
 
-def _stream(bundle: Bundle, answer: list[Recommendation]) -> Iterator[str]:
+def _stream(bundle: Bundle, answer: Answer) -> Iterator[str]:
     """Server-sent events: a line of text each, then one with the recommendations."""
     head = _head(bundle, "chat.completion.chunk")
     deltas = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": line} for line in answer_text(answer).splitlines(keepends=True)]
+    deltas += [{"content": line} for line in _lines(answer)]
     for delta in deltas:
         chunk = head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         yield f"data: {json.dumps(chunk)}\n\n"
-    last = head | {
-        "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
-        "recommendations": [dataclasses.asdict(found) for found in answer],
-    }
+    choices = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    last = head | {"choices": choices} | dataclasses.asdict(answer)
     yield f"data: {json.dumps(last)}\n\ndata: [DONE]\n\n"
 
 
@@ -215,6 +238,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--beams", type=int, default=50, help="beam width for semantic IDs")
+    parser.add_argument(
+        "--cache-mib",
+        type=int,
+        default=256,
+        metavar="MIB",
+        help="memory for what the model remembers of people who come back; 0 for none",
+    )
     arguments = parser.parse_args(argv)
-    app = create_app(Bundle(arguments.bundle, beams=arguments.beams))
+    bundle = Bundle(arguments.bundle, beams=arguments.beams, cache_mib=arguments.cache_mib)
+    app = create_app(bundle)
     uvicorn.run(app, host=arguments.host, port=arguments.port)

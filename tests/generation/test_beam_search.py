@@ -1,121 +1,163 @@
-"""Beam search against asking the model about every item, on a real (untrained) LLaMA."""
+"""Beam search: what it promises about its answer, against asking the model about every item."""
 
-import numpy as np
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import semantic_ids, tiny_llm
+from worlds import (
+    ATOL,
+    World,
+    allowed_items,
+    check_answer,
+    check_best,
+    constrained_worlds,
+    every_id,
+    make_world,
+    scorings,
+)
 
-from llmrec.errors import CatalogError
-from llmrec.generation.llm import SemanticLlm
-from llmrec.item_ids.item_ids import ItemIds
-from llmrec.types import Histories
+from llmrec.errors import ConfigError, LlmrecError
+from llmrec.generation.beam_search import SearchOptions, check_scores, room
+from llmrec.generation.constraints import Constraints
+from llmrec.generation.frontier import Scoring
 
-SIZES = ((9,), (4, 5), (3, 2, 4), (2, 2, 2, 3))
-
-
-@st.composite
-def catalogues(draw: st.DrawFn) -> ItemIds:
-    sizes = draw(st.sampled_from(SIZES))
-    row = st.tuples(*[st.integers(0, size - 1) for size in sizes])
-    return semantic_ids(draw(st.lists(row, min_size=1, max_size=24, unique=True)), sizes)
-
-
-@st.composite
-def questions(draw: st.DrawFn) -> tuple[ItemIds, Histories, int]:
-    """A catalogue, histories of unequal length over it, and a seed for the weights."""
-    ids = draw(catalogues())
-    items = st.lists(st.integers(0, ids.n_items - 1), max_size=6)
-    rows = draw(st.lists(items, min_size=1, max_size=3))
-    return ids, Histories.from_lists(rows), draw(st.integers(0, 3))
+SIZES = (5, 6, 4)
 
 
-@torch.inference_mode()
-def every_score(llm: SemanticLlm, history: np.ndarray) -> np.ndarray:
-    """float32 [items]: sum of each level's log-softmax, the item's tokens spelt out."""
-    vocabulary = llm.encoder.vocabulary
-    prompt = llm.encoder.encode(history)
-    said = llm.encoder.item_tokens
-    tokens = np.concatenate([np.tile(prompt, (len(said), 1)), said], axis=1)
-    logits = llm.engine.model(torch.from_numpy(tokens)).logits
-    total = torch.zeros(len(said))
-    for level, size in enumerate(vocabulary.level_sizes):
-        start = vocabulary.item_offset + sum(vocabulary.level_sizes[:level])
-        step = logits[:, len(prompt) - 1 + level, start : start + size].log_softmax(-1)
-        codes = torch.from_numpy(llm.ids.codes[:, level].astype(np.int64))
-        total += step.gather(1, codes[:, None])[:, 0]
-    return total.numpy()
+def large_world(seed: int = 0) -> World:
+    """A catalogue that a narrow beam cannot see all of."""
+    return make_world(every_id(SIZES), SIZES, (3, 5, 8, 4, 6, 7, 9, 2), seed)
 
 
-@pytest.mark.parametrize("exclude", [True, False])
-@given(question=questions())
-@settings(max_examples=25, deadline=None, derandomize=True)
-def test_with_room_for_all_it_finds_all_with_their_true_scores(
-    question: tuple[ItemIds, Histories, int], exclude: bool
+@given(
+    question=constrained_worlds(),
+    scoring=scorings(),
+    beams=st.integers(1, 3),
+    n=st.integers(1, 5),
+)
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_it_never_calls_an_answer_exact_that_is_not(
+    question: tuple[World, list[Constraints]], scoring: Scoring, beams: int, n: int
 ) -> None:
-    ids, histories, seed = question
-    llm = tiny_llm(ids, beams=ids.n_items, seed=seed)
-    ranking = llm.recommend(histories, ids.n_items, exclude_history=exclude)
-    for items, scores, history in zip(ranking.items, ranking.scores, histories, strict=True):
-        truth = every_score(llm, history)
-        left = np.setdiff1d(np.arange(ids.n_items), history if exclude else [])
-        assert sorted(items[items >= 0]) == left.tolist()
-        np.testing.assert_allclose(scores[: len(left)], truth[items[: len(left)]], atol=2e-4)
-        assert (np.diff(scores[: len(left)]) <= 0).all()
-        assert np.isneginf(scores[len(left) :]).all()
+    world, requests = question
+    options = SearchOptions(beams, scoring.normalise, scoring.temperature)
+    found = world.search(n, options, requests)
+    for user, (request, truth) in enumerate(zip(requests, world.truth(scoring), strict=True)):
+        allowed = allowed_items(request, world.n_items)
+        check_answer(found.items[user], found.scores[user], truth, allowed)
+        if found.exact[user]:
+            check_best(found, user, truth, allowed)
 
 
-@given(question=questions(), beams=st.integers(1, 4), n=st.integers(1, 6))
-@settings(max_examples=40, deadline=None, derandomize=True)
-def test_with_few_beams_lists_are_full_real_and_free_of_the_history(
-    question: tuple[ItemIds, Histories, int], beams: int, n: int
+@pytest.mark.parametrize("beams", [1, 2])
+def test_it_calls_some_answers_exact_and_some_not(beams: int) -> None:
+    """Many people, so that some of them are right at the edge between the two."""
+    world = make_world(every_id((6, 5)), (6, 5), [3] * 400)
+    found = world.search(1, SearchOptions(beams=beams))
+    right = (found.scores[:, 0] - world.truth().amax(1)).abs() < ATOL
+    assert right[found.exact].all()
+    assert not right.all(), "the example is too easy: a narrow beam never misses the best"
+    assert 0.2 < found.exact.float().mean() < right.float().mean()
+
+
+def test_beams_for_all_prefixes_are_always_exact() -> None:
+    assert large_world().search(3, SearchOptions(beams=30)).exact.all()
+
+
+@pytest.mark.parametrize("beams", [1, 5, 6, 500])
+@pytest.mark.parametrize("n", [1, 120, 121, 400])
+def test_any_width_and_any_number_of_items(beams: int, n: int) -> None:
+    world = large_world()
+    found = world.search(n, SearchOptions(beams=beams))
+    assert found.items.shape == found.scores.shape == (8, n)
+    for user, truth in enumerate(world.truth()):
+        check_answer(found.items[user], found.scores[user], truth, list(range(120)))
+        if max(beams, n) >= 30:
+            check_best(found, user, truth, list(range(120)))
+
+
+def test_a_request_for_more_items_widens_the_beam() -> None:
+    world = large_world()
+    wide = world.search(7, SearchOptions(beams=7))
+    widened = world.search(7, SearchOptions(beams=2))
+    assert torch.equal(wide.items, widened.items)
+
+
+def test_room_is_what_beams_say_before_the_last_level() -> None:
+    trie = large_world().trie
+    assert room(trie, 3) == 3 + 3
+    assert room(trie, 10) == 5 + 10
+    assert room(trie, 1000) == 5 + 30
+
+
+@given(
+    question=constrained_worlds(),
+    beams=st.integers(1, 8),
+    groups=st.integers(1, 8),
+    diversity=st.sampled_from([0.0, 0.5, 1e4]),
+    n=st.integers(1, 12),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_diverse_lists_are_full_and_hold_no_item_twice(
+    question: tuple[World, list[Constraints]], beams: int, groups: int, diversity: float, n: int
 ) -> None:
-    ids, histories, seed = question
-    llm = tiny_llm(ids, beams=beams, seed=seed)
-    ranking = llm.recommend(histories, n)
-    assert ranking.items.shape == ranking.scores.shape == (len(histories), n)
-    for items, scores, history in zip(ranking.items, ranking.scores, histories, strict=True):
-        found = items[items >= 0]
-        left = np.setdiff1d(np.arange(ids.n_items), history)
-        assert len(found) == min(n, len(left)), "excluding items must not shorten the list"
-        assert (items[: len(found)] == found).all(), "padding must be at the end"
-        assert len(np.unique(found)) == len(found)
-        assert np.isin(found, left).all()
-        truth = every_score(llm, history)
-        np.testing.assert_allclose(scores[: len(found)], truth[found], atol=2e-4)
-        assert (np.diff(scores[: len(found)]) <= 0).all()
+    world, requests = question
+    options = SearchOptions(beams, groups=min(groups, beams), diversity=diversity)
+    found = world.search(n, options, requests)
+    for user, (request, truth) in enumerate(zip(requests, world.truth(), strict=True)):
+        allowed = allowed_items(request, world.n_items)
+        check_answer(found.items[user], found.scores[user], truth, allowed)
+        assert options.groups == 1 or not found.exact[user]
 
 
-@given(question=questions(), batch_size=st.integers(1, 3))
-@settings(max_examples=20, deadline=None, derandomize=True)
-def test_neighbours_in_a_batch_change_nothing(
-    question: tuple[ItemIds, Histories, int], batch_size: int
-) -> None:
-    ids, histories, seed = question
-    together = tiny_llm(ids, seed=seed).recommend(histories, 5)
-    apart = tiny_llm(ids, seed=seed, batch_size=batch_size).recommend(histories, 5)
-    np.testing.assert_array_equal(together.items, apart.items)
-    np.testing.assert_allclose(together.scores, apart.scores, atol=1e-4)
+@pytest.mark.parametrize("groups", [2, 3, 7])
+def test_groups_that_pay_nothing_are_plain_beam_search(groups: int) -> None:
+    world = large_world()
+    plain = world.search(5, SearchOptions(beams=7))
+    grouped = world.search(5, SearchOptions(beams=7, groups=groups, diversity=0.0))
+    assert torch.equal(plain.items, grouped.items)
+    assert torch.equal(plain.scores, grouped.scores)
 
 
-def test_a_wide_enough_beam_loses_nothing_to_a_wider_one() -> None:
-    """Where the best item stands behind an unlikely first code, one beam misses it."""
-    ids = semantic_ids([(a, b) for a in range(4) for b in range(5)], (4, 5))
-    histories = Histories.from_lists([[n] for n in range(20)])
-    best = tiny_llm(ids, beams=20).recommend(histories, 1)
-    narrow = tiny_llm(ids, beams=1).recommend(histories, 1)
-    assert (best.scores >= narrow.scores - 1e-4).all()
-    assert (best.scores > narrow.scores + 1e-3).any(), "the example is too easy to show it"
+def test_a_high_price_gives_every_group_a_first_code_of_its_own() -> None:
+    world = large_world()
+
+    def first_codes(options: SearchOptions) -> list[int]:
+        items = world.search(5, options).items
+        return [len({int(world.codes[item, 0]) for item in row}) for row in items]
+
+    plain = first_codes(SearchOptions(beams=10))
+    little = first_codes(SearchOptions(beams=10, groups=5, diversity=1.0))
+    assert sum(plain) < sum(little) < 40
+    assert first_codes(SearchOptions(beams=10, groups=5, diversity=1e4)) == [5] * 8
 
 
-def test_nothing_left_gives_an_empty_list() -> None:
-    ids = semantic_ids([(0, 1), (2, 3)], (3, 4))
-    ranking = tiny_llm(ids).recommend(Histories.from_lists([[0, 1, 0], [1]]), 3)
-    assert ranking.items.tolist() == [[-1, -1, -1], [0, -1, -1]]
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beams": 0}, "beams: 0 were asked for"),
+        ({"normalise": "softmax"}, "normalise: 'softmax' is neither"),
+        ({"temperature": 0.0}, "temperature: 0.0 is not between 0.001 and 1000"),
+        ({"temperature": -1.0}, "temperature: -1.0"),
+        ({"temperature": 2000.0}, "temperature: 2000.0"),
+        ({"temperature": float("nan")}, "temperature: nan"),
+        ({"groups": 0}, "groups: 0 is not between 1 and 50 beams"),
+        ({"beams": 4, "groups": 5}, "groups: 5 is not between 1 and 4 beams"),
+        ({"diversity": -0.1}, "diversity: -0.1 is not a number from 0 up"),
+        ({"diversity": float("nan")}, "diversity: nan"),
+        ({"diversity": float("inf")}, "diversity: inf"),
+        ({"exact": True, "groups": 2}, "exact: the best items cannot be diverse"),
+    ],
+)
+def test_options_without_sense_are_errors(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        SearchOptions(**changes)
 
 
-def test_an_empty_catalogue_is_an_error() -> None:
-    nothing = semantic_ids(np.zeros((0, 2)), (3, 4))
-    with pytest.raises(CatalogError, match="the catalogue is empty"):
-        tiny_llm(nothing)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_are_an_error(value: float) -> None:
+    check_scores(torch.tensor([[0.0, float("-inf")]]))
+    with pytest.raises(LlmrecError, match="not finite"):
+        check_scores(torch.tensor([[0.0, value]]))

@@ -9,11 +9,9 @@ from recommender_contract import RecommenderContract
 from tiny_models import random_semantic_ids, tiny_llm
 
 from llmrec.baselines.sasrec import SasRec, SasRecRecommender
-from llmrec.errors import CatalogError, ConfigError, LlmrecError
-from llmrec.generation.engine import TorchEngine
+from llmrec.errors import CatalogError, LlmrecError
 from llmrec.generation.llm import AtomicLlm, SemanticLlm
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.models.vocabulary import Vocabulary
 from llmrec.recommender import Recommender, Scorer
 from llmrec.types import Histories
 
@@ -123,18 +121,3 @@ def test_atomic_scores_are_log_probabilities_of_the_catalogue_alone() -> None:
     assert isinstance(llm, Scorer)
     scores = llm.score(Histories.from_lists([[1], [2, 3, 4], []]))
     np.testing.assert_allclose(np.exp(scores.astype(np.float64)).sum(1), 1, atol=1e-5)
-
-
-def test_a_model_of_another_family_is_an_error() -> None:
-    from transformers import Phi3Config, Phi3ForCausalLM
-
-    shape = Phi3Config(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        pad_token_id=0,
-    )
-    with pytest.raises(ConfigError, match=r"not of the LLaMA family \(its attention has no q_proj"):
-        TorchEngine(Phi3ForCausalLM(shape), Vocabulary(10, (), (10,), (10,)))

@@ -1,74 +1,182 @@
 """The trie holds exactly the catalogue's IDs, whatever they are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
-from llmrec.errors import CatalogError
+from llmrec.errors import ArtifactError, CatalogError
+from llmrec.generation import trie as trie_module
 from llmrec.generation.trie import ItemTrie
+
+# How a level is stored: tables wherever they can be, nowhere, or as it comes.
+STORED = {"dense": (2**40, 0.0), "compressed": (0, 0.0), "mixed": (2**22, 0.25)}
 
 
 @st.composite
 def catalogues(draw: st.DrawFn) -> np.ndarray:
-    """Different codes int32 [items, levels]; some too long to be packed into 63 bits."""
+    """Different IDs int32 [items, levels]; some too long for 63 bits, some end early."""
     levels = draw(st.integers(1, 5))
     largest = draw(st.sampled_from([1, 3, 9, 2**16 - 1]))
     row = st.tuples(*[st.integers(0, largest) | st.integers(0, 1)] * levels)
     rows = draw(st.lists(row, min_size=1, max_size=40, unique=True))
-    return np.array(rows, dtype=np.int32)
+    if draw(st.booleans()):
+        return np.array(rows, dtype=np.int32)
+    kept: dict[tuple[int, ...], None] = {}
+    for full in rows:
+        cut = full[: draw(st.integers(1, levels))]
+        if not any(cut[: len(other)] == other[: len(cut)] for other in kept):
+            kept[cut] = None
+    return np.array([cut + (-1,) * (levels - len(cut)) for cut in kept], dtype=np.int32)
+
+
+def make_trie(codes: np.ndarray, stored: str, items: np.ndarray | None = None) -> ItemTrie:
+    entries, fill = STORED[stored]
+    # A table of 2**16 codes for each of 40 parents is what the test shall not wait for.
+    if stored == "dense" and codes.max() > 100:
+        entries = 2**16
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trie_module, "DENSE_ENTRIES", entries)
+        patch.setattr(trie_module, "DENSE_FILL", fill)
+        return ItemTrie(codes, items)
 
 
 def walk(trie: ItemTrie) -> dict[tuple[int, ...], int]:
     """Every path from the root to a leaf, and its item."""
     paths: dict[int, tuple[int, ...]] = {0: ()}
     for depth, level in enumerate(trie.levels):
-        nodes = torch.tensor(list(paths))
-        child, exists = trie.children(depth, nodes)
-        assert int(exists.sum()) == len(level.codes), "a node without a parent"
-        assert bool((exists.sum(1) > 0).all()), "a prefix that leads nowhere"
+        children = trie.children(depth, torch.tensor(list(paths)))
+        assert int(children.exists.sum()) == len(level), "a node without a parent"
+        assert bool((children.exists.sum(1) > 0).all()), "a prefix that leads nowhere"
+        codes = children.codes
+        if codes is None:
+            codes = torch.arange(children.nodes.shape[1]).expand_as(children.nodes)
+        assert torch.equal(
+            level.codes[children.nodes].long()[children.exists], codes[children.exists]
+        )
         paths = {
-            int(c): (*path, int(level.codes[c]))
-            for path, row, there in zip(paths.values(), child, exists, strict=True)
-            for c in row[there]
+            int(node): (*path, int(code))
+            for path, nodes, row, there in zip(
+                paths.values(), children.nodes, codes, children.exists, strict=True
+            )
+            for node, code in zip(nodes[there], row[there], strict=True)
         }
     return {path: int(trie.items[leaf]) for leaf, path in paths.items()}
 
 
-@given(catalogues())
-@settings(max_examples=80, deadline=None, derandomize=True)
-def test_its_paths_are_the_items(codes: np.ndarray) -> None:
-    expected = {tuple(row): item for item, row in enumerate(codes.tolist())}
-    assert walk(ItemTrie(codes)) == expected
+def same(one: ItemTrie, other: ItemTrie) -> bool:
+    ours, theirs = one._arrays(), other._arrays()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
-@given(catalogues(), st.data())
-@settings(max_examples=80, deadline=None, derandomize=True)
-def test_something_is_left_unless_every_item_below_is_excluded(
-    codes: np.ndarray, data: st.DataObject
+@pytest.mark.parametrize("stored", STORED)
+@given(codes=catalogues(), data=st.data())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_its_paths_are_the_items(stored: str, codes: np.ndarray, data: st.DataObject) -> None:
+    trie = make_trie(codes, stored)
+    assert walk(trie) == {tuple(row): item for item, row in enumerate(codes.tolist())}
+    assert torch.equal(trie.items[trie.leaf_of_item.long()].long(), torch.arange(len(codes)))
+    some = st.lists(st.integers(0, len(codes) - 1), min_size=1, unique=True)
+    kept = np.array(data.draw(some))
+    part = make_trie(codes[kept], stored, kept)
+    assert walk(part) == {tuple(codes[item].tolist()): int(item) for item in kept}
+    gone = np.setdiff1d(np.arange(len(part.leaf_of_item)), kept)
+    assert (part.leaf_of_item[gone] == -1).all()
+
+
+@pytest.mark.parametrize("stored", STORED)
+@given(codes=catalogues())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_leaves_and_their_places_agree_with_the_ids(stored: str, codes: np.ndarray) -> None:
+    trie = make_trie(codes, stored)
+    said = codes[trie.items.numpy()]  # in the order of the leaves
+    every_leaf = torch.arange(len(trie) + 1)
+    for depth in range(len(trie.levels)):
+        node, parent, place = trie.locate(depth, every_leaf)
+        first, end = trie.leaves(depth, node)
+        children = trie.children(depth, parent)
+        rows = torch.arange(len(trie) + 1)
+        assert torch.equal(children.nodes[rows, place], node)
+        assert bool(children.exists[rows, place].all())
+        for leaf in range(len(trie)):
+            beneath = (said[:, : depth + 1] == said[leaf, : depth + 1]).all(1)
+            assert range(int(first[leaf]), int(end[leaf])) == range(
+                beneath.argmax(), len(said) - beneath[::-1].argmax()
+            )
+            assert beneath.sum() == end[leaf] - first[leaf], "an ID out of order"
+
+
+def test_levels_are_stored_as_fits_them() -> None:
+    every = np.stack(np.unravel_index(np.arange(64), (8, 8)), axis=1)
+    full = ItemTrie(every)
+    assert all(level.table is not None for level in full.levels)
+    sparse = ItemTrie(every * 100)
+    assert all(level.table is None for level in sparse.levels)
+    assert [level.codes.dtype for level in ItemTrie(every * 9000).levels] == [torch.int32] * 2
+    assert [level.codes.dtype for level in full.levels] == [torch.int16] * 2
+    assert full.levels[-1].first_leaf is None, "where nodes are leaves nothing is stored"
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_a_node_that_does_not_exist_has_no_children(stored: str) -> None:
+    trie = make_trie(np.array([[0, 0], [1, 1]]), stored)
+    exists = trie.children(1, torch.tensor([[-1, 1]])).exists
+    assert exists.sum(-1).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("stored", STORED)
+@given(codes=catalogues())
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_a_saved_trie_is_the_same_when_mapped(
+    tmp_path_factory: pytest.TempPathFactory, stored: str, codes: np.ndarray
 ) -> None:
-    trie = ItemTrie(codes)
-    some = st.lists(st.integers(0, len(codes) - 1), unique=True)
-    rows = [data.draw(some), data.draw(some)]
-    width = max(map(len, rows))
-    padded = [row + [-1] * (width - len(row)) for row in rows]
-    excluded = torch.tensor(padded, dtype=torch.int64)
-    leaves = trie.leaves(excluded)
-    for depth, level in enumerate(trie.levels):
-        nodes = torch.arange(len(level.codes)).expand(2, 1, -1)
-        found = trie.something_left(depth, nodes, leaves)
-        firsts = trie.items[level.first_leaf[:-1].long()].numpy()
-        prefixes = codes[firsts, : depth + 1]
-        below = (codes[None, :, : depth + 1] == prefixes[:, None]).all(-1)  # [nodes, items]
-        for user, row in enumerate(rows):
-            left = np.setdiff1d(np.arange(len(codes)), row)
-            np.testing.assert_array_equal(found[user, 0].numpy(), below[:, left].any(1))
+    path = tmp_path_factory.mktemp("trie") / "trie.safetensors"
+    names = np.arange(len(codes)) * 2
+    trie = make_trie(codes, stored, names)
+    trie.save(path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name], "something left beside it"
+    mapped = ItemTrie.load(path)
+    assert same(mapped, trie)
+    assert [level.widest for level in mapped.levels] == [level.widest for level in trie.levels]
+    assert walk(mapped) == walk(trie)
+    assert mapped.nbytes == trie.nbytes
 
 
-def test_a_node_that_does_not_exist_has_no_children() -> None:
-    _, exists = ItemTrie(np.array([[0, 0], [1, 1]])).children(1, torch.tensor([-1, 1]))
-    assert exists.tolist() == [[False], [True]]
+def test_saving_replaces_and_leaves_the_mapped_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "trie"
+    old, new = ItemTrie(np.array([[1, 2], [3, 4]])), ItemTrie(np.array([[5, 6]]))
+    old.save(path)
+    mapped = ItemTrie.load(path)
+    new.save(path)
+    assert walk(mapped) == walk(old)
+    assert walk(ItemTrie.load(path)) == walk(new)
+
+
+def test_a_file_that_is_no_trie_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "trie.safetensors"
+    with pytest.raises(ArtifactError, match=r"trie\.safetensors: the item trie cannot be read"):
+        ItemTrie.load(path)
+    ItemTrie(np.array([[1, 2], [3, 4]])).save(path)
+    arrays = load_file(path)
+    for cut in (0, 5, path.stat().st_size - 3):
+        (tmp_path / "cut").write_bytes(path.read_bytes()[:cut])
+        with pytest.raises(ArtifactError, match="the item trie cannot be read"):
+            ItemTrie.load(tmp_path / "cut")
+    save_file(arrays, tmp_path / "other")
+    with pytest.raises(ArtifactError, match="holds no item trie"):
+        ItemTrie.load(tmp_path / "other")
+    ours = {"format": "llmrec-item-trie", "schema_version": "1"}
+    save_file(arrays, tmp_path / "newer", ours | {"schema_version": "2"})
+    with pytest.raises(ArtifactError, match="written by a newer llmrec; upgrade llmrec"):
+        ItemTrie.load(tmp_path / "newer")
+    del arrays["1.first_child"]
+    save_file(arrays, tmp_path / "part", ours)
+    with pytest.raises(ArtifactError, match=r"cannot be read .*1\.first_child"):
+        ItemTrie.load(tmp_path / "part")
 
 
 def test_an_empty_catalogue_is_an_error() -> None:
@@ -77,11 +185,25 @@ def test_an_empty_catalogue_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("large", [1, 2**30])  # packed keys, and column by column
-def test_items_that_share_an_id_are_an_error(large: int) -> None:
+@pytest.mark.parametrize("last", [5, -1])
+def test_items_that_share_an_id_are_an_error(large: int, last: int) -> None:
     with pytest.raises(CatalogError, match="two items share an item ID"):
-        ItemTrie(np.array([[1, large, 5], [2, large, 5], [1, large, 5]], np.int32))
+        ItemTrie(np.array([[1, large, last], [2, large, last], [1, large, last]], np.int32))
 
 
-def test_ids_of_unequal_length_are_an_error() -> None:
-    with pytest.raises(CatalogError, match="shorter than the others"):
-        ItemTrie(np.array([[1, 2], [1, -1]], np.int32))
+@pytest.mark.parametrize("large", [2, 2**30])
+def test_an_id_that_begins_another_is_an_error(large: int) -> None:
+    for longer in ([1, large, -1], [1, large, 7]):
+        with pytest.raises(CatalogError, match="the beginning of another"):
+            ItemTrie(np.array([[0, large, 3], longer, [1, -1, -1]], np.int32))
+
+
+@pytest.mark.parametrize("row", [[-1, -1], [-1, 2], [1, -2]])
+def test_what_is_no_id_is_an_error(row: list[int]) -> None:
+    with pytest.raises(CatalogError, match="not a row of codes"):
+        ItemTrie(np.array([[1, 2], row], np.int32))
+
+
+def test_the_largest_code_there_can_be_is_sorted_like_any_other() -> None:
+    codes = np.array([[2**31 - 1, 3], [0, 2**31 - 1], [5, 1]], np.int32)
+    assert walk(ItemTrie(codes)) == {tuple(row): item for item, row in enumerate(codes.tolist())}

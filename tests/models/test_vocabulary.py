@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import random_semantic_ids
+from tiny_models import random_semantic_ids, semantic_ids
 
 from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
@@ -153,6 +153,48 @@ def test_only_the_newest_items_are_said(fields: tuple[str, ...]) -> None:
     # the gap of the oldest event that is said still reaches to the one that is not
     np.testing.assert_array_equal(short[2:], full[len(full) - kept :])
     assert len(short) + encoder.levels == encoder.max_tokens()
+
+
+@given(
+    st.sampled_from(sorted(IDS)),
+    st.sampled_from([(), ("gap", "month"), ALL_FIELDS]),
+    st.integers(1, 12),
+    st.integers(0, 100),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_a_limited_encoder_says_as_many_events_as_fit(
+    kind: str, fields: tuple[str, ...], max_items: int, max_tokens: int
+) -> None:
+    encoder = make_encoder(kind, fields, max_items)
+    if make_encoder(kind, fields, 1).max_tokens() > max_tokens:
+        with pytest.raises(ConfigError, match=f"a context of {max_tokens} tokens cannot hold one"):
+            encoder.limited(max_tokens)
+        return
+    limited = encoder.limited(max_tokens)
+    assert limited.max_tokens() <= max_tokens
+    assert limited.max_items <= max_items
+    if limited.max_items < max_items:
+        assert limited.max_tokens() <= max_tokens < limited.max_tokens() + limited.event_width
+    assert encoder.max_items == max_items, "the encoder itself must not change"
+
+
+@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize("fields", [(), ALL_FIELDS])
+def test_a_limited_encoder_drops_the_oldest_events(kind: str, fields: tuple[str, ...]) -> None:
+    encoder = make_encoder(kind, fields)
+    two = make_encoder(kind, fields, max_items=2)
+    items, times = HISTORIES[0], HISTORIES.times(0)
+    limited = encoder.limited(two.max_tokens())
+    said = limited.encode(items, times, START + 91 * DAY)
+    assert said.tobytes() == two.encode(items, times, START + 91 * DAY).tobytes()
+    assert len(said) + encoder.levels <= two.max_tokens()
+    assert encoder.limited(encoder.max_tokens()) is encoder
+
+
+def test_ids_of_unequal_length_cannot_be_said_in_a_history() -> None:
+    ids = semantic_ids([(0, 1), (2, -1)], (3, 4))
+    with pytest.raises(ConfigError, match="need item IDs of equal length"):
+        HistoryEncoder(Vocabulary.of(20, (), ids), ids, [1], 5)
 
 
 def test_an_empty_history_is_the_prefix_and_the_question() -> None:

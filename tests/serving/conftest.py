@@ -2,22 +2,24 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import openai
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from llmrec.bundle import Bundle
 from llmrec.serving.app import create_app
 
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
-@pytest.fixture(scope="session")
-def url(atomic: Bundle) -> Iterator[str]:
-    """Address of a server of the atomic bundle."""
-    config = uvicorn.Config(
-        create_app(atomic), host="127.0.0.1", port=0, log_level="warning", ws="none"
-    )
+
+@contextmanager
+def _served(app: FastAPI) -> Iterator[str]:
+    """Address of a server that runs while the block does."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -31,6 +33,19 @@ def url(atomic: Bundle) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """Runs a server, see :func:`_served`."""
+    return _served
+
+
+@pytest.fixture(scope="session")
+def url(serve: Serve, atomic: Bundle) -> Iterator[str]:
+    """Address of a server of the atomic bundle."""
+    with serve(create_app(atomic)) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

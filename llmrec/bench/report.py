@@ -1,0 +1,193 @@
+"""Pages and plots of the benchmarks, made from their result files; no figure is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrec.errors import require
+
+Result = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+_ENGINE_COLUMNS = {
+    "engine": "engine",
+    "users_per_s": "users/s",
+    "p50_ms": "ms a batch",
+    "peak_mib": "memory added, MiB",
+    "identical_to_reference": "same items as transformers",
+    "max_score_difference": "largest score difference",
+}
+_RETURNING_COLUMNS = {
+    "ids": "item IDs",
+    "batch": "batch",
+    "cold_ms": "cold, ms",
+    "warm_ms": "known, ms",
+    "speedup": "times faster",
+    "speedup_prefill": "reading alone",
+    "identical_items": "same items",
+}
+_TRIE_COLUMNS = {
+    "items": "items",
+    "build_s": "build, s",
+    "peak_mib": "peak of the process, MiB",
+    "build_adds_mib": "of it added by building, MiB",
+    "bytes_per_item": "bytes an item",
+    "save_s": "save, s",
+    "load_s": "load, s",
+    "step_ms": "a step, ms",
+    "trie_ms": "of it the trie, ms",
+}
+
+
+def write_decode_report(result: Result, out: Path) -> Path:
+    """Write ``report.md`` and ``decode.png``; the path of the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    _plot_engines(result["rows"], out / "decode.png")
+    settings, metrics = result["settings"], result["metrics"]
+    lines = ["# Decoding speed", ""]
+    lines += [f"{result['model']}; {result['dataset']}.", ""]
+    lines += [
+        "{batch} users at once, {beams} beams, {n} items a user, {dtype} on {device}, "
+        "normalised over {normalise}.".format(**settings),
+        "",
+    ]
+    lines += _table(result["rows"], _ENGINE_COLUMNS)
+    lines += ["", "![users a second and memory, by engine](decode.png)", ""]
+    lines += _listed(
+        {
+            "llmrec_over_transformers": "llmrec is {} times as fast as transformers' generate",
+            "llmrec_over_vllm": "llmrec is {} times as fast as vLLM's beam search",
+            "llmrec_over_prefill": "llmrec is {} times as fast as reading the prompts alone",
+            "peak_over_transformers": "llmrec adds {} times the memory that transformers adds",
+            "invalid_items_vllm": "share of vLLM's sequences that are no item: {}",
+        },
+        metrics,
+    )
+    if "exact_users" in metrics:
+        lines += ["## Exactness", ""]
+        lines += _listed(
+            {
+                "exact_users": "users whose exact answer was compared with scoring every item: {}",
+                "exact_identical": "share with the same items in the same order: {}",
+                "exact_max_score_difference": "largest difference of a score: {}",
+                "beam_certified": "share that beam search alone knew to be exact: {}",
+                "beam_recall": "share of the true best items that beam search alone found: {}",
+            },
+            metrics,
+        )
+    if result.get("returning"):
+        lines += ["## People who come back", ""]
+        known = result["returning"][0]["events_known"]
+        lines += [f"A history of {known} items that is remembered, and one more.", ""]
+        lines += [*_table(result["returning"], _RETURNING_COLUMNS), ""]
+    lines += _provenance(result)
+    return _write(out, lines)
+
+
+def write_trie_report(result: Result, out: Path) -> Path:
+    """Write ``report.md`` and ``trie.png``; the path of the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    _plot_sizes(result["rows"], out / "trie.png")
+    lines = ["# The catalogue as a trie", "", f"{result['dataset']}; {result['model']}.", ""]
+    lines += _table(result["rows"], _TRIE_COLUMNS)
+    lines += ["", "![building, memory and the cost of a step, by catalogue size](trie.png)", ""]
+    lines += _listed(
+        {"step_ratio": "a step in the largest catalogue costs {} times that in the smallest"},
+        result["metrics"],
+    )
+    lines += _provenance(result)
+    return _write(out, lines)
+
+
+def _table(rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
+    lines = [f"| {' | '.join(columns.values())} |", f"| --- |{' ---: |' * (len(columns) - 1)}"]
+    for row in rows:
+        lines.append(f"| {' | '.join(_shown(row[name]) for name in columns)} |")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    """A cell: numbers to four digits.
+
+    >>> [_shown(v) for v in (None, True, 12101, 1234.5678, 0.0123456)]
+    ['-', 'yes', '12,101', '1,235', '0.01235']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _listed(sentences: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
+    said = [f"- {s.format(_shown(metrics[m]))}" for m, s in sentences.items() if m in metrics]
+    return [*said, ""]
+
+
+def _provenance(result: Result) -> list[str]:
+    machine = result["machine"]
+    on = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
+    if machine.get("gpu"):
+        on += f", {machine['gpu']}"
+    return [f"Measured with `{result['command']}` on {on}, {result['date']}."]
+
+
+def _write(out: Path, lines: list[str]) -> Path:
+    page = out / "report.md"
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return page
+
+
+def _plot_engines(rows: Sequence[Row], path: Path) -> None:
+    """Horizontal bars: users a second, and the memory added beside."""
+    pyplot = _pyplot()
+    names = [row["engine"] for row in rows]
+    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 1.2 + 0.5 * len(rows)), sharey=True)
+    bars = speed.barh(names, [row["users_per_s"] for row in rows], color="tab:blue", alpha=0.75)
+    speed.bar_label(bars, [_shown(row["users_per_s"]) for row in rows], padding=3)
+    speed.set_xscale("log")
+    speed.set_xlabel("users a second (log scale)")
+    speed.margins(x=0.25)
+    added = [row["peak_mib"] or 0.0 for row in rows]
+    bars = memory.barh(names, added, color="tab:orange", alpha=0.75)
+    memory.bar_label(bars, [_shown(row["peak_mib"]) for row in rows], padding=3)
+    memory.set_xlabel("memory added by answering, MiB")
+    memory.margins(x=0.25)
+    speed.invert_yaxis()
+    _save(pyplot, figure, path)
+
+
+def _plot_sizes(rows: Sequence[Row], path: Path) -> None:
+    """Building, memory and steps over the number of items."""
+    pyplot = _pyplot()
+    items = [row["items"] for row in rows]
+    panels = (
+        ("build_s", "build, s", "log"),
+        ("peak_mib", "peak memory of building, MiB", "log"),
+        ("step_ms", "a decoding step, ms", "linear"),
+    )
+    figure, places = pyplot.subplots(1, len(panels), figsize=(11, 3.4))
+    for place, (name, label, scale) in zip(places, panels, strict=True):
+        place.plot(items, [row[name] for row in rows], marker="o")
+        place.set_xscale("log")
+        place.set_yscale(scale)
+        place.set_xlabel("items")
+        place.set_ylabel(label)
+        if scale == "linear":
+            place.set_ylim(0, 1.25 * max(row[name] for row in rows))
+    _save(pyplot, figure, path)
+
+
+def _pyplot() -> Any:
+    require("matplotlib", "eval").use("Agg")
+    return require("matplotlib.pyplot", "eval")
+
+
+def _save(pyplot: Any, figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,218 @@
+"""Which items may be recommended, by what the catalogue says of them: stock, price, category.
+
+Text is compared without regard to case. A name that no item has is a mistake rather than an
+empty answer, and the message offers names that are close to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.config import build
+from llmrec.errors import CatalogError, ConfigError
+
+COLUMNS = ("in_stock", "categories", "brand", "price", "domain", "attributes")
+OFFERED = 5  # close names in a message
+COMPARED = 20_000  # names that are looked at for close ones
+
+
+@dataclass(frozen=True)
+class CatalogFilter:
+    """What an item must be like; every field that is given must hold.
+
+    Attributes:
+        in_stock: True for items in stock, False for those sold out, None for both.
+        categories: any of these is an entry of the item's category path.
+        brands: the item's brand is any of these.
+        price_min, price_max: bounds of the price, inclusive; an item without a price is outside.
+        domains: the item's domain is any of these.
+        attributes: for each name, the attribute has any of these values; an attribute that lists
+            several (``"red,blue"``) has each of them.
+
+    Raises:
+        ConfigError: if a value makes no sense.
+    """
+
+    in_stock: bool | None = None
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    price_min: float | None = None
+    price_max: float | None = None
+    domains: tuple[str, ...] = ()
+    # A mapping has no hash; equal filters have equal hashes without it as well.
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.attributes, Mapping):
+            raise ConfigError(f"attributes: expected names and values, got {self.attributes!r}")
+        for name in ("categories", "brands", "domains"):
+            object.__setattr__(self, name, _texts(getattr(self, name), name))
+        _texts(tuple(self.attributes), "attributes")
+        attributes = {n: _texts(v, f"attributes.{n}") for n, v in self.attributes.items()}
+        for name, values in attributes.items():
+            if not values:
+                raise ConfigError(f"attributes.{name}: names no value; give at least one")
+        object.__setattr__(self, "attributes", MappingProxyType(attributes))
+        if self.in_stock is not None and not isinstance(self.in_stock, bool):
+            raise ConfigError(f"in_stock: {self.in_stock!r} is neither true nor false")
+        for name in ("price_min", "price_max"):
+            _check_price(getattr(self, name), name)
+        low, high = self.price_min, self.price_max
+        if low is not None and high is not None and low > high:
+            raise ConfigError(f"price_min: {low} is above price_max, {high}")
+
+    @classmethod
+    def of_dict(cls, values: dict[str, Any]) -> CatalogFilter:
+        """A filter as JSON gives it.
+
+        Raises:
+            ConfigError: for an unknown field or a value of the wrong type.
+        """
+        try:
+            return build(cls, values, "where")
+        except OverflowError:
+            raise ConfigError("where: a price is too large") from None
+
+    def passes(self, items: pa.Table) -> np.ndarray:
+        """Which items are like this.
+
+        Args:
+            items: the catalogue, with the columns of :mod:`llmrec.data.dataset`.
+
+        Returns:
+            bool ``[items]``.
+
+        Raises:
+            CatalogError: for a name that no item has.
+            ConfigError: if the catalogue lacks a column that is asked about.
+        """
+        passes = np.ones(items.num_rows, dtype=bool)
+        if self.in_stock is not None:
+            stock = pc.fill_null(_column(items, "in_stock", "in_stock"), True)
+            passes &= stock.to_numpy() == self.in_stock
+        passes &= self._within_prices(items)
+        for column, wanted, name in (
+            ("categories", self.categories, "categories"),
+            ("brand", self.brands, "brands"),
+            ("domain", self.domains, "domains"),
+        ):
+            if wanted:
+                passes &= _with_any(_column(items, column, name), wanted, name)
+        for name, wanted in self.attributes.items():
+            passes &= _with_attribute(_column(items, "attributes", "attributes"), name, wanted)
+        return passes
+
+    def _within_prices(self, items: pa.Table) -> np.ndarray:
+        within = np.ones(items.num_rows, dtype=bool)
+        for bound, name, holds in (
+            (self.price_min, "price_min", pc.greater_equal),
+            (self.price_max, "price_max", pc.less_equal),
+        ):
+            if bound is not None:
+                prices = _column(items, "price", name)
+                within &= pc.fill_null(holds(prices, bound), False).to_numpy()
+        return within
+
+
+def _texts(values: Sequence[str], name: str) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise ConfigError(f"{name}: expected a list of texts, got {values!r}")
+    for value in values:
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ConfigError(f"{name}: {value!r} is not text in Unicode")
+    return tuple(value.strip() for value in values)
+
+
+def _check_price(price: float | None, name: str) -> None:
+    if price is None:
+        return
+    if isinstance(price, bool) or not isinstance(price, int | float):
+        raise ConfigError(f"{name}: {price!r} is not a number")
+    if not 0 <= price < math.inf:
+        raise ConfigError(f"{name}: {price} is not a price; give a number from 0 up")
+
+
+def _column(items: pa.Table, column: str, name: str) -> pa.ChunkedArray:
+    if column not in items.column_names:
+        raise ConfigError(
+            f"{name}: the catalogue has no column {column!r}, so it cannot be asked for; "
+            "make the bundle again from a dataset that has it"
+        )
+    return items[column]
+
+
+def _entries(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
+    """All texts of a column, and the row each belongs to, int64."""
+    rows = np.arange(len(column))
+    if not pa.types.is_list(column.type):
+        return column, rows
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    return pc.list_flatten(column), np.repeat(rows, lengths)
+
+
+def _with_any(column: pa.ChunkedArray, wanted: Sequence[str], name: str) -> np.ndarray:
+    """bool ``[rows]``, where a text or one of a list of texts is wanted."""
+    texts, rows = _entries(column)
+    return _marked(len(column), rows[_wanted(texts, wanted, name)])
+
+
+def _with_attribute(column: pa.ChunkedArray, name: str, wanted: Sequence[str]) -> np.ndarray:
+    """bool ``[rows]``, where one of the ``"name=value"`` texts has that name and such a value."""
+    pairs, rows = _entries(column)
+    beginning = _lower([f"{name}="])[0].as_py()
+    named = pc.fill_null(pc.starts_with(pc.utf8_lower(pairs), beginning), False)
+    if not pc.any(named).as_py():
+        names = pc.extract_regex(pc.unique(pairs), r"^(?P<name>[^=]*)=")
+        raise _unknown(name, "attributes", pc.unique(pc.struct_field(names, "name")))
+    values = pc.utf8_slice_codeunits(pairs.filter(named), len(beginning))
+    rows = rows[named.to_numpy()]
+    pieces, of_value = _entries(pc.split_pattern(values, ","))
+    texts = pa.chunked_array(values.chunks + pieces.chunks, pa.string())
+    rows = np.concatenate([rows, rows[of_value]])
+    hits = _wanted(pc.utf8_trim_whitespace(texts), wanted, f"attributes.{name}")
+    return _marked(len(column), rows[hits])
+
+
+def _wanted(texts: pa.ChunkedArray, wanted: Sequence[str], name: str) -> np.ndarray:
+    """bool ``[texts]``, which are wanted.
+
+    Raises:
+        CatalogError: for one that is wanted and not there.
+    """
+    lower, asked = pc.utf8_lower(texts), _lower(wanted)
+    hits = pc.is_in(lower, value_set=asked)
+    there = pc.is_in(asked, value_set=pc.unique(lower.filter(hits)))
+    for text, known in zip(wanted, there.to_pylist(), strict=True):
+        if not known:
+            raise _unknown(text, name, pc.unique(texts))
+    found: np.ndarray = hits.to_numpy()
+    return found
+
+
+def _marked(length: int, rows: np.ndarray) -> np.ndarray:
+    marks = np.zeros(length, dtype=bool)
+    marks[rows] = True
+    return marks
+
+
+def _lower(texts: Sequence[str]) -> pa.Array:
+    """In lower case, as the catalogue's texts are made lower."""
+    return pc.utf8_lower(pa.array(texts, pa.string()))
+
+
+def _unknown(asked: str, name: str, known: pa.Array) -> CatalogError:
+    """The error for a text that no item has."""
+    compared = known.drop_null()[:COMPARED].to_pylist()
+    by_lower = {text.lower(): text for text in compared if text}
+    close = difflib.get_close_matches(asked.lower(), by_lower, n=OFFERED)
+    offer = f"; close: {', '.join(repr(by_lower[text]) for text in close)}" if close else ""
+    return CatalogError(f"{name}: no item has {asked!r}{offer}")

@@ -1,0 +1,34 @@
+"""What the service has counted, in the text format that Prometheus reads."""
+
+from __future__ import annotations
+
+from llmrec.bundle import Bundle
+
+CONTENT_TYPE = "text/plain; version=0.0.4"
+# counted since the service began; the others are as they are now
+COUNTERS = {
+    "hits": "Histories of which a beginning was remembered.",
+    "misses": "Histories of which nothing was remembered.",
+    "evictions": "Histories forgotten to make room.",
+    "tokens_read": "Tokens of histories the model read.",
+    "tokens_reused": "Tokens of histories that were remembered.",
+}
+GAUGES = {"entries": "Histories remembered.", "bytes": "Memory they take."}
+
+
+def prometheus_text(bundle: Bundle) -> str:
+    """The history cache's figures, a few lines each; empty for a bundle without one."""
+    cache = bundle.recommender.cache
+    if cache is None:
+        return ""
+    figures = cache.metrics
+    lines = []
+    for name, said in COUNTERS.items():
+        lines += _metric(f"llmrec_history_cache_{name}_total", "counter", said, figures[name])
+    for name, said in GAUGES.items():
+        lines += _metric(f"llmrec_history_cache_{name}", "gauge", said, figures[name])
+    return "\n".join(lines) + "\n"
+
+
+def _metric(name: str, kind: str, said: str, value: int) -> list[str]:
+    return [f"# HELP {name} {said}", f"# TYPE {name} {kind}", f"{name} {value}"]

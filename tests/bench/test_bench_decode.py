@@ -1,0 +1,293 @@
+"""``llmrec bench decode`` on a model of width 64: engines and brute force agree, files appear."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_shop import TinyRun
+
+from llmrec import cli
+from llmrec.bench.agreement import same_as
+from llmrec.bench.decode import make_row, ratios
+from llmrec.bench.engines import LlmrecEngine, TransformersEngine, VllmEngine
+from llmrec.bench.exactness import BruteForce, check_exactness
+from llmrec.bench.memory import PeakMemory
+from llmrec.bench.returning import measure_returning, returning_metrics
+from llmrec.bench.settings import Settings
+from llmrec.bench.worker import Timed, in_fresh_process
+from llmrec.bench.workload import Workload, make_workload, random_codes
+from llmrec.errors import LlmrecError
+from llmrec.generation.frontier import Normalise
+from llmrec.types import Ranking
+
+TINY = Settings(
+    items=150,
+    levels=3,
+    codes=8,
+    size="nano",
+    length=17,
+    batch=5,
+    beams=6,
+    n=6,
+    repeats=2,
+    slow_repeats=1,
+    engines=("llmrec", "prefill", "transformers"),
+    threads=1,
+    exact_users=4,
+)
+
+
+@pytest.fixture(scope="module")
+def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+    return make_workload(TINY, tmp_path_factory.mktemp("random"))
+
+
+def of_different_lengths(workload: Workload) -> Workload:
+    prompts = [prompt[user:] for user, prompt in enumerate(workload.prompts)]
+    return replace(workload, prompts=prompts)
+
+
+def test_the_command_compares_engines_and_writes_figures_page_and_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results" / "decode.json"
+    flags = "--items 150 --levels 3 --codes 8 --size nano --length 17 --batch 5 --beams 6"
+    flags += " --repeats 2 --slow-repeats 1 --engines llmrec,prefill,transformers --threads 1"
+    flags += f" --no-returning --out {tmp_path / 'page'} --results {results}"
+    assert cli.main(["bench", "decode", *flags.split()]) == 0
+
+    result = json.loads(results.read_text())
+    rows = {row["engine"]: row for row in result["rows"]}
+    assert list(rows) == ["llmrec", "prefill", "transformers"]
+    for row in rows.values():
+        assert row["users_per_s"] == pytest.approx(5 * 1000 / row["p50_ms"], rel=1e-2)
+        assert row["peak_mib"] >= 0 and row["batch"] == 5
+    assert [len(row["seconds"]) for row in rows.values()] == [2, 2, 1]
+    assert rows["llmrec"]["identical_to_reference"] is True
+    assert rows["llmrec"]["max_score_difference"] < 1e-4
+    assert rows["transformers"]["identical_to_reference"] is True
+    assert rows["prefill"]["identical_to_reference"] is None
+    assert {"llmrec_over_transformers", "llmrec_over_prefill", "peak_over_transformers"} <= set(
+        result["metrics"]
+    )
+    assert result["name"] == "decode" and result["seed"] == 0
+
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "| transformers |" in page and "](decode.png)" in page
+    assert (tmp_path / "page" / "decode.png").stat().st_size > 1000
+    printed = capsys.readouterr().out
+    assert "llmrec: 2 of 2: " in printed and page in printed
+
+
+@pytest.mark.parametrize("normalise", ["children", "level"])
+def test_generate_finds_the_same_items_with_the_same_scores(
+    workload: Workload, normalise: Normalise
+) -> None:
+    settings, padded = replace(TINY, normalise=normalise), of_different_lengths(workload)
+    ours = LlmrecEngine(settings, padded).answer(padded.prompts)
+    theirs = TransformersEngine(settings, padded).answer(padded.prompts)
+    assert same_as(ours, theirs, 1e-4).all()
+    np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
+
+
+def test_generate_with_more_beams_than_first_codes_invents_nothing(tmp_path: Path) -> None:
+    settings = replace(TINY, items=5, levels=2, codes=4, beams=7, n=7)
+    few = make_workload(settings, tmp_path)
+    theirs = TransformersEngine(settings, few).answer(few.prompts)
+    ours = LlmrecEngine(settings, few).answer(few.prompts)
+    assert same_as(ours, theirs, 1e-4).all()
+    assert (np.sort(theirs.items, axis=1) == [-1, -1, 0, 1, 2, 3, 4]).all()
+
+
+@pytest.mark.parametrize("normalise", ["children", "level"])
+def test_exact_search_is_what_scoring_every_item_finds(
+    workload: Workload, normalise: Normalise
+) -> None:
+    found = check_exactness(replace(TINY, normalise=normalise), workload)
+    assert found["exact_users"] == 4
+    assert found["exact_identical"] == 1.0
+    assert found["exact_max_score_difference"] < 1e-4
+    assert 0 < found["beam_recall"] <= 1 and 0 <= found["beam_certified"] <= 1
+
+
+@pytest.mark.parametrize("normalise", ["children", "level"])
+def test_brute_force_scores_an_item_as_reading_it_alone_does(
+    workload: Workload, normalise: Normalise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmrec.bench.exactness.ITEMS_AT_ONCE", 40)  # several chunks
+    model = LlmrecEngine(TINY, workload).model
+    prompt, codes = workload.prompts[0], workload.ids.codes
+    scores = BruteForce(model, workload, normalise).scores(prompt)
+    for item in (0, 77, 149):
+        tokens = workload.ids.tokens(item) + workload.vocabulary.item_offset
+        whole = torch.from_numpy(np.concatenate([prompt, tokens]))[None]
+        with torch.inference_mode():
+            logits = model(input_ids=whole).logits[0, len(prompt) - 1 : -1].numpy()
+        total = 0.0
+        for level, code in enumerate(codes[item]):
+            start = workload.vocabulary.item_offset + 8 * level
+            values = logits[level, start : start + 8]
+            if normalise == "children":
+                siblings = codes[(codes[:, :level] == codes[item, :level]).all(axis=1), level]
+                total += values[code] - np.logaddexp.reduce(values[np.unique(siblings)])
+            else:
+                total += values[code] - np.logaddexp.reduce(values)
+        assert scores[item] == pytest.approx(total, abs=1e-4)
+
+
+def test_who_comes_back_gets_the_same_items() -> None:
+    rows = measure_returning(replace(TINY, repeats=1))
+    assert [(row["ids"], row["batch"]) for row in rows] == [
+        ("semantic", 1),
+        ("semantic", 5),
+        ("atomic", 1),
+        ("atomic", 5),
+    ]
+    assert all(row["identical_items"] for row in rows)
+    metrics = returning_metrics(rows)
+    assert metrics["returning_identical"] == 1.0
+    assert metrics["returning_speedup"] == metrics["returning_speedup@semantic,1"] > 0
+
+
+def test_a_trained_model_takes_the_place_of_the_random_one(tiny_run: TinyRun) -> None:
+    settings = replace(
+        TINY,
+        model=tiny_run.model("semantic"),
+        dataset=tiny_run.folder / "dataset",
+        batch=3,
+        exact_users=2,
+    )
+    trained = make_workload(settings, Path("unused"))
+    assert len(trained.prompts) == 3 and len(trained.checked) == 2
+    assert check_exactness(settings, trained)["exact_identical"] == 1.0
+
+
+def test_the_same_seed_makes_the_same_workload(workload: Workload, tmp_path: Path) -> None:
+    again = make_workload(TINY, tmp_path)
+    assert np.array_equal(again.ids.codes, workload.ids.codes)
+    assert np.array_equal(again.prompts, workload.prompts)
+    assert {len(prompt) for prompt in again.prompts} == {TINY.length}
+    name = "model.safetensors"
+    assert (again.model / name).read_bytes() == (workload.model / name).read_bytes()
+
+
+@pytest.mark.parametrize(("items", "levels", "codes"), [(60, 3, 4), (1000, 4, 256), (1, 1, 1)])
+def test_random_codes_are_all_different(items: int, levels: int, codes: int) -> None:
+    table = random_codes(items, levels, codes, np.random.default_rng(0))
+    assert table.shape == (items, levels) and table.min() >= 0 and table.max() < codes
+    assert len(np.unique(table, axis=0)) == items
+
+
+@pytest.mark.parametrize(
+    ("items", "scores", "same"),
+    [
+        ([3, 1, 2], [-1.0, -2.0, -3.0], True),
+        ([1, 3, 2], [-1.0, -2.0, -3.0], False),
+        ([3, 1, 9], [-1.0, -2.0, -3.0], True),  # a tie at the cut
+        ([3, 1, 9], [-1.0, -2.0, -3.5], False),
+        ([3, 9, 2], [-1.0, -2.0, -3.0], False),
+        ([3, 3, 2], [-1.0, -1.0, -3.0], False),
+        ([3, 1, -1], [-1.0, -2.0, -np.inf], False),
+    ],
+)
+def test_same_lists_are_told_from_others(items: list[int], scores: list[float], same: bool) -> None:
+    reference = Ranking(np.array([[3, 1, 2]]), np.array([[-1.0, -2.0, -3.0]]))
+    found = Ranking(np.array([items]), np.array([scores]))
+    assert same_as(found, reference, 1e-4).tolist() == [same]
+
+
+def test_two_tied_items_may_change_places() -> None:
+    reference = Ranking(np.array([[3, 1, -1]]), np.array([[-1.0, -1.00001, -np.inf]]))
+    found = Ranking(np.array([[1, 3, -1]]), np.array([[-1.00001, -1.0, -np.inf]]))
+    assert same_as(found, reference, 1e-4).all()
+
+
+def test_ratios_compare_medians_and_leave_out_what_was_not_measured() -> None:
+    ranking = Ranking(np.array([[1]]), np.array([[-1.0]]))
+    rows = [
+        make_row(TINY, "llmrec", [Timed(s, ranking) for s in (0.1, 0.2, 9.0)], 5.0, ranking),
+        make_row(TINY, "transformers", [Timed(0.8, ranking)], 20.0, ranking),
+    ]
+    metrics = ratios(rows)
+    assert metrics["llmrec_over_transformers"] == 4.0
+    assert metrics["peak_over_transformers"] == 0.25
+    assert rows[0]["users_per_s"] == 25.0 and rows[0]["seconds"] == [0.1, 0.2, 9.0]
+    assert not {"llmrec_over_vllm", "llmrec_over_prefill"} & set(metrics)
+
+
+def test_the_memory_of_work_is_seen_and_forgotten() -> None:
+    memory = PeakMemory()
+    held = np.ones(2**23)  # 64 MiB
+    assert 60 < memory.added_mib() < 90
+    del held
+    assert memory.added_mib() > 60
+    assert PeakMemory().added_mib() < 20
+
+
+def test_without_vllm_its_row_is_left_out_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from llmrec.bench import decode
+
+    monkeypatch.setattr(decode.importlib.util, "find_spec", lambda name: None)
+    assert decode.available(replace(TINY, engines=("llmrec", "vllm"))) == ("llmrec",)
+    assert capsys.readouterr().out.startswith("vllm: left out, it is not installed")
+
+
+def test_vllm_beams_become_items_or_none(workload: Workload) -> None:
+    """The engine's reading of what ``LLM.beam_search`` answers, without starting vLLM."""
+    engine = object.__new__(VllmEngine)
+    said = workload.ids.tokens(np.arange(3)) + workload.vocabulary.item_offset
+    beams = [[5, 6, *said[2].tolist()], [5, 6, 0, 0, 0]]
+
+    class Beam:
+        def __init__(self, tokens: list[int]) -> None:
+            self.tokens, self.cum_logprob = tokens, -1.5
+
+    class Output:
+        def __init__(self) -> None:
+            self.sequences = [Beam(tokens) for tokens in beams]
+
+    class Model:
+        def beam_search(self, prompts: list[dict[str, list[int]]], params: object) -> list[Output]:
+            return [Output() for _ in prompts]
+
+    engine.settings, engine.levels, engine.params = replace(TINY, n=2, beams=2), 3, None
+    engine.item_of, engine.llm = {tuple(row): i for i, row in enumerate(said.tolist())}, Model()
+    assert engine.answer([np.array([5, 6])]).items.tolist() == [[2, -1]]
+
+
+def _die() -> None:
+    import os
+
+    os._exit(9)
+
+
+def test_a_process_that_dies_is_one_plain_error() -> None:
+    with pytest.raises(LlmrecError, match="ended before it answered"):
+        in_fresh_process(_die)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--engines llmrec,tgi", "--engines: 'tgi' is not one of llmrec, prefill, "),
+        ("--size huge", "--size: 'huge' is not one of nano, "),
+        ("--beams 5 --n 6", "--n: 6 items are more than --beams 5"),
+        ("--items 300 --levels 2 --codes 16", "--items: 300 items need more than the 256 IDs"),
+        ("--slow-repeats 0", "--slow-repeats: 0 is too small; give at least 1"),
+        ("--model here", "--model and --dataset belong together"),
+        ("--normalise all", "--normalise: 'all' is not one of children, level"),
+        ("--codes 99999999", "--codes: 99999999 at 4 levels are more IDs than fit 62 bits"),
+        ("--results figures.txt", "--results figures.txt: give the name of a .json file"),
+        ("--model nowhere --dataset nowhere", "nowhere: not a trained llmrec model"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(
+    flags: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", "decode", *flags.split()]) == 2
+    assert capsys.readouterr().err.startswith(f"llmrec: error: {message}")
