@@ -85,7 +85,7 @@ def test_an_empty_history_is_answered(
         (["--history", "", "--category", "x y z"], "categories: no item has 'x y z'"),
         (["--history", "", "--price-min", "nan"], "price_min: nan is not a price"),
         (["--history", "", "--price-min", "2", "--price-max", "1"], "2.0 is above price_max, 1.0"),
-        (["--history", "", "--temperature", "0"], "temperature: 0.0 is not a positive number"),
+        (["--history", "", "--temperature", "0"], "temperature: 0.0 is not between 0.001 and 1000"),
         (["--history", "", "--exact", "--groups", "2"], "exact: "),
         (["--candidates", "x"], "give --history ID,ID,..."),
         (["--history", "", "--candidates", "x"], "candidates: 'x' is not in the catalogue"),
@@ -206,8 +206,8 @@ def test_how_to_search(
 
     exact = SearchOptions(beams=8, exact=True)
     assert scores("--beams", 8, "--exact") == expected(exact)
-    children = SearchOptions(normalise="children", temperature=0.5)
-    assert scores("--normalise", "children", "--temperature", 0.5) == expected(children)
+    level = SearchOptions(normalise="level", temperature=0.5)
+    assert scores("--normalise", "level", "--temperature", 0.5) == expected(level)
     diverse = SearchOptions(beams=8, groups=4, diversity=5.0)
     assert scores("--beams", 8, "--groups", 4, "--diversity", 5) == expected(diverse)
     assert expected(diverse) != expected(exact)

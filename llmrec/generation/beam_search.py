@@ -41,7 +41,7 @@ class SearchOptions:
     """
 
     beams: int = 50
-    normalise: Normalise = "level"
+    normalise: Normalise = "children"
     temperature: float = 1.0
     groups: int = 1
     diversity: float = 0.0

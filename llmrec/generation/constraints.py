@@ -63,11 +63,19 @@ class Constraints:
         exclude: item indices that may not be returned.
         allow: item indices that alone may be returned; None for all.
         where: a catalogue filter that what is returned must pass as well.
+
+    Raises:
+        CatalogError: if items are given by a mask.
     """
 
     exclude: np.ndarray | Sequence[int] = ()
     allow: np.ndarray | Sequence[int] | None = None
     where: ItemFilter | None = None
+
+    def __post_init__(self) -> None:
+        for items in (self.exclude, self.allow):
+            if items is not None and np.asarray(items).dtype == bool:
+                raise CatalogError("items are given by their indices, not by a mask")
 
 
 class LeafConstraints:

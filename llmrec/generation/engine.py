@@ -148,7 +148,8 @@ class TorchEngine:
             tokens, mask: int64 and bool ``[users, length]``; where the mask is false there is no
                 token, and padding may stand on either side. At least one token a user.
             room: places to keep free for what will be said.
-            past: what the same users' prompts began with.
+            past: what the same users' prompts began with; where it has enough free places, they are
+                filled, so it must not be gone on from twice.
             keep: False when only the last hidden state is wanted: no keys are kept.
         """
         tokens, lengths = _right_padded(tokens, mask)
@@ -313,10 +314,14 @@ class _Reading:
         if self.past is None and self.room == 0:
             return new
         users, heads, _, head_width = new.shape
-        whole = new.new_empty(users, heads, self.width + self.room, head_width)
-        if self.past is not None:
-            old = getattr(self.past, what)[layer]
-            whole[:, :, : self.before] = old[:, :, : self.before]
+        places = self.width + self.room
+        old = None if self.past is None else getattr(self.past, what)[layer]
+        if old is not None and old.shape[2] >= places:
+            whole = old[:, :, :places]
+        else:
+            whole = new.new_empty(users, heads, places, head_width)
+            if old is not None:
+                whole[:, :, : self.before] = old[:, :, : self.before]
         whole[:, :, self.before : self.width] = new
         return whole
 

@@ -29,7 +29,7 @@ class Scoring:
         temperature: divides the logits.
     """
 
-    normalise: Normalise = "level"
+    normalise: Normalise = "children"
     temperature: float = 1.0
 
 

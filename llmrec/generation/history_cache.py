@@ -18,6 +18,7 @@ from llmrec.errors import ConfigError
 from llmrec.generation.engine import Prefix, TorchEngine
 
 BLOCK = 16  # tokens; beginnings are looked up at its multiples
+SPARE = 4  # an entry gets a quarter more places than its prompt has tokens
 QUESTION = 8  # a prompt that differs from an older one in so few last tokens replaces it
 
 
@@ -36,7 +37,8 @@ class CacheMetrics:
 
 @dataclass(frozen=True, eq=False)
 class _Entry:
-    """A prompt and its keys and values, ``[layers, 2, kv heads, tokens, head width]``."""
+    """A prompt and its keys and values, ``[layers, 2, kv heads, places, head width]``; places
+    beyond the prompt's tokens are free for what comes next."""
 
     tokens: np.ndarray
     memory: torch.Tensor
@@ -47,6 +49,15 @@ class _Entry:
         length = min(len(tokens), len(self.tokens))
         different = np.flatnonzero(tokens[:length] != self.tokens[:length])
         return int(different[0]) if len(different) else length
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is remembered of one prompt: an entry's key, the entry, tokens shared with it."""
+
+    key: int = -1
+    entry: _Entry | None = None
+    length: int = 0
 
 
 class HistoryCache:
@@ -92,28 +103,27 @@ class HistoryCache:
             room: places to keep free for what will be said.
         """
         with self._lock:
-            found = [self._longest(prompt) for prompt in prompts]
-        known = np.array([length for _, length in found])
-        rest = [prompt[length:] for prompt, length in zip(prompts, known, strict=True)]
-        tokens, mask = right_pad(rest)
+            known = [self._longest(prompt) for prompt in prompts]
+            rest = [prompt[k.length :] for prompt, k in zip(prompts, known, strict=True)]
+            tokens, mask = right_pad(rest)
+            past = _past(known, tokens.shape[1] + room, engine.device)
         prefix = engine.prefill(
-            tokens.to(engine.device),
-            mask.to(engine.device),
-            room=room,
-            past=_past(found, engine) if known.any() else None,
+            tokens.to(engine.device), mask.to(engine.device), room=room, past=past
         )
+        hits = sum(k.length > 0 for k in known)
         with self._lock:
-            self._metrics.tokens_reused += int(known.sum())
+            self._metrics.tokens_reused += sum(k.length for k in known)
             self._metrics.tokens_read += int(mask.sum())
-            self._metrics.hits += int((known > 0).sum())
-            self._metrics.misses += int((known == 0).sum())
-            for user, prompt in enumerate(prompts):
-                self._keep(prompt, prefix, user)
+            self._metrics.hits += hits
+            self._metrics.misses += len(known) - hits
+            first = 0 if past is None else past.width
+            for user, (prompt, k) in enumerate(zip(prompts, known, strict=True)):
+                self._keep(prompt, k, prefix, user, first)
         return prefix
 
-    def _longest(self, tokens: np.ndarray) -> tuple[_Entry | None, int]:
-        """The entry that shares most first tokens, and how many; the last token is always read,
-        for what is predicted after it is not remembered."""
+    def _longest(self, tokens: np.ndarray) -> _Known:
+        """The entry that shares most first tokens. The last token is always read: what is
+        predicted after it is not remembered."""
         for block in reversed(_blocks(tokens)):
             if block not in self._by_block:
                 continue
@@ -122,32 +132,43 @@ class HistoryCache:
             common = min(entry.common(tokens), len(tokens) - 1)
             if common >= BLOCK - 1:
                 self._entries.move_to_end(key)
-                return entry, common
-        return None, 0
+                return _Known(key, entry, common)
+        return _Known()
 
-    def _keep(self, tokens: np.ndarray, prefix: Prefix, user: int) -> None:
+    def _keep(
+        self, tokens: np.ndarray, known: _Known, prefix: Prefix, user: int, first: int
+    ) -> None:
+        """Remember a prompt; a prefix holds what was not ``known`` of it, from place ``first`` on.
+
+        Other requests may have come and gone since it was looked up, so it is looked up again.
+        """
         blocks = _blocks(tokens)
-        if not blocks:
+        now = self._longest(tokens)
+        older, length = now.entry, now.length
+        if not blocks or length < known.length:  # what it went on from had to make room
             return
-        older = self._by_block.get(blocks[-1])
-        if older is None and len(blocks) > 1:
-            older = self._by_block.get(blocks[-2])
-        places = slice(0, prefix.width)
-        there = None if prefix.present is None else prefix.present[user]
-        memory = torch.stack(
-            [
-                torch.stack([part[user, :, places] for part in layer])
-                for layer in zip(prefix.keys, prefix.values, strict=True)
-            ]
-        )
-        if there is not None and not bool(there.all()):
-            memory = memory[:, :, :, there].contiguous()
-        if memory.nbytes > self.max_bytes:
+        if older is not None and older.common(tokens) == len(tokens) == len(older.tokens):
             return
-        if older is not None:
-            entry = self._entries[older]
-            if len(entry.tokens) - entry.common(tokens) <= QUESTION:
-                self._drop(older)
+        layers = list(zip(prefix.keys, prefix.values, strict=True))
+        _, heads, _, width = layers[0][0].shape
+        replaces = older is not None and len(older.tokens) - length <= QUESTION
+        if older is not None and replaces and older.memory.shape[3] >= len(tokens):
+            memory = older.memory
+        else:
+            # Who has come back once will come back again.
+            places = len(tokens) + (len(tokens) // SPARE if replaces else 0)
+            memory = layers[0][0].new_empty(len(layers), 2, heads, places, width)
+            if memory.nbytes > self.max_bytes:
+                return
+            if older is not None:
+                memory[:, :, :, :length] = older.memory[:, :, :, :length]
+        if replaces:
+            self._drop(now.key)
+        start = first + length - known.length
+        for layer, parts in enumerate(layers):
+            for which, part in enumerate(parts):
+                new = part[user, :, start : start + len(tokens) - length]
+                memory[layer, which, :, length : len(tokens)] = new
         while self._metrics.bytes + memory.nbytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
             self._metrics.evictions += 1
@@ -185,25 +206,33 @@ def _blocks(tokens: np.ndarray) -> tuple[int, ...]:
     return tuple(hash(raw[:end].tobytes()) for end in range(BLOCK, len(raw) + 1, BLOCK))
 
 
-def _past(found: list[tuple[_Entry | None, int]], engine: TorchEngine) -> Prefix:
-    """What is remembered of each user, padded on the right."""
-    known = torch.tensor([length for _, length in found], device=engine.device)
-    width = int(known.max())
-    some = next(entry for entry, _ in found if entry is not None)
-    layers, _, heads, _, head_width = some.memory.shape
-    if len(found) == 1:
-        memory = some.memory[:, :, None, :, :width]
-    else:
-        # Padding must hold numbers: nothing times what is not a number is not nothing.
-        memory = some.memory.new_zeros(layers, 2, len(found), heads, width, head_width)
-        for user, (entry, length) in enumerate(found):
-            if entry is not None:
-                memory[:, :, user, :, :length] = entry.memory[:, :, :, :length]
+def _past(known: list[_Known], room: int, device: torch.device) -> Prefix | None:
+    """What is remembered of each user, padded on the right; None where it is nothing.
+
+    Args:
+        room: places to keep free behind it.
+    """
+    lengths = torch.tensor([k.length for k in known], device=device)
+    width = max(k.length for k in known)
+    if width == 0:
+        return None
+    some = next(k.entry for k in known if k.entry is not None).memory
+    layers, _, heads, _, head_width = some.shape
+    # Padding must hold numbers: nothing times what is not a number is not nothing.
+    shape = (len(known), heads, width + room, head_width)
+    make = some.new_empty if min(k.length for k in known) == width else some.new_zeros
+    keys, values = ([make(shape) for _ in range(layers)] for _ in range(2))
+    for layer in range(layers):
+        for which, parts in enumerate((keys, values)):
+            for user, k in enumerate(known):
+                if k.entry is not None:
+                    remembered = k.entry.memory[layer, which, :, : k.length]
+                    parts[layer][user, :, : k.length] = remembered
     return Prefix(
-        keys=list(memory[:, 0]),
-        values=list(memory[:, 1]),
-        lengths=known,
-        hidden=some.memory.new_zeros(len(found), 0),
-        present=torch.arange(width, device=engine.device) < known[:, None],
+        keys=keys,
+        values=values,
+        lengths=lengths,
+        hidden=some.new_zeros(len(known), 0),
+        present=torch.arange(width, device=device) < lengths[:, None],
         width=width,
     )

@@ -92,7 +92,8 @@ class Llm:
                 histories but are never returned. None when all are there.
 
         Raises:
-            CatalogError: if an old item's ID has changed, or no item is left.
+            CatalogError: if an old item's ID has changed, no item is left, or ``available`` is of
+                another length.
             ConfigError: if the model has no rows for the new items.
         """
         same = self.ids.codes
@@ -108,7 +109,11 @@ class Llm:
         changed.encoder = HistoryEncoder(
             vocabulary, ids, self.encoder.prefix.tolist(), self.encoder.max_items
         )
-        items = np.arange(ids.n_items) if available is None else np.flatnonzero(available)
+        if available is None:
+            available = np.ones(ids.n_items, dtype=bool)
+        if available.shape != (ids.n_items,) or available.dtype != bool:
+            raise CatalogError(f"available: must say yes or no for each of {ids.n_items} items")
+        items = np.flatnonzero(available)
         changed._use(ItemTrie(ids.codes[items], items, ids.n_items))
         return changed
 
@@ -150,9 +155,16 @@ class Llm:
             options: how to search.
 
         Raises:
-            CatalogError: for an item index outside the catalogue.
+            CatalogError: for an item index outside the catalogue, or n below 1.
+            ConfigError: if there are not as many constraints as users.
             LlmrecError: if the model's scores are not finite.
         """
+        if n < 1:
+            raise CatalogError(f"n: {n} items were asked for; ask for at least 1")
+        if constraints is not None and len(constraints) != len(histories):
+            raise ConfigError(
+                f"{len(constraints)} constraints are given for {len(histories)} users"
+            )
         prompts = self.prompts(histories)
         options = options or self.options
         items = np.full((len(prompts), n), -1, dtype=np.int64)

@@ -53,8 +53,8 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--normalise",
         choices=("level", "children"),
-        default="level",
-        help="scores over all codes of a level, or over those that lead to an item",
+        default="children",
+        help="probabilities add up to one over the codes that lead to an item, or over all",
     )
     group.add_argument("--temperature", type=float, default=1.0, help="divides the logits")
     group.add_argument("--groups", type=int, default=1, help="beams in so many groups")

@@ -80,5 +80,5 @@ def test_where_only_one_item_is_left_beneath_the_model_is_not_asked(
     world.search(5, SearchOptions(beams=5, normalise="children"))
     assert asked == [1, 1], "only (0,) and (0, 1) leave a choice"
     asked.clear()
-    world.search(5, SearchOptions(beams=5))
+    world.search(5, SearchOptions(beams=5, normalise="level"))
     assert asked == [3, 4]

@@ -59,7 +59,8 @@ def check_sums(cache: HistoryCache) -> None:
     metrics = cache.metrics
     assert metrics["entries"] == len(entries)
     assert metrics["bytes"] == sum(entry.memory.nbytes for entry in entries)
-    assert metrics["bytes"] == sum(len(entry.tokens) * TOKEN_BYTES for entry in entries)
+    assert metrics["bytes"] >= sum(len(entry.tokens) * TOKEN_BYTES for entry in entries)
+    assert metrics["bytes"] <= sum(len(entry.tokens) * TOKEN_BYTES * 1.25 for entry in entries)
     assert metrics["bytes"] <= cache.max_bytes
     assert set(cache._by_block.values()) <= set(cache._entries)
 

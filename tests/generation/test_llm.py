@@ -159,8 +159,11 @@ def test_semantic_scores_do_not_depend_on_the_rest_of_the_catalogue() -> None:
     old = tiny_llm(KINDS["semantic"], beams=60)
     new = old.with_items(grown("semantic", 4), np.arange(N_ITEMS + 4) % 2 == 0)
     histories, items = Histories.from_lists([[1, 2]]), np.array([[0, 2, 38]])
+    level = SearchOptions(normalise="level")
     np.testing.assert_allclose(
-        new.score_items(histories, items), old.score_items(histories, items), atol=ATOL
+        new.score_items(histories, items, options=level),
+        old.score_items(histories, items, options=level),
+        atol=ATOL,
     )
 
 
@@ -252,3 +255,28 @@ def test_an_empty_catalogue_is_an_error() -> None:
 def test_the_kind_of_ids_decides_the_kind_of_recommender() -> None:
     assert isinstance(tiny_llm(KINDS["atomic"]), AtomicLlm)
     assert isinstance(tiny_llm(KINDS["semantic"]), SemanticLlm)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_that_asks_for_nothing_is_refused(kind: str) -> None:
+    llm = tiny_llm(KINDS[kind])
+    with pytest.raises(CatalogError, match="n: 0 items were asked for"):
+        llm.recommend(Histories.from_lists([[1]]), 0)
+
+
+def test_constraints_are_one_a_user() -> None:
+    llm = tiny_llm(KINDS["semantic"])
+    with pytest.raises(ConfigError, match="1 constraints are given for 2 users"):
+        llm.recommend(Histories.from_lists([[1], [2]]), 3, constraints=[Constraints()])
+
+
+def test_a_mask_is_not_a_list_of_items() -> None:
+    with pytest.raises(CatalogError, match="by their indices, not by a mask"):
+        Constraints(exclude=np.zeros(N_ITEMS, dtype=bool))
+
+
+@pytest.mark.parametrize("available", [np.ones(3, dtype=bool), np.arange(N_ITEMS)])
+def test_availability_is_said_of_every_item(available: np.ndarray) -> None:
+    llm = tiny_llm(KINDS["semantic"])
+    with pytest.raises(CatalogError, match="yes or no for each of"):
+        llm.with_items(KINDS["semantic"], available)
