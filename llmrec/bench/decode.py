@@ -28,7 +28,7 @@ from llmrec.bench.agreement import largest_difference, overlap, same_as
 from llmrec.bench.exactness import check_exactness
 from llmrec.bench.report import write_decode_report
 from llmrec.bench.returning import measure_returning, returning_metrics
-from llmrec.bench.settings import DTYPES, ENGINES, REFERENCE, Settings
+from llmrec.bench.settings import DTYPES, ENGINES, REFERENCE, VLLM, Settings
 from llmrec.bench.worker import Timed, Worker, in_fresh_process
 from llmrec.bench.workload import Workload, make_workload
 from llmrec.config import as_dict
@@ -141,9 +141,9 @@ def available(settings: Settings) -> tuple[str, ...]:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device: cuda is not available here; use --device cpu")
     engines = settings.engines
-    if "vllm" in engines and importlib.util.find_spec("vllm") is None:
+    if set(VLLM) & set(engines) and importlib.util.find_spec("vllm") is None:
         print("vllm: left out, it is not installed (pip install 'llmrec[vllm]')", flush=True)
-        engines = tuple(name for name in engines if name != "vllm")
+        engines = tuple(name for name in engines if name not in VLLM)
     if not engines:
         raise ConfigError("--engines: none of those asked for is installed; add llmrec")
     return engines
@@ -204,7 +204,7 @@ def make_row(
         return row
     row["identical_to_reference"] = bool(same_as(found, reference, settings.tolerance).all())
     row["overlap_with_reference"] = round(overlap(found.items, reference.items), 4)
-    if engine != "vllm":  # it normalises over the whole vocabulary
+    if engine not in VLLM:  # it normalises over the whole vocabulary
         row["max_score_difference"] = largest_difference(found.scores, reference.scores)
     return row
 
@@ -220,7 +220,7 @@ def ratios(rows: list[Row]) -> dict[str, float]:
     ours = by_name.get("llmrec")
     if ours is None:
         return metrics
-    for name in ("transformers", "vllm", "prefill"):
+    for name in ("transformers", *VLLM, "prefill"):
         if name in by_name:
             metrics[f"llmrec_over_{name}"] = round(by_name[name]["p50_ms"] / ours["p50_ms"], 3)
     other = by_name.get(REFERENCE)
@@ -245,7 +245,7 @@ def _check_lengths(workload: Workload, engines: tuple[str, ...]) -> None:
     Raises:
         ConfigError: if one is shorter.
     """
-    others = [name for name in ("transformers", "vllm") if name in engines]
+    others = [name for name in ("transformers", *VLLM) if name in engines]
     if others and (workload.ids.codes < 0).any():
         raise ConfigError(
             f"--engines: {others[0]} cannot say item IDs of different lengths; "

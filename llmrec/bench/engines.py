@@ -6,11 +6,14 @@
 * ``transformers``: ``generate`` with ``num_beams`` and ``prefix_allowed_tokens_fn``.
 * ``vllm``: ``LLM.beam_search``, which knows no constraint of so many words: some of what it
   finds is no item.
+* ``vllm-32``: the same with blocks of 32 tokens. Beams share whole blocks of their prompt only, and
+  vLLM's own size for a CPU, 128, is too coarse for prompts of that length.
 """
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -152,7 +155,9 @@ class VllmEngine:
     Its memory of prompts is emptied between batches: every user is new to every engine.
     """
 
-    def __init__(self, settings: Settings, workload: Workload) -> None:
+    def __init__(
+        self, settings: Settings, workload: Workload, block_size: int | None = None
+    ) -> None:
         for name, value in {
             "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the same threads as every other engine
@@ -166,9 +171,9 @@ class VllmEngine:
         self.item_of, _ = token_trie(workload)
         self.levels = workload.ids.levels
         longest = max(len(p) for p in workload.prompts) + self.levels + 1
-        # Beams share whole blocks of their prompt only: the CPU's own size, 128, is too coarse. On
-        # a GPU the other engines are there as well.
-        own = {"gpu_memory_utilization": 0.3} if settings.device == "cuda" else {"block_size": 32}
+        own: dict[str, Any] = {} if block_size is None else {"block_size": block_size}
+        if settings.device == "cuda":  # the other engines are there as well
+            own["gpu_memory_utilization"] = 0.2
         self.llm = LLM(
             model=str(workload.model),
             dtype=settings.dtype,
@@ -206,6 +211,7 @@ def make_engine(name: str, settings: Settings, workload: Workload) -> Engine:
         "prefill": PrefillEngine,
         "transformers": TransformersEngine,
         "vllm": VllmEngine,
+        "vllm-32": partial(VllmEngine, block_size=32),
     }
     engine: Engine = makers[name](settings, workload)
     return engine

@@ -9,8 +9,9 @@ from llmrec.errors import ConfigError
 from llmrec.generation.frontier import Normalise
 from llmrec.models.llama import SIZES
 
-ENGINES = ("llmrec", "prefill", "transformers", "vllm")
-SLOW = ("transformers", "vllm")  # tens of seconds a batch on a CPU
+ENGINES = ("llmrec", "prefill", "transformers", "vllm", "vllm-32")
+VLLM = ("vllm", "vllm-32")
+SLOW = ("transformers", *VLLM)  # tens of seconds a batch on a CPU
 DTYPES = ("float32", "bfloat16")
 REFERENCE = "transformers"  # the engine that says what the right answer is
 LARGEST = 2**62  # different IDs that a random catalogue can be drawn from

@@ -106,10 +106,12 @@ class HistoryCache:
             known = [self._longest(prompt) for prompt in prompts]
             rest = [prompt[k.length :] for prompt, k in zip(prompts, known, strict=True)]
             tokens, mask = right_pad(rest)
-            past = _past(known, tokens.shape[1] + room, engine.device)
+            memory = _gather(known, tokens.shape[1] + room)
+        past = None if memory is None else _past(memory, known)
         prefix = engine.prefill(
             tokens.to(engine.device), mask.to(engine.device), room=room, past=past
         )
+        layers = list(zip(prefix.keys, prefix.values, strict=True))
         hits = sum(k.length > 0 for k in known)
         with self._lock:
             self._metrics.tokens_reused += sum(k.length for k in known)
@@ -118,7 +120,8 @@ class HistoryCache:
             self._metrics.misses += len(known) - hits
             first = 0 if past is None else past.width
             for user, (prompt, k) in enumerate(zip(prompts, known, strict=True)):
-                self._keep(prompt, k, prefix, user, first)
+                new = [[part[user, :, first:] for part in layer] for layer in layers]
+                self._keep(prompt, k, new)
         return prefix
 
     def _longest(self, tokens: np.ndarray) -> _Known:
@@ -135,12 +138,14 @@ class HistoryCache:
                 return _Known(key, entry, common)
         return _Known()
 
-    def _keep(
-        self, tokens: np.ndarray, known: _Known, prefix: Prefix, user: int, first: int
-    ) -> None:
-        """Remember a prompt; a prefix holds what was not ``known`` of it, from place ``first`` on.
+    def _keep(self, tokens: np.ndarray, known: _Known, new: list[list[torch.Tensor]]) -> None:
+        """Remember a prompt.
 
         Other requests may have come and gone since it was looked up, so it is looked up again.
+
+        Args:
+            new: per layer the keys and values ``[kv heads, places, head width]`` of the tokens that
+                were not known.
         """
         blocks = _blocks(tokens)
         now = self._longest(tokens)
@@ -149,26 +154,24 @@ class HistoryCache:
             return
         if older is not None and older.common(tokens) == len(tokens) == len(older.tokens):
             return
-        layers = list(zip(prefix.keys, prefix.values, strict=True))
-        _, heads, _, width = layers[0][0].shape
         replaces = older is not None and len(older.tokens) - length <= QUESTION
         if older is not None and replaces and older.memory.shape[3] >= len(tokens):
             memory = older.memory
         else:
             # Who has come back once will come back again.
             places = len(tokens) + (len(tokens) // SPARE if replaces else 0)
-            memory = layers[0][0].new_empty(len(layers), 2, heads, places, width)
+            heads, _, width = new[0][0].shape
+            memory = new[0][0].new_empty(len(new), 2, heads, places, width)
             if memory.nbytes > self.max_bytes:
                 return
             if older is not None:
                 memory[:, :, :, :length] = older.memory[:, :, :, :length]
         if replaces:
             self._drop(now.key)
-        start = first + length - known.length
-        for layer, parts in enumerate(layers):
+        fresh = slice(length - known.length, len(tokens) - known.length)
+        for layer, parts in enumerate(new):
             for which, part in enumerate(parts):
-                new = part[user, :, start : start + len(tokens) - length]
-                memory[layer, which, :, length : len(tokens)] = new
+                memory[layer, which, :, length : len(tokens)] = part[:, fresh]
         while self._metrics.bytes + memory.nbytes > self.max_bytes:
             self._drop(next(iter(self._entries)))
             self._metrics.evictions += 1
@@ -206,33 +209,43 @@ def _blocks(tokens: np.ndarray) -> tuple[int, ...]:
     return tuple(hash(raw[:end].tobytes()) for end in range(BLOCK, len(raw) + 1, BLOCK))
 
 
-def _past(known: list[_Known], room: int, device: torch.device) -> Prefix | None:
+def _gather(known: list[_Known], room: int) -> list[torch.Tensor] | None:
     """What is remembered of each user, padded on the right; None where it is nothing.
 
     Args:
         room: places to keep free behind it.
+
+    Returns:
+        Per layer ``[2, users, kv heads, longest + room, head width]``: one tensor for all would be
+        too large for a CPU's allocator to keep for the next request.
     """
-    lengths = torch.tensor([k.length for k in known], device=device)
-    width = max(k.length for k in known)
+    lengths = [k.length for k in known]
+    width = max(lengths)
     if width == 0:
         return None
     some = next(k.entry for k in known if k.entry is not None).memory
-    layers, _, heads, _, head_width = some.shape
+    layers, both, heads, _, head_width = some.shape
     # Padding must hold numbers: nothing times what is not a number is not nothing.
-    shape = (len(known), heads, width + room, head_width)
-    make = some.new_empty if min(k.length for k in known) == width else some.new_zeros
-    keys, values = ([make(shape) for _ in range(layers)] for _ in range(2))
-    for layer in range(layers):
-        for which, parts in enumerate((keys, values)):
-            for user, k in enumerate(known):
-                if k.entry is not None:
-                    remembered = k.entry.memory[layer, which, :, : k.length]
-                    parts[layer][user, :, : k.length] = remembered
+    make = some.new_empty if min(lengths) == width else some.new_zeros
+    shape = (both, len(known), heads, width + room, head_width)
+    memory = [make(shape) for _ in range(layers)]
+    for user, k in enumerate(known):
+        if k.entry is not None:
+            for whole, layer in zip(memory, k.entry.memory, strict=True):
+                whole[:, user, :, : k.length] = layer[:, :, : k.length]
+    return memory
+
+
+def _past(memory: list[torch.Tensor], known: list[_Known]) -> Prefix:
+    """What :func:`_gather` gave, as the engine goes on from it."""
+    device = memory[0].device
+    lengths = torch.tensor([k.length for k in known], device=device)
+    width = max(k.length for k in known)
     return Prefix(
-        keys=keys,
-        values=values,
+        keys=[layer[0] for layer in memory],
+        values=[layer[1] for layer in memory],
         lengths=lengths,
-        hidden=some.new_zeros(len(known), 0),
+        hidden=memory[0].new_zeros(len(known), 0),
         present=torch.arange(width, device=device) < lengths[:, None],
         width=width,
     )
