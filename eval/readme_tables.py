@@ -23,6 +23,13 @@ OURS = {
     "itemknn": "**llmrec's item-kNN**",
     "popularity": "**popularity**",
 }
+ENGINES = {
+    "llmrec": "**llmrec**",
+    "prefill": "reading the histories alone (transformers)",
+    "transformers": "transformers, `generate` + `prefix_allowed_tokens_fn`",
+    "vllm": "vLLM, `beam_search`",
+    "vllm-32": "vLLM, the same with blocks of 32 tokens",
+}
 
 
 def table(dataset: str) -> str:
@@ -40,6 +47,22 @@ def table(dataset: str) -> str:
         "| --- | --- | --- | --- |\n"
     )
     return head + "\n".join(line for _, line in sorted(rows)) + "\n"
+
+
+def decode_table() -> str:
+    """The ways to answer that ``llmrec bench decode`` compared."""
+    result = json.loads((ROOT / "eval" / "results" / "decode-cpu.json").read_text())
+    lines = [
+        "| engine | users/s | ms a batch | memory added, MiB | same items as transformers |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(result["rows"], key=lambda row: -row["users_per_s"]):
+        same = {True: "yes", False: "no", None: "-"}[row["identical_to_reference"]]
+        lines.append(
+            f"| {ENGINES[row['engine']]} | {row['users_per_s']:.1f} | {row['p50_ms']:,.0f} | "
+            f"{row['peak_mib']:,.0f} | {same} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:
@@ -66,7 +89,12 @@ def _peers() -> dict[str, dict[str, list[float]]]:
 
 def filled(text: str) -> str:
     """The README with its tables made anew."""
-    return MARK.sub(lambda m: m[1] + table(m[2]) + m[3], text)
+
+    def made(mark: re.Match[str]) -> str:
+        content = decode_table() if mark[2] == "decode" else table(mark[2])
+        return mark[1] + content + mark[3]
+
+    return MARK.sub(made, text)
 
 
 def main() -> int:

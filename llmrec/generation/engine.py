@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from llmrec.errors import ConfigError
 from llmrec.models.vocabulary import Vocabulary
 
+CPU_TOKENS = 1024  # that go through a feed-forward part at once on a CPU
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "scaling", "head_dim")
 
 
@@ -382,17 +383,22 @@ def _norm(norm: Any, states: torch.Tensor) -> torch.Tensor:
 
 
 def _feed_forward(mlp: Any, states: torch.Tensor) -> torch.Tensor:
-    """A layer's gated feed-forward part; its wide middle is worked on in place.
+    """A layer's gated feed-forward part.
 
-    Fresh memory costs a CPU more than the arithmetic done in it.
+    On a CPU its wide middle is worked on in place and for some tokens at a time: fresh memory,
+    which a large middle is each time anew, costs more there than the arithmetic done in it.
     """
     output: torch.Tensor
     if "SiLU" not in type(getattr(mlp, "act_fn", None)).__name__ or not hasattr(mlp, "gate_proj"):
         output = mlp(states)
         return output
-    gate = F.silu(mlp.gate_proj(states), inplace=True)
-    output = mlp.down_proj(gate.mul_(mlp.up_proj(states)))
-    return output
+    parts = states.flatten(0, -2).split(CPU_TOKENS) if states.device.type == "cpu" else [states]
+    outputs = []
+    for part in parts:
+        gate = F.silu(mlp.gate_proj(part), inplace=True)
+        outputs.append(mlp.down_proj(gate.mul_(mlp.up_proj(part))))
+    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return output.view_as(states)
 
 
 def _attend(
