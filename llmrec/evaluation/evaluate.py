@@ -44,6 +44,7 @@ class Config:
             gives lists only.
         batch_size: users asked at once.
         beams: beam width of a generative model, at least ``list_length``.
+        normalise: over what its tokens' probabilities add up to one, ``children`` or ``level``.
         with_history: also measure without removing the history from the ranking.
         resamples: bootstrap resamples behind the 95% intervals.
         name: of the result file; empty takes the output folder's name.
@@ -54,6 +55,7 @@ class Config:
     list_length: int = 50
     batch_size: int = 512
     beams: int = 50
+    normalise: Literal["children", "level"] = "children"
     with_history: bool = True
     resamples: int = 1000
     name: str = ""
@@ -101,7 +103,12 @@ def run(config: Config, dataset: Path, model: str | Path, out: Path, seed: int =
     return run_stage(out, manifest, work, resume=True)
 
 
-def load(model: str | Path, dataset: Dataset, beams: int = 50) -> Scorer | Recommender:
+def load(
+    model: str | Path,
+    dataset: Dataset,
+    beams: int = 50,
+    normalise: Literal["children", "level"] = "children",
+) -> Scorer | Recommender:
     """A baseline fitted on the training events, or what a folder holds."""
     if str(model) == "popularity":
         from llmrec.baselines.popularity import Popularity
@@ -113,7 +120,7 @@ def load(model: str | Path, dataset: Dataset, beams: int = 50) -> Scorer | Recom
         return ItemKNN().fit(dataset.train_histories(), dataset.n_items)
     from llmrec.generation.load import load_recommender
 
-    return load_recommender(model, beams=beams)
+    return load_recommender(model, beams=beams, normalise=normalise)
 
 
 def _evaluate(
@@ -121,7 +128,7 @@ def _evaluate(
 ) -> None:
     checkpoint = stage.folder / "batches"
     evaluation = evaluate(
-        load(model, dataset, config.beams),
+        load(model, dataset, config.beams, config.normalise),
         dataset.cases(config.split),
         train_counts(dataset.train_histories(), dataset.n_items),
         ks=config.ks,
@@ -207,6 +214,7 @@ def _evaluate_main(argv: list[str]) -> None:
     add("--list-length", type=int, default=50, help="items asked for (default: 50)")
     add("--batch-size", type=int, default=512, help="users asked at once (default: 512)")
     add("--beams", type=int, default=50, help="beam width of a generative model (default: 50)")
+    add("--normalise", default="children", help="children (default) or level, of item scores")
     add("--resamples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
     add("--history-removed-only", action="store_true", help="skip the other protocol")
     add("--results", type=Path, help="also put the result file into this folder")
@@ -218,6 +226,7 @@ def _evaluate_main(argv: list[str]) -> None:
         "list_length": arguments.list_length,
         "batch_size": arguments.batch_size,
         "beams": arguments.beams,
+        "normalise": arguments.normalise,
         "resamples": arguments.resamples,
         "with_history": not arguments.history_removed_only,
         "name": arguments.name or _default_name(arguments.dataset, arguments.model, arguments.out),

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from llmrec.errors import ArtifactError
+from llmrec.generation.beam_search import SearchOptions
+from llmrec.generation.frontier import Normalise
 from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
 from llmrec.item_ids.item_ids import ItemIds
@@ -17,11 +19,18 @@ from llmrec.stage import read_manifest
 from llmrec.train.llm_run import LAYOUT
 
 
-def load_recommender(folder: str | Path, *, beams: int = 50, cache_bytes: int = 0) -> Recommender:
+def load_recommender(
+    folder: str | Path,
+    *,
+    beams: int = 50,
+    cache_bytes: int = 0,
+    normalise: Normalise = "children",
+) -> Recommender:
     """The recommender in a model folder or a bundle.
 
     Args:
         beams: beam width of a language model with semantic IDs.
+        normalise: see :class:`~llmrec.generation.frontier.Scoring`.
         cache_bytes: size of a language model's history cache; 0 for none.
 
     Raises:
@@ -30,7 +39,8 @@ def load_recommender(folder: str | Path, *, beams: int = 50, cache_bytes: int = 
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest.stage == "bundle":
-        return load_recommender(folder / "model", beams=beams, cache_bytes=cache_bytes)
+        folder = folder / "model"
+        manifest = read_manifest(folder)
     if manifest.stage != "train":
         raise ArtifactError(
             f"{folder}: holds the {manifest.stage!r} stage; give the folder of a trained model "
@@ -40,11 +50,16 @@ def load_recommender(folder: str | Path, *, beams: int = 50, cache_bytes: int = 
         from llmrec.baselines.sasrec import load_sasrec
 
         return load_sasrec(folder)
-    return load_llm(folder, beams=beams, cache_bytes=cache_bytes)
+    return load_llm(folder, beams=beams, cache_bytes=cache_bytes, normalise=normalise)
 
 
 def load_llm(
-    folder: str | Path, *, beams: int = 50, batch_size: int = 128, cache_bytes: int = 0
+    folder: str | Path,
+    *,
+    beams: int = 50,
+    batch_size: int = 128,
+    cache_bytes: int = 0,
+    normalise: Normalise = "children",
 ) -> AtomicLlm | SemanticLlm:
     """The language model of a model folder, ready to recommend.
 
@@ -52,6 +67,7 @@ def load_llm(
         beams: beam width for semantic IDs.
         batch_size: users read at once.
         cache_bytes: size of the history cache; 0 for none.
+        normalise: see :class:`~llmrec.generation.frontier.Scoring`.
 
     Raises:
         ArtifactError: if its files are missing or do not fit together.
@@ -81,5 +97,12 @@ def load_llm(
     model = model.to(device).eval()
     cache = HistoryCache(cache_bytes) if cache_bytes else None
     return make_llm(
-        model, vocabulary, encoder, ids, batch_size=batch_size, beams=beams, cache=cache
+        model,
+        vocabulary,
+        encoder,
+        ids,
+        batch_size=batch_size,
+        beams=beams,
+        options=SearchOptions(normalise=normalise),
+        cache=cache,
     )
