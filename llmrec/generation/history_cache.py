@@ -209,43 +209,45 @@ def _blocks(tokens: np.ndarray) -> tuple[int, ...]:
     return tuple(hash(raw[:end].tobytes()) for end in range(BLOCK, len(raw) + 1, BLOCK))
 
 
-def _gather(known: list[_Known], room: int) -> list[torch.Tensor] | None:
+def _gather(known: list[_Known], room: int) -> list[list[torch.Tensor]] | None:
     """What is remembered of each user, padded on the right; None where it is nothing.
 
     Args:
         room: places to keep free behind it.
 
     Returns:
-        Per layer ``[2, users, kv heads, longest + room, head width]``: one tensor for all would be
-        too large for a CPU's allocator to keep for the next request.
+        Per layer the keys and the values, ``[users, kv heads, longest + room, head width]``.
     """
     lengths = [k.length for k in known]
     width = max(lengths)
     if width == 0:
         return None
     some = next(k.entry for k in known if k.entry is not None).memory
-    layers, both, heads, _, head_width = some.shape
+    layers, _, heads, _, head_width = some.shape
     # Padding must hold numbers: nothing times what is not a number is not nothing.
     make = some.new_empty if min(lengths) == width else some.new_zeros
-    shape = (both, len(known), heads, width + room, head_width)
-    memory = [make(shape) for _ in range(layers)]
+    shape = (len(known), heads, width + room, head_width)
+    # Not one tensor for all: a CPU's allocator gives a large one back at once, and fresh memory
+    # for the next request would cost more than filling it.
+    memory = [[make(shape), make(shape)] for _ in range(layers)]
     for user, k in enumerate(known):
         if k.entry is not None:
             for whole, layer in zip(memory, k.entry.memory, strict=True):
-                whole[:, user, :, : k.length] = layer[:, :, : k.length]
+                for part, remembered in zip(whole, layer, strict=True):
+                    part[user, :, : k.length] = remembered[:, : k.length]
     return memory
 
 
-def _past(memory: list[torch.Tensor], known: list[_Known]) -> Prefix:
+def _past(memory: list[list[torch.Tensor]], known: list[_Known]) -> Prefix:
     """What :func:`_gather` gave, as the engine goes on from it."""
-    device = memory[0].device
+    device = memory[0][0].device
     lengths = torch.tensor([k.length for k in known], device=device)
     width = max(k.length for k in known)
     return Prefix(
         keys=[layer[0] for layer in memory],
         values=[layer[1] for layer in memory],
         lengths=lengths,
-        hidden=memory[0].new_zeros(len(known), 0),
+        hidden=memory[0][0].new_zeros(len(known), 0),
         present=torch.arange(width, device=device) < lengths[:, None],
         width=width,
     )
