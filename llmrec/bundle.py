@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.recommender import top_n
-from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.stage import MODEL_STAGES, Manifest, StageRun, folder_hash, read_manifest, run_stage
 from llmrec.types import Histories, Ranking, Recommendation
 
 if TYPE_CHECKING:
@@ -53,14 +53,16 @@ def run(dataset: Path, features: Path | None, model: Path, out: Path) -> Path:
             another dataset.
     """
     inputs = {"dataset": folder_hash(dataset), "model": folder_hash(model)}
-    parts = [(model, "train")]
+    stage_of = read_manifest(model).stage
+    parts = [(model, stage_of if stage_of in MODEL_STAGES else "train")]
     if features is not None:
         inputs["features"] = folder_hash(features)
         parts.append((features, "embed"))
     for folder, stage in parts:
         if read_manifest(folder, stage).inputs.get("dataset") != inputs["dataset"]:
+            command = f"model {stage}" if stage in ("expand", "merge") else stage
             raise ArtifactError(
-                f"{folder}: was not made from {dataset}; run llmrec {stage} again on this dataset"
+                f"{folder}: was not made from {dataset}; run llmrec {command} again on this dataset"
             )
     layout = model / "llmrec.json"
     if not layout.is_file():

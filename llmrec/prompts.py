@@ -10,9 +10,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 from llmrec.config import build, load_yaml
 from llmrec.errors import ConfigError
+
+T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
@@ -50,11 +53,25 @@ class Template:
         >>> Template("hello", ["who"], "Dear {who},").render(who="Ada")
         'Dear Ada,'
         """
+        return "".join(self.parts(**values))
+
+    def parts(self, **values: T) -> list[str | T]:
+        """The words between the variables and the variables' values, in the order of the text.
+
+        For values that are not words, such as token ids.
+
+        Raises:
+            ConfigError: if a variable is missing or unknown.
+
+        >>> Template("ask", ["items"], "Buy {items}!").parts(items=[7, 9])
+        ['Buy ', [7, 9], '!']
+        """
         if set(values) != set(self.variables):
             raise ConfigError(
                 f"prompt {self.name!r}: needs {sorted(self.variables)}, got {sorted(values)}"
             )
-        return _VARIABLE.sub(lambda match: values[match.group(1)], self.text)
+        words = _VARIABLE.split(self.text)  # words, name, words, name, words ...
+        return [values[word] if place % 2 else word for place, word in enumerate(words)]
 
     def prefix(self, last: str) -> str:
         """The words in front of the variable ``last``, which must end the text.

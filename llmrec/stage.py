@@ -27,6 +27,7 @@ from llmrec.errors import ArtifactError, LlmrecError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+MODEL_STAGES = ("train", "expand", "merge", "tune")  # stages whose folder is a model
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBRARIES = ("numpy", "pyarrow", "torch", "transformers", "sentence-transformers", "faiss-cpu")
 

@@ -15,7 +15,7 @@ from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.recommender import Recommender
-from llmrec.stage import read_manifest
+from llmrec.stage import MODEL_STAGES, read_manifest
 from llmrec.train.llm_run import LAYOUT
 
 
@@ -41,10 +41,9 @@ def load_recommender(
     if manifest.stage == "bundle":
         folder = folder / "model"
         manifest = read_manifest(folder)
-    if manifest.stage != "train":
+    if manifest.stage not in MODEL_STAGES:
         raise ArtifactError(
-            f"{folder}: holds the {manifest.stage!r} stage; give the folder of a trained model "
-            "or a bundle"
+            f"{folder}: holds the {manifest.stage!r} stage; give the folder of a model or a bundle"
         )
     if manifest.config.get("kind") == "sasrec":
         from llmrec.baselines.sasrec import load_sasrec
