@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.errors import require
+from llmrec.evaluation.plots import open_pyplot, save_figure
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -144,7 +144,7 @@ def _write(out: Path, lines: list[str]) -> Path:
 
 def _plot_engines(rows: Sequence[Row], path: Path) -> None:
     """Horizontal bars: users a second, and the memory added beside."""
-    pyplot = _pyplot()
+    pyplot = open_pyplot()
     names = [row["engine"] for row in rows]
     figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 1.2 + 0.5 * len(rows)), sharey=True)
     bars = speed.barh(names, [row["users_per_s"] for row in rows], color="tab:blue", alpha=0.75)
@@ -158,12 +158,12 @@ def _plot_engines(rows: Sequence[Row], path: Path) -> None:
     memory.set_xlabel("memory added by answering, MiB")
     memory.margins(x=0.25)
     speed.invert_yaxis()
-    _save(pyplot, figure, path)
+    save_figure(pyplot, figure, path)
 
 
 def _plot_sizes(rows: Sequence[Row], path: Path) -> None:
     """Building, memory and steps over the number of items."""
-    pyplot = _pyplot()
+    pyplot = open_pyplot()
     items = [row["items"] for row in rows]
     panels = (
         ("build_s", "build, s", "log"),
@@ -179,15 +179,4 @@ def _plot_sizes(rows: Sequence[Row], path: Path) -> None:
         place.set_ylabel(label)
         if scale == "linear":
             place.set_ylim(0, 1.25 * max(row[name] for row in rows))
-    _save(pyplot, figure, path)
-
-
-def _pyplot() -> Any:
-    require("matplotlib", "eval").use("Agg")
-    return require("matplotlib.pyplot", "eval")
-
-
-def _save(pyplot: Any, figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    save_figure(pyplot, figure, path)

@@ -7,7 +7,6 @@ engine loads the same weights.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ import torch
 
 from llmrec.bench.settings import Settings
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ArtifactError, ConfigError
+from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES, from_size
 from llmrec.models.tokenizer import add_tokens, train_tokenizer
-from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.train.llm_run import LAYOUT
+from llmrec.models.vocabulary import Vocabulary
+from llmrec.train.llm_run import read_layout
 
 BASE_TOKENS = 512
 RETURNING_EVENTS = 50
@@ -156,21 +155,13 @@ def _random(settings: Settings, folder: Path) -> Workload:
 
 
 def _trained(settings: Settings, folder: Path, dataset_folder: Path) -> Workload:
-    try:
-        layout = json.loads((folder / LAYOUT).read_text(encoding="utf-8"))
-        ids = ItemIds.load(folder / "item_ids")
-        vocabulary = Vocabulary.of(layout["base_size"], layout["time_fields"], ids)
-        prefix, max_items = layout["prefix"], layout["max_items"]
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(f"{folder}: not a trained llmrec model ({reason})") from None
+    ids, encoder = read_layout(folder)
     dataset = Dataset(dataset_folder)
     if dataset.n_items != ids.n_items:
         raise ConfigError(
             f"--dataset {dataset_folder}: has {dataset.n_items} items, the model "
             f"{ids.n_items}; give the dataset it was trained on"
         )
-    encoder = HistoryEncoder(vocabulary, ids, prefix, max_items)
     cases = dataset.cases("test").histories
     users = settings.batch + settings.exact_users
     if users > len(cases):
@@ -185,7 +176,7 @@ def _trained(settings: Settings, folder: Path, dataset_folder: Path) -> Workload
     ]
     return Workload(
         folder,
-        vocabulary,
+        encoder.vocabulary,
         ids,
         prompts[: settings.batch],
         prompts[settings.batch :],

@@ -22,7 +22,7 @@ def plot_models(results: Sequence[dict[str, Any]], path: Path, metrics: Sequence
         path: the PNG to write.
         metrics: names that every result has.
     """
-    pyplot = _pyplot()
+    pyplot = open_pyplot()
     names = [result["name"] for result in results]
     width = max(6.4, 1.1 * len(names) * len(metrics))
     figure, panels = pyplot.subplots(1, len(metrics), figsize=(width, 4), squeeze=False)
@@ -36,7 +36,7 @@ def plot_models(results: Sequence[dict[str, Any]], path: Path, metrics: Sequence
         panel.set_title(metric)
         panel.set_ylim(bottom=0)
         panel.tick_params(axis="x", rotation=30)
-    return _save(pyplot, figure, path)
+    return save_figure(pyplot, figure, path)
 
 
 def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path: Path) -> Path:
@@ -45,7 +45,7 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
     Args:
         name: ``item_popularity`` or ``history_length``.
     """
-    pyplot = _pyplot()
+    pyplot = open_pyplot()
     figure, panel = pyplot.subplots(figsize=(6.8, 4))
     labels = bucket_labels(results, name)
     for number, result in enumerate(results):
@@ -62,7 +62,7 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
     panel.set_ylabel(metric)
     panel.set_ylim(bottom=0)
     panel.legend()
-    return _save(pyplot, figure, path)
+    return save_figure(pyplot, figure, path)
 
 
 def bucket_labels(results: Sequence[dict[str, Any]], name: str) -> list[str]:
@@ -75,12 +75,18 @@ def bucket_labels(results: Sequence[dict[str, Any]], name: str) -> list[str]:
     return sorted(labels, key=lambda label: int(label.rstrip("+").split("-")[0]))
 
 
-def _pyplot() -> Any:
+def open_pyplot() -> Any:
+    """matplotlib's pyplot, drawing into files.
+
+    Raises:
+        MissingExtraError: if matplotlib is not installed.
+    """
     require("matplotlib", "eval").use("Agg")
     return require("matplotlib.pyplot", "eval")
 
 
-def _save(pyplot: Any, figure: Any, path: Path) -> Path:
+def save_figure(pyplot: Any, figure: Any, path: Path) -> Path:
+    """Write a figure as a PNG and forget it."""
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

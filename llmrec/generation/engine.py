@@ -23,9 +23,9 @@ import torch
 from torch.nn import functional as F
 
 from llmrec.errors import ConfigError
+from llmrec.generation.layer import additive_mask, run_layer
 from llmrec.models.vocabulary import Vocabulary
 
-CPU_TOKENS = 1024  # that go through a feed-forward part at once on a CPU
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "scaling", "head_dim")
 
 
@@ -38,7 +38,7 @@ class Prefix:
             ``width`` places are the prompts', the others are free for what beams say.
         lengths: int64 ``[users]``, tokens read.
         hidden: ``[users, model width]``, the final hidden state after the last token.
-        present: bool ``[users, width]``, which places hold a token; None where all do.
+        present: bool ``[users, width]``, which places hold a token.
         width: places the prompts take.
     """
 
@@ -46,7 +46,7 @@ class Prefix:
     values: list[torch.Tensor]
     lengths: torch.Tensor
     hidden: torch.Tensor
-    present: torch.Tensor | None
+    present: torch.Tensor
     width: int
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class Prefix:
             [moved(values) for values in self.values],
             self.lengths[users],
             self.hidden[users],
-            None if self.present is None else self.present[users],
+            self.present[users],
             self.width,
         )
 
@@ -158,29 +158,27 @@ class TorchEngine:
         reading = _Reading(tokens, lengths, past, room)
         states = body.embed_tokens(tokens)
         rotation = body.rotary_emb(states, reading.positions)
-        additive = _additive(reading.mask(), states.dtype)
+        additive = additive_mask(reading.mask(), states.dtype)
         keys, values = [], []
         for index, layer in enumerate(body.layers):
 
             def remember(
                 key: torch.Tensor, value: torch.Tensor, index: int = index
             ) -> tuple[torch.Tensor, torch.Tensor]:
-                key, value = (
-                    reading.stored(key, index, "keys"),
-                    reading.stored(value, index, "values"),
-                )
+                key = reading.stored(key, index, "keys")
+                value = reading.stored(value, index, "values")
                 if keep:
                     keys.append(key)
                     values.append(value)
                 return key[:, :, : reading.width], value[:, :, : reading.width]
 
             last = index == len(body.layers) - 1
-            states = _block(
+            states = run_layer(
                 layer,
                 states,
                 rotation,
                 remember,
-                _additive(reading.last_mask(), states.dtype) if last else additive,
+                additive_mask(reading.last_mask(), states.dtype) if last else additive,
                 only=lengths - 1 if last else None,
             )
         hidden = body.norm(states)[:, 0]
@@ -204,15 +202,12 @@ class TorchEngine:
             1, parents[..., None].expand(-1, -1, said.ancestors.shape[2])
         )
         ancestors = torch.cat([inherited, own], 2)
-        present = prefix.present
-        if present is None:
-            present = ancestors.new_ones(1, prefix.width)
-        seen = torch.cat([present[:, None].expand(users, beams, -1), ancestors], 2)
+        seen = torch.cat([prefix.present[:, None].expand(users, beams, -1), ancestors], 2)
 
         start, _ = self.vocabulary.level_range(level)
         states = body.embed_tokens(codes + self.vocabulary.item_offset + start)
         rotation = body.rotary_emb(states, (prefix.lengths + said.steps)[:, None])
-        mask = _additive(seen, states.dtype)
+        mask = additive_mask(seen, states.dtype)
         for index, layer in enumerate(body.layers):
 
             def remember(
@@ -223,7 +218,7 @@ class TorchEngine:
                 prefix.values[index][:, :, before:end] = value
                 return prefix.keys[index][:, :, :end], prefix.values[index][:, :, :end]
 
-            states = _block(layer, states, rotation, remember, mask)
+            states = run_layer(layer, states, rotation, remember, mask)
         return Said(prefix, body.norm(states), ancestors, said.steps + 1)
 
     def logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
@@ -290,10 +285,7 @@ class _Reading:
         else:
             self.positions = self.positions + past.lengths[:, None]
             self.total = lengths + past.lengths
-            older = past.present
-            if older is None:
-                older = own.new_ones(1, 1).expand(len(tokens), self.before)
-            self.present = torch.cat([older, own], 1)
+            self.present = torch.cat([past.present, own], 1)
 
     def mask(self) -> torch.Tensor | None:
         """bool ``[users, new, width]``; None where plain causal attention does.
@@ -325,121 +317,6 @@ class _Reading:
                 whole[:, :, : self.before] = old[:, :, : self.before]
         whole[:, :, self.before : self.width] = new
         return whole
-
-
-def _block(
-    layer: Any,
-    states: torch.Tensor,
-    rotation: tuple[torch.Tensor, torch.Tensor],
-    remember: Any,
-    mask: torch.Tensor | None,
-    only: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """One transformer layer.
-
-    Args:
-        states: ``[users, tokens, model width]``.
-        rotation: cosines and sines ``[users, tokens or 1, head width]``.
-        remember: takes the new keys and values ``[users, kv heads, tokens, head width]``, returns
-            all that may be attended to.
-        mask: additive ``[users, tokens, attended]``; None for causal attention.
-        only: int64 ``[users]``, the one token of each user whose output is wanted.
-
-    Returns:
-        ``[users, tokens, model width]``, or one token each with ``only``.
-    """
-    attention = layer.self_attn
-    width = attention.head_dim
-    cos, sin = rotation
-    normed = _norm(layer.input_layernorm, states)
-    key = attention.k_proj(normed).unflatten(2, (-1, width))
-    value = attention.v_proj(normed).unflatten(2, (-1, width))
-    if hasattr(attention, "k_norm"):
-        key = attention.k_norm(key)
-    keys, values = remember(_rotate(key, cos, sin).transpose(1, 2), value.transpose(1, 2))
-    if only is not None:
-        rows = torch.arange(len(states), device=states.device)
-        states, normed = states[rows, only, None], normed[rows, only, None]
-        cos, sin = (part.expand(len(states), -1, -1)[rows, only, None] for part in rotation)
-    query = attention.q_proj(normed).unflatten(2, (-1, width))
-    if hasattr(attention, "q_norm"):
-        query = attention.q_norm(query)
-    query = _rotate(query, cos, sin).transpose(1, 2)
-    mixed = _attend(query, keys, values, mask, attention.scaling)
-    states = states + attention.o_proj(mixed.transpose(1, 2).flatten(2))
-    return states + _feed_forward(layer.mlp, _norm(layer.post_attention_layernorm, states))
-
-
-def _norm(norm: Any, states: torch.Tensor) -> torch.Tensor:
-    """A layer's RMS norm, in two passes over memory instead of five where float32 allows it."""
-    epsilon = getattr(norm, "variance_epsilon", None)
-    if epsilon is None or states.dtype != torch.float32:
-        normed: torch.Tensor = norm(states)
-        return normed
-    length = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
-    return (states * length.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()).mul_(
-        norm.weight
-    )
-
-
-def _feed_forward(mlp: Any, states: torch.Tensor) -> torch.Tensor:
-    """A layer's gated feed-forward part.
-
-    On a CPU its wide middle is worked on in place and for some tokens at a time: fresh memory,
-    which a large middle is each time anew, costs more there than the arithmetic done in it.
-    """
-    output: torch.Tensor
-    if "SiLU" not in type(getattr(mlp, "act_fn", None)).__name__ or not hasattr(mlp, "gate_proj"):
-        output = mlp(states)
-        return output
-    parts = states.flatten(0, -2).split(CPU_TOKENS) if states.device.type == "cpu" else [states]
-    outputs = []
-    for part in parts:
-        gate = F.silu(mlp.gate_proj(part), inplace=True)
-        outputs.append(mlp.down_proj(gate.mul_(mlp.up_proj(part))))
-    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return output.view_as(states)
-
-
-def _attend(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    mask: torch.Tensor | None,
-    scale: float,
-) -> torch.Tensor:
-    """Attention of ``[users, heads, tokens, width]``; causal without a mask."""
-    users, heads, tokens, width = query.shape
-    groups = heads // keys.shape[1]
-    if mask is None:
-        return F.scaled_dot_product_attention(
-            query, keys, values, is_causal=True, scale=scale, enable_gqa=groups > 1
-        )
-    # Query heads that share keys become more tokens of one head: keys are read once for all.
-    folded = query.reshape(users, keys.shape[1], groups * tokens, width)
-    mask = mask[:, None].repeat(1, 1, groups, 1) if groups > 1 and tokens > 1 else mask[:, None]
-    mixed = F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, scale=scale)
-    return mixed.reshape(query.shape)
-
-
-def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of ``[users, tokens, heads, head width]``."""
-    half = states.shape[-1] // 2
-    cos, sin = cos[:, :, None, :half], sin[:, :, None, :half]
-    first, second = states[..., :half], states[..., half:]
-    rotated = torch.empty_like(states)
-    torch.mul(first, cos, out=rotated[..., :half]).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=rotated[..., half:]).addcmul_(first, sin)
-    return rotated
-
-
-def _additive(seen: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """0 where attention may look, -inf elsewhere."""
-    if seen is None:
-        return None
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
-        ~seen, float("-inf")
-    )
 
 
 def _difference(expected: torch.Tensor, found: torch.Tensor) -> float:

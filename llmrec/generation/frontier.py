@@ -122,9 +122,8 @@ class Frontier:
 
     def _gains(self, children: Children) -> torch.Tensor:
         """Log-probability of each child's code, float32 ``[users, beams, widest]``."""
-        nothing = torch.zeros(children.exists.shape, device=children.exists.device)
         if self.said is None:
-            return nothing
+            return torch.zeros(children.exists.shape, device=children.exists.device)
         logits = self.engine.logits(self.said.hidden, self.depth) / self.scoring.temperature
         if self.scoring.normalise == "level":
             logits = logits.log_softmax(-1)
@@ -137,8 +136,5 @@ class Frontier:
             gains = gains.masked_fill(children.codes == ENDED, 0.0)
         if self.scoring.normalise == "level":
             return gains
-        gains = gains.masked_fill(~children.exists, NOTHING).log_softmax(-1)
-        if self.column is None:
-            return gains
-        alone = children.exists.sum(-1, keepdim=True) == 1
-        return torch.where(alone, nothing, gains)
+        # A child without siblings gets 0, whatever the logits of its beam mean.
+        return gains.masked_fill(~children.exists, NOTHING).log_softmax(-1)

@@ -106,8 +106,7 @@ def _copy(source: Prefix, target: Prefix) -> None:
         old[:, :, :width].copy_(new[:, :, :width])
     target.lengths.copy_(source.lengths)
     target.hidden.copy_(source.hidden)
-    if target.present is not None and source.present is not None:
-        target.present.copy_(source.present)
+    target.present.copy_(source.present)
 
 
 def _cuda_graph(work: Replay) -> Replay:

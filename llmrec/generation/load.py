@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -12,11 +11,9 @@ from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.frontier import Normalise
 from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
-from llmrec.item_ids.item_ids import ItemIds
-from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.recommender import Recommender
 from llmrec.stage import MODEL_STAGES, read_manifest
-from llmrec.train.llm_run import LAYOUT
+from llmrec.train.llm_run import read_layout
 
 
 def load_recommender(
@@ -76,10 +73,9 @@ def load_llm(
     from transformers import AutoModelForCausalLM
 
     folder = Path(folder)
+    ids, encoder = read_layout(folder)
+    vocabulary = encoder.vocabulary
     try:
-        layout = json.loads((folder / LAYOUT).read_text(encoding="utf-8"))
-        ids = ItemIds.load(folder / "item_ids")
-        vocabulary = Vocabulary.of(layout["base_size"], layout["time_fields"], ids)
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
         )
@@ -91,7 +87,6 @@ def load_llm(
         raise ArtifactError(f"{folder}: the model's weights lack {missing}; train it again")
     if model.get_input_embeddings().weight.shape[0] < vocabulary.size:
         raise ArtifactError(f"{folder}: the model has no rows for its item tokens; train it again")
-    encoder = HistoryEncoder(vocabulary, ids, layout["prefix"], layout["max_items"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
     cache = HistoryCache(cache_bytes) if cache_bytes else None

@@ -129,7 +129,7 @@ def save_adapter(
     """
     peft = require("peft", "tune")
     folder, adapters = Path(folder), peft_model.base_model.active_adapters
-    _check_name(name)
+    check_name(name)
     if len(adapters) != 1:
         raise ConfigError(f"adapter: {len(adapters)} adapters are active; set the one to save")
     (active,) = adapters
@@ -200,7 +200,7 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
     reason = _not_plain(config, tensors)
     if reason is not None:
         raise ArtifactError(f"{folder}: {reason}")
-    _check_name(info.name)
+    check_name(info.name)
     return info
 
 
@@ -408,7 +408,12 @@ def _trained_besides(peft_model: Any, base: Path) -> str | None:
     return None
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Check that an adapter can have a name.
+
+    Raises:
+        ConfigError: if peft or a path could not keep it.
+    """
     plain = name.replace("-", "").isalnum() and name.isascii() and name[0].isalpha()
     # peft keeps adapters in module dictionaries, where some words are taken
     if not plain or hasattr(torch.nn.ModuleDict(), name):

@@ -28,13 +28,13 @@ from llmrec.generation.llm import make_llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES, from_folder, from_size
 from llmrec.models.row_init import content_part, initialise_rows
-from llmrec.models.tokenizer import add_tokens, load_tokenizer, train_tokenizer
+from llmrec.models.tokenizer import add_tokens
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.prompts import Template, load_template
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, read_manifest, run_stage
 from llmrec.train.llm_run import (
-    BASE_VOCABULARY,
     LAYOUT,
+    plain_tokenizer,
     save_layout,
     start_token,
     token_content,
@@ -215,11 +215,7 @@ def _tokenizer(
     settings: ExpandSettings, ids: ItemIds, dataset: Dataset | None, words: str
 ) -> tuple[Any, Vocabulary]:
     """The base's tokenizer with the new tokens, checked, and where they are."""
-    if settings.base in SIZES:
-        assert dataset is not None
-        tokenizer = train_tokenizer(dataset.items["title"].to_pylist(), BASE_VOCABULARY)
-    else:
-        tokenizer = load_tokenizer(settings.base)
+    tokenizer = plain_tokenizer(settings.base, dataset)
     if not tokenizer.chat_template:
         if settings.require_chat_template:
             raise ConfigError(

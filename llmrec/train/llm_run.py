@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError
+from llmrec.errors import ArtifactError, ConfigError
 from llmrec.generation.llm import make_llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES, add_dropout, from_folder, from_size
@@ -116,15 +116,20 @@ def start_token(tokenizer: Any) -> int:
 
 def expanded_tokenizer(config: Config, dataset: Dataset, ids: ItemIds) -> tuple[Any, Vocabulary]:
     """The base's tokenizer with time and item tokens, and where they are."""
-    if config.base in SIZES:
-        tokenizer = train_tokenizer(dataset.items["title"].to_pylist(), BASE_VOCABULARY)
-        base_size = len(tokenizer)
-    else:
-        tokenizer = load_tokenizer(config.base)
-        base_size = len(tokenizer)
+    tokenizer = plain_tokenizer(config.base, dataset)
+    base_size = len(tokenizer)
     vocabulary = Vocabulary.of(base_size, config.time_tokens, ids)
     add_tokens(tokenizer, vocabulary.time_token_strings() + ids.token_strings(), base_size)
     return tokenizer, vocabulary
+
+
+def plain_tokenizer(base: str, dataset: Dataset | None) -> Any:
+    """The tokenizer of a base; a size name's is learnt from the titles of a dataset."""
+    if base not in SIZES:
+        return load_tokenizer(base)
+    if dataset is None:
+        raise ConfigError(f"base: {base!r} needs a dataset whose titles its tokenizer is learnt of")
+    return train_tokenizer(dataset.items["title"].to_pylist(), BASE_VOCABULARY)
 
 
 def base_model(
@@ -180,6 +185,22 @@ def token_content(config: Config, features: Path | None, ids: ItemIds) -> torch.
         np.add.at(sums, level, content)
         np.add.at(counts, level, 1)
     return torch.from_numpy((sums / np.maximum(counts, 1)[:, None]).astype(np.float32))
+
+
+def read_layout(folder: Path) -> tuple[ItemIds, HistoryEncoder]:
+    """How a model folder says items and histories: what :func:`save_layout` and the IDs hold.
+
+    Raises:
+        ArtifactError: if a file is missing, damaged, or they do not fit together.
+    """
+    try:
+        layout = json.loads((folder / LAYOUT).read_text(encoding="utf-8"))
+        ids = ItemIds.load(folder / "item_ids")
+        vocabulary = Vocabulary.of(layout["base_size"], layout["time_fields"], ids)
+        return ids, HistoryEncoder(vocabulary, ids, layout["prefix"], layout["max_items"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{folder}: not a trained llmrec model ({reason})") from None
 
 
 def save_layout(

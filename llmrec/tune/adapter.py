@@ -75,18 +75,6 @@ def with_token_rows(model: Any, tokens: range) -> Any:
     return wrapped
 
 
-def check_name(name: str) -> None:
-    """peft keeps adapters in module dictionaries, where some words are taken.
-
-    Raises:
-        ConfigError: if the adapter cannot have this name.
-    """
-    from torch import nn
-
-    if hasattr(nn.ModuleDict(), name):
-        raise ConfigError(f"name: an adapter cannot be called {name!r}; choose another name")
-
-
 def trained_parameters(model: Any) -> int:
     """How many numbers are trained."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -21,7 +21,7 @@ from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.merge import copy_beside
 from llmrec.models.tokenizer import load_tokenizer
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.train.llm_run import LAYOUT
+from llmrec.train.llm_run import LAYOUT, read_layout
 from llmrec.tune.settings import Config
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
@@ -63,16 +63,13 @@ def open_base(folder: Path) -> Base:
             "llmrec model expand on it first, or give a folder that llmrec train wrote"
         )
     try:
-        layout = json.loads((folder / LAYOUT).read_text(encoding="utf-8"))
-        ids = ItemIds.load(folder / "item_ids")
-        vocabulary = Vocabulary.of(layout["base_size"], layout["time_fields"], ids)
-        encoder = HistoryEncoder(vocabulary, ids, layout["prefix"], layout["max_items"])
-    except (OSError, ValueError, KeyError, TypeError, ArtifactError) as error:
+        ids, encoder = read_layout(folder)
+    except ArtifactError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--base: {folder} is no expanded model ({reason})") from None
     tokenizer = load_tokenizer(str(folder))
-    check_tokenizer(folder, tokenizer, vocabulary, ids)
-    return Base(folder, ids, vocabulary, encoder, tokenizer)
+    check_tokenizer(folder, tokenizer, encoder.vocabulary, ids)
+    return Base(folder, ids, encoder.vocabulary, encoder, tokenizer)
 
 
 def check_tokenizer(folder: Path, tokenizer: Any, vocabulary: Vocabulary, ids: ItemIds) -> None:

@@ -12,7 +12,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.evaluation.machine import peak_mib
 from llmrec.generation.llm import make_llm
-from llmrec.models.adapters import WEIGHTS, save_adapter
+from llmrec.models.adapters import WEIGHTS, check_name, save_adapter
 from llmrec.tasks.corpus import Corpus
 from llmrec.tasks.mixture import Mixture
 from llmrec.tasks.writer import Writer
@@ -53,7 +53,7 @@ class Work:
         Raises:
             ConfigError, DataError: where settings, base and data do not fit together.
         """
-        adapter.check_name(config.name)
+        check_name(config.name)
         base = bases.open_base(folder)
         bases.check_items(base, dataset.n_items, dataset.folder)
         context = int(bases.read_config(base).get("max_position_embeddings", 2**31))

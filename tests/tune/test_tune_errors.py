@@ -127,7 +127,8 @@ def test_targets_that_no_layer_has(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_name_that_adapters_cannot_have(home: Path, tmp_path: Path) -> None:
-    fails(home, tmp_path, "name: an adapter cannot be called 'items'", name="items")
+    fails(home, tmp_path, "adapter: 'items' cannot be its name", name="items")
+    fails(home, tmp_path, "name: 'a.b' cannot be an adapter's", name="a.b")
 
 
 def test_a_base_that_is_stored_quantised(home: Path, tmp_path: Path) -> None:
