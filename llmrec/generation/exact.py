@@ -11,8 +11,8 @@ import torch
 
 from llmrec.generation.beam_search import Found, SearchOptions, beam_search, check_scores
 from llmrec.generation.constraints import LeafConstraints
-from llmrec.generation.engine import Prefix, TorchEngine
-from llmrec.generation.frontier import NOTHING, Frontier
+from llmrec.generation.engine import Prefix
+from llmrec.generation.frontier import NOTHING, Engine, Frontier
 from llmrec.generation.trie import ItemTrie
 
 CHUNK = 256  # prefixes looked beneath at once
@@ -20,7 +20,7 @@ CHUNK = 256  # prefixes looked beneath at once
 
 @torch.inference_mode()
 def exact_search(
-    engine: TorchEngine,
+    engine: Engine,
     trie: ItemTrie,
     prefix: Prefix,
     constraints: LeafConstraints,
@@ -39,7 +39,8 @@ def exact_search(
     items, scores = found.items.clone(), found.scores.clone()
     for user in (~found.exact).nonzero():
         alone = prefix.select(user, CHUNK * (len(trie.levels) - 1))
-        search = _BranchAndBound(trie, constraints.select(user), items[user[0]], scores[user[0]])
+        best = found.items[user[0]], found.scores[user[0]]
+        search = _BranchAndBound(trie, constraints.select(user), *best)
         search.look_beneath(Frontier.root(engine, trie, options.scoring, alone))
         items[user], scores[user] = search.items, search.scores
     return Found(items, scores, torch.ones_like(found.exact))

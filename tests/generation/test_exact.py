@@ -92,3 +92,16 @@ def test_damaged_weights_are_an_error() -> None:
     torch.nn.init.constant_(model.model.norm.weight, float("nan"))
     with pytest.raises(LlmrecError, match="not finite"):
         with_model(world, model).search(2, SearchOptions(beams=2), how=exact_search)
+
+
+def test_a_list_stays_where_nothing_beneath_is_worth_a_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rounding may hold back the certificate of a list that is better than all beside it."""
+    world = make_world(every_id(SIZES), SIZES, (3, 5, 8, 4), seed=0)
+    wide = world.search(3, SearchOptions(beams=world.n_items))
+    withheld = replace(wide, exact=torch.zeros_like(wide.exact), scores=0 * wide.scores)
+    monkeypatch.setattr(exact_module, "beam_search", lambda *_: withheld)
+    found = world.search(3, SearchOptions(beams=3), how=exact_search)
+    assert torch.equal(found.items, wide.items)
+    assert found.exact.all()
