@@ -8,6 +8,7 @@
       items.parquet        the catalogue
       features/            content vectors of the catalogue (when there are any)
       prompts/             the templates the model was trained with
+      adapters/NAME/       LoRA adapters of the model (when there are any)
 
 ``llmrec bundle`` writes it; :class:`Bundle` opens it.
 """
@@ -19,38 +20,58 @@ import json
 import shutil
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from llmrec.errors import ArtifactError, CatalogError, ConfigError
+from llmrec.errors import ArtifactError, ConfigError
+from llmrec.question import Answer, Question
 from llmrec.recommender import top_n
-from llmrec.stage import MODEL_STAGES, Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.stage import (
+    MODEL_STAGES,
+    Manifest,
+    StageRun,
+    file_hash,
+    folder_hash,
+    read_manifest,
+    run_stage,
+)
 from llmrec.types import Histories, Ranking, Recommendation
 
 if TYPE_CHECKING:
     from llmrec.features.query import QueryEncoder
+    from llmrec.generation.adapted import AdaptedLlm
     from llmrec.generation.beam_search import SearchOptions
     from llmrec.generation.constraints import Constraints
-    from llmrec.generation.filters import CatalogFilter
     from llmrec.generation.llm import Llm
+    from llmrec.models.adapters import AdapterInfo
 
 CANDIDATES = 100  # items a text query keeps for the language model to rank
 MAX_CANDIDATES = 1000  # items that are ranked at once
 MIB = 2**20
-LAST_SECOND = 1e11  # in the year 5138; milliseconds of our days are above
+ADAPTERS = "adapters"  # folder of a bundle
+OWN_NAME = "llmrec"  # begins the model's own names
 
 
-def run(dataset: Path, features: Path | None, model: Path, out: Path) -> Path:
+def run(
+    dataset: Path,
+    features: Path | None,
+    model: Path,
+    out: Path,
+    adapters: Sequence[Path] = (),
+) -> Path:
     """Collect what serves into one folder.
 
+    Args:
+        adapters: folders of adapters that were made for this model.
+
     Raises:
-        ArtifactError: if a part is missing, the model is no language model, or a part is of
-            another dataset.
+        ArtifactError: if a part is missing, the model is no language model, a part is of
+            another dataset, or an adapter of another model.
+        ConfigError: if two adapters have the same name, or one has the model's.
     """
     inputs = {"dataset": folder_hash(dataset), "model": folder_hash(model)}
     stage_of = read_manifest(model).stage
@@ -68,8 +89,14 @@ def run(dataset: Path, features: Path | None, model: Path, out: Path) -> Path:
     if not layout.is_file():
         raise ArtifactError(f"{model}: holds no language model; only those of kind llm are bundled")
 
+    found = _check_adapters(model, adapters)
+    for name, folder in found.items():
+        inputs |= _adapter_inputs(name, folder)
+
     def work(stage: StageRun) -> None:
         shutil.copytree(model, stage.folder / "model")
+        for name, folder in found.items():
+            _copy_adapter(folder, stage.folder / ADAPTERS / name)
         shutil.copy(dataset / "items.parquet", stage.folder)
         if features is not None:
             shutil.copytree(features, stage.folder / "features")
@@ -82,33 +109,53 @@ def run(dataset: Path, features: Path | None, model: Path, out: Path) -> Path:
     return run_stage(out, Manifest("bundle", {}, inputs), work)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What one request is answered with.
+def _check_adapters(model: Path, adapters: Sequence[Path]) -> dict[str, Path]:
+    """Folders by name, of adapters that this model can be served with."""
+    if not adapters:
+        return {}
+    from llmrec.models.adapters import check_adapters
 
-    Attributes:
-        recommendations: best first.
-        history_given: events of the history that came with the request.
-        history_read: how many of them the model read, the newest.
-        notes: what the caller should know, a sentence each.
-    """
+    found = check_adapters(model, adapters)
+    for name, folder in found.items():
+        if name.partition("-")[0] == OWN_NAME:
+            raise ConfigError(
+                f"--adapter {folder}: {name!r} is what requests call the model itself; give the "
+                "adapter another name"
+            )
+    return found
 
-    recommendations: list[Recommendation]
-    history_given: int
-    history_read: int
-    notes: list[str]
+
+def _adapter_inputs(name: str, folder: Path) -> dict[str, str]:
+    """What stands for an adapter in the manifest; its own file holds a hash of the weights."""
+    from llmrec.models.adapters import CONFIG, INFO
+
+    return {f"{ADAPTERS}/{name}/{file}": file_hash(folder / file) for file in (INFO, CONFIG)}
+
+
+def _copy_adapter(folder: Path, to: Path) -> None:
+    """Copy an adapter and nothing that happens to stand beside it."""
+    from llmrec.models.adapters import CONFIG, INFO, WEIGHTS
+
+    to.mkdir(parents=True)
+    for name in (INFO, CONFIG, WEIGHTS):
+        shutil.copy(folder / name, to)
 
 
 class Bundle:
     """An opened bundle: items in, recommendations out, in the shop's own identifiers.
 
-    Many threads may ask one bundle at once.
+    Many threads may ask one bundle at once, and each another of its adapters.
 
     Args:
         folder: what ``llmrec bundle`` wrote.
         beams: beam width for semantic IDs.
-        cache_mib: MiB to keep of what the model remembers of histories, for people who come
-            back; 0 for none.
+        cache_mib: MiB to keep of what the model and its adapters remember of histories, for
+            people who come back; 0 for none.
+
+    Attributes:
+        model_name: what requests call the model.
+        adapters: what each adapter says of itself, by the name that requests use.
+        recommender: the model's own recommender, without adapter.
 
     Raises:
         ArtifactError: if the folder is not a bundle or is damaged.
@@ -116,8 +163,6 @@ class Bundle:
 
     def __init__(self, folder: str | Path, *, beams: int = 50, cache_mib: int = 0) -> None:
         from llmrec.generation.item_table import ItemTable
-        from llmrec.generation.llm import Llm
-        from llmrec.generation.load import load_recommender
 
         self.folder = Path(folder)
         manifest = read_manifest(folder, "bundle")
@@ -127,106 +172,84 @@ class Bundle:
                 f"{folder}: its model is not the one it was made with; run llmrec bundle again"
             )
         self.catalog_version = manifest.fingerprint[:12]
-        self.model_name = f"llmrec-{model_hash[:8]}"
+        self.model_name = f"{OWN_NAME}-{model_hash[:8]}"
         self.items = ItemTable(self.folder / "items.parquet")
         self.item_ids, self.titles = self.items.item_ids, self.items.titles
         self.index = self.items.index
         if cache_mib < 0:
             raise ConfigError(f"cache_mib: {cache_mib} is not a size; give 0 for no cache")
-        recommender = load_recommender(self.folder, beams=beams, cache_bytes=cache_mib * MIB)
-        assert isinstance(recommender, Llm)  # nothing else is bundled
-        self.recommender: Llm = recommender
-        if recommender.n_items != len(self.item_ids):
+        self._open_models(manifest, beams, cache_mib * MIB)
+        if self.recommender.n_items != len(self.item_ids):
             raise ArtifactError(
-                f"{folder}: the model knows {recommender.n_items} items, items.parquet holds "
+                f"{folder}: the model knows {self.recommender.n_items} items, items.parquet holds "
                 f"{len(self.item_ids)}; run llmrec bundle again"
             )
         self._lock = threading.Lock()
 
-    def recommend(
-        self,
-        history: Sequence[str],
-        n: int = 10,
-        *,
-        exclude_history: bool = True,
-        exclude: Sequence[str] = (),
-        allow: Sequence[str] | None = None,
-        where: CatalogFilter | None = None,
-        query: str = "",
-        history_times: Sequence[float] | None = None,
-        now: float | None = None,
-        options: SearchOptions | None = None,
-    ) -> list[Recommendation]:
-        """The n items a person is likely to want next; :meth:`answer` without the notes."""
-        answer = self.answer(
-            history,
-            n,
-            exclude_history=exclude_history,
-            exclude=exclude,
-            allow=allow,
-            where=where,
-            query=query,
-            history_times=history_times,
-            now=now,
-            options=options,
-        )
-        return answer.recommendations
+    def _open_models(self, manifest: Manifest, beams: int, cache_bytes: int) -> None:
+        from llmrec.generation.load import load_llm
 
-    def answer(
-        self,
-        history: Sequence[str],
-        n: int = 10,
-        *,
-        exclude_history: bool = True,
-        exclude: Sequence[str] = (),
-        allow: Sequence[str] | None = None,
-        where: CatalogFilter | None = None,
-        query: str = "",
-        history_times: Sequence[float] | None = None,
-        now: float | None = None,
-        options: SearchOptions | None = None,
-    ) -> Answer:
-        """The n items a person is likely to want next, and what to know about them.
+        model = self.folder / "model"
+        folders = _adapter_folders(self.folder, manifest)
+        self.adapters: dict[str, AdapterInfo] = {}
+        self._adapted: AdaptedLlm | None = None
+        if not folders:
+            self.recommender: Llm = load_llm(model, beams=beams, cache_bytes=cache_bytes)
+            return
+        from llmrec.generation.adapted import load_llm_with_adapters
+
+        each = cache_bytes // (1 + len(folders))  # every one of them remembers for itself
+        self._adapted = load_llm_with_adapters(model, folders, beams=beams, cache_bytes=each)
+        self.recommender, self.adapters = self._adapted.base, self._adapted.adapters
+
+    def recommender_of(self, adapter: str | None) -> Llm:
+        """The recommender of an adapter, or of the model itself for None.
+
+        Raises:
+            ConfigError: for an adapter that the bundle does not hold.
+        """
+        if adapter is None:
+            return self.recommender
+        if self._adapted is None:
+            raise ConfigError(f"adapter: {adapter!r} is not loaded; {self.folder} holds none")
+        return self._adapted.with_adapter(adapter)
+
+    def recommend(self, history: Sequence[str], n: int = 10, **more: Any) -> list[Recommendation]:
+        """The n items a person is likely to want next; :meth:`answer` without the notes.
+
+        Args:
+            more: further fields of the :class:`~llmrec.question.Question`.
+        """
+        return self.answer(Question(history, n, **more)).recommendations
+
+    def answer(self, question: Question) -> Answer:
+        """The items a person is likely to want next, and what to know about them.
 
         Without a history the model says what people begin with; with a query and no history,
         items go by closeness to the query alone.
 
-        Args:
-            history: item ids, oldest first.
-            n: at most so many items; fewer come back where no more are left.
-            exclude_history: leave out what is in the history.
-            exclude: item ids to leave out as well.
-            allow: item ids that alone may be recommended; None for all.
-            where: what items must be like.
-            query: words; of the items that may be recommended, those closest to them in meaning
-                are ranked by the model.
-            history_times: when each of the history happened, seconds since 1970 UTC; a model
-                trained with time tokens ranks better with them.
-            now: time of the request, seconds since 1970 UTC.
-            options: how to search and score; the bundle's own way when not given.
-
         Raises:
-            CatalogError: for an item id that is not in the catalogue, a name in ``where`` that no
-                item has, or n below 1.
-            ConfigError: if times do not fit the history or are none, or the bundle cannot answer
-                words or ``where``.
+            CatalogError: for an item id that is not in the catalogue, or a name in ``where`` that
+                no item has.
+            ConfigError: if the bundle cannot answer words or ``where``, or lacks the adapter.
         """
-        if n < 1:
-            raise CatalogError(f"n: {n} items were asked for; ask for at least 1")
-        histories = self._histories(history, history_times, now)
-        limits = self._constraints(exclude, allow, where, histories[0] if exclude_history else None)
-        most = min(n, len(self.item_ids))
-        if query.strip():
-            ranking, reason = self._by_words(query.strip(), histories, most, limits, options)
+        llm = self.recommender_of(question.adapter)
+        histories = self._histories(question)
+        limits = self._constraints(question, histories[0])
+        most = min(question.n, len(self.item_ids))
+        if question.query.strip():
+            ranking, reason = self._by_words(question, llm, histories, most, limits)
         else:
-            ranking = self.recommender.recommend(
-                histories, most, exclude_history=False, constraints=[limits], options=options
+            ranking = llm.recommend(
+                histories,
+                most,
+                exclude_history=False,
+                constraints=[limits],
+                options=question.options,
             )
             reason = self._reason(histories)
         found = self.items.named(ranking, most, reason)
-        read = min(len(history), self.recommender.max_events)
-        notes = _notes(len(history), read, n, len(found))
-        return Answer(found, len(history), read, notes)
+        return Answer.to(question, found, llm.max_events)
 
     def rank(
         self,
@@ -235,6 +258,7 @@ class Bundle:
         *,
         history_times: Sequence[float] | None = None,
         now: float | None = None,
+        adapter: str | None = None,
         options: SearchOptions | None = None,
     ) -> list[Recommendation]:
         """Given items in the model's order, their log-likelihood as score.
@@ -242,64 +266,45 @@ class Bundle:
         Args:
             candidates: item ids; one that is given twice is ranked once.
 
-        Other arguments as for :meth:`answer`.
+        Other arguments as for a :class:`~llmrec.question.Question`.
 
         Raises:
             CatalogError: for an item id that is not in the catalogue.
-            ConfigError: for more than 1,000 candidates, or times that do not fit the history.
+            ConfigError: for more than 1,000 candidates, times that do not fit the history, or an
+                adapter that the bundle does not hold.
         """
         items = np.unique(self.items.rows("candidates", candidates))
         if len(items) > MAX_CANDIDATES:
             raise ConfigError(
                 f"candidates: {len(items)} were given; at most {MAX_CANDIDATES} are ranked at once"
             )
-        histories = self._histories(history, history_times, now)
-        ranking = self._rank(histories, items, options)
+        histories = self._histories(Question(history, history_times=history_times, now=now))
+        ranking = _rank(self.recommender_of(adapter), histories, items, options)
         return self.items.named(ranking, len(items), self._reason(histories))
 
-    def _histories(
-        self,
-        history: Sequence[str],
-        times: Sequence[float] | None,
-        now: float | None,
-    ) -> Histories:
-        if times is not None and len(times) != len(history):
-            raise ConfigError(
-                f"history_times: {len(times)} are given for a history of {len(history)}"
-            )
-        _check_times("history_times", () if times is None else times)
-        _check_times("now", () if now is None else (now,))
+    def _histories(self, question: Question) -> Histories:
+        times, now = question.history_times, question.now
         return Histories.from_lists(
-            [self.items.rows("history", history)],  # type: ignore[list-item]
+            [self.items.rows("history", question.history)],  # type: ignore[list-item]
             timestamps=None if times is None else [times],
             now=None if now is None else [now],
         )
 
-    def _constraints(
-        self,
-        exclude: Sequence[str],
-        allow: Sequence[str] | None,
-        where: CatalogFilter | None,
-        history: np.ndarray | None,
-    ) -> Constraints:
+    def _constraints(self, question: Question, history: np.ndarray) -> Constraints:
         from llmrec.generation.constraints import Constraints
 
-        lost = self.items.rows("exclude", exclude)
+        lost, allow = self.items.rows("exclude", question.exclude), question.allow
         return Constraints(
-            exclude=lost if history is None else np.concatenate([lost, history]),
+            exclude=np.concatenate([lost, history]) if question.exclude_history else lost,
             allow=None if allow is None else self.items.rows("allow", allow),
-            where=self.items.filter(where),
+            where=self.items.filter(question.where),
         )
 
     def _by_words(
-        self,
-        query: str,
-        histories: Histories,
-        n: int,
-        limits: Constraints,
-        options: SearchOptions | None,
+        self, question: Question, llm: Llm, histories: Histories, n: int, limits: Constraints
     ) -> tuple[Ranking, str]:
         """The items closest to the query, in the model's order if there is a history."""
+        query = question.query.strip()
         reason = f"close in meaning to {query!r}"
         with self._lock:  # so that there is one, whoever asks first
             queries = self._queries
@@ -309,16 +314,8 @@ class Bundle:
         candidates = closest.items[0][closest.items[0] >= 0]
         if len(histories[0]) == 0 or len(candidates) == 0:
             return closest, reason
-        ranking = self._rank(histories, candidates, options)
+        ranking = _rank(llm, histories, candidates, question.options)
         return ranking, f"{reason} and likely after this history"
-
-    def _rank(
-        self, histories: Histories, candidates: np.ndarray, options: SearchOptions | None
-    ) -> Ranking:
-        """The model's order of some items (int64 indices), the same as among all items."""
-        scores = self.recommender.score_items(histories, candidates[None], options=options)
-        found = top_n(scores, len(candidates))
-        return Ranking(candidates[found.items], found.scores)
 
     def _reason(self, histories: Histories) -> str:
         if len(histories[0]) == 0:
@@ -332,30 +329,29 @@ class Bundle:
         return QueryEncoder(self.folder, len(self.item_ids))
 
 
-def _notes(given: int, read: int, asked: int, found: int) -> list[str]:
-    """What to say of a history that was not read whole and of an answer that is not full."""
-    notes = []
-    if read < given:
-        notes.append(
-            f"the model reads the newest {read} events of a history; the oldest {given - read} "
-            f"of {given} were left out"
+def _adapter_folders(bundle: Path, manifest: Manifest) -> list[Path]:
+    """Folders of a bundle's adapters, which must be those it was made with."""
+    from llmrec.models.adapters import read_adapter
+
+    folders = sorted((bundle / ADAPTERS).glob("*"))
+    found: dict[str, str] = {}
+    for folder in folders:
+        found |= _adapter_inputs(read_adapter(folder).name, folder)
+    made_with = {k: v for k, v in manifest.inputs.items() if k.startswith(f"{ADAPTERS}/")}
+    if found != made_with:
+        raise ArtifactError(
+            f"{bundle}: its adapters are not those it was made with; run llmrec bundle again"
         )
-    if found == 0:
-        notes.append("nothing in the catalogue is left to recommend")
-    elif found < asked:
-        notes.append(f"only {found} of {asked} items: no more are left to recommend")
-    return notes
+    return folders
 
 
-def _check_times(field: str, times: Sequence[float]) -> None:
-    """Check that all are seconds since 1970, or NaN for one that is unknown.
-
-    Raises:
-        ConfigError: if one is not; milliseconds are found out as well.
-    """
-    for time in times:
-        if abs(time) >= LAST_SECOND:
-            raise ConfigError(f"{field}: {time} is not a time in seconds since 1970")
+def _rank(
+    llm: Llm, histories: Histories, candidates: np.ndarray, options: SearchOptions | None
+) -> Ranking:
+    """A model's order of some items (int64 indices), the same as among all items."""
+    scores = llm.score_items(histories, candidates[None], options=options)
+    found = top_n(scores, len(candidates))
+    return Ranking(candidates[found.items], found.scores)
 
 
 def main(argv: list[str]) -> None:
@@ -364,6 +360,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
     parser.add_argument("--model", type=Path, required=True, help="folder of llmrec train")
     parser.add_argument("--features", type=Path, help="folder of llmrec embed")
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a LoRA adapter of the model, such as llmrec tune writes; may be repeated",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    arguments = parser.parse_args(argv)
-    run(arguments.dataset, arguments.features, arguments.model, arguments.out)
+    said = parser.parse_args(argv)
+    run(said.dataset, said.features, said.model, said.out, said.adapter)

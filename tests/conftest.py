@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tiny_shop"]  # one small trained run for all tests that need one
+pytest_plugins = ["tiny_shop", "tiny_tuned"]  # one small trained run for all tests that need one
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached costs minutes
 

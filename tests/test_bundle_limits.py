@@ -16,6 +16,7 @@ from llmrec.errors import CatalogError, ConfigError
 from llmrec.generation import constraints
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.filters import CatalogFilter
+from llmrec.question import Question
 from llmrec.types import Item, Recommendation
 
 QUERY = "a warm woolen scarf"
@@ -51,16 +52,16 @@ def test_a_filter_that_leaves_three_items_gives_these_three(
     where = CatalogFilter(price_min=prices[40], price_max=prices[44])
     within = like(shop, lambda i: i.price is not None and prices[40] <= i.price <= prices[44])
     exclude = sorted(within)[3:]
-    answer = bundle.answer(
-        [], n, exclude=exclude, where=where, query=query, options=SearchOptions(beams=beams)
-    )
+    options = SearchOptions(beams=beams)
+    asked = Question([], n, exclude=exclude, where=where, query=query, options=options)
+    answer = bundle.answer(asked)
     assert set(ids(answer.recommendations)) == set(sorted(within)[:3])
     assert answer.notes == ([] if n == 3 else [LEFT.format(3, n)])
 
 
 def test_allowed_and_not_excluded(bundle: Bundle) -> None:
     history, allow = bundle.item_ids[8:13], bundle.item_ids[10:20]
-    answer = bundle.answer(history, 10, allow=allow, exclude=bundle.item_ids[18:40])
+    answer = bundle.answer(Question(history, 10, allow=allow, exclude=bundle.item_ids[18:40]))
     assert ids(answer.recommendations) == in_order(bundle, history, set(bundle.item_ids[13:18]))
     assert answer.notes == [LEFT.format(5, 10)]
     kept = bundle.recommend(history, 10, allow=allow, exclude_history=False)
@@ -117,7 +118,7 @@ def test_nothing_left_is_an_empty_answer_with_a_note(
         asked = {"where": CatalogFilter(price_min=highest + 1)}
     elif how == "history":
         asked = {"exclude": bundle.item_ids[4:]}
-    answer = bundle.answer(bundle.item_ids[:4], 5, query=query, **asked)
+    answer = bundle.answer(Question(bundle.item_ids[:4], 5, query=query, **asked))
     assert answer.recommendations == []
     assert answer.notes == ["nothing in the catalogue is left to recommend"]
 
@@ -139,14 +140,14 @@ def test_a_name_that_no_item_has(atomic: Bundle, shop: list[Item]) -> None:
 def test_a_long_history_is_said_to_be_cut(bundle: Bundle) -> None:
     reads = bundle.recommender.max_events
     history = (bundle.item_ids * 2)[: reads + 7]
-    answer = bundle.answer(history, 3, exclude_history=False)
+    answer = bundle.answer(Question(history, 3, exclude_history=False))
     assert (answer.history_given, answer.history_read) == (reads + 7, reads)
     assert answer.notes == [
         f"the model reads the newest {reads} events of a history; the oldest 7 of {reads + 7} "
         "were left out"
     ]
     assert answer.recommendations == bundle.recommend(history[7:], 3, exclude_history=False)
-    whole = bundle.answer(history[7:], 3)
+    whole = bundle.answer(Question(history[7:], 3))
     assert (whole.history_given, whole.history_read, whole.notes) == (reads, reads, [])
 
 

@@ -17,8 +17,8 @@ import torch
 
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.constraints import LeafConstraints
-from llmrec.generation.engine import Prefix, TorchEngine
-from llmrec.generation.frontier import NOTHING, Frontier, Normalise, Scoring
+from llmrec.generation.engine import Prefix
+from llmrec.generation.frontier import NOTHING, Engine, Frontier, Normalise, Scoring
 from llmrec.generation.trie import ItemTrie
 
 
@@ -89,7 +89,7 @@ def room(trie: ItemTrie, beams: int) -> int:
 
 @torch.inference_mode()
 def beam_search(
-    engine: TorchEngine,
+    engine: Engine,
     trie: ItemTrie,
     prefix: Prefix,
     constraints: LeafConstraints,

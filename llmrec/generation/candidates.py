@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import torch
 
-from llmrec.generation.engine import Prefix, TorchEngine
-from llmrec.generation.frontier import NOTHING, Frontier, Scoring
+from llmrec.generation.engine import Prefix
+from llmrec.generation.frontier import NOTHING, Engine, Frontier, Scoring
 from llmrec.generation.trie import ItemTrie
 
 
 @torch.inference_mode()
 def score_candidates(
-    engine: TorchEngine, trie: ItemTrie, prefix: Prefix, items: torch.Tensor, scoring: Scoring
+    engine: Engine, trie: ItemTrie, prefix: Prefix, items: torch.Tensor, scoring: Scoring
 ) -> torch.Tensor:
     """Log-probability of each candidate after each history.
 

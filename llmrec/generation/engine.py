@@ -124,7 +124,7 @@ class TorchEngine:
                 f"base: the model has rows for {rows} tokens, its item IDs need "
                 f"{vocabulary.size}; it was not expanded with the item tokens"
             )
-        self.max_tokens = _context(model.config)
+        self.max_tokens = context_of(model.config)
         self._check_forward()
 
     @property
@@ -335,7 +335,7 @@ def _right_padded(tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tenso
     return tokens.gather(1, order), mask.sum(1)
 
 
-def _context(config: Any) -> int:
+def context_of(config: Any) -> int:
     """Tokens a model can read: its positions, or its sliding window if that is smaller."""
     limits = [
         getattr(config, "max_position_embeddings", None),

@@ -7,15 +7,27 @@ root, a level a step; they differ in which children they keep.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
-from llmrec.generation.engine import Prefix, Said, TorchEngine
+from llmrec.generation.engine import Prefix, Said
 from llmrec.generation.trie import ENDED, Children, ItemTrie
 
 NOTHING = float("-inf")
 Normalise = Literal["level", "children"]
+
+
+class Engine(Protocol):
+    """What a search asks of a model: :class:`~llmrec.generation.engine.TorchEngine`, or vLLM."""
+
+    def extend(self, codes: torch.Tensor, level: int, parents: torch.Tensor, said: Said) -> Said:
+        """Say one more code a beam."""
+        ...
+
+    def logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
+        """float32 ``[..., codes]`` over the codes of a level that items can have."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Frontier:
             no choice left. None where place and beam are the same.
     """
 
-    engine: TorchEngine
+    engine: Engine
     trie: ItemTrie
     scoring: Scoring
     depth: int
@@ -57,9 +69,7 @@ class Frontier:
     column: torch.Tensor | None = None
 
     @classmethod
-    def root(
-        cls, engine: TorchEngine, trie: ItemTrie, scoring: Scoring, prefix: Prefix
-    ) -> Frontier:
+    def root(cls, engine: Engine, trie: ItemTrie, scoring: Scoring, prefix: Prefix) -> Frontier:
         """The start: one empty beam a user."""
         nodes = torch.zeros_like(prefix.lengths)[:, None]
         scores = torch.zeros(nodes.shape, device=nodes.device)

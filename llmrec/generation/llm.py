@@ -128,16 +128,7 @@ class Llm:
         Raises:
             CatalogError: for an item index outside the catalogue.
         """
-        check_known(histories, self.n_items)
-        now = histories.now
-        return [
-            self.encoder.encode(
-                histories[user],
-                histories.times(user),
-                None if now is None or np.isnan(now[user]) else float(now[user]),
-            )
-            for user in range(len(histories))
-        ]
+        return prompts_of(self.encoder, histories, self.n_items)
 
     def recommend(
         self,
@@ -159,23 +150,15 @@ class Llm:
             ConfigError: if there are not as many constraints as users.
             LlmrecError: if the model's scores are not finite.
         """
-        if n < 1:
-            raise CatalogError(f"n: {n} items were asked for; ask for at least 1")
-        if constraints is not None and len(constraints) != len(histories):
-            raise ConfigError(
-                f"{len(constraints)} constraints are given for {len(histories)} users"
-            )
+        requests = requests_of(histories, n, exclude_history, constraints)
         prompts = self.prompts(histories)
         options = options or self.options
         items = np.full((len(prompts), n), -1, dtype=np.int64)
         scores = np.full((len(prompts), n), -np.inf, dtype=np.float32)
         free = room(self.trie, max(options.beams, n))
         for users in self._batches(prompts, self.batch_size):
-            wanted = [
-                _request(histories[u] if exclude_history else None, constraints, u) for u in users
-            ]
             prefix = self._read([prompts[u] for u in users], free)
-            limits = LeafConstraints(self.trie, wanted)
+            limits = LeafConstraints(self.trie, [requests[u] for u in users])
             found = self._search(prefix, limits, n, options)
             check_scores(found.scores)
             items[users], scores[users] = found.items.cpu().numpy(), found.scores.cpu().numpy()
@@ -281,11 +264,45 @@ def make_llm(
     return kind(model, vocabulary, encoder, ids, batch_size, options, cache)
 
 
-def _request(
-    history: np.ndarray | None, constraints: Sequence[Constraints] | None, user: int
-) -> Constraints:
-    """A user's own constraints and the exclusion of the history."""
-    own = Constraints() if constraints is None else constraints[user]
-    if history is None:
-        return own
-    return replace(own, exclude=np.concatenate([np.asarray(own.exclude, np.int64), history]))
+def prompts_of(encoder: HistoryEncoder, histories: Histories, n_items: int) -> list[np.ndarray]:
+    """Token ids of every history.
+
+    Raises:
+        CatalogError: for an item index outside the catalogue of ``n_items``.
+    """
+    check_known(histories, n_items)
+    now = histories.now
+    return [
+        encoder.encode(
+            histories[user],
+            histories.times(user),
+            None if now is None or np.isnan(now[user]) else float(now[user]),
+        )
+        for user in range(len(histories))
+    ]
+
+
+def requests_of(
+    histories: Histories,
+    n: int,
+    exclude_history: bool,
+    constraints: Sequence[Constraints] | None,
+) -> list[Constraints]:
+    """Each user's own constraints and the exclusion of the history.
+
+    Raises:
+        CatalogError: for n below 1.
+        ConfigError: if there are not as many constraints as users.
+    """
+    if n < 1:
+        raise CatalogError(f"n: {n} items were asked for; ask for at least 1")
+    if constraints is None:
+        constraints = [Constraints()] * len(histories)
+    if len(constraints) != len(histories):
+        raise ConfigError(f"{len(constraints)} constraints are given for {len(histories)} users")
+    if not exclude_history:
+        return list(constraints)
+    return [
+        replace(own, exclude=np.concatenate([np.asarray(own.exclude, np.int64), history]))
+        for own, history in zip(constraints, histories, strict=True)
+    ]

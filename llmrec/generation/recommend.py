@@ -4,6 +4,7 @@ llmrec recommend BUNDLE --history ID,ID,...
 llmrec recommend BUNDLE --dataset DIR --user NAME
 llmrec recommend BUNDLE --history ID,ID,... --in-stock --category Shoes --price-max 80
 llmrec recommend BUNDLE --history ID,ID,... --candidates ID,ID,...
+llmrec recommend BUNDLE --history ID,ID,... --adapter NAME
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.generation import recommend_flags as flags
 from llmrec.generation.filters import CatalogFilter
+from llmrec.question import Question
 from llmrec.types import Recommendation
 
 SHOWN_HISTORY = 6
@@ -79,7 +81,7 @@ def _recommended(arguments: argparse.Namespace) -> list[Recommendation]:
     options, where = flags.search_options(arguments), flags.catalog_filter(arguments)
     exclude = flags.item_ids(arguments.exclude, "--exclude")
     allow = flags.item_ids(arguments.allow, "--allow")
-    answer = Bundle(arguments.bundle, beams=arguments.beams).answer(
+    question = Question(
         history,
         10 if arguments.n is None else arguments.n,
         exclude_history=not arguments.keep_history,
@@ -88,8 +90,10 @@ def _recommended(arguments: argparse.Namespace) -> list[Recommendation]:
         where=where,
         query=arguments.query,
         history_times=times,
+        adapter=arguments.adapter,
         options=options,
     )
+    answer = Bundle(arguments.bundle, beams=arguments.beams).answer(question)
     for note in answer.notes:
         print(f"note: {note}", file=sys.stderr)
     return answer.recommendations
@@ -106,4 +110,7 @@ def _ranked(arguments: argparse.Namespace) -> list[Recommendation]:
     candidates = flags.item_ids(arguments.candidates, "--candidates") or []
     options = flags.search_options(arguments)
     bundle = Bundle(arguments.bundle, beams=arguments.beams)
-    return bundle.rank(history, candidates, history_times=times, options=options)[: arguments.n]
+    found = bundle.rank(
+        history, candidates, history_times=times, adapter=arguments.adapter, options=options
+    )
+    return found[: arguments.n]

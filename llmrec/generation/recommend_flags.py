@@ -30,6 +30,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", type=Path, help="folder of llmrec ingest that knows --user")
     parser.add_argument("--query", default="", help="what is wanted, in words")
     parser.add_argument("--candidates", metavar="IDS", help=f"rank these: {IDS}")
+    parser.add_argument("--adapter", metavar="NAME", help="the adapter of the bundle that ranks")
     parser.add_argument("-n", type=int, help="how many items (10, or all --candidates)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 

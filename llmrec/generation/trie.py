@@ -165,6 +165,26 @@ class ItemTrie:
             return node, parent, level.codes[node].long()
         return node, parent, node - level.first_child[parent].long()
 
+    def find(self, codes: torch.Tensor) -> torch.Tensor:
+        """Nodes by the codes that lead to them.
+
+        Args:
+            codes: int64 ``[..., depth]``, from the root; depth 0 is the root itself.
+
+        Returns:
+            int64 ``[...]``, -1 where no item's ID begins so.
+        """
+        nodes = torch.zeros(codes.shape[:-1], dtype=torch.int64, device=codes.device)
+        for depth, code in enumerate(codes.unbind(-1)):
+            children = self.children(depth, nodes)
+            said = torch.arange(children.exists.shape[-1], device=codes.device)
+            known = said if children.codes is None else children.codes
+            same = children.exists & (known == code[..., None])
+            place = same.to(torch.uint8).argmax(-1, keepdim=True)
+            found = children.nodes.gather(-1, place)[..., 0]
+            nodes = torch.where(same.any(-1), found, -1)
+        return nodes
+
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
         from safetensors.torch import save_file

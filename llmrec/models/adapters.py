@@ -1,14 +1,10 @@
-"""LoRA adapters on one expanded base: saving, checking and serving them.
+"""LoRA adapters on one expanded base: their files.
 
 An adapter's folder is peft's own (``adapter_config.json``, ``adapter_model.safetensors``), so
 that peft and vLLM open it, and holds ``llmrec_adapter.json`` beside it: what the adapter is for and
 which base it was trained on. An adapter changes linear layers inside the blocks and nothing
 else. The vocabulary belongs to the base (:mod:`llmrec.models.expand`): vLLM cannot serve
-an adapter that carries rows of it.
-
-    llm = load_llm_with_adapters(base, [recommend, gifts])
-    llm.with_adapter("gifts").recommend(histories, 10)
-    llm.with_adapter(None).recommend(histories, 10)      # the base itself
+an adapter that carries rows of it. :mod:`llmrec.generation.adapted` serves them.
 """
 
 from __future__ import annotations
@@ -27,9 +23,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from llmrec.errors import ArtifactError, ConfigError, require
-from llmrec.generation.history_cache import HistoryCache
-from llmrec.generation.llm import Llm, make_llm
-from llmrec.generation.load import load_llm
 from llmrec.stage import file_hash
 from llmrec.train.llm_run import LAYOUT
 
@@ -173,7 +166,7 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
             plain LoRA inside the blocks.
     """
     folder = Path(folder)
-    raw = _read_json(folder / INFO)
+    raw = read_json(folder / INFO)
     schema = raw.get("schema_version")
     if not isinstance(schema, int):
         raise ArtifactError(f"{folder / INFO}: has no schema_version; it is not an adapter's")
@@ -187,7 +180,7 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
         info = AdapterInfo(**{key: value for key, value in raw.items() if key in known})
     except TypeError as error:
         raise ArtifactError(f"{folder / INFO}: a field is missing ({error})") from None
-    config = _read_json(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     try:
         if file_hash(folder / WEIGHTS) != info.weights_hash:
             raise ArtifactError(
@@ -202,100 +195,6 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
         raise ArtifactError(f"{folder}: {reason}")
     check_name(info.name)
     return info
-
-
-def load_adapters(base: str | Path, adapters: Sequence[str | Path]) -> tuple[Any, tuple[str, ...]]:
-    """A base with several adapters as one peft model, to generate text with or to merge.
-
-    ``set_adapter`` switches it for all its users at once; for requests side by side there is
-    :func:`load_llm_with_adapters`.
-
-    Returns:
-        The peft model in eval mode, its first adapter active, and the adapters' names.
-
-    Raises:
-        ArtifactError: for a folder that cannot be used, or an adapter made for another base.
-        ConfigError: without adapters, if two have the same name, or if the base is stored
-            quantised.
-    """
-    found = check_adapters(base, adapters)
-    _check_unquantised(base)
-    model = load_llm(base).engine.model
-    for name, folder in found.items():
-        model = attach(model, name, folder)  # the first makes a peft model of it
-    model.set_adapter(next(iter(found)))
-    return model.eval(), tuple(found)
-
-
-class AdaptedLlm:
-    """One base in memory and a recommender for each of its adapters.
-
-    Each adapter has modules of its own over the base's weights, which they share as memory. So
-    there is nothing to switch: requests for different adapters may run side by side, and what one
-    remembers of a history (its keys and values differ from the others') stays with it.
-
-    Attributes:
-        base: the base's own recommender.
-        adapters: what each adapter says of itself, by name.
-    """
-
-    def __init__(
-        self, base: Llm, adapted: Mapping[str, Llm], adapters: Mapping[str, AdapterInfo]
-    ) -> None:
-        self.base, self.adapters = base, dict(adapters)
-        self._adapted = dict(adapted)
-
-    def with_adapter(self, name: str | None) -> Llm:
-        """The recommender of an adapter, or of the base for None.
-
-        Raises:
-            ConfigError: for a name that is not loaded.
-        """
-        if name is None:
-            return self.base
-        if name not in self._adapted:
-            known = ", ".join(self._adapted)
-            raise ConfigError(f"adapter: {name!r} is not loaded; there is {known}")
-        return self._adapted[name]
-
-
-def load_llm_with_adapters(
-    base: str | Path,
-    adapters: Sequence[str | Path],
-    *,
-    beams: int = 50,
-    batch_size: int = 128,
-    cache_bytes: int = 0,
-) -> AdaptedLlm:
-    """Open a base and adapters of it as recommenders.
-
-    Args:
-        base: folder of the base.
-        adapters: folders of :func:`save_adapter`.
-        beams, batch_size: as for :func:`~llmrec.generation.load.load_llm`.
-        cache_bytes: size of each recommender's own history cache; 0 for none.
-
-    Raises:
-        ArtifactError: for a folder that cannot be used, or an adapter made for another base.
-        ConfigError: without adapters, if two have the same name, or if the base is stored
-            quantised.
-    """
-    found = check_adapters(base, adapters)
-    _check_unquantised(base)
-    plain = load_llm(base, beams=beams, batch_size=batch_size, cache_bytes=cache_bytes)
-    adapted = {}
-    for name, folder in found.items():
-        attached = attach(_twin(plain.engine.model), name, folder).eval()
-        adapted[name] = make_llm(
-            attached.get_base_model(),
-            plain.engine.vocabulary,
-            plain.encoder,
-            plain.ids,
-            batch_size=batch_size,
-            beams=beams,
-            cache=HistoryCache(cache_bytes) if cache_bytes else None,
-        )
-    return AdaptedLlm(plain, adapted, {name: read_adapter(path) for name, path in found.items()})
 
 
 def check_adapters(base: str | Path, adapters: Sequence[str | Path]) -> dict[str, Path]:
@@ -354,22 +253,6 @@ def attach(model: Any, name: str, folder: Path) -> Any:
     return model
 
 
-def _check_unquantised(base: str | Path) -> None:
-    # bitsandbytes repacks weights when they are first used, in place, and spoils them when
-    # peft then asks for the state of the model
-    if "quantization_config" in _read_json(Path(base) / "config.json"):
-        raise ConfigError(
-            f"base: the weights of {base} are stored quantised, which adapters cannot share; give "
-            "the base in full precision, or merge the adapter with llmrec model merge"
-        )
-
-
-def _twin(model: Any) -> Any:
-    """A model of its own modules whose weights are the same memory."""
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, shared)
-
-
 def _not_plain(config: Mapping[str, Any], tensors: Iterable[str]) -> str | None:
     """Why an adapter cannot be served over a shared base; None if it can."""
     remedy = "train a LoRA of the linear layers alone, or merge it into its base"
@@ -398,7 +281,7 @@ def _trained_besides(peft_model: Any, base: Path) -> str | None:
     for name, parameter in peft_model.named_parameters():
         if parameter.requires_grad and "lora_" not in name:
             return f"{name} was trained as well, which an adapter does not hold; freeze it"
-    expected = _read_json(base / "config.json").get("vocab_size")
+    expected = read_json(base / "config.json").get("vocab_size")
     rows = peft_model.get_base_model().get_input_embeddings().weight.shape[0]
     if expected != rows:
         return (
@@ -430,7 +313,12 @@ def _save_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
     save_file(plain, path, metadata={"format": "pt"})
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds a mapping.
+
+    Raises:
+        ArtifactError: if it is missing or holds something else.
+    """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

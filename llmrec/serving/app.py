@@ -10,7 +10,7 @@ The official ``openai`` client asks in words, with a history in ``extra_body``, 
 
 The answer is text, and a structured ``recommendations`` list of real items beside it. The last
 user message is the query; with empty content the history alone decides. ``exclude``, ``allow`` and
-``where`` limit what may be recommended.
+``where`` limit what may be recommended. ``model`` may name an adapter of the bundle.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field, field_validator
 from starlette.exceptions import HTTPException
 
-from llmrec.bundle import Answer, Bundle
+from llmrec.bundle import Bundle
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.generation.filters import CatalogFilter
+from llmrec.question import Answer, Question
 from llmrec.serving.metrics import CONTENT_TYPE, prometheus_text
 from llmrec.types import Recommendation
 
@@ -85,12 +87,27 @@ class ChatRequest(BaseModel):
         said = [message.words for message in self.messages if message.role == "user"]
         return said[-1] if said else ""
 
+    def question(self, adapter: str | None) -> Question:
+        """What the bundle is asked, and which of its adapters."""
+        return Question(
+            self.history,
+            self.n,
+            exclude_history=self.exclude_history,
+            exclude=self.exclude,
+            allow=self.allow,
+            where=None if self.where is None else CatalogFilter.of_dict(self.where),
+            query=self.query,
+            history_times=self.history_times,
+            now=self.now,
+            adapter=adapter,
+        )
+
 
 def create_app(bundle: Bundle) -> FastAPI:
     """The service over an opened bundle."""
     app = FastAPI(title="llmrec")
     _add_error_handlers(app)
-    card = {"id": bundle.model_name, "object": "model", "created": 0, "owned_by": "llmrec"}
+    cards = model_cards(bundle)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -102,11 +119,12 @@ def create_app(bundle: Bundle) -> FastAPI:
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
-        return {"object": "list", "data": [card]}
+        return {"object": "list", "data": list(cards.values())}
 
     @app.get("/v1/models/{name}", response_model=None)
     def model(name: str) -> dict[str, Any] | JSONResponse:
-        return card if _is_served(bundle, name) else _no_such_model(bundle, name)
+        name = bundle.model_name if name in ALIASES else name
+        return cards[name] if name in cards else _no_such_model(bundle, name)
 
     @app.get("/metrics")
     def metrics() -> PlainTextResponse:
@@ -115,24 +133,34 @@ def create_app(bundle: Bundle) -> FastAPI:
     # Not async: FastAPI runs it in a pool of threads, so requests are answered side by side.
     @app.post("/v1/chat/completions", response_model=None)
     def chat(request: ChatRequest) -> dict[str, Any] | JSONResponse | StreamingResponse:
-        if not _is_served(bundle, request.model):
-            return _no_such_model(bundle, request.model)
-        answer = bundle.answer(
-            request.history,
-            request.n,
-            exclude_history=request.exclude_history,
-            exclude=request.exclude,
-            allow=request.allow,
-            where=None if request.where is None else CatalogFilter.of_dict(request.where),
-            query=request.query,
-            history_times=request.history_times,
-            now=request.now,
-        )
+        name = bundle.model_name if request.model in ALIASES else request.model
+        if name not in cards:
+            return _no_such_model(bundle, name)
+        answer = bundle.answer(request.question(name if name in bundle.adapters else None))
+        head = {"model": name, "catalog_version": bundle.catalog_version}
         if request.stream:
-            return StreamingResponse(_stream(bundle, answer), media_type="text/event-stream")
-        return _completion(bundle, answer)
+            return StreamingResponse(_stream(head, answer), media_type="text/event-stream")
+        return _completion(head, answer)
 
     return app
+
+
+def model_cards(bundle: Bundle) -> dict[str, dict[str, Any]]:
+    """What ``/v1/models`` says: the bundle's model, and one more for each of its adapters."""
+    own = {"object": "model", "owned_by": "llmrec"}
+    cards: dict[str, dict[str, Any]] = {
+        bundle.model_name: {"id": bundle.model_name, "created": 0, **own}
+    }
+    for name, adapter in bundle.adapters.items():
+        cards[name] = {
+            "id": name,
+            "created": int(datetime.fromisoformat(adapter.created).timestamp()),
+            **own,
+            "parent": bundle.model_name,
+            "version": adapter.version,
+            "task": adapter.task,
+        }
+    return cards
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -180,12 +208,9 @@ def _error(
     return JSONResponse({"error": body}, status_code=status)
 
 
-def _is_served(bundle: Bundle, name: str) -> bool:
-    return name == bundle.model_name or name in ALIASES
-
-
 def _no_such_model(bundle: Bundle, name: str) -> JSONResponse:
-    message = f"model: {name!r} is not served here; there is {bundle.model_name!r}"
+    known = ", ".join(map(repr, (bundle.model_name, *bundle.adapters)))
+    message = f"model: {name!r} is not served here; there is {known}"
     return _error(404, message, param="model", code="model_not_found")
 
 
@@ -200,25 +225,21 @@ def _lines(answer: Answer) -> list[str]:
     return answer_text(answer.recommendations).splitlines(keepends=True)
 
 
-def _head(bundle: Bundle, kind: str) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": bundle.model_name,
-        "catalog_version": bundle.catalog_version,
-    }
+def _begun(head: dict[str, Any], kind: str) -> dict[str, Any]:
+    """What every part of a completion says, beside the model and the catalogue."""
+    own = {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time())}
+    return own | head
 
 
-def _completion(bundle: Bundle, answer: Answer) -> dict[str, Any]:
+def _completion(head: dict[str, Any], answer: Answer) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer_text(answer.recommendations)}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    return _head(bundle, "chat.completion") | {"choices": choices} | dataclasses.asdict(answer)
+    return _begun(head, "chat.completion") | {"choices": choices} | dataclasses.asdict(answer)
 
 
-def _stream(bundle: Bundle, answer: Answer) -> Iterator[str]:
+def _stream(head: dict[str, Any], answer: Answer) -> Iterator[str]:
     """Server-sent events: a line of text each, then one with the recommendations."""
-    head = _head(bundle, "chat.completion.chunk")
+    head = _begun(head, "chat.completion.chunk")
     deltas = [{"role": "assistant", "content": ""}]
     deltas += [{"content": line} for line in _lines(answer)]
     for delta in deltas:

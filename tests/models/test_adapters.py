@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import BASE_SIZE, random_semantic_ids, tiny_llama
 
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.generation.adapted import AdaptedLlm, load_adapters, load_llm_with_adapters
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
 from llmrec.item_ids.item_ids import ItemIds
@@ -22,10 +23,7 @@ from llmrec.models.adapters import (
     CONFIG,
     INFO,
     WEIGHTS,
-    AdaptedLlm,
     base_hash,
-    load_adapters,
-    load_llm_with_adapters,
     read_adapter,
     save_adapter,
 )

@@ -10,9 +10,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import random_semantic_ids, tiny_llama, write_item_ids
 
 from llmrec.errors import ArtifactError
+from llmrec.generation.adapted import load_llm_with_adapters
 from llmrec.generation.load import load_llm
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.models.adapters import base_hash, load_llm_with_adapters, save_adapter
+from llmrec.models.adapters import base_hash, save_adapter
 from llmrec.models.expand import ExpandSettings, run
 from llmrec.models.merge import main
 from llmrec.models.tokenizer import load_tokenizer, train_tokenizer

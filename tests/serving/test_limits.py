@@ -9,6 +9,7 @@ import pytest
 from llmrec.bundle import Bundle
 from llmrec.data.dataset import Dataset
 from llmrec.generation.filters import CatalogFilter
+from llmrec.question import Question
 
 STOCK = CatalogFilter(in_stock=True)
 
@@ -77,7 +78,7 @@ def test_a_stream_ends_with_the_same_fields(client: openai.OpenAI, atomic: Bundl
         model="llmrec", messages=messages, stream=True, extra_body=extra
     ) as stream:
         last: Any = list(stream)[-1]
-    expected = atomic.answer(atomic.item_ids[:2], 100, where=STOCK)
+    expected = atomic.answer(Question(atomic.item_ids[:2], 100, where=STOCK))
     assert [f["item_id"] for f in last.recommendations] == [
         f.item_id for f in expected.recommendations
     ]

@@ -1,0 +1,262 @@
+"""``llmrec bench agree``: is what is served what was trained?
+
+    llmrec bench agree BUNDLE --adapter NAME --dataset DIR
+    llmrec bench agree BASE --adapter DIR --dataset DIR --users 200
+
+Five ways to the best items of the whole catalogue, for the same people:
+
+* ``trained``: base and adapter as peft joins them, every item scored by plain forward passes;
+* ``llmrec``: our engine with the adapter;
+* ``llmrec-merged``: our engine on what ``llmrec model merge`` writes;
+* ``vllm``: vLLM with the adapter;
+* ``vllm-merged``: vLLM on the merged model.
+
+All search exactly and compute in float32. Two lists are the same if they hold the same items in
+the same order; items whose scores in ``trained`` are closer than --tolerance are ties, whose order
+means nothing. Beside it stands the base without its adapter: if its lists were the same as well,
+nothing would have been shown. The exit status is 1 if the five do not agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.bench.compared import TOLERANCE, Compared
+from llmrec.bench.decode import result_path
+from llmrec.bench.settings import check_at_least, check_choice
+from llmrec.bench.trained import every_score, open_trained
+from llmrec.config import as_dict
+from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError, require
+from llmrec.evaluation.results import write_result
+from llmrec.generation.adapted import load_llm_with_adapters
+from llmrec.generation.beam_search import SearchOptions
+from llmrec.generation.llm import prompts_of
+from llmrec.generation.load import load_llm
+from llmrec.generation.vllm_llm import VllmLlm
+from llmrec.models import merge
+from llmrec.models.adapters import check_adapters, read_json
+from llmrec.recommender import history_mask, top_n
+from llmrec.stage import MANIFEST, read_manifest
+from llmrec.train.llm_run import read_layout
+from llmrec.types import Histories
+
+WAYS = ("trained", "llmrec", "llmrec-merged", "vllm", "vllm-merged")
+EXACT = SearchOptions(exact=True)
+OUT = Path("runs/bench/agree")
+OpenVllm = Callable[..., AbstractContextManager[VllmLlm]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the comparison.
+
+    Attributes:
+        users: people asked for.
+        n: items a user.
+        ways: some of :data:`WAYS`.
+        tolerance: scores closer than this are ties.
+
+    Raises:
+        ConfigError: if a value makes no sense, naming the flag.
+    """
+
+    users: int = 200
+    n: int = 20
+    ways: tuple[str, ...] = WAYS
+    tolerance: float = TOLERANCE
+
+    def __post_init__(self) -> None:
+        check_at_least("users", self.users, 1)
+        check_at_least("n", self.n, 1)
+        for way in self.ways:
+            check_choice("ways", way, WAYS)
+        if not set(self.ways) - {"trained"}:
+            raise ConfigError("--ways: leaves nothing to compare; name one beside trained")
+        if not 0 <= self.tolerance < 1:
+            raise ConfigError(f"--tolerance: {self.tolerance} is not between 0 and 1")
+
+
+def compare(
+    base: Path,
+    adapter: Path,
+    histories: Histories,
+    n: int,
+    *,
+    ways: Sequence[str] = WAYS,
+    model: Any = None,
+    tolerance: float = TOLERANCE,
+    open_vllm: OpenVllm = VllmLlm,
+) -> Compared:
+    """Ask the ways, and the base.
+
+    Args:
+        base: folder of the base model.
+        adapter: folder of an adapter of it.
+        n: items a user.
+        ways: some of :data:`WAYS`; ``trained`` is always among them.
+        model: the model as its trainer left it; None to open it from its files.
+        tolerance: scores closer than this are ties.
+        open_vllm: opens a folder, with ``adapters``, on vLLM.
+
+    Raises:
+        ArtifactError: for a folder that cannot be used, or an adapter made for another base.
+    """
+    ((name, _),) = check_adapters(base, [adapter]).items()
+    ours = load_llm_with_adapters(base, [adapter])
+    prompts = prompts_of(ours.base.encoder, histories, ours.base.n_items)
+    offset = ours.base.encoder.vocabulary.item_offset
+    model = open_trained(base, adapter) if model is None else model
+    scores = every_score(model, prompts, ours.base.ids, offset)
+    scores[history_mask(histories)] = -np.inf
+    lists = {"trained": top_n(scores, n)}
+    if "llmrec" in ways:
+        lists["llmrec"] = ours.with_adapter(name).recommend(histories, n, options=EXACT)
+    if "vllm" in ways:
+        with open_vllm(base, adapters=[adapter]) as llm:
+            lists["vllm"] = llm.recommend(histories, n, adapter=name, options=EXACT)
+    with tempfile.TemporaryDirectory() as folder:
+        merged = merge.run(base, adapter, Path(folder) / "merged")
+        if "llmrec-merged" in ways:
+            lists["llmrec-merged"] = load_llm(merged).recommend(histories, n, options=EXACT)
+        if "vllm-merged" in ways:
+            with open_vllm(merged) as llm:
+                lists["vllm-merged"] = llm.recommend(histories, n, options=EXACT)
+    plain = ours.with_adapter(None).recommend(histories, n, options=EXACT)
+    return Compared(scores, {way: lists[way] for way in WAYS if way in lists}, plain, tolerance)
+
+
+def people(dataset: Dataset, users: int) -> Histories:
+    """Histories before the test items, and where these are too few, before the validation items.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+    parts = [dataset.cases(split).histories for split in ("test", "validation")]
+    whole = Histories(
+        np.concatenate([part.items for part in parts]),
+        np.concatenate([[0], np.cumsum(np.concatenate([part.lengths() for part in parts]))]),
+        _joined([part.timestamps for part in parts]),
+        _joined([part.now for part in parts]),
+    )
+    if len(whole) == 0:
+        raise ConfigError(f"--dataset: {dataset.folder} has nobody in its test split")
+    return whole.select(range(min(users, len(whole))))
+
+
+def report(found: Compared) -> str:
+    """The table that is printed."""
+    lines = [f"{'':32}{'same list':>12}{'identical':>12}{'largest score difference':>27}"]
+    for row in found.rows():
+        pair = f"{row['one']} / {row['other']}"
+        of = f"of {row['users']}"
+        lines.append(
+            f"{pair:32}{row['same']:>5} {of:6}{row['identical']:>5} {of:6}"
+            f"{row['max_score_difference']:>27.2e}"
+        )
+    users = len(found.base.items)
+    lines.append(f"the base without the adapter gives {found.moved} of {users} another list")
+    lines.append("they agree" if found.agree else "THEY DO NOT AGREE")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    """``llmrec bench agree``."""
+    parser = argparse.ArgumentParser(
+        prog="llmrec bench agree",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", type=Path, metavar="BUNDLE-OR-BASE")
+    add("--adapter", type=Path, required=True, help="folder, or name of one of the bundle's")
+    add("--dataset", type=Path, required=True, help="folder of llmrec ingest")
+    add("--users", type=int, default=200)
+    add("-n", type=int, default=20, help="items a user")
+    add("--tolerance", type=float, default=TOLERANCE, help="scores closer than this are ties")
+    add("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)} (default: all)")
+    add("--results", type=Path, help=f"the result file (default: {OUT / 'agree.json'})")
+    said = parser.parse_args(argv)
+    path = result_path(said.results, OUT, "agree")
+    settings = Settings(said.users, said.n, tuple(said.ways.split(",")), said.tolerance)
+    base, adapter = _folders(said.model, said.adapter)
+    found = run(settings, base, adapter, Dataset(said.dataset), path)
+    print(report(found), flush=True)
+    if not found.agree:
+        raise SystemExit(1)
+
+
+def run(settings: Settings, base: Path, adapter: Path, dataset: Dataset, results: Path) -> Compared:
+    """Compare, and write the result file."""
+    if {"vllm", "vllm-merged"} & set(settings.ways):
+        require("vllm", "vllm")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    started = time.monotonic()
+    found = compare(
+        base,
+        adapter,
+        people(dataset, settings.users),
+        settings.n,
+        ways=settings.ways,
+        tolerance=settings.tolerance,
+        open_vllm=VllmLlm,
+    )
+    count = len(found.base.items)
+    metrics = {
+        "users": float(count),
+        "agree": float(found.agree),
+        "other_list_without_adapter": found.moved / count,
+    }
+    for way in list(found.lists)[1:]:
+        metrics[f"same_list@{way}"] = float(
+            found.same(found.lists[way], found.lists["trained"]).mean()
+        )
+        metrics[f"max_score_difference@{way}"] = found.error(way)
+    ids, _ = read_layout(base)
+    write_result(
+        results,
+        name=results.stem,
+        dataset=dataset.folder.name,
+        split="test",
+        model=f"{ids.kind} item IDs",
+        metrics=metrics,
+        seconds=time.monotonic() - started,
+        rows=found.rows(),
+        settings=as_dict(settings) | {"ways": list(found.lists), "dtype": "float32"},
+    )
+    return found
+
+
+def _folders(model: Path, adapter: Path) -> tuple[Path, Path]:
+    """The base's folder and the adapter's.
+
+    Raises:
+        ConfigError: if the base is not stored in float32, in which all ways compute.
+    """
+    base = model
+    if (model / MANIFEST).is_file() and read_manifest(model).stage == "bundle":
+        from llmrec.bundle import ADAPTERS
+
+        base = model / "model"
+        named = model / ADAPTERS / adapter
+        adapter = named if named.is_dir() else adapter
+    config = read_json(base / "config.json")
+    dtype = config.get("dtype", config.get("torch_dtype", "float32"))
+    if dtype != "float32":
+        raise ConfigError(f"{base}: is stored in {dtype}; the ways are compared in float32")
+    return base, adapter
+
+
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known) if len(known) == len(parts) else None

@@ -1,0 +1,92 @@
+"""What a model says of every item, by its own plain forward passes.
+
+The yardstick for every engine: no trie, no cache, no shared prefix, no beams. Each beginning of an
+item ID that leaves a choice is written behind the prompt, and the model reads both from the start.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.errors import require
+from llmrec.item_ids.item_ids import ItemIds
+
+ROWS = 256  # sequences read at once
+Choices = dict[tuple[int, ...], list[int]]
+
+
+def open_trained(base: Path, adapter: Path | None) -> Any:
+    """A base with an adapter as transformers and peft alone open it, in float32."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    if adapter is not None:
+        model = require("peft", "tune").PeftModel.from_pretrained(model, str(adapter))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.to(device).eval()
+
+
+@torch.inference_mode()
+def every_score(
+    model: Any, prompts: list[np.ndarray], ids: ItemIds, item_offset: int
+) -> np.ndarray:
+    """Log-probability of every item after each prompt, among the items there are.
+
+    Args:
+        model: a causal LM, or a peft model of one; left in eval mode.
+        prompts: token ids of each user.
+        ids: how items are said.
+        item_offset: the first item token.
+
+    Returns:
+        float32 ``[users, items]``.
+    """
+    model.eval()
+    said = [tuple(row) for row in (ids.tokens(np.arange(ids.n_items)) + item_offset).tolist()]
+    choices = {prefix: after for prefix, after in _choices(said).items() if len(after) > 1}
+    scores = np.zeros((len(prompts), len(said)), dtype=np.float32)
+    for user, prompt in enumerate(prompts):
+        gains = _gains(model, prompt, choices)
+        for item, tokens in enumerate(said):
+            scores[user, item] = sum(
+                gains.get(tokens[: end + 1], 0.0) for end in range(len(tokens))
+            )
+    return scores
+
+
+def _choices(said: list[tuple[int, ...]]) -> Choices:
+    """The different tokens that may follow each beginning of an ID."""
+    after: dict[tuple[int, ...], dict[int, None]] = {}
+    for tokens in said:
+        for end, token in enumerate(tokens):
+            after.setdefault(tokens[:end], {})[token] = None
+    return {prefix: list(tokens) for prefix, tokens in after.items()}
+
+
+def _gains(model: Any, prompt: np.ndarray, choices: Choices) -> dict[tuple[int, ...], float]:
+    """Log-probability of the last token of each beginning of an ID, where there was a choice."""
+    gains: dict[tuple[int, ...], float] = {}
+    prefixes = sorted(choices, key=len)
+    for start in range(0, len(prefixes), ROWS):
+        part = prefixes[start : start + ROWS]
+        rows = [[*prompt.tolist(), *prefix] for prefix in part]
+        for prefix, logits in zip(part, _last_logits(model, rows), strict=True):
+            tokens = choices[prefix]
+            for token, gain in zip(tokens, logits[tokens].log_softmax(0).tolist(), strict=True):
+                gains[(*prefix, token)] = gain
+    return gains
+
+
+def _last_logits(model: Any, rows: list[list[int]]) -> torch.Tensor:
+    """float32 ``[rows, vocabulary]``, what the model says after each row of token ids."""
+    longest = max(map(len, rows))
+    device = next(model.parameters()).device
+    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    mask = torch.arange(longest, device=device) < lengths[:, None]
+    logits = model(input_ids=tokens, attention_mask=mask.long(), use_cache=False).logits
+    return logits[torch.arange(len(rows), device=device), lengths - 1].float().cpu()
