@@ -65,6 +65,33 @@ def decode_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def tuning_table() -> str:
+    """What fine-tuning makes of one base: a line a run, a column a data set."""
+    results = {
+        name: json.loads((ROOT / "eval" / "results" / f"lora-{name}.json").read_text())
+        for name in ("beauty", "demo")
+    }
+    runs = {name: {row["run"]: row for row in results[name]["rows"]} for name in results}
+    lines = [
+        "| run | Beauty, newest users: NDCG@10 | demo shop, newest events: NDCG@10 | trained "
+        "parameters | adapter |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for run, row in runs["beauty"].items():
+        cells = [
+            f"{found[run]['ndcg@10']:.4f} ({low:.4f}-{high:.4f})"
+            for found in runs.values()
+            for low, high in [found[run]["interval"]]
+        ]
+        trained, size = row.get("trained_parameters"), row.get("adapter_bytes")
+        cells += [
+            "-" if trained is None else f"{trained:,}",
+            "-" if size is None else f"{size / 1024:,.0f} KiB",
+        ]
+        lines.append(f"| {run} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:
     metrics, beside = result["metrics"], result["metrics_with_history"]
     cells = [
@@ -91,7 +118,8 @@ def filled(text: str) -> str:
     """The README with its tables made anew."""
 
     def made(mark: re.Match[str]) -> str:
-        content = decode_table() if mark[2] == "decode" else table(mark[2])
+        others = {"decode": decode_table, "tuning": tuning_table}
+        content = others[mark[2]]() if mark[2] in others else table(mark[2])
         return mark[1] + content + mark[3]
 
     return MARK.sub(made, text)

@@ -141,8 +141,9 @@ def writing(out: str | Path, manifest: Manifest, *, resume: bool = False) -> Ite
         manifest.libraries = library_versions()
         text = json.dumps(manifest.__dict__, indent=2, default=str)
         (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        stamp.unlink()
         _replace(part, out)
+        # after that: without it a part folder that was whole would be begun again
+        (out / stamp.name).unlink()
     except BaseException as error:
         message = _write_failure(error, part, out)
         if not resume:

@@ -53,9 +53,9 @@ def write_decode_report(result: Result, out: Path) -> Path:
         "normalised over {normalise}.".format(**settings),
         "",
     ]
-    lines += _table(result["rows"], _ENGINE_COLUMNS)
+    lines += table(result["rows"], _ENGINE_COLUMNS)
     lines += ["", "![users a second and memory, by engine](decode.png)", ""]
-    lines += _listed(
+    lines += listed(
         {
             "llmrec_over_transformers": "llmrec is {} times as fast as transformers' generate",
             "llmrec_over_vllm": "llmrec is {} times as fast as vLLM's beam search",
@@ -67,7 +67,7 @@ def write_decode_report(result: Result, out: Path) -> Path:
     )
     if "exact_users" in metrics:
         lines += ["## Exactness", ""]
-        lines += _listed(
+        lines += listed(
             {
                 "exact_users": "users whose exact answer was compared with scoring every item: {}",
                 "exact_identical": "share with the same items in the same order: {}",
@@ -81,8 +81,8 @@ def write_decode_report(result: Result, out: Path) -> Path:
         lines += ["## People who come back", ""]
         known = result["returning"][0]["events_known"]
         lines += [f"A history of {known} items that is remembered, and one more.", ""]
-        lines += [*_table(result["returning"], _RETURNING_COLUMNS), ""]
-    lines += _provenance(result)
+        lines += [*table(result["returning"], _RETURNING_COLUMNS), ""]
+    lines += provenance(result)
     return _write(out, lines)
 
 
@@ -91,27 +91,28 @@ def write_trie_report(result: Result, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     _plot_sizes(result["rows"], out / "trie.png")
     lines = ["# The catalogue as a trie", "", f"{result['dataset']}; {result['model']}.", ""]
-    lines += _table(result["rows"], _TRIE_COLUMNS)
+    lines += table(result["rows"], _TRIE_COLUMNS)
     lines += ["", "![building, memory and the cost of a step, by catalogue size](trie.png)", ""]
-    lines += _listed(
+    lines += listed(
         {"step_ratio": "a step in the largest catalogue costs {} times that in the smallest"},
         result["metrics"],
     )
-    lines += _provenance(result)
+    lines += provenance(result)
     return _write(out, lines)
 
 
-def _table(rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
+def table(rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
+    """Lines of a Markdown table: some keys of the rows, under these headings."""
     lines = [f"| {' | '.join(columns.values())} |", f"| --- |{' ---: |' * (len(columns) - 1)}"]
     for row in rows:
-        lines.append(f"| {' | '.join(_shown(row[name]) for name in columns)} |")
+        lines.append(f"| {' | '.join(shown(row[name]) for name in columns)} |")
     return lines
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A cell: numbers to four digits.
 
-    >>> [_shown(v) for v in (None, True, 12101, 1234.5678, 0.0123456)]
+    >>> [shown(v) for v in (None, True, 12101, 1234.5678, 0.0123456)]
     ['-', 'yes', '12,101', '1,235', '0.01235']
     """
     if value is None:
@@ -123,12 +124,14 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _listed(sentences: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
-    said = [f"- {s.format(_shown(metrics[m]))}" for m, s in sentences.items() if m in metrics]
+def listed(sentences: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
+    """Lines of a Markdown list: a sentence a metric, of those that were measured."""
+    said = [f"- {s.format(shown(metrics[m]))}" for m, s in sentences.items() if m in metrics]
     return [*said, ""]
 
 
-def _provenance(result: Result) -> list[str]:
+def provenance(result: Result) -> list[str]:
+    """The line that says how and where a result was measured."""
     machine = result["machine"]
     on = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
     if machine.get("gpu"):
@@ -148,13 +151,13 @@ def _plot_engines(rows: Sequence[Row], path: Path) -> None:
     names = [row["engine"] for row in rows]
     figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 1.2 + 0.5 * len(rows)), sharey=True)
     bars = speed.barh(names, [row["users_per_s"] for row in rows], color="tab:blue", alpha=0.75)
-    speed.bar_label(bars, [_shown(row["users_per_s"]) for row in rows], padding=3)
+    speed.bar_label(bars, [shown(row["users_per_s"]) for row in rows], padding=3)
     speed.set_xscale("log")
     speed.set_xlabel("users a second (log scale)")
     speed.margins(x=0.25)
     added = [row["peak_mib"] or 0.0 for row in rows]
     bars = memory.barh(names, added, color="tab:orange", alpha=0.75)
-    memory.bar_label(bars, [_shown(row["peak_mib"]) for row in rows], padding=3)
+    memory.bar_label(bars, [shown(row["peak_mib"]) for row in rows], padding=3)
     memory.set_xlabel("memory added by answering, MiB")
     memory.margins(x=0.25)
     speed.invert_yaxis()

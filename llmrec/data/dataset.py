@@ -9,7 +9,8 @@ A dataset folder holds
 * ``users.parquet``: ``user_id``; the row number is the *user index*;
 * ``events.parquet``: sorted by user, then time: ``user`` int32, ``item`` int32, ``type``,
   ``timestamp`` float64 seconds (null when unknown), ``rating``, ``text``, ``session``,
-  ``context`` (JSON text), ``split`` (0 train, 1 validation, 2 test).
+  ``context`` (JSON text), ``split`` (0 train, 1 validation, 2 test; -1: part of histories and
+  of no split).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from llmrec.types import Cases, Histories, Item
 
 Split = Literal["train", "validation", "test"]
 SPLIT_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
+NO_SPLIT = -1
 
 
 class Dataset:

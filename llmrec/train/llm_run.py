@@ -13,15 +13,20 @@ import torch
 
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.generation.engine import context_of
 from llmrec.generation.llm import make_llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES, add_dropout, from_folder, from_size
 from llmrec.models.tokenizer import add_tokens, load_tokenizer, train_tokenizer
 from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.prompts import Template, load_template
+from llmrec.tasks.corpus import Corpus
+from llmrec.tasks.mixture import Mixture
+from llmrec.tasks.writer import Writer
 from llmrec.train.batches import TrainingBatches
 from llmrec.train.next_item import ItemRows, LlamaNextItem, NextItemModel
 from llmrec.train.validation import validation_metrics
+from llmrec.train.word_tasks import WordTasks
 from llmrec.types import Cases
 
 if TYPE_CHECKING:
@@ -39,6 +44,7 @@ class Prepared:
     batches: TrainingBatches
     validate: Callable[[NextItemModel], dict[str, float]]
     save: Callable[[Path], None]
+    further_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None
 
 
 def prepare(
@@ -99,7 +105,28 @@ def prepare(
             save_file({"projection": projection.contiguous()}, path)
 
     batches = TrainingBatches(histories, encoder, config.loop.tokens_per_batch, seed)
-    return Prepared(model, batches, validate, save)
+    return Prepared(
+        model,
+        batches,
+        validate,
+        save,
+        word_tasks(config, dataset, Writer(tokenizer, encoder), context_of(plain.config), seed),
+    )
+
+
+def word_tasks(
+    config: Config, dataset: Dataset, writer: Writer, context: int, seed: int
+) -> WordTasks | None:
+    """What a step learns beside histories, or None.
+
+    Args:
+        context: tokens that the model reads.
+    """
+    if not config.tasks:
+        return None
+    longest = min(config.task_length, context)
+    mixture = Mixture(Corpus(dataset, writer), config.tasks, seed, longest)
+    return WordTasks(mixture, config.task_examples, config.task_weight)
 
 
 def start_token(tokenizer: Any) -> int:
@@ -142,7 +169,8 @@ def base_model(
             "eos_token_id": tokenizer.eos_token_id,
             "pad_token_id": tokenizer.pad_token_id,
         }
-        return from_size(config.base, vocabulary.size, encoder.max_tokens(), tokens)
+        longest = max(encoder.max_tokens(), config.task_length if config.tasks else 0)
+        return from_size(config.base, vocabulary.size, longest, tokens)
     return from_folder(config.base, vocabulary.size, torch.float32)
 
 

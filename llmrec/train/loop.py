@@ -50,6 +50,7 @@ class Trainer:
         validate: gives validation metrics of the model as it is, with key ``ndcg@10``.
         config: settings.
         folder: checkpoints and logs go here.
+        further_loss: what else a step learns, given the model and the step's number.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Trainer:
         validate: Callable[[NextItemModel], dict[str, float]],
         config: LoopConfig,
         folder: Path,
+        further_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None,
     ) -> None:
         from accelerate import Accelerator
 
@@ -66,6 +68,7 @@ class Trainer:
             require(config.report_to, "wandb" if config.report_to == "wandb" else "train")
         self.config, self.folder = config, folder
         self.batches, self.validate = batches, validate
+        self.further_loss = further_loss
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             log_with=None if config.report_to == "none" else config.report_to,
@@ -151,6 +154,9 @@ class Trainer:
             for where, codes, table in zip(batch.positions, batch.codes, model.heads(), strict=True)
         ]
         loss = torch.stack(losses).sum()
+        if self.further_loss is not None:
+            with self.accelerator.autocast():
+                loss = loss + self.further_loss(model, self.progress.step)
         value = loss.item()
         if not math.isfinite(value):
             raise LlmrecError(

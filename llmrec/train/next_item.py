@@ -125,6 +125,7 @@ class LlamaNextItem(NextItemModel):
         self.other_rows = nn.Parameter(table.detach()[:first].clone() / row_scale)
         if not self.tied:
             self.output_rows = nn.Parameter(item_rows.residual.detach().clone())
+            self.register_buffer("text_head", head.detach()[:first].clone(), persistent=False)
         self.body.embed_tokens = None
         self._cached_rows: torch.Tensor | None = None
 
@@ -137,6 +138,21 @@ class LlamaNextItem(NextItemModel):
         inputs = F.dropout(inputs, self.input_dropout, self.training)
         output: torch.Tensor = self.body(inputs_embeds=inputs, use_cache=False).last_hidden_state
         return output * self.logit_scale
+
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Scores over the whole vocabulary, as the exported model gives them.
+
+        Args:
+            states: float ``[..., width]`` of :meth:`hidden`.
+
+        Returns:
+            float ``[..., vocabulary]``.
+        """
+        items = states @ self.rows().T
+        if self.tied:
+            return torch.cat([states @ self.other_rows.T, items], dim=-1)
+        text = states / self.logit_scale @ self.text_head.T
+        return torch.cat([text, items], dim=-1)
 
     def rows(self) -> torch.Tensor:
         if not self.tied:

@@ -83,7 +83,12 @@ def _train(
     cases = validation_cases(dataset, config.validation_users, seed)
     prepared = prepare(config, dataset, item_ids, features, cases, seed)
     trainer = Trainer(
-        prepared.model, prepared.batches, prepared.validate, config.loop, stage.folder / "work"
+        prepared.model,
+        prepared.batches,
+        prepared.validate,
+        config.loop,
+        stage.folder / "work",
+        prepared.further_loss,
     )
     trained = sum(p.numel() for p in prepared.model.parameters() if p.requires_grad)
     print(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.errors import ConfigError
+from llmrec.tasks.names import check_tasks
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Config:
         dropout: on every block of the network and on its input.
         validation_users: validate on so many users, drawn once; 0 is all of them.
         beams: beam width while validating semantic IDs.
+        tasks: tasks in words to teach beside the histories, by their shares, named as in
+            ``llmrec tune``; next_item is what the histories teach already.
+        task_examples: examples of them that a step reads.
+        task_length: most tokens of one.
+        task_weight: their loss counts this much beside the histories' own.
         loop: the training loop's settings.
     """
 
@@ -86,6 +92,10 @@ class Config:
     dropout: float = 0.4
     validation_users: int = 0
     beams: int = 20
+    tasks: dict[str, float] = field(default_factory=dict)
+    task_examples: int = 16
+    task_length: int = 256
+    task_weight: float = 0.1
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def __post_init__(self) -> None:
@@ -94,3 +104,21 @@ class Config:
         for name in ("dropout", "content_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}: must be in [0, 1)")
+        self._check_tasks()
+
+    def _check_tasks(self) -> None:
+        if not self.tasks:
+            return
+        if self.kind == "sasrec":
+            raise ConfigError("train.tasks: sasrec has no words; leave it empty")
+        if "next_item" in self.tasks:
+            raise ConfigError(
+                "train.tasks: next_item is what the histories teach already; leave it out"
+            )
+        check_tasks(self.tasks)
+        if self.task_examples < 1:
+            raise ConfigError("train.task_examples: must be at least 1")
+        if self.task_length < 32:
+            raise ConfigError("train.task_length: an example needs at least 32 tokens")
+        if not self.task_weight > 0:
+            raise ConfigError("train.task_weight: must be above 0")

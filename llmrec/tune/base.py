@@ -106,7 +106,8 @@ def load_model(folder: Path, config: Config) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # of several processes each has a GPU of its own
+    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     bf16 = config.loop.precision == "bf16"
     # every weight of a full run is trained, and keeps 32 bits for small steps to count
     dtype = torch.bfloat16 if bf16 and config.method != "full" else torch.float32

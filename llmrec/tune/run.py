@@ -6,7 +6,8 @@ The base is a folder that llmrec model expand or llmrec train wrote. First the r
 may be aligned with everything else frozen, and baked into the base; then an adapter (lora,
 qlora) or the whole model (full) is trained. The result holds ``base/`` and ``adapter/``, or
 ``model/`` after a full run, and ``log.json`` and ``training.png``. A killed run goes on from
-its last checkpoint when it is started again.
+its last checkpoint when it is started again, and one that gets SIGTERM writes a checkpoint first.
+Several processes train together under ``accelerate launch -m llmrec tune ...``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmrec.config import as_dict, build, load_yaml
 from llmrec.data.dataset import Dataset
@@ -29,12 +30,19 @@ from llmrec.stage import (
     StageRun,
     file_hash,
     folder_hash,
+    is_current,
     library_versions,
     run_stage,
 )
 from llmrec.tune.settings import Config
+from llmrec.tune.stopping import exit_if_stopped, on_sigterm
+
+if TYPE_CHECKING:
+    from llmrec.tune.processes import Processes
 
 __all__ = ["Config", "main", "run"]
+
+_FINISHED = ".finished.json"  # the counts of a run that has only to be put in its place
 
 
 def run(config: Config, base: Path, dataset: Path, out: Path, seed: int = 0) -> Path:
@@ -48,21 +56,43 @@ def run(config: Config, base: Path, dataset: Path, out: Path, seed: int = 0) -> 
     Raises:
         ConfigError, DataError: before any training, where a setting does not fit base or data.
         LlmrecError: if the loss stops being a number.
+        Stopped: if the run was asked to stop.
     """
+    from llmrec.tune.processes import Processes
+
+    processes = Processes.join()
+    manifest = _manifest(config, base, dataset, seed, processes.count)
+
+    def work(stage: StageRun) -> None:
+        _tune(config, base, Dataset(dataset), stage, seed, processes)
+        for part in ("base", "model"):
+            if processes.first and (stage.folder / part).is_dir():
+                _write_manifest(stage.folder / part, replace(manifest, counts={}))
+
+    with on_sigterm():
+        if not processes.first:
+            if not processes.tell(None):
+                work(StageRun(out.parent / f".{out.name}.part", {}))
+        elif processes.tell(is_current(out, manifest)):
+            print(f"tune: up to date in {out}")
+        else:
+            run_stage(out, manifest, work, resume=True)
+            (out / _FINISHED).unlink(missing_ok=True)
+    processes.leave()
+    return out
+
+
+def _manifest(config: Config, base: Path, dataset: Path, seed: int, processes: int) -> Manifest:
+    """What the result depends on."""
     inputs = {"dataset": folder_hash(dataset)}
     for path in sorted([*base.glob("*.json"), *base.glob("*.safetensors"), *base.glob("*.bin")]):
         inputs[f"base/{path.name}"] = file_hash(path)
     for path in sorted((base / "item_ids").glob("*")):
         inputs[f"base/item_ids/{path.name}"] = file_hash(path)
-    manifest = Manifest("tune", as_dict(config), inputs, seed=seed)
-
-    def work(stage: StageRun) -> None:
-        _tune(config, base, Dataset(dataset), stage, seed)
-        for part in ("base", "model"):
-            if (stage.folder / part).is_dir():
-                _write_manifest(stage.folder / part, replace(manifest, counts={}))
-
-    return run_stage(out, manifest, work, resume=True)
+    settings = as_dict(config)
+    if processes > 1:  # a step learns from a batch of each
+        settings["processes"] = processes
+    return Manifest("tune", settings, inputs, seed=seed)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -72,35 +102,90 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def _tune(config: Config, folder: Path, dataset: Dataset, stage: StageRun, seed: int) -> None:
+def _tune(
+    config: Config,
+    folder: Path,
+    dataset: Dataset,
+    stage: StageRun,
+    seed: int,
+    processes: Processes,
+) -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    from llmrec.tune.memory import advised
+    from llmrec.tune.work import Work
+
+    disable_progress_bar()  # of reading and writing weights, beside the one that counts
+    finished = stage.folder / _FINISHED
+    if not processes.first:
+        processes.wait()  # until the first one has found nothing wrong
+    elif finished.is_file():
+        stage.counts |= json.loads(finished.read_text(encoding="utf-8"))
+    else:
+        _check_machine(config, processes.sharded)
+    work = None
+    if not finished.is_file():
+        work = Work.prepare(config, folder, dataset, stage.folder, seed, processes)
+    if processes.first:
+        processes.wait()
+    if work is not None:
+        started = time.monotonic()
+        processes.say(work.summary())
+        with advised():
+            log = work.tune(work.align())
+        if not processes.first:
+            return
+        stage.counts |= work.counts | {
+            "validation_ndcg_before": _validation(log, "", 0),
+            "validation_ndcg": _validation(log, "tune", work.counts["kept_step"]),
+            "train_seconds": round(time.monotonic() - started, 1),
+        }
+        _write_log(log, stage.folder)
+        once(finished, lambda: stage.counts)
+    if processes.first:
+        shutil.rmtree(stage.folder / "work", ignore_errors=True)
+
+
+def _check_machine(config: Config, sharded: bool) -> None:
+    """What can be known before anything is read.
+
+    Raises:
+        ConfigError: if the method or precision does not work here.
+    """
     import torch
 
     for package in ("trl", "peft"):
         require(package, "tune")
-    from llmrec.tune.memory import advised
-    from llmrec.tune.work import Work
-
     if config.loop.precision == "bf16" and not torch.cuda.is_available():
         raise ConfigError("loop.precision: bf16 needs a GPU, and there is none; set fp32")
-    started = time.monotonic()
-    work = Work.prepare(config, folder, dataset, stage.folder, seed)
-    print(work.summary(), flush=True)
-    with advised():
-        log = work.align()
-        log += work.tune()
-    validated = [entry["validation_ndcg@10"] for entry in log if "validation_ndcg@10" in entry]
-    stage.counts.update(
-        work.counts,
-        validation_ndcg_before=validated[0],
-        validation_ndcg=validated[-1],
-        train_seconds=round(time.monotonic() - started, 1),
+    if sharded and config.method == "qlora":
+        raise ConfigError(
+            "method: weights in 4 bits are not divided among processes; train qlora in one process "
+            "or with training/accelerate/ddp.yaml, where each holds all of the base"
+        )
+    if sharded and config.align.steps > 0:
+        raise ConfigError(
+            "align.steps: rows of new tokens are not trained in parts of a model; align in a run "
+            "of its own without FSDP or DeepSpeed, and start this one from its base/"
+        )
+
+
+def _validation(log: list[dict[str, Any]], stage: str, step: int) -> float:
+    """NDCG@10 at a step of a stretch; of the first stretch there is where none is named."""
+    found: float = next(
+        line["validation_ndcg@10"]
+        for line in log
+        if "validation_ndcg@10" in line and line["step"] == step and stage in line["stage"]
     )
-    (stage.folder / "log.json").write_text(json.dumps(log, indent=1))
-    plot_log(log, stage.folder / "training.png")
-    tracking = stage.folder / "work" / "tune" / "runs"
+    return found
+
+
+def _write_log(log: list[dict[str, Any]], folder: Path) -> None:
+    (folder / "log.json").write_text(json.dumps(log, indent=1))
+    plot_log(log, folder / "training.png")
+    tracking = folder / "work" / "tune" / "runs"
     if tracking.is_dir():
-        shutil.move(tracking, stage.folder / "tracking")
-    shutil.rmtree(stage.folder / "work")
+        shutil.move(tracking, folder / "tracking")
 
 
 def once(path: Path, compute: Callable[[], Any]) -> Any:
@@ -157,4 +242,5 @@ def main(argv: list[str]) -> None:
     if not isinstance(recipe.get("tune"), dict):
         raise ConfigError(f"{arguments.recipe}: has no `tune:` section of settings")
     config = build(Config, recipe["tune"], f"{arguments.recipe}: tune")
-    run(config, arguments.base, arguments.dataset, arguments.out, arguments.seed)
+    with exit_if_stopped():
+        run(config, arguments.base, arguments.dataset, arguments.out, arguments.seed)

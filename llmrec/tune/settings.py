@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.errors import ConfigError
+from llmrec.tasks.names import check_tasks
 
-TASK_NAMES = (
-    "next_item",
-    "text_to_item",
-    "item_to_text",
-    "taste",
-    "search",
-    "rank",
-    "tool_call",
-)
 # every projection of attention and of the feed-forward block, as the LLaMA family names them
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EMBEDDINGS = ("embed_tokens", "lm_head")
@@ -60,6 +50,11 @@ class LoopConfig:
         precision: ``fp32``, or ``bf16`` on a GPU.
         save_steps: steps between checkpoints.
         logging_steps: steps between lines of the log.
+        validate_every: steps between validations on the way; 0 validates before and after only.
+        keep: ``last`` keeps the weights of the last step, where the schedule has brought the
+            rate down; ``best`` those that validated best, which costs the validations and makes
+            the validation's own figure a little too good.
+        patience: end after so many validations in a row that were no better; 0 never does.
         report_to: ``none``, ``tensorboard`` or ``wandb``.
     """
 
@@ -75,6 +70,9 @@ class LoopConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
     save_steps: int = 200
     logging_steps: int = 10
+    validate_every: int = 0
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
 
     def __post_init__(self) -> None:
@@ -89,10 +87,25 @@ class LoopConfig:
             raise ConfigError("loop.learning_rate: must be above 0")
         if not 0 <= self.warmup_ratio < 1:
             raise ConfigError("loop.warmup_ratio: must be in [0, 1)")
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        for name in ("validate_every", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"loop.{name}: must be at least 0")
+        if self.keep == "best" and self.validate_every == 0:
+            raise ConfigError(
+                "loop.keep: the best weights are known only where loop.validate_every is set"
+            )
+        if self.patience > 0 and self.keep != "best":
+            raise ConfigError(
+                "loop.patience: ends a run some validations after its best weights; set "
+                "loop.keep: best to keep those"
+            )
 
     @property
     def examples_per_step(self) -> int:
-        """Examples a step learns from."""
+        """Examples a step learns from, in each process."""
         return self.batch_size * self.gradient_accumulation
 
 
@@ -130,24 +143,13 @@ class Config:
     version: str = "1"
 
     def __post_init__(self) -> None:
-        self._check_tasks()
+        check_tasks(self.tasks)
         if self.method != "full":
             self._check_adapter()
         if self.validation_users < 0:
             raise ConfigError("validation_users: must be at least 0")
         if self.beams < 1:
             raise ConfigError("beams: must be at least 1")
-
-    def _check_tasks(self) -> None:
-        for name, weight in self.tasks.items():
-            if name not in TASK_NAMES:
-                close = difflib.get_close_matches(name, TASK_NAMES, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(TASK_NAMES)}"
-                raise ConfigError(f"tasks: unknown task {name!r}; {hint}")
-            if not (weight >= 0 and math.isfinite(weight)):
-                raise ConfigError(f"tasks.{name}: a weight must be 0 or above, not {weight}")
-        if not any(self.tasks.values()):
-            raise ConfigError("tasks: trains nothing; give at least one task a weight above 0")
 
     def _check_adapter(self) -> None:
         if self.rank < 1:

@@ -12,9 +12,9 @@ from llmrec.generation.llm import make_llm
 from llmrec.tasks import catalogue_tasks, history_tasks
 from llmrec.tasks.corpus import Corpus
 from llmrec.tasks.mixture import TASKS
+from llmrec.tasks.names import TASK_NAMES
 from llmrec.tasks.queries import Queries
 from llmrec.tasks.writer import Example
-from llmrec.tune.settings import TASK_NAMES
 from llmrec.types import Histories
 
 

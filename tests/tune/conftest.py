@@ -1,8 +1,10 @@
 """A described catalogue of 40 items, 60 people, and expanded bases of width 32."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forks
 from tiny_expanded import write_catalogue, write_expanded
 from tiny_models import random_semantic_ids
 
@@ -29,3 +31,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prompt="recommend_instruct",
     )
     return home
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Runs of ``llmrec tune`` in processes of their own."""
+    forks = Forks.start()
+    yield forks
+    forks.close()

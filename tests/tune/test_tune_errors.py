@@ -11,10 +11,15 @@ from tiny_models import make_histories, write_dataset
 from tune_runs import tiny_tune
 
 from llmrec.config import build, load_yaml
+from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.tasks.mixture import Mixture
+from llmrec.tasks.names import TASK_NAMES
+from llmrec.tune.base import open_base
+from llmrec.tune.processes import Processes
 from llmrec.tune.run import main, run
-from llmrec.tune.settings import TASK_NAMES, Config
+from llmrec.tune.settings import Config
+from llmrec.tune.work import Work
 
 
 @pytest.mark.parametrize(
@@ -37,6 +42,10 @@ from llmrec.tune.settings import TASK_NAMES, Config
         ({"loop": {"learning_rate": 0}}, "loop.learning_rate: must be above 0"),
         ({"loop": {"warmup_ratio": 1.5}}, "loop.warmup_ratio: must be in"),
         ({"loop": {"precision": "fp8"}}, "'fp8' is not one of fp32, bf16"),
+        ({"loop": {"validate_every": -1}}, "loop.validate_every: must be at least 0"),
+        ({"loop": {"keep": "best"}}, "only where loop.validate_every is set"),
+        ({"loop": {"keep": "first"}}, "'first' is not one of last, best"),
+        ({"loop": {"validate_every": 5, "patience": 2}}, "set loop.keep: best to keep those"),
         ({"align": {"steps": -1}}, "align.steps: must be at least 0"),
         ({"align": {"learning_rate": 0}}, "align.learning_rate: must be above 0"),
         ({"method": "dora"}, "'dora' is not one of lora, qlora, full"),
@@ -197,3 +206,31 @@ def test_other_errors_are_not_taken_for_memory(
     monkeypatch.setattr(Mixture, "example", broken)
     with pytest.raises(RuntimeError, match="something else"):
         run(tiny_tune(), home / "atomic", home / "dataset", tmp_path / "tuned")
+
+
+def test_no_task_needs_a_chat_template(home: Path, tmp_path: Path) -> None:
+    """Words come from prompts/ alone, so a base without a template learns every task."""
+    shutil.copytree(home / "atomic", tmp_path / "base")
+    for path in (tmp_path / "base").glob("chat_template*"):
+        path.unlink()
+    path = tmp_path / "base" / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config.pop("chat_template", None)
+    path.write_text(json.dumps(config))
+    assert open_base(tmp_path / "base").tokenizer.chat_template is None
+    tasks = dict.fromkeys(TASK_NAMES, 1.0)
+    run(
+        tiny_tune({"max_steps": 2}, tasks=tasks),
+        tmp_path / "base",
+        home / "dataset",
+        tmp_path / "t",
+    )
+
+
+def test_a_step_is_as_large_as_all_processes_make_it(home: Path, tmp_path: Path) -> None:
+    dataset = Dataset(home / "dataset")
+    config = tiny_tune({"batch_size": 200})
+    place = home / "atomic", dataset, tmp_path, 0
+    assert Work.prepare(config, *place, Processes()).examples_per_step == 200
+    with pytest.raises(ConfigError, match=r"give 213 examples, fewer than the 400 of one step"):
+        Work.prepare(config, *place, Processes(0, 2))

@@ -11,9 +11,10 @@ from tiny_expanded import corpus_of
 from tune_runs import counts_of, digest, log_of, losses, tiny_tune, weights
 
 from llmrec.data.dataset import Dataset
+from llmrec.generation.adapted import load_llm_with_adapters
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
-from llmrec.models.adapters import load_llm_with_adapters, read_adapter
+from llmrec.models.adapters import read_adapter
 from llmrec.models.merge import run as merge
 from llmrec.stage import read_manifest
 from llmrec.tasks.mixture import TASKS, Mixture

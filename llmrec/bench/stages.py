@@ -1,0 +1,54 @@
+"""What the benchmarks of fine-tuning share: the data and the base of a recipe, and runs apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmrec.errors import ConfigError, LlmrecError
+from llmrec.pipeline import Recipe, execute, plan, read_recipe, select
+
+
+def run_stages(source: Path, model: str, stages: Sequence[str], where: str, out: Path) -> Recipe:
+    """Make the data of a recipe, and some stages of one of its models.
+
+    Args:
+        source: the recipe.
+        model: which of its models.
+        stages: of the model, such as ``index`` and ``train``.
+        where: the benchmark's recipe, for messages.
+        out: the run's folder.
+
+    Raises:
+        ConfigError: if the recipe has no such model.
+    """
+    recipe, _ = read_recipe(source, out)
+    if model not in recipe.models:
+        raise ConfigError(
+            f"{where}: model: {source} has no model {model!r}; it has {', '.join(recipe.models)}"
+        )
+    steps = plan(recipe, out, str(source))
+    names = {step.name for step in steps}
+    for name in ("demo_shop", "ingest", "embed", *(f"{model}/{stage}" for stage in stages)):
+        if name in names:
+            execute(select(steps, name, None))
+    return recipe
+
+
+def run_apart(command: str, recipe: Path, out: Path, seed: int, **folders: Path) -> None:
+    """Run a command of llmrec in a process of its own, so that its peak of memory is its own.
+
+    Args:
+        command: ``tune`` or ``prefer``.
+        folders: its further flags, by name.
+
+    Raises:
+        LlmrecError: if it fails; what it said is above.
+    """
+    flags = [f"--{name}={folder}" for name, folder in folders.items()]
+    arguments = [command, str(recipe), *flags, f"--out={out}", f"--seed={seed}"]
+    print(f"\n== {out.name}", flush=True)
+    if subprocess.run([sys.executable, "-m", "llmrec", *arguments], check=False).returncode:
+        raise LlmrecError(f"{out.name}: llmrec {command} failed; see above")

@@ -1,0 +1,1 @@
+"""``llmrec jobs``: training runs in folders, in the background, that go on where they stopped."""

@@ -1,0 +1,36 @@
+"""The names of the tasks, and whether weights of them make sense. Light: nothing loads torch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+
+from llmrec.errors import ConfigError
+
+TASK_NAMES = (
+    "next_item",
+    "text_to_item",
+    "item_to_text",
+    "taste",
+    "search",
+    "rank",
+    "tool_call",
+)
+
+
+def check_tasks(tasks: Mapping[str, float]) -> None:
+    """Check the weights of a mixture.
+
+    Raises:
+        ConfigError: for an unknown task, a weight that is none, or if none is above 0.
+    """
+    for name, weight in tasks.items():
+        if name not in TASK_NAMES:
+            close = difflib.get_close_matches(name, TASK_NAMES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(TASK_NAMES)}"
+            raise ConfigError(f"tasks: unknown task {name!r}; {hint}")
+        if not (weight >= 0 and math.isfinite(weight)):
+            raise ConfigError(f"tasks.{name}: a weight must be 0 or above, not {weight}")
+    if not any(tasks.values()):
+        raise ConfigError("tasks: trains nothing; give at least one task a weight above 0")
