@@ -38,7 +38,7 @@ def test_without_times_users_are_as_new_as_their_place_in_the_file(tmp_path: Pat
 
 
 def test_by_time_the_base_sees_nothing_since_the_moment(shop: Path, tmp_path: Path) -> None:
-    older, newest = map(Dataset, cohorts.run(shop, tmp_path / "parts", 0.5, "time"))
+    older, _ = map(Dataset, cohorts.run(shop, tmp_path / "parts", 0.5, "time"))
     # 14 events: those at 55 and later are the newest half
     assert [older.history(user).tolist() for user in range(3)] == [[0, 1], [3, 2, 1], [4, 0]]
     assert older.cases("test").targets.tolist() == [1]
