@@ -25,6 +25,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError, require
 from llmrec.preference.settings import Config
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+from llmrec.tune.noise import hush
 from llmrec.tune.stopping import exit_if_stopped, on_sigterm
 
 __all__ = ["Config", "main", "run"]
@@ -95,6 +96,7 @@ def _prefer(
 ) -> None:
     import torch
 
+    hush()
     for package in ("trl", "peft"):
         require(package, "tune")
     from llmrec.preference.work import Work

@@ -18,7 +18,7 @@ from llmrec.tune.base import Base, load_model
 from llmrec.tune.callbacks import Finite, Stop, Watch, last_checkpoint, quieten
 from llmrec.tune.processes import Processes
 from llmrec.tune.progress import Progress
-from llmrec.tune.sft import _SCHEDULES, _restore
+from llmrec.tune.sft import SCHEDULES, restore
 
 TRAINED = "default"  # what TRL expects the adapter to be called
 _KEPT = {
@@ -67,7 +67,7 @@ def arguments(config: Config, folder: Path, seed: int, steps: int) -> dict[str, 
         "output_dir": str(folder),
         "max_steps": steps,
         "learning_rate": loop.learning_rate,
-        "lr_scheduler_type": _SCHEDULES[loop.schedule],
+        "lr_scheduler_type": SCHEDULES[loop.schedule],
         "warmup_steps": math.ceil(loop.warmup_ratio * steps),
         "weight_decay": 0.0,
         "per_device_train_batch_size": loop.batch_size,
@@ -110,7 +110,7 @@ def train(
     progress, stop = Progress(steps, loop.examples_per_step), Stop(Processes())
     rows = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     trainer = make()
-    _restore(model, rows)
+    restore(model, rows)
     quieten(trainer)
     for callback in (Finite(folder), Watch(progress, name, 0), stop, _LogWhereSaved()):
         trainer.add_callback(callback)

@@ -23,7 +23,7 @@ def advised() -> Iterator[None]:
         if not ran_out(error):
             raise
         raise ConfigError(
-            "tune: out of memory; lower loop.batch_size (and raise loop.gradient_accumulation "
+            "out of memory; lower loop.batch_size (and raise loop.gradient_accumulation "
             "as much) or loop.max_length, set loop.gradient_checkpointing, or use method: qlora; "
             "while validating, lower beams"
         ) from error

@@ -34,6 +34,7 @@ from llmrec.stage import (
     library_versions,
     run_stage,
 )
+from llmrec.tune.noise import hush
 from llmrec.tune.settings import Config
 from llmrec.tune.stopping import exit_if_stopped, on_sigterm
 
@@ -154,6 +155,7 @@ def _check_machine(config: Config, sharded: bool) -> None:
     """
     import torch
 
+    hush()
     for package in ("trl", "peft"):
         require(package, "tune")
     if config.loop.precision == "bf16" and not torch.cuda.is_available():

@@ -33,9 +33,9 @@ from llmrec.tune.processes import Processes
 from llmrec.tune.progress import Line, Progress
 from llmrec.tune.settings import LoopConfig
 
-__all__ = ["Stretch", "Trained", "fine_tune", "last_checkpoint"]
+__all__ = ["SCHEDULES", "Stretch", "Trained", "fine_tune", "last_checkpoint", "restore"]
 
-_SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 METRIC = "validation_ndcg@10"  # what the best weights are best at
 Values = dict[str, torch.Tensor]
 
@@ -117,7 +117,7 @@ def fine_tune(
         callbacks=[Finite(folder), Watch(progress, stretch.name, stretch.offset), stop],
     )
     trainer.watch(stretch, loop, processes)
-    _restore(model, rows)
+    restore(model, rows)
     del rows
     trainer.train(resume_from_checkpoint=checkpoint)
     stop.check(stretch.name, trainer.state, progress)
@@ -134,7 +134,7 @@ def _arguments(stretch: Stretch, steps: int, loop: LoopConfig, folder: Path, see
         output_dir=str(folder),
         max_steps=steps,
         learning_rate=stretch.learning_rate,
-        lr_scheduler_type=_SCHEDULES[loop.schedule],
+        lr_scheduler_type=SCHEDULES[loop.schedule],
         warmup_steps=math.ceil(loop.warmup_ratio * stretch.steps),
         weight_decay=0.0,
         per_device_train_batch_size=loop.batch_size,
@@ -301,7 +301,7 @@ def _ended_early(checkpoint: str | None, loop: LoopConfig) -> int | None:
 
 
 @torch.no_grad()
-def _restore(model: Any, values: dict[str, torch.Tensor]) -> None:
+def restore(model: Any, values: dict[str, torch.Tensor]) -> None:
     """Give trained parameters their values and 32 bits.
 
     TRL rounds what is trained beside a base in 4 bits to bf16, which small steps do not survive.

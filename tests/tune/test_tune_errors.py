@@ -194,7 +194,7 @@ def test_memory_that_runs_out_says_what_to_lower(
         torch.empty(2**50, dtype=torch.uint8)
 
     monkeypatch.setattr(Mixture, "example", greedy)
-    fails(home, tmp_path, r"tune: out of memory; lower loop.batch_size .* loop.max_length")
+    fails(home, tmp_path, r"out of memory; lower loop.batch_size .* loop.max_length")
 
 
 def test_other_errors_are_not_taken_for_memory(
