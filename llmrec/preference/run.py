@@ -100,7 +100,7 @@ def _prefer(
     for package in ("trl", "peft"):
         require(package, "tune")
     from llmrec.preference.work import Work
-    from llmrec.tune.memory import advised
+    from llmrec.tune.memory import advised, most_memory_mib
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("prefer: runs in one process; start it without accelerate launch")
@@ -110,7 +110,11 @@ def _prefer(
     work = Work.prepare(config, base, adapter, dataset, impressions, stage.folder, seed)
     with advised():
         log = work.tune()
-    stage.counts.update(work.counts, train_seconds=round(time.monotonic() - started, 1))
+    stage.counts.update(
+        work.counts,
+        train_seconds=round(time.monotonic() - started, 1),
+        peak_mib=most_memory_mib(),
+    )
     (stage.folder / "log.json").write_text(json.dumps(log, indent=1))
     plot_log(log, stage.folder / "training.png")
     tracking = stage.folder / "work" / config.method / "runs"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from llmrec.errors import ConfigError
+from llmrec.evaluation.machine import peak_mib
 
 
 @contextmanager
@@ -34,3 +35,10 @@ def ran_out(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def most_memory_mib() -> float | None:
+    """The most memory the GPU has held for this process; without one, the process itself."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peak_mib()

@@ -11,7 +11,6 @@ import torch
 
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
-from llmrec.evaluation.machine import peak_mib
 from llmrec.generation.llm import make_llm
 from llmrec.models.adapters import WEIGHTS, check_name, save_adapter
 from llmrec.tasks.corpus import Corpus
@@ -21,6 +20,7 @@ from llmrec.train.validation import validation_cases, validation_metrics
 from llmrec.tune import adapter
 from llmrec.tune import base as bases
 from llmrec.tune.base import Base
+from llmrec.tune.memory import most_memory_mib
 from llmrec.tune.processes import Processes
 from llmrec.tune.progress import Progress
 from llmrec.tune.run import once
@@ -178,7 +178,7 @@ class Work:
         if self.processes.first:
             self._save(plain, model)
         self.counts |= {"steps": log[-1]["step"], "kept_step": trained.step}
-        self.counts["peak_mib"] = _peak_mib()
+        self.counts["peak_mib"] = most_memory_mib()
         self.progress.so_far(log)
         return log
 
@@ -267,9 +267,3 @@ class _Whole:
 def validated(line: dict[str, Any]) -> bool:
     """Whether a line of the log is a validation."""
     return any(name.startswith("validation_") for name in line)
-
-
-def _peak_mib() -> float | None:
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return peak_mib()
