@@ -84,6 +84,8 @@ def tuning_table() -> str:
             for low, high in [found[run]["interval"]]
         ]
         trained, size = row.get("trained_parameters"), row.get("adapter_bytes")
+        if trained is not None:
+            trained += row.get("aligned_parameters", 0)
         cells += [
             "-" if trained is None else f"{trained:,}",
             "-" if size is None else f"{size / 1024:,.0f} KiB",

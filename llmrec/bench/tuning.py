@@ -50,7 +50,7 @@ from llmrec.evaluation.metrics import ndcg, recall
 from llmrec.evaluation.results import read_result, write_result
 from llmrec.pipeline import MODULES, Recipe
 from llmrec.recommender import Recommender, Scorer
-from llmrec.stage import read_manifest
+from llmrec.stage import Manifest, read_manifest
 from llmrec.tune.settings import Config as TuneConfig
 
 Run = dict[str, Any]
@@ -141,9 +141,16 @@ def run(config: Config, where: str, out: Path, results: Path) -> Path:
     for name in config.runs:
         tuned, rate = tune_best(config, name, base, newest, out / "tune")
         manifest = read_manifest(tuned)
-        kept = ("trained_parameters", "adapter_bytes", "train_seconds", "peak_mib", "steps")
+        kept = (
+            "trained_parameters",
+            "aligned_parameters",
+            "adapter_bytes",
+            "train_seconds",
+            "peak_mib",
+            "steps",
+        )
         rows.append(
-            {"run": name, "method": manifest.config["method"], "learning_rate": rate}
+            {"run": name, "method": method_of(manifest), "learning_rate": rate}
             | {key: manifest.counts[key] for key in kept if key in manifest.counts}
             | {"validation_ndcg@10": manifest.counts["validation_ndcg"]}
         )
@@ -236,6 +243,12 @@ def opened(base: Path, adapter: Path | None) -> Scorer | Recommender:
     return load_llm_with_adapters(base, [adapter]).with_adapter(read_adapter(adapter).name)
 
 
+def method_of(manifest: Manifest) -> str:
+    """What a run compares as; one that trained the rows of items first is a method of its own."""
+    method: str = manifest.config["method"]
+    return f"rows+{method}" if manifest.config["align"]["steps"] else method
+
+
 def measure(recommender: Scorer | Recommender, newest: Dataset, older: Dataset) -> Measured:
     """Test figures of both cohorts."""
     return Measured(per_case(recommender, newest, "test"), per_case(recommender, older, "test"))
@@ -289,7 +302,8 @@ def figures(
             metrics[name] = row["ndcg@10"] / full["ndcg@10"]
             spans[name] = _interval(draws[:, 0] / draws[:, 1])
         if method != "base":
-            share = row["trained_parameters"] / full["trained_parameters"]
+            trained = row["trained_parameters"] + row.get("aligned_parameters", 0)
+            share = trained / full["trained_parameters"]
             metrics[f"{method}_over_full_parameters"] = share
     return metrics, spans
 

@@ -16,13 +16,25 @@ _COLUMNS = {
     "span": "95%",
     "recall@10": "Recall@10",
     "older_ndcg@10": "NDCG@10 of the older part",
-    "trained_parameters": "trained parameters",
+    "trained": "trained parameters",
     "adapter_kib": "adapter, KiB",
     "train_seconds": "s",
     "peak_mib": "peak memory, MiB",
 }
 _LEFT_OUT = {"users": "the newest users", "time": "the newest events of all users"}
-_COLOURS = {"base": "tab:gray", "lora": "tab:blue", "qlora": "tab:cyan", "full": "tab:orange"}
+_SAID = {
+    "base": "the base",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "rows+lora": "rows of items first, then LoRA",
+}
+_COLOURS = {
+    "rows+lora": "tab:purple",
+    "base": "tab:gray",
+    "lora": "tab:blue",
+    "qlora": "tab:cyan",
+    "full": "tab:orange",
+}
 
 
 def write_tuning_report(result: Mapping[str, Any], out: Path) -> Path:
@@ -49,10 +61,11 @@ def write_tuning_report(result: Mapping[str, Any], out: Path) -> Path:
         {
             f"{method}{ratio}": f"{said}: {{}} of full fine-tuning's NDCG@10, "
             f"95% {spans.get(method + ratio)}"
-            for method, said in (("base", "the base"), ("lora", "LoRA"), ("qlora", "QLoRA"))
+            for method, said in _SAID.items()
         }
         | {
-            "lora_over_full_parameters": "LoRA trains {} of the parameters",
+            f"{method}_over_full_parameters": f"{said}: {{}} of full fine-tuning's parameters"
+            for method, said in _SAID.items()
         },
         metrics,
     )
@@ -64,10 +77,12 @@ def write_tuning_report(result: Mapping[str, Any], out: Path) -> Path:
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     low, high = row["interval"]
+    trained = row.get("trained_parameters")
     size = row.get("adapter_bytes")
     return (
         dict.fromkeys(_COLUMNS)
         | dict(row)
+        | {"trained": trained and trained + row.get("aligned_parameters", 0)}
         | {"span": f"{low:.4f}-{high:.4f}", "adapter_kib": None if size is None else size / 1024}
     )
 
@@ -83,6 +98,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         panel.plot([place, place], row["interval"], color="black", marker="_")
         trained = row.get("trained_parameters")
         if trained is not None:
+            trained += row.get("aligned_parameters", 0)
             panel.annotate(
                 f"{trained / 1000:,.0f} k",
                 (place, 0),

@@ -249,3 +249,10 @@ def trained_rows(model: Any, tokens: range) -> TokenRows:
         inputs.weight[where].detach().float().cpu(),
         None if tied else outputs.weight[where].detach().float().cpu(),
     )
+
+
+def new_row_parameters(base: Base) -> int:
+    """How many numbers the rows of the new tokens hold, input and output."""
+    config = read_config(base)
+    tables = 1 if config.get("tie_word_embeddings", False) else 2
+    return len(base.new_tokens) * int(config["hidden_size"]) * tables

@@ -162,6 +162,8 @@ class Work:
         log = [*log, {"stage": "tune", "step": 0} | start]
         self.progress.so_far(log)
         self.counts["trained_parameters"] = adapter.trained_parameters(model)
+        if self.config.align.steps > 0:
+            self.counts["aligned_parameters"] = bases.new_row_parameters(self.base)
         whole = _Whole(self, plain, model)
         stretch = Stretch(
             "tune",

@@ -12,6 +12,7 @@ from llmrec import cli
 from llmrec.bench import tuning
 from llmrec.bench.tuning import Config, Measured
 from llmrec.errors import ConfigError
+from llmrec.stage import Manifest
 
 SOURCE = """
 name: source
@@ -99,8 +100,15 @@ def test_the_headline_is_the_run_that_validation_chose() -> None:
         {"run": "r4", "method": "lora", "trained_parameters": 10, "validation_ndcg@10": 0.5},
         {"run": "r8", "method": "lora", "trained_parameters": 20, "validation_ndcg@10": 0.4},
         {"run": "full", "method": "full", "trained_parameters": 200, "validation_ndcg@10": 0.6},
+        {
+            "run": "rows",
+            "method": "rows+lora",
+            "trained_parameters": 20,
+            "aligned_parameters": 100,
+            "validation_ndcg@10": 0.9,
+        },
     ]
-    level = {"base": 0.1, "r4": 0.3, "r8": 0.9, "full": 0.5}
+    level = {"base": 0.1, "r4": 0.3, "r8": 0.9, "full": 0.5, "rows": 0.5}
     measured = {
         name: Measured(
             {"ndcg@10": np.full(6, value), "recall@10": np.full(6, value)},
@@ -116,6 +124,15 @@ def test_the_headline_is_the_run_that_validation_chose() -> None:
     assert metrics["full_older_ndcg@10"] == pytest.approx(0.25)
     assert intervals["lora_over_full_ndcg@10"] == pytest.approx([0.6, 0.6])
     assert "full_over_full_ndcg@10" not in metrics
+    # what the alignment trained counts as well
+    assert metrics["rows+lora_over_full_parameters"] == pytest.approx(0.6)
+
+
+def test_a_run_that_trains_rows_first_is_a_method_of_its_own() -> None:
+    config = {"method": "lora", "align": {"steps": 0}}
+    assert tuning.method_of(Manifest("tune", config)) == "lora"
+    config = {"method": "qlora", "align": {"steps": 3}}
+    assert tuning.method_of(Manifest("tune", config)) == "rows+qlora"
 
 
 @pytest.mark.parametrize(

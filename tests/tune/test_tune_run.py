@@ -60,6 +60,19 @@ def test_what_is_served_is_what_was_validated(
         assert counts["adapter_bytes"] == written
 
 
+@pytest.mark.parametrize(("base", "dataset"), [("atomic", "dataset"), ("untied", "timed")])
+def test_the_alignment_counts_the_rows_it_may_move(
+    home: Path, tmp_path: Path, base: str, dataset: str
+) -> None:
+    run(tiny_tune(align=2), home / base, home / dataset, tmp_path / "tuned")
+    old, new = weights(home / base), weights(tmp_path / "tuned" / "base")
+    moved = {name: int((old[name] != new[name]).any(-1).sum()) for name in old}
+    tables = {name: rows for name, rows in moved.items() if rows}
+    assert len(tables) == (1 if base == "atomic" else 2)  # tied, or input and output
+    new_tokens = max(tables.values())  # every output row takes part in every softmax
+    assert counts_of(tmp_path / "tuned")["aligned_parameters"] == new_tokens * 32 * len(tables)
+
+
 def test_training_learns_something(home: Path, tmp_path: Path) -> None:
     config = tiny_tune({"max_steps": 60, "batch_size": 16, "warmup_ratio": 0.1}, rank=16, align=60)
     run(config, home / "atomic", home / "dataset", tmp_path / "tuned")
