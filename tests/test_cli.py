@@ -33,8 +33,7 @@ def test_help_lists_every_command_in_a_line_of_its_own(
     assert cli.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, (_, summary) in cli.COMMANDS.items():
-        matching = [line for line in lines if line.startswith(f"  {name} ")]
-        assert len(matching) == 1 and matching[0].endswith(summary)
+        assert lines.count(f"  {name:<12} {summary}") == 1
     assert max(map(len, lines)) <= 100
 
 

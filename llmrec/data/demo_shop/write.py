@@ -1,6 +1,6 @@
 """Write a demo shop as raw files, as a shop would hand them over.
 
-llmrec data demo --out demo [--seed 0 --items 500 --users 3500]
+llmrec data demo --out demo [--seed 0 --items 500 --users 3500 --media]
 """
 
 from __future__ import annotations
@@ -40,7 +40,21 @@ impressions.jsonl: {n_lists} lists that were shown
 truth.json: what is hidden from a model
   tastes, relations, season and true click probabilities.
 
-Made with:  llmrec data demo --seed {seed} --items {n_items} --users {n_users}
+{media}Made with:  llmrec data demo --seed {seed} --items {n_items} --users {n_users}{flags}
+"""
+_README_MEDIA = """\
+images/, videos/, audio/: {n_pictures} pictures, {n_videos} clips, {n_spoken} spoken descriptions
+  named in the items' image, video and audio. Kind, colour and pattern can be seen in a picture
+  and in most frames of a clip; the attribute "motion" (still, turning, in_use) only in the
+  order of a clip's frames.
+
+queries/queries.jsonl: {n_queries} spoken questions
+  file, text, category and colour asked for, and items, all that are right.
+
+media_truth.jsonl: what a model should make of every item's pictures and sound
+  category, group, colour, accent, pattern, motion, transcript (null without sound) and split:
+  the {n_held_out} items marked "held_out" are for tests, so train nothing on them.
+
 """
 
 
@@ -53,39 +67,60 @@ class Config:
         seed: another seed is another shop.
         items: how many items, at least 100.
         users: how many people.
+        media: whether items have pictures, videos and spoken descriptions.
     """
 
     out: Path
     seed: int = 0
     items: int = 500
     users: int = 3500
+    media: bool = False
 
 
-def write(shop: DemoShop, folder: str | Path) -> Path:
+def write(shop: DemoShop, folder: str | Path, *, media: bool = False) -> Path:
     """Write a shop's files; the folder appears whole or not at all.
+
+    Args:
+        media: also draw, film and speak its items.
 
     Raises:
         ArtifactError: if it cannot be written.
+        MissingExtraError: if ``media`` needs a package that is not installed.
         LlmrecError: if the folder holds something that llmrec did not write.
     """
-    config = {"items": len(shop.items), "users": len(shop.people)}
-    with writing(folder, Manifest("demo", config, seed=shop.seed)) as run:
-        _write_files(shop, run)
+    settings = _settings(len(shop.items), len(shop.people), media)
+    with writing(folder, Manifest("demo", settings, seed=shop.seed)) as run:
+        _write_files(shop, run, media)
     return Path(folder)
 
 
 def run(config: Config) -> Path:
     """Generate and write a shop, unless the folder already holds this very shop."""
-    settings = {"items": config.items, "users": config.users}
+    settings = _settings(config.items, config.users, config.media)
     manifest = Manifest("demo", settings, seed=config.seed)
 
     def work(stage: StageRun) -> None:
-        _write_files(generate(config.seed, config.items, config.users), stage)
+        shop = generate(config.seed, config.items, config.users)
+        _write_files(shop, stage, config.media)
 
     return run_stage(config.out, manifest, work)
 
 
-def _write_files(shop: DemoShop, run: StageRun) -> None:
+def _settings(items: int, users: int, media: bool) -> dict[str, Any]:
+    """What decides the files; a shop without media is what it was before there were any."""
+    return {"items": items, "users": users} | ({"media": True} if media else {})
+
+
+def _write_files(shop: DemoShop, run: StageRun, media: bool) -> None:
+    items = shop.items
+    about_media, flags = "", ""
+    if media:
+        from llmrec.data.demo_shop.media import write_media  # needs more than numpy
+
+        items, counts = write_media(shop.items, shop.seed, run.folder)
+        run.counts.update(counts)
+        about_media = _README_MEDIA.format(**{f"n_{name}": n for name, n in counts.items()})
+        flags = " --media"
     types = Counter(event.type for event in shop.events)
     run.counts.update(
         items=len(shop.items),
@@ -94,7 +129,7 @@ def _write_files(shop: DemoShop, run: StageRun) -> None:
         lists=len(shop.impressions),
         events_by_type=dict(sorted(types.items())),
     )
-    _write_lines(run.folder / "items.jsonl", map(_item_row, shop.items))
+    _write_lines(run.folder / "items.jsonl", map(_item_row, items))
     _write_lines(run.folder / "events.jsonl", map(_event_row, shop.events))
     _write_lines(run.folder / "impressions.jsonl", map(_impression_row, shop.impressions))
     truth = json.dumps(describe_truth(shop), allow_nan=False)
@@ -106,6 +141,8 @@ def _write_files(shop: DemoShop, run: StageRun) -> None:
         n_lists=len(shop.impressions),
         n_clicks=types["click"],
         seed=shop.seed,
+        media=about_media,
+        flags=flags,
     )
     (run.folder / "README.txt").write_text(readme, encoding="utf-8")
 
@@ -117,6 +154,7 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _item_row(item: Item) -> dict[str, Any]:
+    files = {"image": item.image, "video": item.video, "audio": item.audio}
     return {
         "item_id": item.item_id,
         "title": item.title,
@@ -127,6 +165,7 @@ def _item_row(item: Item) -> dict[str, Any]:
         "attributes": item.attributes,
         "in_stock": item.in_stock,
         "domain": item.domain,
+        **{field: path for field, path in files.items() if path is not None},
     }
 
 
@@ -171,5 +210,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=Config.seed, help="default: %(default)s")
     parser.add_argument("--items", type=int, default=Config.items, help="default: %(default)s")
     parser.add_argument("--users", type=int, default=Config.users, help="default: %(default)s")
+    parser.add_argument(
+        "--media", action="store_true", help="with pictures, videos and spoken descriptions"
+    )
     args = parser.parse_args(argv)
-    run(Config(out=args.out, seed=args.seed, items=args.items, users=args.users))
+    run(Config(args.out, args.seed, args.items, args.users, args.media))
