@@ -66,32 +66,32 @@ def decode_table() -> str:
 
 
 def tuning_table() -> str:
-    """What fine-tuning makes of one base: a line a run, a column a data set."""
-    results = {
-        name: json.loads((ROOT / "eval" / "results" / f"lora-{name}.json").read_text())
-        for name in ("beauty", "demo")
+    """What fine-tuning makes of one base: a line a run, two columns a data set."""
+    titles = {"beauty": "Beauty, newest users", "demo": "demo shop, newest events"}
+    paths = {name: ROOT / "eval" / "results" / f"lora-{name}.json" for name in titles}
+    runs = {
+        name: {row["run"]: row for row in json.loads(path.read_text())["rows"]}
+        for name, path in paths.items()
+        if path.is_file()
     }
-    runs = {name: {row["run"]: row for row in results[name]["rows"]} for name in results}
-    lines = [
-        "| run | Beauty, newest users: NDCG@10 | demo shop, newest events: NDCG@10 | trained "
-        "parameters | adapter |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for run, row in runs["beauty"].items():
-        cells = [
-            f"{found[run]['ndcg@10']:.4f} ({low:.4f}-{high:.4f})"
-            for found in runs.values()
-            for low, high in [found[run]["interval"]]
-        ]
-        trained, size = row.get("trained_parameters"), row.get("adapter_bytes")
-        if trained is not None:
-            trained += row.get("aligned_parameters", 0)
-        cells += [
-            "-" if trained is None else f"{trained:,}",
-            "-" if size is None else f"{size / 1024:,.0f} KiB",
-        ]
-        lines.append(f"| {run} | {' | '.join(cells)} |")
+    heads = [f"{titles[name]}: NDCG@10 | parameters trained" for name in runs]
+    lines = [f"| run | {' | '.join(heads)} | adapter |", "| --- " * (2 * len(runs) + 2) + "|"]
+    for run in dict.fromkeys(run for rows in runs.values() for run in rows):
+        rows = [of.get(run, {}) for of in runs.values()]
+        sizes = {
+            f"{row['adapter_bytes'] / 1024:,.0f} KiB" for row in rows if "adapter_bytes" in row
+        }
+        cells = [cell for row in rows for cell in _tuned_cells(row)]
+        lines.append(f"| {run} | {' | '.join(cells)} | {', '.join(sizes) or '-'} |")
     return "\n".join(lines) + "\n"
+
+
+def _tuned_cells(row: dict[str, Any]) -> tuple[str, str]:
+    if not row:
+        return "-", "-"
+    low, high = row["interval"]
+    trained = row.get("trained_parameters", 0) + row.get("aligned_parameters", 0)
+    return f"{row['ndcg@10']:.4f} ({low:.4f}-{high:.4f})", f"{trained:,}" if trained else "-"
 
 
 def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:
