@@ -78,9 +78,9 @@ def tuning_table() -> str:
     lines = [f"| run | {' | '.join(heads)} | adapter |", "| --- " * (2 * len(runs) + 2) + "|"]
     for run in dict.fromkeys(run for rows in runs.values() for run in rows):
         rows = [of.get(run, {}) for of in runs.values()]
-        sizes = {
+        sizes = dict.fromkeys(  # one where the models have one shape
             f"{row['adapter_bytes'] / 1024:,.0f} KiB" for row in rows if "adapter_bytes" in row
-        }
+        )
         cells = [cell for row in rows for cell in _tuned_cells(row)]
         lines.append(f"| {run} | {' | '.join(cells)} | {', '.join(sizes) or '-'} |")
     return "\n".join(lines) + "\n"
