@@ -18,7 +18,6 @@ are paired by case. Settings are for validation to choose; here the test events 
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 import yaml
 
 from llmrec.bench.preferring_report import write_preferring_report
-from llmrec.bench.stages import run_apart, run_stages
+from llmrec.bench.stages import read_arguments, run_apart, run_stages
 from llmrec.bench.tuning import load_tuned, opened, per_case
 from llmrec.config import as_dict, build, load_yaml
 from llmrec.data.dataset import Dataset
@@ -196,19 +195,6 @@ def figures(rows: list[Row]) -> tuple[dict[str, float], dict[str, list[float]]]:
 
 def main(argv: list[str]) -> None:
     """``llmrec bench prefer``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench prefer",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/NAME)")
-    parser.add_argument("--results", type=Path, help="the result file (default: in --out)")
-    arguments = parser.parse_args(argv)
-    config = build(Config, load_yaml(arguments.recipe), str(arguments.recipe))
-    out = arguments.out or Path("runs") / config.name
-    results = arguments.results or out / f"{config.name}.json"
-    if results.suffix != ".json":
-        raise ConfigError(f"--results {results}: give the name of a .json file")
-    run(config, str(arguments.recipe), out, results)
-    print(write_preferring_report(read_result(results), results.parent).read_text("utf-8"))
+    config, where, out, results = read_arguments("prefer", __doc__, Config, argv)
+    run(config, where, out, results)
+    print(write_preferring_report(read_result(results), results.parent).read_text(encoding="utf-8"))

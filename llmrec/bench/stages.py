@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
+from llmrec.config import build, load_yaml
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.pipeline import Recipe, execute, plan, read_recipe, select
+
+
+class Named(Protocol):
+    """A benchmark's recipe."""
+
+    @property
+    def name(self) -> str:
+        """Of the result and of the run's folder."""
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Named)
+
+
+def read_arguments(
+    command: str, described: str | None, cls: type[AnyConfig], argv: list[str]
+) -> tuple[AnyConfig, str, Path, Path]:
+    """What such a benchmark is called with.
+
+    Args:
+        command: after ``llmrec bench``.
+        described: its help.
+        cls: the settings in its recipe.
+
+    Returns:
+        the recipe, where it was read, the run's folder and the result file.
+
+    Raises:
+        ConfigError: if the recipe is wrong, or the result is to be no ``.json``.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"llmrec bench {command}",
+        description=described,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/NAME)")
+    parser.add_argument("--results", type=Path, help="the result file (default: in --out)")
+    arguments = parser.parse_args(argv)
+    config = build(cls, load_yaml(arguments.recipe), str(arguments.recipe))
+    out = arguments.out or Path("runs") / config.name
+    results = arguments.results or out / f"{config.name}.json"
+    if results.suffix != ".json":
+        raise ConfigError(f"--results {results}: give the name of a .json file")
+    return config, str(arguments.recipe), out, results
 
 
 def run_stages(source: Path, model: str, stages: Sequence[str], where: str, out: Path) -> Recipe:

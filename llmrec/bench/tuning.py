@@ -25,7 +25,6 @@ it is found again when the command is run again.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import re
@@ -38,9 +37,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from llmrec.bench.stages import run_apart, run_stages
+from llmrec.bench.stages import read_arguments, run_apart, run_stages
 from llmrec.bench.tuning_report import write_tuning_report
-from llmrec.config import build, load_yaml
+from llmrec.config import build
 from llmrec.data import cohorts
 from llmrec.data.dataset import Dataset, Split
 from llmrec.errors import ConfigError
@@ -326,19 +325,6 @@ def _mapping(value: Any, where: str) -> Run:
 
 def main(argv: list[str]) -> None:
     """``llmrec bench tune``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench tune",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("--out", type=Path, help="the run's folder (default: runs/NAME)")
-    parser.add_argument("--results", type=Path, help="the result file (default: in --out)")
-    arguments = parser.parse_args(argv)
-    config = build(Config, load_yaml(arguments.recipe), str(arguments.recipe))
-    out = arguments.out or Path("runs") / config.name
-    results = arguments.results or out / f"{config.name}.json"
-    if results.suffix != ".json":
-        raise ConfigError(f"--results {results}: give the name of a .json file")
-    run(config, str(arguments.recipe), out, results)
+    config, where, out, results = read_arguments("tune", __doc__, Config, argv)
+    run(config, where, out, results)
     print(write_tuning_report(read_result(results), results.parent).read_text(encoding="utf-8"))
