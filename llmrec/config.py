@@ -42,6 +42,18 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return loaded
 
 
+def build_section(cls: type[T], path: str | Path, section: str) -> T:
+    """Make a settings dataclass from one section of a recipe's file.
+
+    Raises:
+        ConfigError: as for :func:`load_yaml` and :func:`build`, or if there is no such section.
+    """
+    values = load_yaml(path).get(section)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: has no `{section}:` section of settings")
+    return build(cls, values, f"{path}: {section}")
+
+
 def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     """Make a settings dataclass from a mapping.
 

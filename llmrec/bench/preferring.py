@@ -28,13 +28,13 @@ import yaml
 
 from llmrec.bench.preferring_report import write_preferring_report
 from llmrec.bench.stages import read_arguments, run_apart, run_stages
-from llmrec.bench.tuning import load_tuned, opened, per_case
-from llmrec.config import as_dict, build, load_yaml
+from llmrec.bench.tuning import load_tuned, opened
+from llmrec.config import as_dict, build_section
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.evaluation.bootstrap import compare, intervals
 from llmrec.evaluation.results import read_result, write_result
-from llmrec.preference.measure import reward_per_case
+from llmrec.preference.measure import SERVED, reward_per_case
 from llmrec.preference.settings import Config as PreferConfig
 from llmrec.preference.settings import RewardConfig
 from llmrec.recommender import Recommender, Scorer
@@ -78,19 +78,7 @@ class Config:
         if not self.runs or START in self.runs:
             raise ConfigError(f"runs: name at least one, and none of them {START!r}")
         for path in self.runs.values():
-            prefer_config(path)
-
-
-def prefer_config(path: Path) -> PreferConfig:
-    """The settings in a recipe of ``llmrec prefer``.
-
-    Raises:
-        ConfigError: naming what is wrong with it.
-    """
-    section = load_yaml(path).get("prefer")
-    if not isinstance(section, dict):
-        raise ConfigError(f"{path}: has no `prefer:` section of settings")
-    return build(PreferConfig, section, f"{path}: prefer")
+            build_section(PreferConfig, path, "prefer")
 
 
 def run(config: Config, where: str, out: Path, results: Path) -> Path:
@@ -130,7 +118,10 @@ def run(config: Config, where: str, out: Path, results: Path) -> Path:
         settings={
             "supervised": as_dict(config.supervised),
             "rewards": as_dict(config.rewards),
-            "runs": {name: as_dict(prefer_config(path)) for name, path in config.runs.items()},
+            "runs": {
+                name: as_dict(build_section(PreferConfig, path, "prefer"))
+                for name, path in config.runs.items()
+            },
         },
         cases=len(values[START]["total"]),
     )
@@ -147,7 +138,7 @@ def _supervise(config: Config, base: Path, dataset: Path, out: Path) -> Path:
 def _prefer(config: Config, name: str, tuned: Path, dataset: Path, out: Path) -> Path:
     path, folder = config.runs[name], out / "prefer" / name
     folders = {"base": tuned / "base", "adapter": tuned / "adapter", "dataset": dataset}
-    settings = prefer_config(path)
+    settings = build_section(PreferConfig, path, "prefer")
     if settings.method == "dpo" and settings.dpo.negatives == "shown" and config.impressions:
         folders["impressions"] = out / config.impressions
     run_apart("prefer", path, folder, config.seed, **folders)
@@ -159,10 +150,11 @@ def _load(folder: Path, tuned: Path) -> Scorer | Recommender:
 
 
 def measure(recommender: Scorer | Recommender, folder: Path, config: Config) -> Values:
-    """NDCG@10, and rewards of ten items, of every test case: float64 ``[cases]`` each."""
+    """NDCG@10, Recall@10, and rewards of ten items, of every test case: float64 ``[cases]``."""
     dataset = Dataset(folder)
     rewards = reward_per_case(recommender, dataset.cases("test"), dataset, config.rewards)
-    return per_case(recommender, dataset, "test") | rewards
+    # sums over the list where rewards are means
+    return {"ndcg@10": rewards["rank"] * SERVED, "recall@10": rewards["hit"] * SERVED} | rewards
 
 
 def row_of(name: str, values: dict[str, Values], config: Config) -> Row:

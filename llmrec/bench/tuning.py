@@ -43,7 +43,7 @@ from llmrec.config import build
 from llmrec.data import cohorts
 from llmrec.data.dataset import Dataset, Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.bootstrap import bootstrap_means
+from llmrec.evaluation.bootstrap import bootstrap_means, intervals
 from llmrec.evaluation.measure import evaluate, train_counts
 from llmrec.evaluation.metrics import ndcg, recall
 from llmrec.evaluation.results import read_result, write_result
@@ -279,8 +279,7 @@ def figures(
         for metric in CASES:
             row[metric] = float(found.newest[metric].mean())
             row[f"older_{metric}"] = float(found.older[metric].mean())
-        draws = bootstrap_means(found.newest["ndcg@10"][:, None], None, config.resamples)
-        row["interval"] = _interval(draws[:, 0])
+        row["interval"] = intervals(found.newest, None, config.resamples)["ndcg@10"]
     best = {method: _best(rows, method) for method in dict.fromkeys(r["method"] for r in rows)}
     for method, row in best.items():
         metrics[f"{method}_ndcg@10"] = row["ndcg@10"]

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.data.dataset import NO_SPLIT, SPLIT_CODES, Dataset
-from llmrec.errors import ArtifactError, ConfigError
+from llmrec.errors import ConfigError
 from llmrec.stage import Manifest, StageRun, folder_hash, run_stage
 
 By = Literal["users", "time"]
@@ -70,8 +70,10 @@ def run(dataset: Path, out: Path, newest: float = 0.2, by: By = "users") -> tupl
 
 def newest_users(dataset: Dataset, share: float) -> np.ndarray:
     """Which users came last, bool ``[users]``; of two who came at one time, the later row."""
-    users = len(dataset.user_ids)
-    events = _events(dataset)
+    return _newest_users(dataset.events, len(dataset.user_ids), share)
+
+
+def _newest_users(events: pa.Table, users: int, share: float) -> np.ndarray:
     first = np.full(users, np.inf)  # of a user without a time: as in a dataset without any
     np.fmin.at(first, events["user"].to_numpy(), _times(events))
     order = np.lexsort((np.arange(users), first))
@@ -81,14 +83,14 @@ def newest_users(dataset: Dataset, share: float) -> np.ndarray:
 
 
 def _by_users(dataset: Dataset, share: float) -> tuple[pa.Table, pa.Table]:
-    newest = newest_users(dataset, share)
-    events = _events(dataset)
+    events = dataset.events
+    newest = _newest_users(events, len(dataset.user_ids), share)
     of_newest = newest[events["user"].to_numpy()]
     return events.filter(pa.array(~of_newest)), events.filter(pa.array(of_newest))
 
 
 def _by_time(dataset: Dataset, share: float) -> tuple[pa.Table, pa.Table]:
-    events = _events(dataset)
+    events = dataset.events
     times = _times(events)
     if np.isnan(times).any():
         raise ConfigError(f"--by time: {dataset.folder} has events without a time; part by users")
@@ -129,14 +131,6 @@ def _write(dataset: Dataset, events: pa.Table, stage: StageRun) -> None:
 def _times(events: pa.Table) -> np.ndarray:
     times: np.ndarray = events["timestamp"].to_numpy().astype(np.float64)
     return times
-
-
-def _events(dataset: Dataset) -> pa.Table:
-    path = dataset.folder / "events.parquet"
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again") from None
 
 
 def main(argv: list[str]) -> None:

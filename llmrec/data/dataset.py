@@ -69,6 +69,11 @@ class Dataset:
     def user_ids(self) -> list[str]:
         return _read(self.folder / "users.parquet")["user_id"].to_pylist()
 
+    @property
+    def events(self) -> pa.Table:
+        """The whole log, all columns; read anew each time, since it may be large."""
+        return _read(self.folder / "events.parquet")
+
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         columns = ["user", "item", "timestamp", "split"]

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmrec.config import as_dict, build, load_yaml
+from llmrec.config import as_dict, build_section
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError, require
 from llmrec.preference.settings import Config
@@ -164,10 +164,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    recipe = load_yaml(arguments.recipe)
-    if not isinstance(recipe.get("prefer"), dict):
-        raise ConfigError(f"{arguments.recipe}: has no `prefer:` section of settings")
-    config = build(Config, recipe["prefer"], f"{arguments.recipe}: prefer")
+    config = build_section(Config, arguments.recipe, "prefer")
     with exit_if_stopped():
         run(
             config,

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrec.config import as_dict, build, load_yaml
+from llmrec.config import as_dict, build_section
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, require
 from llmrec.stage import (
@@ -240,9 +240,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    recipe = load_yaml(arguments.recipe)
-    if not isinstance(recipe.get("tune"), dict):
-        raise ConfigError(f"{arguments.recipe}: has no `tune:` section of settings")
-    config = build(Config, recipe["tune"], f"{arguments.recipe}: tune")
+    config = build_section(Config, arguments.recipe, "tune")
     with exit_if_stopped():
         run(config, arguments.base, arguments.dataset, arguments.out, arguments.seed)
