@@ -1,0 +1,228 @@
+"""The closed vocabulary of captions: which fields an item has and which values each may take.
+
+    schema = load_schema("shop").resolved(dataset)
+    schema.json_schema()          # what constrained decoding is held to
+    schema.known(item)            # what the catalogue already says, {field: value}
+
+A schema is a YAML file (``prompts/schema/shop.yaml`` explains its keys). Values that come from the
+catalogue and the limits of price bands are settled once, by :meth:`Schema.resolved`, and kept with
+what was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.config import build, load_yaml
+from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError
+from llmrec.prompts import templates_folder
+from llmrec.types import Item
+
+CATALOGUE = "catalogue"
+MAX_VALUES = 512
+_COLUMNS = ("brand", "domain", "categories", "price")
+# other columns of the table of captions, which a field cannot be called
+_TAKEN = ("item_id", "caption", "key_terms", "summary", "wanted_by", "prompt_hash")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field.
+
+    Attributes:
+        values: what it may be; ``catalogue`` until resolved when they come from there.
+        source: where the catalogue says it; empty for ``attributes.`` and the field's name.
+        max_values: of those of the catalogue, so many are kept, the most frequent first.
+        limits: for a source ``price``, the prices between bands, one fewer than ``values``.
+    """
+
+    values: list[str] | str
+    source: str = ""
+    max_values: int = MAX_VALUES
+    limits: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.values, str):
+            if self.values != CATALOGUE:
+                raise ValueError(f"values: a list, or the word {CATALOGUE}; got {self.values!r}")
+            if self.source == "price":
+                raise ValueError("values: price bands need a list of names, lowest first")
+        elif not self.values or any(not value.strip() for value in self.values):
+            raise ValueError("values: has none, or an empty one; list what the field may be")
+        elif len(set(self.values)) != len(self.values):
+            twice = [value for value, n in Counter(self.values).items() if n > 1]
+            raise ValueError(f"values: {twice[0]!r} is listed twice")
+        if self.limits and (self.source != "price" or len(self.limits) != len(self.values) - 1):
+            raise ValueError("limits: limits are the prices between bands, one fewer than values")
+        if self.max_values < 1:
+            raise ValueError(f"max_values: must be 1 or more, got {self.max_values}")
+        if (
+            self.source
+            and self.source not in _COLUMNS
+            and not self.source.startswith("attributes.")
+        ):
+            raise ValueError(
+                f"source: {self.source!r} is not one of attributes.NAME, {', '.join(_COLUMNS)}"
+            )
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Fields by name, in the order in which they are written.
+
+    Raises:
+        ValueError: if there are no fields, or one has a name that cannot be a column of its own.
+    """
+
+    fields: dict[str, Field] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.fields:
+            raise ValueError("fields: a schema needs at least one")
+        for name in self.fields:
+            if not name.strip():
+                raise ValueError("fields: a field has no name")
+            if name in _TAKEN or name.startswith("p_"):
+                raise ValueError(
+                    f"fields: {name!r} is a column of every table of captions, or would be taken "
+                    "for a probability; call the field something else"
+                )
+
+    @property
+    def names(self) -> list[str]:
+        """The fields, in order."""
+        return list(self.fields)
+
+    def values(self, name: str) -> list[str]:
+        """What a field may be.
+
+        Raises:
+            ConfigError: before the catalogue's values are known.
+        """
+        values = self.fields[name].values
+        if isinstance(values, str):
+            raise ConfigError(f"schema: the values of {name!r} are not resolved from a catalogue")
+        return values
+
+    def resolved(self, dataset: Dataset) -> Schema:
+        """The same with every list of values and every price limit settled.
+
+        Raises:
+            ConfigError: if a field is left without values.
+        """
+        fields = {}
+        for name, spec in self.fields.items():
+            if spec.values == CATALOGUE:
+                spec = replace(spec, values=_frequent(name, spec, dataset))
+            elif spec.source == "price" and not spec.limits:
+                spec = replace(spec, limits=_price_limits(name, len(spec.values), dataset))
+            fields[name] = spec
+        return Schema(fields)
+
+    def known(self, item: Item) -> dict[str, str]:
+        """The fields that the catalogue itself tells, with a value of the vocabulary each."""
+        told = {name: _known(name, spec, item) for name, spec in self.fields.items()}
+        return {name: value for name, value in told.items() if value is not None}
+
+    def json_schema(self) -> dict[str, Any]:
+        """A JSON schema that admits one value of every field, in order, and nothing else."""
+        return {
+            "type": "object",
+            "properties": {name: {"enum": self.values(name)} for name in self.names},
+            "required": self.names,
+            "additionalProperties": False,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that :func:`schema_from` reads back."""
+        return {
+            name: {"values": spec.values, "source": spec.source, "limits": list(spec.limits)}
+            for name, spec in self.fields.items()
+        }
+
+
+def load_schema(name: str | Path) -> Schema:
+    """A schema by the name of one that comes with llmrec, or by the path of a YAML file.
+
+    Raises:
+        ConfigError: if there is none, or it is malformed; the message names file and field.
+    """
+    text = str(name)
+    path = Path(text)
+    if not text.endswith((".yaml", ".yml")):
+        path = templates_folder() / "schema" / f"{text}.yaml"
+        if not path.is_file():
+            known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+            raise ConfigError(
+                f"schema {text!r}: no such schema; give a .yaml file or one of {', '.join(known)}"
+            )
+    return build(Schema, load_yaml(path), str(path))
+
+
+def schema_from(fields: dict[str, Any], where: str) -> Schema:
+    """The schema that :meth:`Schema.as_dict` gave.
+
+    Raises:
+        ConfigError: naming ``where``, if it is something else.
+    """
+    return build(Schema, {"fields": fields}, where)
+
+
+def _source(name: str, spec: Field) -> str:
+    return spec.source or f"attributes.{name}"
+
+
+def _told(source: str, item: Item) -> str | None:
+    """What the catalogue says, as text; None where it says nothing."""
+    if source.startswith("attributes."):
+        return item.attributes.get(source.removeprefix("attributes.")) or None
+    if source == "categories":
+        return item.categories[-1] if item.categories else None
+    return getattr(item, source) or None
+
+
+def _known(name: str, spec: Field, item: Item) -> str | None:
+    source = _source(name, spec)
+    if source == "price":
+        if item.price is None or not spec.limits:
+            return None
+        return spec.values[int(np.searchsorted(spec.limits, item.price, side="right"))]
+    told = _told(source, item)
+    return told if told in spec.values else None
+
+
+def _frequent(name: str, spec: Field, dataset: Dataset) -> list[str]:
+    source = _source(name, spec)
+    told = Counter(_each(_told(source, item) for item in _items(dataset)))
+    if not told:
+        raise ConfigError(
+            f"schema: no item of the catalogue has {source!r}, so the field {name!r} has no "
+            "values; list them, or name another source"
+        )
+    return sorted(value for value, _ in told.most_common(spec.max_values))
+
+
+def _each(values: Iterable[str | None]) -> Iterable[str]:
+    return (value for value in values if value is not None)
+
+
+def _items(dataset: Dataset) -> Iterable[Item]:
+    return (dataset.item(row) for row in range(dataset.n_items))
+
+
+def _price_limits(name: str, bands: int, dataset: Dataset) -> tuple[float, ...]:
+    prices = [price for price in dataset.items["price"].to_pylist() if price is not None]
+    if not prices:
+        raise ConfigError(
+            f"schema: no item of the catalogue has a price, so the field {name!r} has no bands; "
+            "leave the field out"
+        )
+    shares = np.arange(1, bands) / bands
+    return tuple(float(limit) for limit in np.quantile(prices, shares))

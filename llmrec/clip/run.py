@@ -1,0 +1,248 @@
+"""``llmrec train clip``: a small CLIP for a shop, from its own pictures and words.
+
+    llmrec train clip --dataset runs/shop/dataset --media-root data/media --out runs/clip
+
+Where pretrained weights can be had, take them instead: ``llmrec embed media --image-model
+ViT-B-32:laion2b_s34b_b79k``. This is for a machine without them, and for pictures unlike any on
+the web. The folder is one that open_clip opens, and ``--image-model`` takes; ``metrics.jsonl`` has
+the loss and the validation of each epoch, ``loss.png`` draws them, ``skipped.jsonl`` says which
+pictures could not be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.captions.schema import Schema, load_schema
+from llmrec.clip.settings import Config
+from llmrec.config import as_dict, build, build_section
+from llmrec.data.dataset import Dataset
+from llmrec.data.item_lists import read_item_list
+from llmrec.errors import CatalogError, ConfigError, DataError
+from llmrec.features.media_catalogue import scan
+from llmrec.features.media_config import Config as MediaConfig
+from llmrec.media.source import MediaSource
+from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+
+STAGE = "train-clip"
+_SPEED_SETTINGS = ("device", "workers")
+
+
+def run(
+    config: Config,
+    dataset: Path,
+    out: Path,
+    *,
+    media_root: Path | None = None,
+    leave_out: Path | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+) -> Path:
+    """Train a CLIP on the pictures of ``dataset`` into the folder ``out``.
+
+    Args:
+        config: settings.
+        dataset: folder of ``llmrec ingest``.
+        out: folder to write.
+        media_root: where paths of the catalogue start.
+        leave_out: file of items that are not looked at (:func:`read_item_list`).
+        seed: of everything drawn.
+        log: takes the lines that tell how it went.
+
+    Raises:
+        CatalogError: if there are no pictures, or too few that can be used.
+        ConfigError: if the schema or a path is wrong.
+        DataError: if the list of items to leave out cannot be read or names an unknown one.
+    """
+    shop = Dataset(dataset)
+    left_out = left_out_rows(shop, leave_out)
+    pictures = MediaConfig(modalities=("image",), max_pixels=config.max_pixels)
+    _, files = scan(Path(dataset) / "items.parquet", pictures, media_root)
+    settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
+    inputs = {"dataset": folder_hash(dataset), "files": files}
+    schema = sayable_schema(config, shop)
+    if schema is not None:
+        settings["schema"] = schema.as_dict()
+    if leave_out is not None:
+        inputs["leave_out"] = file_hash(leave_out)
+    source = MediaSource(media_root, Path(out).parent / "media_cache", pictures.limits)
+
+    def work(run: StageRun) -> None:
+        _train(run, config, shop, schema, left_out, source, seed)
+        log(_told(run.counts))
+
+    return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True, log=log)
+
+
+def left_out_rows(shop: Dataset, path: Path | None) -> np.ndarray:
+    """Which items are left out: bool ``[items]``.
+
+    Raises:
+        DataError: if the list cannot be read, or names an item that is not in the catalogue.
+    """
+    left_out = np.zeros(shop.n_items, bool)
+    if path is None:
+        return left_out
+    for item_id in read_item_list(path):
+        if item_id not in shop.item_index:
+            raise DataError(f"{path}: {item_id!r} is not an item of {shop.folder}")
+        left_out[shop.item_index[item_id]] = True
+    if left_out.all():
+        raise DataError(f"{path}: leaves no item to learn from")
+    return left_out
+
+
+def sayable_schema(config: Config, shop: Dataset) -> Schema | None:
+    """The schema's fields that texts name; None where the catalogue has none of them.
+
+    Raises:
+        ConfigError: if a field is not in the schema.
+    """
+    schema = load_schema(config.schema)
+    unknown = [name for name in config.fields if name not in schema.fields]
+    if unknown:
+        raise ConfigError(
+            f"fields: {unknown[0]!r} is not in the schema {config.schema!r}; it has "
+            f"{', '.join(schema.names)}"
+        )
+    fields = {}
+    for name in config.fields:
+        try:
+            one = Schema({name: schema.fields[name]}).resolved(shop)
+        except ConfigError:  # a catalogue without this field: its titles are left
+            continue
+        fields[name] = one.fields[name]
+    return Schema(fields) if fields else None
+
+
+def _train(
+    run: StageRun,
+    config: Config,
+    shop: Dataset,
+    schema: Schema | None,
+    left_out: np.ndarray,
+    source: MediaSource,
+    seed: int,
+) -> None:
+    import torch
+
+    from llmrec.clip.model import new_clip, save_clip
+    from llmrec.clip.pictures import store_pictures
+    from llmrec.clip.sizes import SIZES
+    from llmrec.clip.texts import Texts
+    from llmrec.clip.training import ClipTrainer, write_log
+
+    rows, values = _with_pictures(shop, left_out)
+    work = run.folder / "work"
+    work.mkdir(exist_ok=True)
+    side = int(SIZES[config.size]["vision_cfg"]["image_size"])
+    squares, skipped = store_pictures(values, source, side, work, config.max_pixels, config.workers)
+    items = [shop.item(int(row)) for row in rows]
+    known = [schema.known(item) if schema else {} for item in items]
+    texts = Texts([item.title for item in items], known, config.fields, config.title_share)
+    usable = texts.sayable
+    usable[list(skipped)] = False
+    train, validation = _parted(np.flatnonzero(usable), config.validation_share, seed)
+    if len(train) < 2:
+        raise CatalogError(
+            f"{shop.folder}: {len(train)} pictures can be learned from, 2 are needed; "
+            f"{len(skipped)} could not be used"
+        )
+    config = replace(config, batch_size=min(config.batch_size, len(train)))
+    torch.manual_seed(seed)
+    clip, tokenize = new_clip(config.size, config.dropout)
+    trainer = ClipTrainer(
+        clip, tokenize, squares, texts, train, validation, config, seed, work / "checkpoint"
+    )
+    progress = trainer.run()
+    save_clip(clip, config.size, run.folder)
+    write_log(progress.log, run.folder / "metrics.jsonl")
+    plot_epochs(progress.log, run.folder / "loss.png")
+    _write_skipped(run.folder / "skipped.jsonl", skipped, [item.item_id for item in items])
+    run.counts.update(
+        trained_on=len(train), validated_on=len(validation), skipped=len(skipped),
+        left_out=int(left_out.sum()), **progress.log[-1],
+    )  # fmt: skip
+    shutil.rmtree(work)
+
+
+def _with_pictures(shop: Dataset, left_out: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+    pictures = shop.items["image"].to_pylist()
+    rows = [row for row, value in enumerate(pictures) if value and not left_out[row]]
+    return np.array(rows, dtype=int), [pictures[row] for row in rows]
+
+
+def _parted(rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    drawn = np.random.default_rng(seed).permutation(rows)
+    count = int(len(rows) * share)
+    return np.sort(drawn[count:]), np.sort(drawn[:count])
+
+
+def _write_skipped(path: Path, skipped: dict[int, str], item_ids: list[str]) -> None:
+    lines = [
+        json.dumps({"item": item_ids[row], "field": "image", "reason": reason}, ensure_ascii=False)
+        for row, reason in sorted(skipped.items())
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def plot_epochs(log: list[dict[str, Any]], path: Path) -> Path:
+    """The loss and the accuracies of each epoch, side by side."""
+    from llmrec.evaluation.plots import open_pyplot, save_figure
+
+    pyplot = open_pyplot()
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5))
+    epochs = [entry["epoch"] for entry in log]
+    left.plot(epochs, [entry["loss"] for entry in log])
+    left.set(xlabel="epoch", ylabel="loss")
+    for name in (name for name in log[-1] if name.startswith("accuracy_")):
+        right.plot(epochs, [entry[name] for entry in log], label=name.removeprefix("accuracy_"))
+    right.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
+    if right.lines:
+        right.legend()
+    return save_figure(pyplot, figure, path)
+
+
+def _told(counts: dict[str, Any]) -> str:
+    right = ", ".join(
+        f"{name.removeprefix('accuracy_')} {value:.0%}"
+        for name, value in counts.items()
+        if name.startswith("accuracy_")
+    )
+    skipped = f", {counts['skipped']} skipped (see skipped.jsonl)" if counts["skipped"] else ""
+    return f"{STAGE}: {counts['trained_on']} pictures{skipped}; right in validation: {right or '-'}"
+
+
+def main(argv: list[str]) -> None:
+    """The command line of ``llmrec train clip``."""
+    parser = argparse.ArgumentParser(
+        prog="llmrec train clip", description="A small CLIP from a shop's own pictures and words."
+    )
+    parser.add_argument("recipe", nargs="?", type=Path, help="YAML with a `clip:` section")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--media-root", type=Path, help="folder that paths of the catalogue are in")
+    parser.add_argument("--leave-out", type=Path, help="file of items not to look at")
+    parser.add_argument("--size", help="of the towers, instead of the recipe's")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    config = build_section(Config, args.recipe, "clip") if args.recipe else Config()
+    given = {name: getattr(args, name) for name in ("size", "epochs") if getattr(args, name)}
+    config = build(Config, as_dict(config) | given, "llmrec train clip")
+    run(
+        config,
+        args.dataset,
+        args.out,
+        media_root=args.media_root,
+        leave_out=args.leave_out,
+        seed=args.seed,
+    )

@@ -1,0 +1,48 @@
+"""Lists of items in files: which to leave out of training, which to measure on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from llmrec.errors import DataError
+
+HELD_OUT = "held_out"
+
+
+def read_item_list(path: str | Path) -> list[str]:
+    """Item ids of a file, in its order.
+
+    The file has one id a line; or, as ``.jsonl``, one object with ``item_id`` a line, of which
+    those with a ``split`` count only where that is ``held_out`` (the demo shop's truth).
+
+
+    Raises:
+        DataError: if the file cannot be read, a line is malformed, or no item is left.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    ids = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        if path.suffix != ".jsonl":
+            ids.append(line.strip())
+        elif (item_id := _held_out_id(line, f"{path}: line {number}")) is not None:
+            ids.append(item_id)
+    if not ids:
+        raise DataError(f"{path}: lists no item; one item id a line is expected")
+    return ids
+
+
+def _held_out_id(line: str, where: str) -> str | None:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error})") from None
+    if not isinstance(row, dict) or not isinstance(row.get("item_id"), str):
+        raise DataError(f"{where}: has no item_id")
+    return row["item_id"] if row.get("split", HELD_OUT) == HELD_OUT else None
