@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("llmrec.data.ingest:main", "raw files -> dataset"),
     "embed": ("llmrec.features.text:main", "dataset -> features: one vector per item"),
     "embed media": ("llmrec.features.media:main", "pictures, videos and speech -> features"),
+    "caption": ("llmrec.captions.run:main", "pictures, videos, words -> captions, closed fields"),
     "embed captions": (
         "llmrec.features.categorical:main",
         "captions -> integers that a click model embeds",
@@ -36,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("llmrec.train.run:main", "dataset and item IDs -> model"),
     "train clip": ("llmrec.clip.run:main", "pictures and words -> a small CLIP"),
     "train temporal": ("llmrec.clip.temporal:main", "videos -> what only motion shows"),
+    "train multimodal": ("llmrec.multimodal.run:main", "CLIP and LLaMA -> LLaVA, in two steps"),
+    "train fusion": ("llmrec.fusion.run:main", "features -> one vector of all modalities"),
     "model expand": ("llmrec.models.expand:main", "base model -> base that can say items"),
     "model merge": ("llmrec.models.merge:main", "base and adapter -> model"),
     "tune": ("llmrec.tune.run:main", "expanded base -> LoRA, QLoRA or full fine-tuning"),
@@ -56,7 +59,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench tune": ("llmrec.bench.tuning:main", "LoRA and QLoRA against full fine-tuning"),
     "bench prefer": ("llmrec.bench.preferring:main", "DPO and GRPO against supervised alone"),
     "bench trie": ("llmrec.bench.trie:main", "time and size the catalogue's trie"),
+    "bench captions": ("llmrec.captions.bench:main", "how often the fields of captions are right"),
     "bench search": ("llmrec.search.bench:main", "do words find the right picture, and back?"),
+    "bench fusion": ("llmrec.fusion.bench:main", "fused vectors against text alone"),
     "bench agree": ("llmrec.bench.agree:main", "is what is served what was trained?"),
     "doctor": ("llmrec.environment:main", "check that every package works on this machine"),
 }

@@ -12,13 +12,15 @@ A recipe is one YAML file, a section a stage::
       sasrec: {train: {kind: sasrec}}      # no index: trained and evaluated, not bundled
     baselines: [popularity, item-knn]      # evaluated only
     evaluate: {}
+    media: {...}                           # optional: pictures, videos, speech (media_pipeline.py)
 
 ``${out}`` is the run's folder, any other ``${NAME}`` an environment variable; paths are
 relative to the current folder. The whole recipe is checked before the first stage starts.
 Each stage skips itself when its folder is up to date, so running a recipe again continues it.
 
 The run's folder: ``raw/  dataset/  features/  models/NAME/{item_ids,model,bundle}/
-evaluation/RECIPE-NAME/  report/``.
+evaluation/RECIPE-NAME/  report/``, and with media ``clip/  temporal/  media_features/  multimodal/
+captions/  categorical_features/  fusion/  search_index/``.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from typing import Any
 
 from llmrec.config import build, load_yaml
 from llmrec.errors import ConfigError
+from llmrec.media_pipeline import MediaRecipe, media_steps
 
 Settings = dict[str, Any]
 Load = Callable[[str], Any]
@@ -81,6 +84,7 @@ class Recipe:
         out: the run's folder.
         demo_shop: settings of the made-up shop, or None to use raw files that exist.
         embed: settings of the embed stage, or None for models without content.
+        media: what is made of pictures, videos and speech, or None.
         models: what to train, by name.
         baselines: what to evaluate beside the models.
         evaluate: settings of the evaluation.
@@ -94,6 +98,7 @@ class Recipe:
     out: Path | None = None
     demo_shop: Settings | None = None
     embed: Settings | None = None
+    media: MediaRecipe | None = None
     models: dict[str, Model] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)
     evaluate: Settings = field(default_factory=dict)
@@ -170,6 +175,17 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
     steps["ingest"] = stage("ingest", "ingest", recipe.ingest, out=dataset)
     if recipe.embed is not None:
         steps["embed"] = stage("embed", "embed", recipe.embed, dataset=dataset, out=features)
+
+    if recipe.media is not None:
+        steps |= media_steps(
+            recipe.media,
+            name=recipe.name,
+            out=out,
+            seed=recipe.seed,
+            features=features,
+            where=where,
+            load=load,
+        )
 
     # 2. Each model: item IDs, training, bundle.
     evaluated: dict[str, str | Path] = {name: name for name in recipe.baselines}

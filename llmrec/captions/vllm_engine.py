@@ -1,0 +1,132 @@
+"""Answers by vLLM: all questions of many items at once.
+
+The three questions about an item begin with the same pictures and words, which vLLM's prefix cache
+reads once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmrec.captions.asking import Task
+from llmrec.captions.engine import Answer, Asked, Questions
+from llmrec.captions.model import MultimodalModel
+from llmrec.errors import ArtifactError, require
+from llmrec.multimodal.inputs import sees_video, vllm_media_of
+
+
+class VllmEngine:
+    """An :class:`~llmrec.captions.engine.Engine` on vLLM.
+
+    Args:
+        model: what is asked.
+        questions: what answers are held to.
+        dtype: ``float32`` or ``bfloat16``.
+        batch_size: questions answered at once.
+        memory_gib: for keys and values, on a CPU; a GPU gives what it has free.
+
+    Raises:
+        ArtifactError: if vLLM cannot serve the model.
+        MissingExtraError: if vLLM is not installed.
+
+    It starts a process of vLLM, which :meth:`close` ends.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        questions: Questions,
+        *,
+        dtype: str = "float32",
+        batch_size: int = 64,
+        memory_gib: float = 1.0,
+    ) -> None:
+        require("vllm", "vllm")
+        self.model, self.questions = model, questions
+        self.llm = _start(model, dtype, batch_size, memory_gib)
+
+    def close(self) -> None:
+        """End vLLM's process."""
+        self.llm.llm_engine.engine_core.shutdown()
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
+        """One answer a question, in order."""
+        prompts = [self._prompt(one) for one in asked]
+        params = [self._params(one.task) for one in asked]
+        return [
+            self._read(done.outputs[0])
+            for done in self.llm.generate(prompts, params, use_tqdm=False)
+        ]
+
+    def _prompt(self, asked: Asked) -> dict[str, Any]:
+        text = self.model.prompt(asked.task, asked.seen, self.questions.schema)
+        prompt: dict[str, Any] = {"prompt_token_ids": self.model.prompt_tokens(text)}
+        media = vllm_media_of(asked.seen)
+        return prompt | ({"multi_modal_data": media} if media else {})
+
+    def _params(self, task: Task) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        held = self.questions.json_schema(task)
+        return SamplingParams(
+            temperature=0,
+            max_tokens=self.questions.max_tokens(task),
+            logprobs=0,  # of the chosen token alone
+            detokenize=False,
+            stop_token_ids=sorted(self.model.end_tokens),
+            structured_outputs=None if held is None else StructuredOutputsParams(json=held),
+        )
+
+    def _read(self, output: Any) -> Answer:
+        tokens = list(output.token_ids)
+        ended = bool(tokens) and tokens[-1] in self.model.end_tokens
+        if ended:
+            tokens = tokens[:-1]
+        chosen = zip(tokens, output.logprobs, strict=False)  # one more for the end
+        return Answer(tokens, [step[token].logprob for token, step in chosen], ended)
+
+
+def _start(model: MultimodalModel, dtype: str, batch_size: int, memory_gib: float) -> Any:
+    import torch
+    from vllm import LLM
+
+    gpu = torch.cuda.is_available()
+    memory: dict[str, Any] = {}
+    if not gpu:
+        _check_head_size(model)
+        # there is no free memory of its own to fill; only whole blocks are shared by questions
+        memory = {"kv_cache_memory_bytes": int(memory_gib * 2**30), "block_size": 32}
+    try:
+        return LLM(
+            model=model.base,
+            dtype=dtype,
+            enforce_eager=not gpu,
+            max_num_seqs=batch_size,
+            generation_config="vllm",  # the folder's own settings may sample
+            logprobs_mode="raw_logprobs",  # after the constraint's mask
+            enable_prefix_caching=True,
+            limit_mm_per_prompt={"video" if sees_video(model.processor) else "image": 1},
+            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+            **memory,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{model.base}: vLLM cannot serve it ({reason})") from error
+
+
+def _check_head_size(model: MultimodalModel) -> None:
+    """On a CPU, vLLM starts with any model and dies of some with the first request."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    text = model.config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    known = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in known:
+        raise ArtifactError(
+            f"{model.base}: its attention heads are {size} wide; on a CPU vLLM serves "
+            f"{', '.join(map(str, known))}; use --engine transformers"
+        )
