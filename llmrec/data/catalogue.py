@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ ITEM_FIELDS = (
     "in_stock",
     "domain",
 )
+MEDIA_FIELDS = ("image", "video", "audio")
 _TYPES = {
     "categories": pa.list_(pa.string()),
     "price": pa.float64(),
@@ -57,13 +58,21 @@ class RawItem:
 class Catalogue:
     """Items by identifier, in the order they came."""
 
-    def __init__(self, spill: Path, separator: str, keep_first: bool) -> None:
+    def __init__(
+        self,
+        spill: Path,
+        separator: str,
+        keep_first: bool,
+        media_files: Mapping[str, str] | None = None,
+    ) -> None:
         """
         Args:
             spill: a file to keep the rows in until they are written.
             separator: what parts categories and attributes in a text cell.
             keep_first: skip an identifier that occurs again instead of refusing it.
+            media_files: field to the path, with ``{item_id}``, of files that are named by item.
         """
+        self._media_files = dict(media_files or {})
         self.index: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self._separator, self._keep_first, self._spill = separator, keep_first, spill
@@ -151,12 +160,24 @@ class Catalogue:
             "categories": to_list(fields.get("categories"), self._separator),
             "price": price,
             "attributes": self._pairs(item),
-            "image": _media(fields.get("image"), folder),
-            "video": _media(fields.get("video"), folder),
-            "audio": _media(fields.get("audio"), folder),
+            **{
+                name: _media(fields.get(name), folder) or self._named_by_item(name, item_id)
+                for name in MEDIA_FIELDS
+            },
             "in_stock": _in_stock(fields.get("in_stock"), item),
             "domain": _text(fields.get("domain")),
         }
+
+    def _named_by_item(self, name: str, item_id: str) -> str | None:
+        """The file of an item whose row names none, if there is one."""
+        pattern = self._media_files.get(name)
+        if pattern is None:
+            return None
+        path = os.path.abspath(pattern.replace("{item_id}", item_id))
+        if not os.path.isfile(path):
+            return None
+        self.counts[f"{name}_files"] += 1
+        return path
 
     def _pairs(self, item: RawItem) -> list[str]:
         value = item.fields.get("attributes")

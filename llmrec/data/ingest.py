@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from llmrec.config import as_dict, build
 from llmrec.data import splitting
-from llmrec.data.catalogue import ITEM_FIELDS, Catalogue
+from llmrec.data.catalogue import ITEM_FIELDS, MEDIA_FIELDS, Catalogue
 from llmrec.data.event_log import EVENT_FIELDS, EventLog, EventTable, Rules, write_events
 from llmrec.data.sources import Source, open_source
 from llmrec.data.text_spill import TextSpill
@@ -49,6 +49,8 @@ class Config:
         event_columns: for ``table``, our event field -> their column; ``timestamp: null`` says
             that the log has no times.
         attribute_columns: for ``table``, further item columns to keep as attributes.
+        media_files: image, video or audio -> path of the files that are named by item, with
+            ``{item_id}`` in it, such as ``posters/{item_id}.jpg``; for items whose row names none.
         context_columns: for ``table``, event columns to keep together as the context.
         list_separator: what parts categories and attributes in a text cell.
         default_type: type of events that name none (default: review for amazon, rating for
@@ -78,6 +80,7 @@ class Config:
     item_columns: dict[str, str | None] = field(default_factory=dict)
     event_columns: dict[str, str | None] = field(default_factory=dict)
     attribute_columns: list[str] = field(default_factory=list)
+    media_files: dict[str, str] = field(default_factory=dict)
     context_columns: list[str] = field(default_factory=list)
     list_separator: str = "|"
     default_type: str | None = None
@@ -100,6 +103,10 @@ class Config:
         _check_names("event_types", self.event_types, EVENT_TYPES)
         _check_names("type_names", self.type_names.values(), EVENT_TYPES)
         _check_names("default_type", [self.default_type or "view"], EVENT_TYPES)
+        _check_names("media_files", self.media_files, MEDIA_FIELDS)
+        for name, pattern in self.media_files.items():
+            if "{item_id}" not in pattern:
+                raise ValueError(f"media_files: {name}: {pattern!r} does not contain {{item_id}}")
         if self.k_core < 0:
             raise ValueError(f"k_core: {self.k_core} is negative; 0 turns it off")
         shares = (self.validation_share, self.test_share)
@@ -156,7 +163,7 @@ def _read_items(config: Config, source: Source, spill: Path) -> Catalogue:
     keep_first = source.from_amazon
     if config.duplicate_items is not None:
         keep_first = config.duplicate_items == "first"
-    catalogue = Catalogue(spill, config.list_separator, keep_first)
+    catalogue = Catalogue(spill, config.list_separator, keep_first, config.media_files)
     if source.items is not None:
         for item in source.items():
             catalogue.add(item)

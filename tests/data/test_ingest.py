@@ -400,3 +400,29 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -
         "manifest.json",
         "users.parquet",
     ]
+
+
+def test_files_that_are_named_by_item_are_found_where_the_row_names_none(tmp_path: Path) -> None:
+    (tmp_path / "posters").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "posters" / f"{name}.jpg").write_bytes(b"x")
+    items = [{"item_id": "a"}, {"item_id": "b", "image": "own.jpg"}, {"item_id": "c"}]
+    events = [event("u", item, when) for when, item in enumerate("abc")]
+    pattern = str(tmp_path / "posters" / "{item_id}.jpg")
+    dataset = ingest(tmp_path, events, items, media_files={"image": pattern})
+    found = [dataset.item(row).image for row in range(3)]
+    own = dataset.item(1).image
+    assert found == [str(tmp_path / "posters" / "a.jpg"), own, None]
+    assert own is not None and own.endswith("own.jpg")
+    assert dataset.manifest.counts["image_files"] == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [({"poster": "{item_id}.jpg"}, "'poster' is not one of"), ({"image": "a.jpg"}, "not contain")],
+)
+def test_media_files_need_a_known_field_and_a_place_for_the_item(
+    tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        ingest(tmp_path, [event("u", "a")], media_files=files)
