@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data pictures": ("llmrec.data.picture_folder:main", "a folder of pictures -> dataset"),
     "data cohorts": ("llmrec.data.cohorts:main", "part a dataset: older and newest users"),
     "ingest": ("llmrec.data.ingest:main", "raw files -> dataset"),
-    "embed": ("llmrec.features.text:main", "dataset -> features: one vector per item"),
+    "embed": ("llmrec.features.command:main", "dataset -> features: one vector per item"),
     "embed media": ("llmrec.features.media:main", "pictures, videos and speech -> features"),
     "caption": ("llmrec.captions.run:main", "pictures, videos, words -> captions, closed fields"),
     "embed captions": (

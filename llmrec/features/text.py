@@ -214,10 +214,13 @@ def _unreadable(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again")
 
 
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec embed``."""
+def embed_text(argv: list[str]) -> tuple[Path, Path]:
+    """The part of ``llmrec embed`` that embeds text; the folders of dataset and features."""
     parser = argparse.ArgumentParser(
-        prog="llmrec embed", description="Content vectors of every item, from text and attributes."
+        prog="llmrec embed",
+        description="Content vectors of every item, from text and attributes.",
+        epilog="With --clip MODEL, --whisper MODEL and --media-root DIR, also vectors of its "
+        "pictures, videos and speech, into media_features beside --out, or --media-out DIR.",
     )
     parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
@@ -237,3 +240,4 @@ def main(argv: list[str]) -> None:
     settings = load_yaml(path) if path else {}
     settings.update({name: value for name, value in args.items() if value is not None})
     run(build(Config, settings, str(path or "llmrec embed")), dataset, out, seed)
+    return dataset, out

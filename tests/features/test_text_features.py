@@ -120,7 +120,7 @@ def test_command_line_reads_a_recipe_and_flags(dataset: Path, tmp_path: Path) ->
     recipe.write_text("fields: [title, brand]\nbatch_size: 2\n")
     out = tmp_path / "features"
     arguments = ["--dataset", dataset, "--out", out, "--config", recipe, "--device", "cpu"]
-    text.main([str(a) for a in arguments])
+    text.embed_text([str(a) for a in arguments])
     assert json.loads((out / "manifest.json").read_text())["config"]["fields"] == ["title", "brand"]
 
 
