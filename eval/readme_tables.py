@@ -94,6 +94,46 @@ def _tuned_cells(row: dict[str, Any]) -> tuple[str, str]:
     return f"{row['ndcg@10']:.4f} ({low:.4f}-{high:.4f})", f"{trained:,}" if trained else "-"
 
 
+# result, its metric, what is said of it, the metric to compare with, what is said of that
+MEDIA = (
+    ("captions-demo", "accuracy_category", "captions: category", "floor_category", "majority"),
+    ("captions-demo", "accuracy_colour", "captions: colour", "floor_colour", "majority"),
+    ("captions-demo", "accuracy_pattern", "captions: pattern", "floor_pattern", "majority"),
+    (
+        *("search-demo", "text_to_image_hit@1", "words to picture, first answer right"),
+        *("text_to_image_chance@1", "chance"),
+    ),
+    (
+        *("search-demo", "image_to_text_hit@1", "picture to words, first answer right"),
+        *("image_to_text_chance@1", "chance"),
+    ),
+    (
+        *("motion-demo", "accuracy_motion", "videos: a field that only motion shows"),
+        *("accuracy_motion_mean", "mean of the frames"),
+    ),
+    (
+        "clothing",
+        "accuracy_category",
+        "photographs of clothes: category",
+        "floor_category",
+        "majority",
+    ),
+)
+
+
+def media_table() -> str:
+    """What was measured on pictures, videos and captions, beside floors and baselines."""
+    lines = ["| what | right | beside it |", "| --- | --- | --- |"]
+    for name, metric, said, beside, of in MEDIA:
+        path = ROOT / "eval" / "results" / f"{name}.json"
+        if path.is_file():
+            result = json.loads(path.read_text())
+            low, high = result["intervals"][metric]
+            right = f"{result['metrics'][metric]:.3f} ({low:.3f}-{high:.3f})"
+            lines.append(f"| {said} | {right} | {of} {result['metrics'][beside]:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
 def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:
     metrics, beside = result["metrics"], result["metrics_with_history"]
     cells = [
@@ -120,7 +160,7 @@ def filled(text: str) -> str:
     """The README with its tables made anew."""
 
     def made(mark: re.Match[str]) -> str:
-        others = {"decode": decode_table, "tuning": tuning_table}
+        others = {"decode": decode_table, "tuning": tuning_table, "media": media_table}
         content = others[mark[2]]() if mark[2] in others else table(mark[2])
         return mark[1] + content + mark[3]
 

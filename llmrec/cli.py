@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench prefer": ("llmrec.bench.preferring:main", "DPO and GRPO against supervised alone"),
     "bench trie": ("llmrec.bench.trie:main", "time and size the catalogue's trie"),
     "bench captions": ("llmrec.captions.bench:main", "how often the fields of captions are right"),
+    "bench temporal": ("llmrec.clip.temporal_bench:main", "a temporal encoder against the mean"),
     "bench search": ("llmrec.search.bench:main", "do words find the right picture, and back?"),
     "bench fusion": ("llmrec.fusion.bench:main", "fused vectors against text alone"),
     "bench agree": ("llmrec.bench.agree:main", "is what is served what was trained?"),

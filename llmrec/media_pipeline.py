@@ -55,6 +55,7 @@ class MediaRecipe:
 
     Attributes:
         model: what captions, a folder or hub id, where none is trained here.
+        caption_items: file of the items to caption; all of them when None.
         sheet: pictures on the contact sheet of captions; 0 for none.
     """
 
@@ -66,6 +67,7 @@ class MediaRecipe:
     embed: Settings | None = None
     multimodal: Settings | None = None
     model: str | None = None
+    caption_items: Path | None = None
     caption: Settings | None = None
     categories: Settings | None = None
     fusion: Settings | None = None
@@ -172,7 +174,13 @@ def _captioning(p: _Plan) -> Steps:
         model = r.model or str(p.out / "multimodal")
         captions = p.out / "captions"
         steps["caption"] = partial(
-            p.run("caption"), p.settings("caption"), p.dataset, model, captions, **seen
+            p.run("caption"),
+            p.settings("caption"),
+            p.dataset,
+            model,
+            captions,
+            items=r.caption_items,
+            **seen,
         )
         steps["look"] = partial(_look, p, captions)
         if r.categories is not None:

@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llmrec.config import build, load_yaml
 from llmrec.errors import ConfigError
@@ -67,10 +67,13 @@ class Model:
     Attributes:
         train: settings of the train stage.
         index: settings of its item IDs; None for a model that needs none (and gets no bundle).
+        vectors: whose vectors its content comes from: ``text`` of the embed stage, or ``fused``
+            of media.fusion.
     """
 
     train: Settings = field(default_factory=dict)
     index: Settings | None = None
+    vectors: Literal["text", "fused"] = "text"
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,10 @@ class Recipe:
             if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
                 raise ConfigError(f"{name!r} names a folder: use letters, digits, '_', '-' and '.'")
         twice = set(self.models) & set(self.baselines)
+        fuses = self.media is not None and self.media.fusion is not None
+        for name, model in self.models.items():
+            if model.vectors == "fused" and not fuses:
+                raise ConfigError(f"models.{name}: vectors: fused needs `media: {{fusion: ...}}`")
         if twice:
             raise ConfigError(f"{min(twice)!r} is both a model and a baseline: rename the model")
 
@@ -164,7 +171,6 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
 
     dataset = out / "dataset"
     features = out / "features" if recipe.embed is not None else None
-    inputs = {"dataset": dataset, "features": features}
     steps: dict[str, Callable[[], object]] = {}
 
     # 1. The data, shared by all models.
@@ -193,6 +199,8 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
     for name, model in recipe.models.items():
         section, home = f"models.{name}", out / "models" / name
         trained, bundle, item_ids = home / "model", home / "bundle", None
+        vectors = out / "fusion" if model.vectors == "fused" else features
+        inputs = {"dataset": dataset, "features": vectors}
         if model.index is not None:
             item_ids = home / "item_ids"
             steps[f"{name}/index"] = stage(
@@ -204,7 +212,9 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
         evaluated[name] = trained
         if model.index is not None:
             run = load(MODULES["bundle"]).run
-            steps[f"{name}/bundle"] = partial(run, **inputs, model=trained, out=bundle)
+            steps[f"{name}/bundle"] = partial(
+                run, dataset=dataset, features=features, model=trained, out=bundle
+            )
             evaluated[name] = bundle
             bundles.append(bundle)
 

@@ -118,6 +118,17 @@ media: {model: "org/llava", embed: {image_model: "ViT-B-32:tag"}, caption: {}, s
     assert stages.calls["captions.run"][1][1] == "org/llava"
 
 
+def test_a_model_may_take_its_content_from_the_fused_vectors(tmp_path: Path) -> None:
+    models = "models: {fused: {vectors: fused, index: {}, train: {}}, plain: {train: {}}}\n"
+    steps, _, out = planned(tmp_path, RECIPE + models)
+    made = {step.name: step.run.keywords for step in steps}  # type: ignore[attr-defined]
+    assert made["fused/index"]["features"] == made["fused/train"]["features"] == out / "fusion"
+    assert made["plain/train"]["features"] == out / "features"
+    assert made["fused/bundle"]["features"] == out / "features"  # that words are compared with
+    with pytest.raises(ConfigError, match=r"models\.fused: vectors: fused needs"):
+        planned(tmp_path, f"name: seen\ningest: {{}}\n{models}")
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [

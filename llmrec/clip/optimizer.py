@@ -84,7 +84,7 @@ def make_optimizer(model: nn.Module, kind: str, rate: float, weight_decay: float
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate)]
+    parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, fused=True)]
     if blocks:
         ordered = [p for p in model.parameters() if p in blocks]
         parts.append(torch.optim.Muon(ordered, lr=_MUON_SHARE * rate, weight_decay=weight_decay))

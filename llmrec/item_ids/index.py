@@ -23,7 +23,7 @@ import numpy as np
 from llmrec.config import as_dict, build, load_yaml
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError, require
-from llmrec.features.text import EMBEDDINGS, load_features
+from llmrec.features.blocks import load_blocks
 from llmrec.item_ids.collisions import (
     Resolved,
     count_collisions,
@@ -108,8 +108,7 @@ def run(config: Config, dataset: Path, features: Path | None, out: Path, seed: i
             raise CatalogError(f"{dataset}: the catalogue has no items; ingest some first")
         vectors = None
         if features is not None:
-            where = str(Path(features) / EMBEDDINGS)
-            vectors = combine_blocks(load_features(features), config.blocks, n_items, where)
+            vectors = combine_blocks(load_blocks(features), config.blocks, n_items, str(features))
         _index(stage_run, config, n_items, vectors, seed)
 
     return run_stage(out, manifest, work)
@@ -256,7 +255,7 @@ def main(argv: list[str]) -> None:
     """The command line of ``llmrec index``."""
     parser = argparse.ArgumentParser(prog="llmrec index", description="Give every item its ID.")
     parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    parser.add_argument("--features", type=Path, help="folder of llmrec embed")
+    parser.add_argument("--features", type=Path, help="of llmrec embed, or train fusion")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--config", type=Path, help="YAML file with the settings below")
     parser.add_argument("--kind", help="atomic (default) or semantic")

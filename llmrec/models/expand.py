@@ -23,7 +23,7 @@ import torch
 from llmrec.config import as_dict, build
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
-from llmrec.features.text import load_features
+from llmrec.features.blocks import load_blocks
 from llmrec.generation.llm import make_llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.llama import SIZES, from_folder, from_size
@@ -197,7 +197,7 @@ def _content(settings: ExpandSettings, features: Path | None, ids: ItemIds) -> t
     """Content vector of every item token, float32 ``[item tokens, c]``; None without any."""
     if features is None:
         return torch.from_numpy(ids.token_vectors) if ids.token_vectors.any() else None
-    every = load_features(features)
+    every = load_blocks(features)
     blocks = {name: b for name, b in every.items() if b.ndim == 2 and b.dtype.kind == "f"}
     if not blocks:
         raise ConfigError(f"--features: {features} has no feature blocks; run llmrec embed again")

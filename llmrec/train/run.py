@@ -132,9 +132,9 @@ def content_matrix(features: Path | None, components: dict[str, int]) -> np.ndar
             "train.content: asks for feature blocks but there is no features folder; run "
             "llmrec embed, or set content: {}"
         )
-    from llmrec.features.text import load_features
+    from llmrec.features.blocks import load_blocks
 
-    blocks = load_features(features)
+    blocks = load_blocks(features)
     parts = []
     for name, kept in components.items():
         if name not in blocks:

@@ -6,7 +6,9 @@ from shop_of_colours import video_shop
 from tiny_media import tiny_clip
 
 from llmrec.clip.temporal import Config, run
-from llmrec.errors import CatalogError, DataError
+from llmrec.clip.temporal_bench import run as bench
+from llmrec.errors import ArtifactError, CatalogError, DataError
+from llmrec.evaluation.results import read_result
 from llmrec.features.image_encoder import ImageEncoder
 from llmrec.features.video_encoder import VideoEncoder
 from llmrec.media.video import sample_frames
@@ -88,3 +90,17 @@ def test_leaving_out_all_of_a_value_is_told_so(shop: Shop, config: Config, tmp_p
 def test_a_model_must_be_named() -> None:
     with pytest.raises(ValueError, match="which CLIP"):
         Config()
+
+
+def test_the_result_file_compares_both_video_by_video(trained: Path, tmp_path: Path) -> None:
+    result = read_result(bench(trained, tmp_path / "motion.json"))
+    counts, metrics = read_manifest(trained).counts, result["metrics"]
+    assert metrics["accuracy_motion"] == counts["accuracy_temporal"]
+    assert metrics["accuracy_motion_mean"] == counts["accuracy_mean"]
+    assert metrics["floor_motion"] == 0.5
+    low, high = result["intervals"]["gain_motion"]
+    assert low <= metrics["gain_motion"] <= high
+    (trained / "predictions.jsonl").rename(tmp_path / "away")
+    with pytest.raises(ArtifactError, match="run llmrec train temporal again"):
+        bench(trained, tmp_path / "again.json")
+    (tmp_path / "away").rename(trained / "predictions.jsonl")

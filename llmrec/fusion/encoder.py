@@ -1,0 +1,153 @@
+"""Cross-attention over an item's modalities: one unit vector from whatever is there.
+
+Each modality's vector is projected to one width and told which modality it is. Learned queries
+ask those that are there, over a few layers (compare Perceiver IO, Jaegle et al. 2021), and what
+they hear is added to the mean of a linear map of each. What an item lacks is replaced before
+anything reads it and has no weight, so it cannot change the result; a learned token that is always
+there answers for an item that has nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from llmrec.config import build
+from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.fusion.settings import FusionConfig
+
+_METADATA = "fusion"
+_START = 0.1  # of the usual size, the weights of what attention adds
+
+
+class CrossAttentionLayer(nn.Module):
+    """Queries ask the modalities, then a feed-forward layer; both added to the queries.
+
+    Args:
+        config: the encoder's shape.
+    """
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.query_norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(
+            width, config.heads, dropout=config.dropout, batch_first=True
+        )
+        self.forward_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(4 * width, width),
+        )
+
+    def forward(self, queries: Tensor, tokens: Tensor, missing: Tensor) -> Tensor:
+        """Ask once.
+
+        Args:
+            queries: ``[items, queries, width]``.
+            tokens: ``[items, tokens, width]``.
+            missing: bool ``[items, tokens]``, true where nothing may be read.
+        """
+        asked = self.query_norm(queries)
+        answer, _ = self.attention(
+            asked, tokens, tokens, key_padding_mask=missing, need_weights=False
+        )
+        queries = queries + answer
+        return queries + self.feed_forward(self.forward_norm(queries))
+
+
+class FusionEncoder(nn.Module):
+    """Unit vectors of items from their modalities.
+
+    Args:
+        config: its shape.
+    """
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(dim, width) for name, dim in config.modalities.items()}
+        )
+        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.token_norm = nn.LayerNorm(width)
+        self.kinds = nn.Parameter(torch.randn(len(config.modalities), width) * 0.02)
+        self.nothing = nn.Parameter(torch.randn(width) * 0.02)
+        self.queries = nn.Parameter(torch.randn(config.queries, width) * 0.02)
+        self.layers = nn.ModuleList(CrossAttentionLayer(config) for _ in range(config.layers))
+        self.out_norm = nn.LayerNorm(config.queries * width)
+        self.out = nn.Linear(config.queries * width, config.dim)
+        self.direct = nn.ModuleDict(
+            {
+                name: nn.Linear(dim, config.dim, bias=False)
+                for name, dim in config.modalities.items()
+            }
+        )
+        with torch.no_grad():  # training starts near the mean, and moves away where that helps
+            self.out.weight.mul_(_START)
+
+    def forward(self, blocks: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """Embed items.
+
+        Args:
+            blocks: modality -> float ``[items, dim of the modality]``; any values, also none that
+                is finite, where an item lacks it.
+            present: bool ``[items, modalities]``, in the order of the configuration.
+
+        Returns:
+            float ``[items, dim]``, rows of length 1.
+        """
+        inputs = {
+            name: self.input_dropout(blocks[name].masked_fill(~present[:, [column]], 0.0))
+            for column, name in enumerate(self.config.modalities)
+        }
+        missing = F.pad(~present, (0, 1))  # the token for nothing is always there
+        tokens = self._tokens(inputs)
+        states = self.queries.expand(len(present), -1, -1)
+        for layer in self.layers:
+            states = layer(states, tokens, missing)
+        added = self.out(self.out_norm(states.flatten(1)))
+        mean = torch.stack([self.direct[name](inputs[name]) for name in inputs]).sum(0)
+        mean = mean / present.sum(1, keepdim=True).clamp(min=1)
+        return F.normalize(mean + added, dim=-1)
+
+    def _tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """``[items, modalities + 1, width]``, the token for nothing last."""
+        projected = torch.stack([self.project[name](inputs[name]) for name in inputs], dim=1)
+        nothing = self.nothing.expand(len(projected), 1, -1)
+        return torch.cat([self.token_norm(projected) + self.kinds, nothing], dim=1)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and shape into one safetensors file."""
+        shape = {_METADATA: json.dumps(asdict(self.config))}
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
+        save_file(tensors, path, metadata=shape)
+
+    @classmethod
+    def load(cls, path: str | Path) -> FusionEncoder:
+        """Read what :meth:`save` wrote, ready to embed.
+
+        Raises:
+            ArtifactError: if the file is missing, damaged or something else.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                shape = json.loads((file.metadata() or {})[_METADATA])
+            encoder = cls(build(FusionConfig, shape, str(path)))
+            encoder.load_state_dict(load_file(path))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, LlmrecError) as error:
+            raise ArtifactError(
+                f"{path}: not a fusion encoder that can be read ({error})"
+            ) from None
+        return encoder.eval()

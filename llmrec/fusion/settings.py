@@ -1,0 +1,140 @@
+"""Settings of ``llmrec train fusion``. Light: nothing here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+_COUNTS = ("epochs", "steps_per_epoch", "batch_size", "contrast_batch", "patience", "window")
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """The shape of a fusion encoder.
+
+    Attributes:
+        modalities: name of each modality and the length of its vectors.
+        dim: length of the result.
+        width: inside the transformer.
+        layers: of cross-attention and feed-forward.
+        heads: of the attention; divides ``width``.
+        queries: learned queries; their answers are put side by side before the projection.
+        dropout: inside the transformer, in training.
+        input_dropout: of the modalities' numbers, in training.
+    """
+
+    modalities: dict[str, int]
+    dim: int = 128
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    queries: int = 1
+    dropout: float = 0.1
+    input_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.modalities:
+            raise ValueError("modalities: name at least one")
+        for name, size in self.modalities.items():
+            if size < 1:
+                raise ValueError(f"modalities.{name}: must be 1 or more, got {size}")
+        check_shape(self)
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What a recipe says of the encoder; the modalities come from the features.
+
+    Attributes: as of :class:`FusionConfig`.
+    """
+
+    dim: int = 128
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    queries: int = 1
+    dropout: float = 0.1
+    input_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_shape(self)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How an encoder is trained.
+
+    Attributes:
+        epochs: at most so many; an epoch is ``steps_per_epoch`` steps and a validation.
+        steps_per_epoch: steps between validations.
+        batch_size: pairs of items a step, for the loss of behaviour.
+        contrast_batch: items a step, for the loss between an item's modalities.
+        contrast_weight: weight of that loss; behaviour has weight one.
+        learning_rate: AdamW's peak, after one epoch of warm-up, then a cosine down to 2%.
+        weight_decay: AdamW's, on matrices only.
+        temperature: of both losses.
+        modality_dropout: chance that a modality an item has is hidden in training; one stays.
+        window: two items of a history are a pair when so many places apart, or fewer.
+        patience: stop after so many validations without a better one.
+        validation_users: share of the users held back to choose the epoch.
+        min_rating: an event with a lower rating is not a liking; events without a rating are.
+        device: auto, cpu, cuda, cuda:1, ...
+    """
+
+    epochs: int = 30
+    steps_per_epoch: int = 100
+    batch_size: int = 256
+    contrast_batch: int = 128
+    contrast_weight: float = 0.1
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    temperature: float = 0.1
+    modality_dropout: float = 0.3
+    window: int = 5
+    patience: int = 6
+    validation_users: float = 0.1
+    min_rating: float | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
+        for name in ("contrast_weight", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.modality_dropout < 1:
+            raise ValueError(f"modality_dropout: must be in [0, 1), got {self.modality_dropout}")
+        if not 0 < self.validation_users < 1:
+            raise ValueError(f"validation_users: must be in (0, 1), got {self.validation_users}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``llmrec train fusion``.
+
+    Attributes:
+        encoder: the shape of the encoder.
+        train: how it is trained.
+    """
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+
+def check_shape(shape: FusionConfig | EncoderSettings) -> None:
+    """Check what both descriptions of a shape share.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in ("dim", "width", "layers", "heads", "queries"):
+        if getattr(shape, name) < 1:
+            raise ValueError(f"{name}: must be 1 or more, got {getattr(shape, name)}")
+    if shape.width % shape.heads:
+        raise ValueError(f"heads: {shape.heads} does not divide width {shape.width}")
+    for name in ("dropout", "input_dropout"):
+        if not 0 <= getattr(shape, name) < 1:
+            raise ValueError(f"{name}: must be in [0, 1), got {getattr(shape, name)}")
