@@ -25,8 +25,8 @@ from llmrec.captions.schema import Schema, load_schema
 from llmrec.clip.settings import Config
 from llmrec.config import as_dict, build, build_section
 from llmrec.data.dataset import Dataset
-from llmrec.data.item_lists import read_item_list
-from llmrec.errors import CatalogError, ConfigError, DataError
+from llmrec.data.item_lists import left_out_items
+from llmrec.errors import CatalogError, ConfigError
 from llmrec.features.media_catalogue import scan
 from llmrec.features.media_config import Config as MediaConfig
 from llmrec.media.source import MediaSource
@@ -63,7 +63,7 @@ def run(
         DataError: if the list of items to leave out cannot be read or names an unknown one.
     """
     shop = Dataset(dataset)
-    left_out = left_out_rows(shop, leave_out)
+    left_out = left_out_items(shop, leave_out)
     pictures = MediaConfig(modalities=("image",), max_pixels=config.max_pixels)
     _, files = scan(Path(dataset) / "items.parquet", pictures, media_root)
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
@@ -80,24 +80,6 @@ def run(
         log(_told(run.counts))
 
     return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True, log=log)
-
-
-def left_out_rows(shop: Dataset, path: Path | None) -> np.ndarray:
-    """Which items are left out: bool ``[items]``.
-
-    Raises:
-        DataError: if the list cannot be read, or names an item that is not in the catalogue.
-    """
-    left_out = np.zeros(shop.n_items, bool)
-    if path is None:
-        return left_out
-    for item_id in read_item_list(path):
-        if item_id not in shop.item_index:
-            raise DataError(f"{path}: {item_id!r} is not an item of {shop.folder}")
-        left_out[shop.item_index[item_id]] = True
-    if left_out.all():
-        raise DataError(f"{path}: leaves no item to learn from")
-    return left_out
 
 
 def sayable_schema(config: Config, shop: Dataset) -> Schema | None:

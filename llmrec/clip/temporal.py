@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.clip.run import left_out_rows
 from llmrec.config import as_dict, build, build_section
 from llmrec.data.dataset import Dataset
+from llmrec.data.item_lists import left_out_items
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.features.media_catalogue import scan
 from llmrec.features.media_config import Config as MediaConfig
@@ -94,7 +94,7 @@ def run(
     from llmrec.features.image_encoder import weights_hash
 
     shop = Dataset(dataset)
-    left_out = left_out_rows(shop, leave_out)
+    left_out = left_out_items(shop, leave_out)
     media = MediaConfig(
         modalities=("video",),
         image_model=config.image_model,

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
+from llmrec.data.dataset import Dataset
 from llmrec.errors import DataError
 
 HELD_OUT = "held_out"
@@ -36,6 +39,28 @@ def read_item_list(path: str | Path) -> list[str]:
     if not ids:
         raise DataError(f"{path}: lists no item; one item id a line is expected")
     return ids
+
+
+def left_out_items(shop: Dataset, path: Path | None) -> np.ndarray:
+    """Which items of a dataset a list leaves out: bool ``[items]``; none without a list.
+
+    Raises:
+        DataError: if the list cannot be read, names an unknown item or leaves none.
+    """
+    left_out = np.zeros(shop.n_items, bool)
+    if path is None:
+        return left_out
+    ids = read_item_list(path)
+    unknown = [item_id for item_id in ids if item_id not in shop.item_index]
+    if unknown:
+        raise DataError(
+            f"{path}: {unknown[0]!r} is not an item of {shop.folder} ({len(unknown)} of {len(ids)} "
+            "are not); give the list that belongs to this dataset"
+        )
+    left_out[[shop.item_index[item_id] for item_id in ids]] = True
+    if left_out.all():
+        raise DataError(f"{path}: lists every item of {shop.folder}, so none is left to learn from")
+    return left_out
 
 
 def _held_out_id(line: str, where: str) -> str | None:

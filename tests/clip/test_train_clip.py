@@ -120,7 +120,7 @@ def test_titles_serve_where_the_catalogue_has_no_fields(tmp_path: Path) -> None:
     [
         ("i0\nnobody\n", "'nobody' is not an item"),
         ("\n", "lists no item"),
-        ("".join(f"i{n}\n" for n in range(12)), "leaves no item"),
+        ("".join(f"i{n}\n" for n in range(12)), "none is left to learn from"),
     ],
 )
 def test_a_list_of_items_that_does_not_fit_is_told_so(

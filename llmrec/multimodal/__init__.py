@@ -1,0 +1,1 @@
+"""Training a multimodal LLaMA to say what an item is."""
