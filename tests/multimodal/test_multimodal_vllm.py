@@ -12,6 +12,7 @@ from PIL import Image
 
 from llmrec.captions.asking import Seen
 from llmrec.captions.schema import Field, Schema
+from llmrec.clip.model import new_clip, save_clip
 from llmrec.media.video import Clip
 from llmrec.models.llava import load_multimodal, new_multimodal, save_multimodal
 from llmrec.multimodal.inputs import media_of, prompt_of, shown, vllm_media_of
@@ -30,13 +31,21 @@ class Served:
     llm: Any
 
 
+def taken_over(folder: Path) -> Path:
+    """A CLIP of ours, whose tower a model of pictures takes over with its class token."""
+    torch.manual_seed(0)
+    save_clip(new_clip("vit-nano")[0], "vit-nano", folder)
+    return folder
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["pictures", "videos"])
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
     vllm = pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
     texts = ["Known: a red dress", "Give this product's colour as JSON."] * 9
-    model, processor = new_multimodal("llava-nano", clip=None, texts=texts, video=request.param)
+    clip = None if request.param else taken_over(tmp_path_factory.mktemp("clip"))
+    model, processor = new_multimodal("llava-nano", clip=clip, texts=texts, video=request.param)
     with torch.no_grad():  # so that a random model's answers depend on what it is shown
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "vision" not in name:
