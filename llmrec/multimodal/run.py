@@ -83,7 +83,7 @@ def run(
     scratch = _check_base(config)
     config = replace(
         config,
-        second=config.second.settled(scratch=scratch),
+        second=config.second.settled(scratch=scratch, fresh_tower=_fresh_tower(config)),
         optimizer=config.optimizer or ("muon" if scratch else "adamw"),
     )
     settings = {k: v for k, v in as_dict(config).items() if k not in SPEED_SETTINGS}
@@ -131,10 +131,16 @@ def _check_base(config: Config) -> bool:
                 f"one of the sizes {', '.join(SIZES)} as base"
             )
     try:
-        config.second.settled(scratch=scratch)
+        config.second.settled(scratch=scratch, fresh_tower=_fresh_tower(config))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     return scratch
+
+
+def _fresh_tower(config: Config) -> bool:
+    from llmrec.models.llava import SIZES
+
+    return config.base in SIZES and config.clip is None
 
 
 def _input_hashes(config: Config, shop: Dataset, media_root: Path | None) -> dict[str, str]:

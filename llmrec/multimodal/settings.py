@@ -41,7 +41,8 @@ class SecondStep:
         epochs: passes over the items; None for 10 from scratch and 2 otherwise.
         lr: highest learning rate; None for 2e-3 from scratch, 2e-4 for LoRA, 2e-5 for a
             pretrained model in full.
-        tower: whether the vision tower learns too; None for yes from scratch and no otherwise.
+        tower: whether the vision tower learns too; None for yes where it is fresh: what a CLIP
+            learned is soon lost to a language model that cannot read it yet.
         rank, alpha: of LoRA.
     """
 
@@ -57,8 +58,12 @@ class SecondStep:
         if self.rank < 1:
             raise ValueError(f"rank: must be 1 or more, got {self.rank}")
 
-    def settled(self, *, scratch: bool) -> SecondStep:
+    def settled(self, *, scratch: bool, fresh_tower: bool | None = None) -> SecondStep:
         """The same with everything chosen.
+
+        Args:
+            scratch: whether the language model starts from random weights.
+            fresh_tower: whether the tower does; None for as the language model.
 
         Raises:
             ValueError: if a model of random weights is to learn through LoRA alone.
@@ -66,12 +71,13 @@ class SecondStep:
         train = self.train or ("full" if scratch else "lora")
         if scratch and train == "lora":
             raise ValueError("second.train: a base of random weights has to learn in full")
+        tower = scratch if fresh_tower is None else fresh_tower
         rate = 2e-3 if scratch else {"lora": 2e-4, "full": 2e-5, "none": 1e-4}[train]
         return SecondStep(
             train,
             self.epochs if self.epochs is not None else (10 if scratch else 2),
             self.lr if self.lr is not None else rate,
-            self.tower if self.tower is not None else scratch,
+            self.tower if self.tower is not None else tower,
             self.rank,
             self.alpha,
         )

@@ -112,6 +112,7 @@ def test_a_step_is_settled_by_where_the_weights_come_from() -> None:
     chosen = SecondStep(train="full", epochs=1, lr=3e-5, tower=True).settled(scratch=False)
     assert (chosen.train, chosen.tower, chosen.epochs, chosen.lr) == ("full", True, 1, 3e-5)
     assert given.settled(scratch=False) == given
+    assert SecondStep().settled(scratch=True, fresh_tower=False).tower is False
     with pytest.raises(ValueError, match="random weights has to learn in full"):
         SecondStep(train="lora").settled(scratch=True)
 
