@@ -169,4 +169,4 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     args = parser.parse_args(argv)
     out = run(args.captions, args.truth, args.out, split=args.split, seed=args.seed)
-    print(f"bench captions: wrote {out} and {out.with_suffix('.md').name}")
+    print(out.with_suffix(".md").read_text(encoding="utf-8"))

@@ -163,7 +163,7 @@ def train_encoder(
     score = retrieval_score(modalities, task.validation)
     settings = config.train
     if name == "concat_plain":  # contrast shows parts of items too
-        settings = replace(settings, modality_dropout=0.0, contrast_weight=0.0)
+        settings = replace(settings, partial_share=0.0, contrast_weight=0.0)
     trainer = FusionTrainer(
         encoder, modalities, task.pairs, score, settings, seed=seed, folder=folder, name=name
     )

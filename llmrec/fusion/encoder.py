@@ -66,6 +66,18 @@ class CrossAttentionLayer(nn.Module):
         return queries + self.feed_forward(self.forward_norm(queries))
 
 
+def _reader(config: FusionConfig, name: str) -> nn.Sequential:
+    """What one modality's vectors say, before any other is asked: ``dim`` to ``4 width``."""
+    hidden = 4 * config.width
+    return nn.Sequential(
+        nn.Dropout(config.input_dropout),
+        nn.Linear(config.modalities[name], hidden),
+        nn.LayerNorm(hidden),
+        nn.GELU(),
+        nn.Dropout(config.dropout),
+    )
+
+
 class FusionEncoder(nn.Module):
     """Unit vectors of items from their modalities.
 
@@ -77,10 +89,9 @@ class FusionEncoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(dim, width) for name, dim in config.modalities.items()}
-        )
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        names = list(config.modalities)
+        self.read = nn.ModuleDict({name: _reader(config, name) for name in names})
+        self.project = nn.ModuleDict({name: nn.Linear(4 * width, width) for name in names})
         self.token_norm = nn.LayerNorm(width)
         self.kinds = nn.Parameter(torch.randn(len(config.modalities), width) * 0.02)
         self.nothing = nn.Parameter(torch.randn(width) * 0.02)
@@ -89,10 +100,7 @@ class FusionEncoder(nn.Module):
         self.out_norm = nn.LayerNorm(config.queries * width)
         self.out = nn.Linear(config.queries * width, config.dim)
         self.direct = nn.ModuleDict(
-            {
-                name: nn.Linear(dim, config.dim, bias=False)
-                for name, dim in config.modalities.items()
-            }
+            {name: nn.Linear(4 * width, config.dim, bias=False) for name in names}
         )
         with torch.no_grad():  # training starts near the mean, and moves away where that helps
             self.out.weight.mul_(_START)
@@ -109,7 +117,7 @@ class FusionEncoder(nn.Module):
             float ``[items, dim]``, rows of length 1.
         """
         inputs = {
-            name: self.input_dropout(blocks[name].masked_fill(~present[:, [column]], 0.0))
+            name: self.read[name](blocks[name].masked_fill(~present[:, [column]], 0.0))
             for column, name in enumerate(self.config.modalities)
         }
         missing = F.pad(~present, (0, 1))  # the token for nothing is always there
@@ -118,8 +126,9 @@ class FusionEncoder(nn.Module):
         for layer in self.layers:
             states = layer(states, tokens, missing)
         added = self.out(self.out_norm(states.flatten(1)))
-        mean = torch.stack([self.direct[name](inputs[name]) for name in inputs]).sum(0)
-        mean = mean / present.sum(1, keepdim=True).clamp(min=1)
+        direct = torch.stack([self.direct[name](inputs[name]) for name in inputs], dim=1)
+        there = present.unsqueeze(-1).to(direct.dtype)
+        mean = (direct * there).sum(1) / there.sum(1).clamp(min=1)
         return F.normalize(mean + added, dim=-1)
 
     def _tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -72,7 +72,9 @@ class TrainSettings:
         learning_rate: AdamW's peak, after one epoch of warm-up, then a cosine down to 2%.
         weight_decay: AdamW's, on matrices only.
         temperature: of both losses.
-        modality_dropout: chance that a modality an item has is hidden in training; one stays.
+        partial_share: share of the items of a step that modalities are hidden of; the others are
+            shown whole, as most will be.
+        modality_dropout: chance that a modality of these is hidden; one stays.
         window: two items of a history are a pair when so many places apart, or fewer.
         patience: stop after so many validations without a better one.
         validation_users: share of the users held back to choose the epoch.
@@ -84,11 +86,12 @@ class TrainSettings:
     steps_per_epoch: int = 100
     batch_size: int = 256
     contrast_batch: int = 128
-    contrast_weight: float = 0.1
+    contrast_weight: float = 0.02
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     temperature: float = 0.1
-    modality_dropout: float = 0.3
+    partial_share: float = 0.5
+    modality_dropout: float = 0.5
     window: int = 5
     patience: int = 6
     validation_users: float = 0.1
@@ -105,6 +108,8 @@ class TrainSettings:
         for name in ("contrast_weight", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+        if not 0 <= self.partial_share <= 1:
+            raise ValueError(f"partial_share: must be in [0, 1], got {self.partial_share}")
         if not 0 <= self.modality_dropout < 1:
             raise ValueError(f"modality_dropout: must be in [0, 1), got {self.modality_dropout}")
         if not 0 < self.validation_users < 1:

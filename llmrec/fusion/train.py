@@ -190,7 +190,9 @@ class FusionTrainer:
         left, right = pairs.draw(s.batch_size, rng)
         both = np.concatenate([left, right])
         items, places = np.unique(both, return_inverse=True)  # popular items are drawn often
-        shown = hide(self.catalogue.present[items], s.modality_dropout, rng)
+        shown = self.catalogue.present[items]
+        partial = rng.random(len(items)) < s.partial_share
+        shown = np.where(partial[:, None], hide(shown, s.modality_dropout, rng), shown)
         rows = torch.from_numpy(places).to(self.device)
         a, b = self.catalogue.encode(self.encoder, items, shown)[rows].chunk(2)
         a_items, b_items = torch.from_numpy(both).to(self.device).chunk(2)
