@@ -63,6 +63,7 @@ class Dataset:
         row = self.items.slice(index, 1).to_pylist()[0]
         row["attributes"] = dict(pair.split("=", 1) for pair in row["attributes"] or [])
         row["categories"] = tuple(row["categories"] or ())
+        row |= {name: row[name] or "" for name in ("title", "description", "brand", "domain")}
         return Item(**row)
 
     @cached_property

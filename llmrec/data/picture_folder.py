@@ -76,6 +76,7 @@ def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
             "categories": [category] if category else [],
             "attributes": [f"category={category}"] if category else [],
             "image": path.as_posix(),
+            **{name: "" for name in ("description", "brand", "domain")},
             "in_stock": True,
         }
 

@@ -19,6 +19,7 @@ def test_each_picture_is_an_item_of_its_folder(tmp_path: Path) -> None:
     assert (hat.title, hat.categories, hat.attributes) == ("hat", ("hat",), {"category": "hat"})
     assert hat.image == "train/hat/a.PNG"
     assert dataset.item(0).categories == ()
+    assert (hat.description, hat.brand, hat.domain) == ("", "", "")  # as ingest leaves them
     assert len(dataset.train_histories()) == 0
 
 
