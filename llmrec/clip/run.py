@@ -16,6 +16,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _train(
     from llmrec.clip.texts import Texts
     from llmrec.clip.training import ClipTrainer, write_log
 
-    rows, values = _with_pictures(shop, left_out)
+    rows, values = _with_pictures(shop, left_out, source.root, config.views)
     work = run.folder / "work"
     work.mkdir(exist_ok=True)
     side = int(SIZES[config.size]["vision_cfg"]["image_size"])
@@ -132,7 +133,7 @@ def _train(
     texts = Texts([item.title for item in items], known, config.fields, config.title_share)
     usable = texts.sayable
     usable[list(skipped)] = False
-    train, validation = _parted(np.flatnonzero(usable), config.validation_share, seed)
+    train, validation = _parted(np.flatnonzero(usable), rows, config.validation_share, seed)
     if len(train) < 2:
         raise CatalogError(
             f"{shop.folder}: {len(train)} pictures can be learned from, 2 are needed; "
@@ -156,16 +157,39 @@ def _train(
     shutil.rmtree(work)
 
 
-def _with_pictures(shop: Dataset, left_out: np.ndarray) -> tuple[np.ndarray, list[Any]]:
-    pictures = shop.items["image"].to_pylist()
-    rows = [row for row, value in enumerate(pictures) if value and not left_out[row]]
-    return np.array(rows, dtype=int), [pictures[row] for row in rows]
+def _with_pictures(
+    shop: Dataset, left_out: np.ndarray, root: Path | None, views: int
+) -> tuple[np.ndarray, list[Any]]:
+    """Item and source of every picture to learn from, an item's own one first."""
+    rows, values = [], []
+    for row, value in enumerate(shop.items["image"].to_pylist()):
+        if value and not left_out[row]:
+            found = [value, *_further_views(value, root, views)]
+            rows += [row] * len(found)
+            values += found
+    return np.array(rows, dtype=int), values
 
 
-def _parted(rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    drawn = np.random.default_rng(seed).permutation(rows)
-    count = int(len(rows) * share)
-    return np.sort(drawn[count:]), np.sort(drawn[:count])
+def _further_views(value: Any, root: Path | None, views: int) -> list[str]:
+    if not isinstance(value, str) or "://" in value or root is None:
+        return []
+    own = Path(value)
+    named = [str(own.with_name(f"{own.stem}-{n}{own.suffix}")) for n in range(2, views + 1)]
+    return list(takewhile(lambda name: (root / name).is_file(), named))
+
+
+def _parted(
+    pictures: np.ndarray, rows: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures to learn from and to validate on; all of an item are on one side.
+
+    Args:
+        pictures: int, those that can be used.
+        rows: int, the item of every picture.
+    """
+    drawn = np.random.default_rng(seed).permutation(np.unique(rows[pictures]))
+    held_back = np.isin(rows[pictures], drawn[: int(len(drawn) * share)])
+    return pictures[~held_back], pictures[held_back]
 
 
 def _write_skipped(path: Path, skipped: dict[int, str], item_ids: list[str]) -> None:

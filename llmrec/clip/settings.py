@@ -47,6 +47,8 @@ class Config:
         schema: the fields of items, by name or path, as ``llmrec caption`` uses them.
         fields: those of the schema that pictures show; a text names some, in this order.
         title_share: share of the texts that are titles; all where items have no such field.
+        views: of each item, learn from so many pictures: its own, and those named like it with -2,
+            -3 and so on behind (``mug.jpg``, ``mug-2.jpg``), as far as there are any.
         field_weight: how much a linear head that tells each field's value counts beside contrast;
             the head is thrown away.
         optimizer: ``muon`` (with AdamW for what is no matrix) or ``adamw``.
@@ -65,6 +67,7 @@ class Config:
     schema: str = "shop"
     fields: tuple[str, ...] = ("colour", "pattern", "category")
     title_share: float = 0.1
+    views: int = 16
     field_weight: float = 1.0
     optimizer: Literal["muon", "adamw"] = "muon"
     epochs: int = 40
@@ -83,7 +86,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ValueError(f"size: {self.size!r} is not one of {', '.join(SIZES)}")
-        for name in ("epochs", "max_pixels", "workers"):
+        for name in ("epochs", "views", "max_pixels", "workers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         if self.batch_size < 2:

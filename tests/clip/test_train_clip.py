@@ -203,3 +203,17 @@ def test_views_are_drawn_by_the_generator_alone() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert 0 <= float(first.min()) <= float(first.max()) <= 1
+
+
+def test_further_views_of_an_item_are_learned_from_and_stay_together(tmp_path: Path) -> None:
+    dataset, media, left_out = picture_shop(tmp_path, 24)
+    for n in range(24):
+        for view in (2, 3, 5):  # no fourth: what comes after a gap is not looked for
+            (media / f"{n}-{view}.png").write_bytes((media / f"{n}.png").read_bytes())
+    config = Config(**{**FAST.__dict__, "epochs": 1, "validation_share": 0.5})
+    out = run(config, dataset, tmp_path / "clip", media_root=media, leave_out=left_out)
+    counts = read_manifest(out).counts
+    assert (counts["trained_on"], counts["validated_on"]) == (3 * 9, 3 * 9)
+    one = Config(**{**config.__dict__, "views": 1})
+    out = run(one, dataset, tmp_path / "one", media_root=media, leave_out=left_out)
+    assert read_manifest(out).counts["trained_on"] == 9

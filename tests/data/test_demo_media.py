@@ -15,7 +15,7 @@ from llmrec.data.catalogue import to_pairs
 from llmrec.data.demo_shop import Config, generate, main, run, write
 from llmrec.data.demo_shop.media import make_plan, write_media
 from llmrec.data.demo_shop.media.wording import make_questions
-from llmrec.errors import MissingExtraError
+from llmrec.errors import ConfigError, MissingExtraError
 from llmrec.stage import file_hash, read_manifest
 
 FEW = 5  # items whose files are compared bit by bit
@@ -200,3 +200,24 @@ def test_a_missing_package_is_named_before_anything_is_written(tmp_path, monkeyp
     with pytest.raises(MissingExtraError, match=r"llmrec\[demo\]"):
         write(shop, tmp_path / "shop", media=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_further_views_are_other_photographs_and_leave_the_first_as_it_was(tmp_path):
+    items = generate(7, 120, 40).items[:3]
+    for name, views in (("one", 1), ("three", 3)):
+        (tmp_path / name).mkdir()
+        _, counts = write_media(items, 7, tmp_path / name, views)
+        assert counts["pictures"] == views * 3
+    first, all_three = files(tmp_path / "one"), files(tmp_path / "three")
+    assert {path: all_three[path] for path in first} == first
+    more = sorted(set(all_three) - set(first))
+    expected = [f"images/{item.item_id}-{view}.jpg" for item in items for view in (2, 3)]
+    assert more == sorted(expected)
+    assert len({all_three[path] for path in more} | set(first.values())) == len(first) + 6
+
+
+def test_views_without_media_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--views: needs --media"):
+        main(["--out", str(tmp_path / "shop"), "--views", "3"])
+    with pytest.raises(ConfigError, match="views: must be 1 or more"):
+        main(["--out", str(tmp_path / "shop"), "--media", "--views", "0"])

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmrec.config import build
 from llmrec.data.demo_shop.shop import DemoShop, Impression, generate
 from llmrec.data.demo_shop.truth import describe_truth
+from llmrec.errors import ConfigError
 from llmrec.stage import Manifest, StageRun, run_stage, writing
 from llmrec.types import Event, Item
 
@@ -68,6 +70,7 @@ class Config:
         items: how many items, at least 100.
         users: how many people.
         media: whether items have pictures, videos and spoken descriptions.
+        views: pictures of each item then.
     """
 
     out: Path
@@ -75,6 +78,11 @@ class Config:
     items: int = 500
     users: int = 3500
     media: bool = False
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        if self.views < 1:
+            raise ValueError(f"views: must be 1 or more, got {self.views}")
 
 
 def write(shop: DemoShop, folder: str | Path, *, media: bool = False) -> Path:
@@ -88,39 +96,43 @@ def write(shop: DemoShop, folder: str | Path, *, media: bool = False) -> Path:
         MissingExtraError: if ``media`` needs a package that is not installed.
         LlmrecError: if the folder holds something that llmrec did not write.
     """
-    settings = _settings(len(shop.items), len(shop.people), media)
+    views = int(media)
+    settings = _settings(len(shop.items), len(shop.people), views)
     with writing(folder, Manifest("demo", settings, seed=shop.seed)) as run:
-        _write_files(shop, run, media)
+        _write_files(shop, run, views)
     return Path(folder)
 
 
 def run(config: Config) -> Path:
     """Generate and write a shop, unless the folder already holds this very shop."""
-    settings = _settings(config.items, config.users, config.media)
+    views = config.views if config.media else 0
+    settings = _settings(config.items, config.users, views)
     manifest = Manifest("demo", settings, seed=config.seed)
 
     def work(stage: StageRun) -> None:
         shop = generate(config.seed, config.items, config.users)
-        _write_files(shop, stage, config.media)
+        _write_files(shop, stage, views)
 
     return run_stage(config.out, manifest, work)
 
 
-def _settings(items: int, users: int, media: bool) -> dict[str, Any]:
+def _settings(items: int, users: int, views: int) -> dict[str, Any]:
     """What decides the files; a shop without media is what it was before there were any."""
-    return {"items": items, "users": users} | ({"media": True} if media else {})
+    media = {"media": True} if views else {}
+    return {"items": items, "users": users} | media | ({"views": views} if views > 1 else {})
 
 
-def _write_files(shop: DemoShop, run: StageRun, media: bool) -> None:
+def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
+    """All files; ``views`` pictures an item, and no media at all for 0."""
     items = shop.items
     about_media, flags = "", ""
-    if media:
+    if views:
         from llmrec.data.demo_shop.media import write_media  # needs more than numpy
 
-        items, counts = write_media(shop.items, shop.seed, run.folder)
+        items, counts = write_media(shop.items, shop.seed, run.folder, views)
         run.counts.update(counts)
         about_media = _README_MEDIA.format(**{f"n_{name}": n for name, n in counts.items()})
-        flags = " --media"
+        flags = " --media" + (f" --views {views}" if views > 1 else "")
     types = Counter(event.type for event in shop.events)
     run.counts.update(
         items=len(shop.items),
@@ -213,5 +225,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--media", action="store_true", help="with pictures, videos and spoken descriptions"
     )
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=Config.views,
+        help="pictures of each item (default: %(default)s)",
+    )
     args = parser.parse_args(argv)
-    run(Config(args.out, args.seed, args.items, args.users, args.media))
+    if args.views > 1 and not args.media:
+        raise ConfigError("--views: needs --media, without which there are no pictures")
+    settings = {name: getattr(args, name) for name in ("seed", "items", "users", "media", "views")}
+    run(build(Config, {"out": str(args.out), **settings}, "llmrec data demo"))

@@ -51,7 +51,7 @@ def make_plan(seed: int, n_items: int) -> Plan:
 
 
 def write_media(
-    items: Sequence[Item], seed: int, folder: Path
+    items: Sequence[Item], seed: int, folder: Path, views: int = 1
 ) -> tuple[list[Item], dict[str, int]]:
     """Write pictures, videos, speech, spoken questions and ``media_truth.jsonl``.
 
@@ -59,6 +59,7 @@ def write_media(
         items: of a demo shop.
         seed: the shop's.
         folder: of the shop; paths are relative to it.
+        views: pictures of each item; ``ID.jpg`` is its own, ``ID-2.jpg`` the next.
 
     Returns:
         The items with their paths, and how much was written of what.
@@ -74,13 +75,14 @@ def write_media(
     seen, truth = [], []
     for row, item in enumerate(tqdm(items, "media", unit="item", disable=None)):
         item, transcript = _write_item(item, row, seed, plan, folder)
+        _write_views(item, row, seed, folder, views)
         seen.append(item)
         split = "held_out" if plan.held_out[row] else "train"
         truth.append(_truth_row(item, transcript, split))
     _write_lines(folder / "media_truth.jsonl", truth)
     questions = _write_questions(items, seed, folder)
     counts = {
-        "pictures": len(items),
+        "pictures": views * len(items),
         "videos": int(plan.filmed.sum()),
         "spoken": int(plan.spoken.sum()),
         "queries": questions,
@@ -112,6 +114,16 @@ def _write_item(
         text = describe_aloud(item, rng)
         write_wav(folder / audio, speak(text, random_voice(rng)))
     return replace(item, image=image, video=video, audio=audio), text
+
+
+def _write_views(item: Item, row: int, seed: int, folder: Path, views: int) -> None:
+    """Further pictures of an item, none of which changes the first."""
+    from llmrec.data.demo_shop.media.pictures import make_picture
+
+    for view in range(2, views + 1):
+        picture = make_picture(item.attributes, np.random.default_rng([seed, _PICTURE, row, view]))
+        path = folder / "images" / f"{item.item_id}-{view}.jpg"
+        picture.save(path, quality=90, subsampling=0)
 
 
 def _truth_row(item: Item, transcript: str | None, split: str) -> dict[str, Any]:
