@@ -201,9 +201,9 @@ def plot_log(log: list[dict[str, Any]], best_epoch: int, path: Path) -> Path:
     pyplot = open_pyplot()
     losses = [name for name in ("behaviour", "contrast") if name in log[0]]
     figure, panels = pyplot.subplots(1, len(losses) + 1, figsize=(3.6 * (len(losses) + 1), 3.2))
-    epochs = [row["epoch"] for row in log]
     for panel, name in zip(panels, [*losses, "validation"], strict=True):
-        panel.plot(epochs, [row[name] for row in log], marker="o", markersize=3)
+        points = [(row["epoch"], row[name]) for row in log if name in row]
+        panel.plot(*zip(*points, strict=True), marker="o", markersize=3)
         panel.set_title(name if name == "validation" else f"loss: {name}")
         panel.set_xlabel("epoch")
     panels[-1].axvline(best_epoch, color="tab:gray", linestyle=":")

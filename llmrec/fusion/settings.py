@@ -68,7 +68,8 @@ class TrainSettings:
         steps_per_epoch: steps between validations.
         batch_size: pairs of items a step, for the loss of behaviour.
         contrast_batch: items a step, for the loss between an item's modalities.
-        contrast_weight: weight of that loss; behaviour has weight one.
+        contrast_weight: weight of that loss at first, where behaviour has weight one; it falls to
+            nothing half-way.
         learning_rate: AdamW's peak, after one epoch of warm-up, then a cosine down to 2%.
         weight_decay: AdamW's, on matrices only.
         temperature: of both losses.
@@ -86,11 +87,11 @@ class TrainSettings:
     steps_per_epoch: int = 100
     batch_size: int = 256
     contrast_batch: int = 128
-    contrast_weight: float = 0.02
+    contrast_weight: float = 0.03
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     temperature: float = 0.1
-    partial_share: float = 0.5
+    partial_share: float = 0.25
     modality_dropout: float = 0.5
     window: int = 5
     patience: int = 6

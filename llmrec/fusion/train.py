@@ -168,9 +168,9 @@ class FusionTrainer:
         losses: dict[str, Tensor] = {}
         if self.pairs is not None:
             losses["behaviour"] = self._behaviour(self.pairs, rng)
-        if len(self.several):
+        weight = self._contrast_weight()
+        if len(self.several) and weight:
             losses["contrast"] = self._contrast(rng)
-        weight = self.settings.contrast_weight if self.pairs is not None else 1.0
         loss = sum(value * (weight if name == "contrast" else 1) for name, value in losses.items())
         assert isinstance(loss, Tensor)
         if not torch.isfinite(loss):
@@ -205,6 +205,14 @@ class FusionTrainer:
         subsets = np.concatenate(two_subsets(self.catalogue.present[items], rng))
         first, second = self.catalogue.encode(self.encoder, np.tile(items, 2), subsets).chunk(2)
         return contrast_loss(first, second, s.temperature)
+
+    def _contrast_weight(self) -> float:
+        """It falls to nothing half-way: what an item's parts have in common is a good start, but
+        what people like together is not all in common."""
+        if self.pairs is None:
+            return 1.0
+        half = self.settings.epochs * self.settings.steps_per_epoch / 2
+        return self.settings.contrast_weight * max(0.0, 1 - self.progress.step / half)
 
     def _rate(self) -> float:
         """Share of the peak learning rate: a linear warm-up, then a cosine."""
