@@ -118,12 +118,36 @@ MEDIA = (
         "floor_category",
         "majority",
     ),
+    (
+        *(
+            "fusion-movielens",
+            "fused_recall@10",
+            "films liked together, fused with posters: Recall@10",
+        ),
+        *("text_recall@10", "text alone, trained alike"),
+    ),
+    (
+        *(
+            "fusion-demo",
+            "fused_recall@10",
+            "items liked together, all modalities fused: Recall@10",
+        ),
+        *("text_recall@10", "text alone, trained alike"),
+    ),
+    (
+        *(
+            "fusion-demo",
+            "missing_fused_loss_recall@10",
+            "lost of it, half of all modalities missing",
+        ),
+        *("missing_fused_zeros_loss_recall@10", "given zeros"),
+    ),
 )
 
 
 def media_table() -> str:
     """What was measured on pictures, videos and captions, beside floors and baselines."""
-    lines = ["| what | right | beside it |", "| --- | --- | --- |"]
+    lines = ["| what | figure | beside it |", "| --- | --- | --- |"]
     for name, metric, said, beside, of in MEDIA:
         path = ROOT / "eval" / "results" / f"{name}.json"
         if path.is_file():

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.config import build
+from llmrec.data.item_lists import HELD_OUT
 from llmrec.errors import ConfigError
 
 Settings = dict[str, Any]
@@ -227,7 +228,8 @@ def _look(p: _Plan, captions: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         dataset = p.load(MODULES["dataset"]).Dataset(p.dataset)
         draw = p.load(MODULES["sheet"]).write_sheet
-        print(draw(captions, dataset, r.root, place, items=r.sheet, truth=r.truth), flush=True)
+        known = {"truth": r.truth, "split": HELD_OUT if r.truth else None}
+        print(draw(captions, dataset, r.root, place, items=r.sheet, **known), flush=True)
 
 
 def _measure_search(p: _Plan, truth: Path) -> None:

@@ -27,6 +27,7 @@ def write_sheet(
     *,
     items: int = 24,
     truth: Path | None = None,
+    split: str | None = None,
 ) -> Path:
     """Draw captioned items that have a picture; with a truth file, only those that it holds.
 
@@ -37,13 +38,14 @@ def write_sheet(
         path: PNG to write.
         items: how many, evenly spread over the table.
         truth: what is true, see :mod:`llmrec.captions.truth`; wrong values are marked.
+        split: of the truth, whose items alone are drawn; None for all.
 
     Raises:
         CatalogError: if no captioned item has a picture that can be opened.
         DataError: for a truth file that cannot be read.
     """
     table, schema = load_captions(captions)
-    known = {} if truth is None else read_truth(truth, schema)
+    known = {} if truth is None else read_truth(truth, schema, split)
     images = dict(zip(dataset.item_ids, dataset.items["image"].to_pylist(), strict=True))
     rows = [
         row
