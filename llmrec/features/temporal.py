@@ -8,18 +8,15 @@ it can learn what only motion shows (compare "seqTransf" of CLIP4Clip, Luo et al
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from llmrec.config import build
-from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.features.shaped import load_shaped, save_shaped
 
+_KIND = "temporal"
 _FREQUENCIES = 16
 _SLOWEST = 64.0  # seconds of the longest wave
 
@@ -109,27 +106,16 @@ class TemporalEncoder(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write weights and shape into one safetensors file."""
-        shape = {"temporal": json.dumps(asdict(self.config))}
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, path, metadata=shape)
+        save_shaped(self, self.config, _KIND, path)
 
     @classmethod
     def load(cls, path: str | Path) -> TemporalEncoder:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, ready to embed.
 
         Raises:
             ArtifactError: if the file is missing, damaged or something else.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                shape = json.loads((file.metadata() or {})["temporal"])
-            encoder = cls(build(TemporalConfig, shape, str(path)))
-            encoder.load_state_dict(load_file(path))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, LlmrecError) as error:
-            raise ArtifactError(
-                f"{path}: not a temporal encoder that can be read ({error})"
-            ) from None
-        return encoder
+        return load_shaped(cls, TemporalConfig, _KIND, path)
 
 
 def _time_waves(times: Tensor, mask: Tensor) -> Tensor:

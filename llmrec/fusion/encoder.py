@@ -1,30 +1,25 @@
 """Cross-attention over an item's modalities: one unit vector from whatever is there.
 
-Each modality's vector is projected to one width and told which modality it is. Learned queries
+Each modality is read by a small network of its own and told which modality it is. Learned queries
 ask those that are there, over a few layers (compare Perceiver IO, Jaegle et al. 2021), and what
-they hear is added to the mean of a linear map of each. What an item lacks is replaced before
+they hear is added to the mean of what was read of each. What an item lacks is replaced before
 anything reads it and has no weight, so it cannot change the result; a learned token that is always
 there answers for an item that has nothing.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmrec.config import build
-from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.features.shaped import load_shaped, save_shaped
 from llmrec.fusion.settings import FusionConfig
 
-_METADATA = "fusion"
+_KIND = "fusion"
 _START = 0.1  # of the usual size, the weights of what attention adds
 
 
@@ -139,9 +134,7 @@ class FusionEncoder(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write weights and shape into one safetensors file."""
-        shape = {_METADATA: json.dumps(asdict(self.config))}
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        save_file(tensors, path, metadata=shape)
+        save_shaped(self, self.config, _KIND, path)
 
     @classmethod
     def load(cls, path: str | Path) -> FusionEncoder:
@@ -150,13 +143,4 @@ class FusionEncoder(nn.Module):
         Raises:
             ArtifactError: if the file is missing, damaged or something else.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                shape = json.loads((file.metadata() or {})[_METADATA])
-            encoder = cls(build(FusionConfig, shape, str(path)))
-            encoder.load_state_dict(load_file(path))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, LlmrecError) as error:
-            raise ArtifactError(
-                f"{path}: not a fusion encoder that can be read ({error})"
-            ) from None
-        return encoder.eval()
+        return load_shaped(cls, FusionConfig, _KIND, path)
