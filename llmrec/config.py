@@ -42,8 +42,13 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     return loaded
 
 
-def build_section(cls: type[T], path: str | Path, section: str) -> T:
+def build_section(
+    cls: type[T], path: str | Path, section: str, given: dict[str, Any] | None = None
+) -> T:
     """Make a settings dataclass from one section of a recipe's file.
+
+    Args:
+        given: settings that count instead of the section's.
 
     Raises:
         ConfigError: as for :func:`load_yaml` and :func:`build`, or if there is no such section.
@@ -51,7 +56,7 @@ def build_section(cls: type[T], path: str | Path, section: str) -> T:
     values = load_yaml(path).get(section)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: has no `{section}:` section of settings")
-    return build(cls, values, f"{path}: {section}")
+    return build(cls, values | (given or {}), f"{path}: {section}")
 
 
 def build(cls: type[T], values: dict[str, Any], where: str) -> T:

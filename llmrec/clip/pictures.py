@@ -76,7 +76,10 @@ def _middle_square(image: Any, side: int) -> np.ndarray:
 
 
 def views(
-    squares: np.ndarray, side: int, changes: Augmentation | None, rng: torch.Generator
+    squares: np.ndarray,
+    side: int,
+    changes: Augmentation | None = None,
+    rng: torch.Generator | None = None,
 ) -> Tensor:
     """What a model sees of pictures.
 
@@ -84,6 +87,7 @@ def views(
         squares: uint8 ``[n, stored, stored, 3]``.
         side: pixels of a view.
         changes: None for the whole picture as it is.
+        rng: draws the changes.
 
     Returns:
         float32 ``[n, 3, side, side]`` in 0 to 1.
@@ -102,11 +106,11 @@ def views(
     return _erased(_lit(seen, changes, rng), changes, rng)
 
 
-def _between(low: float, high: float, n: int, rng: torch.Generator) -> Tensor:
+def _between(low: float, high: float, n: int, rng: torch.Generator | None) -> Tensor:
     return low + (high - low) * torch.rand(n, generator=rng)
 
 
-def _placed(n: int, changes: Augmentation, rng: torch.Generator) -> Tensor:
+def _placed(n: int, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
     """Where each view lies in its square: float ``[n, 2, 3]``, as ``affine_grid`` takes it."""
     scale = _between(changes.smallest, 1.0, n, rng)
     angle = _between(-1.0, 1.0, n, rng) * math.radians(changes.degrees)
@@ -119,7 +123,7 @@ def _placed(n: int, changes: Augmentation, rng: torch.Generator) -> Tensor:
     return torch.stack(rows, 1)
 
 
-def _lit(seen: Tensor, changes: Augmentation, rng: torch.Generator) -> Tensor:
+def _lit(seen: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
     contrast, light = (
         1 + changes.light * _between(-1.0, 1.0, len(seen), rng).view(-1, 1, 1, 1) for _ in range(2)
     )
@@ -127,7 +131,7 @@ def _lit(seen: Tensor, changes: Augmentation, rng: torch.Generator) -> Tensor:
     return (((seen - middle) * contrast + middle) * light).clamp(0, 1)
 
 
-def _erased(seen: Tensor, changes: Augmentation, rng: torch.Generator) -> Tensor:
+def _erased(seen: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
     if not changes.erase:
         return seen
     side = seen.shape[-1]

@@ -12,6 +12,7 @@ pictures could not be used.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -66,18 +67,20 @@ def run(
     shop = Dataset(dataset)
     left_out = left_out_items(shop, leave_out)
     pictures = MediaConfig(modalities=("image",), max_pixels=config.max_pixels)
-    _, files = scan(Path(dataset) / "items.parquet", pictures, media_root)
+    scan(Path(dataset) / "items.parquet", pictures, media_root)  # for what it refuses
+    source = MediaSource(media_root, Path(out).parent / "media_cache", pictures.limits)
+    rows, values = _with_pictures(shop, left_out, source.root, config.views)
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
-    inputs = {"dataset": folder_hash(dataset), "files": files}
+    inputs = {"dataset": folder_hash(dataset), "files": _stamped(values, source.root)}
     schema = sayable_schema(config, shop)
     if schema is not None:
         settings["schema"] = schema.as_dict()
     if leave_out is not None:
         inputs["leave_out"] = file_hash(leave_out)
-    source = MediaSource(media_root, Path(out).parent / "media_cache", pictures.limits)
 
     def work(run: StageRun) -> None:
-        _train(run, config, shop, schema, left_out, source, seed)
+        _train(run, config, shop, schema, rows, values, source, seed)
+        run.counts["left_out"] = int(left_out.sum())
         log(_told(run.counts))
 
     return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True, log=log)
@@ -111,7 +114,8 @@ def _train(
     config: Config,
     shop: Dataset,
     schema: Schema | None,
-    left_out: np.ndarray,
+    rows: np.ndarray,
+    values: list[Any],
     source: MediaSource,
     seed: int,
 ) -> None:
@@ -123,7 +127,6 @@ def _train(
     from llmrec.clip.texts import Texts
     from llmrec.clip.training import ClipTrainer, write_log
 
-    rows, values = _with_pictures(shop, left_out, source.root, config.views)
     work = run.folder / "work"
     work.mkdir(exist_ok=True)
     side = int(SIZES[config.size]["vision_cfg"]["image_size"])
@@ -150,10 +153,8 @@ def _train(
     write_log(progress.log, run.folder / "metrics.jsonl")
     plot_epochs(progress.log, run.folder / "loss.png")
     _write_skipped(run.folder / "skipped.jsonl", skipped, [item.item_id for item in items])
-    run.counts.update(
-        trained_on=len(train), validated_on=len(validation), skipped=len(skipped),
-        left_out=int(left_out.sum()), **progress.log[-1],
-    )  # fmt: skip
+    run.counts.update(trained_on=len(train), validated_on=len(validation), skipped=len(skipped))
+    run.counts.update(progress.log[-1])
     shutil.rmtree(work)
 
 
@@ -168,6 +169,16 @@ def _with_pictures(
             rows += [row] * len(found)
             values += found
     return np.array(rows, dtype=int), values
+
+
+def _stamped(values: list[Any], root: Path | None) -> str:
+    """What stands for the pictures' contents: their sizes and times of change."""
+    digest = hashlib.sha256()
+    for value in values:
+        if isinstance(value, str) and root is not None and (root / value).is_file():
+            status = (root / value).stat()
+            digest.update(f"{value} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _further_views(value: Any, root: Path | None, views: int) -> list[str]:
@@ -241,9 +252,12 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    config = build_section(Config, args.recipe, "clip") if args.recipe else Config()
-    given = {name: getattr(args, name) for name in ("size", "epochs") if getattr(args, name)}
-    config = build(Config, as_dict(config) | given, "llmrec train clip")
+    names = ("size", "epochs")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.recipe is not None:
+        config = build_section(Config, args.recipe, "clip", given)
+    else:
+        config = build(Config, given, "llmrec train clip")
     run(
         config,
         args.dataset,

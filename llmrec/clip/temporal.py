@@ -24,7 +24,7 @@ import numpy as np
 from llmrec.config import as_dict, build, build_section
 from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import left_out_items
-from llmrec.errors import CatalogError, ConfigError
+from llmrec.errors import CatalogError
 from llmrec.features.media_catalogue import scan
 from llmrec.features.media_config import Config as MediaConfig
 from llmrec.media.source import MediaSource
@@ -222,10 +222,8 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     names = ("image_model", "field", "epochs")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.recipe is not None and "image_model" in given:
-        config = build(Config, _section(args.recipe) | given, f"{args.recipe}: temporal")
-    elif args.recipe is not None:
-        config = build_section(Config, args.recipe, "temporal")
+    if args.recipe is not None:
+        config = build_section(Config, args.recipe, "temporal", given)
     else:
         config = build(Config, given, "llmrec train temporal")
     run(
@@ -236,12 +234,3 @@ def main(argv: list[str]) -> None:
         leave_out=args.leave_out,
         seed=args.seed,
     )
-
-
-def _section(recipe: Path) -> dict[str, Any]:
-    from llmrec.config import load_yaml
-
-    section = load_yaml(recipe).get("temporal")
-    if not isinstance(section, dict):
-        raise ConfigError(f"{recipe}: has no `temporal:` section of settings")
-    return section

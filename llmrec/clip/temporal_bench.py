@@ -58,7 +58,7 @@ def run(temporal: Path, out: Path, *, seed: int = 0) -> Path:
         out,
         name=out.stem,
         metrics=metrics,
-        dataset="demo",
+        dataset=str(temporal),
         split="held_out",
         model="temporal encoder",
         intervals=spans,

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from llmrec.features.media_work import Encoders, prefetched
 from llmrec.features.temporal import TemporalConfig, TemporalEncoder, mean_pool
 from llmrec.media.errors import MediaError
-from llmrec.media.video import sample_frames
 
 if TYPE_CHECKING:
     from llmrec.clip.temporal import Config
@@ -60,13 +59,10 @@ def frame_vectors(encoders: Encoders, videos: list[Any], store: Path) -> Frames:
     vectors = torch.zeros(len(videos), count, dim)
     times, mask = torch.zeros(len(videos), count), torch.zeros(len(videos), count).bool()
 
-    def prepare(value: Any) -> Any:
-        clip = sample_frames(encoders.source.read(value), count, side=encoders.image.side)
-        return encoders.video.prepare(clip)
-
     skipped = {}
     progress = tqdm(videos, "videos", unit="video", disable=None)
-    for row, made in enumerate(prefetched(prepare, progress, encoders.config.workers)):
+    made_ahead = prefetched(encoders.prepare_clip, progress, encoders.config.workers)
+    for row, made in enumerate(made_ahead):
         if isinstance(made, MediaError):
             skipped[row] = str(made)
             continue

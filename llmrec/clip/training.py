@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from llmrec.clip.model import contrastive_loss, normalised
-from llmrec.clip.optimizer import make_optimizer
 from llmrec.clip.pictures import views
 from llmrec.clip.settings import Config
 from llmrec.clip.texts import Texts
 from llmrec.features.image_encoder import mixed_precision, pick_device
 from llmrec.train.checkpoint import load_checkpoint, save_checkpoint
+from llmrec.train.optimizer import make_optimizer
 
 _WARM_UP = 0.05  # share of the steps
 _SMOOTHING = 0.05  # of the fields' labels
@@ -73,13 +73,18 @@ class ClipTrainer:
         self.heads.to(self.device)
         self.learned = nn.ModuleDict({"clip": self.clip, "heads": self.heads})
         self.optimizer: Any = make_optimizer(
-            self.learned, c.optimizer, c.learning_rate, c.weight_decay
+            self.learned.named_parameters(),
+            lambda name: "resblocks" in name,
+            c.optimizer,
+            c.learning_rate,
+            c.weight_decay,
         )
 
     def run(self) -> Progress:
         """All epochs, from the last checkpoint on."""
         state = load_checkpoint(self.folder, self.learned, {}, self.optimizer)
-        progress = Progress() if state is None else Progress(**_without(state, "tensors"))
+        known = {k: v for k, v in (state or {}).items() if k in Progress.__dataclass_fields__}
+        progress = Progress(**known)
         total = self.config.epochs * self.steps_an_epoch
         with tqdm(total=total, initial=progress.step, desc="clip", disable=None) as bar:
             while progress.epoch < self.config.epochs and not self._late(progress):
@@ -181,7 +186,7 @@ class ClipTrainer:
             zip(self.texts.fields, self.texts.values, strict=True)
         ):
             truth = self.texts.codes(self.validation, column)
-            if not len(values) or not (truth >= 0).any():
+            if not (truth >= 0).any():
                 continue
             words = self.clip.encode_text(self.tokenize(values).to(self.device), normalize=True)
             said = (images @ words.T).argmax(1).cpu().numpy()
@@ -189,16 +194,11 @@ class ClipTrainer:
         return found
 
     def _all_images(self, rows: np.ndarray) -> Tensor:
-        still = torch.Generator()
         parts = [
-            self._images(views(self.squares[rows[start : start + 256]], self.side, None, still))
+            self._images(views(self.squares[rows[start : start + 256]], self.side))
             for start in range(0, len(rows), 256)
         ]
         return torch.cat(parts)
-
-
-def _without(state: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if name != key}
 
 
 def _shown(entry: dict[str, Any]) -> dict[str, str]:

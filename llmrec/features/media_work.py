@@ -104,7 +104,7 @@ class Encoders:
             len(values),
             rows,
             files,
-            self._clip,
+            self.prepare_clip,
             self.video.encode_prepared,
             self.video.dim,
             on_file,
@@ -121,7 +121,12 @@ class Encoders:
 
         return self.image.encode_prepared(torch.stack(prepared))
 
-    def _clip(self, value: Any) -> Any:
+    def prepare_clip(self, value: Any) -> Any:
+        """What the video encoder reads of one file.
+
+        Raises:
+            MediaError: if it cannot be had or decoded, or is larger than allowed.
+        """
         c = self.config
         clip = sample_frames(
             self.source.read(value),

@@ -16,18 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmrec.clip.optimizer import Together
-from llmrec.errors import ConfigError, LlmrecError
+from llmrec.errors import LlmrecError
 from llmrec.multimodal.batches import Batch
 from llmrec.multimodal.feed import Feed
 from llmrec.multimodal.parts import in_full_precision, learning, learns_language
 from llmrec.multimodal.settings import Config
 from llmrec.multimodal.validation import answer_loss, validate
 from llmrec.train.checkpoint import load_checkpoint, save_checkpoint
+from llmrec.train.optimizer import Together, make_optimizer
 from llmrec.tune.progress import Line, Progress
 from llmrec.tune.stopping import Stopped, asked
 
-MUON_SHARE = 5.0  # Muon's learning rate against AdamW's
 LEAST_RATE = 0.02  # of the highest, where the cosine ends
 BEST = "best.safetensors"
 
@@ -81,7 +80,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.weights = learning(model)
         in_full_precision(self.weights)
-        self.optimizer: Any = make_optimizer(model, self.config, stretch.lr)
+        self.optimizer: Any = optimizer_of(model, self.config, stretch.lr)
         self.state = State()
         # where only what is behind a picture learns, words alone teach nothing
         self.only_pictured = not learns_language(model)
@@ -231,35 +230,13 @@ class Trainer:
         self.model.eval()
 
 
-def make_optimizer(model: nn.Module, config: Config, rate: float) -> Together:
-    """An optimizer of all that learns.
-
-    Args:
-        rate: AdamW's highest learning rate; Muon's is five times as high.
-
-    Raises:
-        ConfigError: if Muon is asked for and this torch has none.
-    """
-    inside: list[nn.Parameter] = []
-    if config.optimizer == "muon":
-        if not hasattr(torch.optim, "Muon"):
-            raise ConfigError("optimizer: Muon needs torch 2.9 or newer; take adamw")
-        inside = [
-            parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad and parameter.dim() == 2 and not _is_table(name)
-        ]
-    taken = {id(parameter) for parameter in inside}
-    rest = [p for p in learning(model) if id(p) not in taken]
-    groups = [
-        {"params": [p for p in rest if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate)]
-    if inside:
-        decay = config.weight_decay
-        parts.append(torch.optim.Muon(inside, lr=MUON_SHARE * rate, weight_decay=decay))
-    return Together(parts)
+def optimizer_of(model: nn.Module, config: Config, rate: float) -> Together:
+    """An optimizer of all that learns."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return make_optimizer(
+        named, lambda name: not _is_table(name), config.optimizer or "adamw", rate,
+        config.weight_decay,
+    )  # fmt: skip
 
 
 def _is_table(name: str) -> bool:

@@ -66,21 +66,6 @@ def write_shop(folder: Path) -> Path:
     return folder
 
 
-def write_clip(path: Path, colours: list[str]) -> Path:
-    """A video, some frames of each colour."""
-    import av
-
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mpeg4", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        for colour in colours:
-            for _ in range(4):
-                frame = av.VideoFrame.from_image(Image.new("RGB", (48, 32), colour))
-                out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
-
-
 def write_schema(path: Path) -> Path:
     """The fields of :data:`SCHEMA` as a YAML file (JSON is YAML)."""
     path.write_text(json.dumps({"fields": FIELDS}), encoding="utf-8")

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from caption_world import COLOURS, SCHEMA, write_clip, write_items
+from caption_world import COLOURS, SCHEMA, write_items
+from tiny_media import clip
 
 from llmrec.captions import work
 from llmrec.captions.run import main, run, told
@@ -213,7 +214,7 @@ def test_more_words_than_the_model_reads_are_left_out_with_a_reason(
 def test_a_video_stands_for_a_picture_that_is_not_there(
     nano: Path, shop: Path, tmp_path: Path
 ) -> None:
-    write_clip(tmp_path / "mug.mp4", ["red", "navy", "green"])
+    clip(tmp_path / "mug.mp4", ["red", "navy", "green"])
     data = write_items(tmp_path / "data", [{"video": "mug.mp4"}, {"video": "none.mp4"}])
     config = Config(schema=str(shop / "fields.yaml"), frames=3, **QUICK)
     run(config, data, str(nano), tmp_path / "out", media_root=tmp_path, log=lambda _: None)

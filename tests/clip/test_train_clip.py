@@ -188,7 +188,7 @@ def test_contrast_is_least_where_all_true_pairs_are_alike() -> None:
 def test_views_without_changes_show_the_whole_picture() -> None:
     squares = np.full((2, 40, 40, 3), 51, np.uint8)
     squares[1, :, 20:] = 255
-    seen = views(squares, 32, None, torch.Generator())
+    seen = views(squares, 32)
     assert seen.shape == (2, 3, 32, 32)
     assert torch.allclose(seen[0], torch.tensor(0.2), atol=1e-3)
     assert seen[1, :, :, :8].mean() < 0.25 < 0.95 < seen[1, :, :, -8:].mean()
@@ -214,6 +214,10 @@ def test_further_views_of_an_item_are_learned_from_and_stay_together(tmp_path: P
     out = run(config, dataset, tmp_path / "clip", media_root=media, leave_out=left_out)
     counts = read_manifest(out).counts
     assert (counts["trained_on"], counts["validated_on"]) == (3 * 9, 3 * 9)
+    (media / "7-4.png").write_bytes((media / "7.png").read_bytes())  # now 5 is a view too
+    run(config, dataset, tmp_path / "clip", media_root=media, leave_out=left_out)
+    more = read_manifest(out).counts
+    assert more["trained_on"] + more["validated_on"] == 6 * 9 + 2
     one = Config(**{**config.__dict__, "views": 1})
     out = run(one, dataset, tmp_path / "one", media_root=media, leave_out=left_out)
     assert read_manifest(out).counts["trained_on"] == 9

@@ -11,7 +11,7 @@ from llmrec.models.llava import load_multimodal, new_multimodal, save_multimodal
 from llmrec.multimodal.parts import learn_second, learning, merged
 from llmrec.multimodal.run import run
 from llmrec.multimodal.settings import ProjectorStep, SecondStep
-from llmrec.multimodal.training import make_optimizer
+from llmrec.multimodal.training import optimizer_of
 
 UNUSED = "post_layernorm"  # a LLaVA reads the patches before it
 
@@ -123,7 +123,7 @@ def test_muon_takes_the_matrices_inside_blocks_and_adamw_the_rest(
     model, _ = load_multimodal(base)
     learn_second(model, SecondStep(train="full", tower=True).settled(scratch=True))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    adamw, muon = make_optimizer(model, tiny_config(shop[2], optimizer="muon"), 1e-3).parts
+    adamw, muon = optimizer_of(model, tiny_config(shop[2], optimizer="muon"), 1e-3).parts
     sides = [
         {names[id(p)] for group in part.param_groups for p in group["params"]}
         for part in (adamw, muon)
@@ -132,5 +132,5 @@ def test_muon_takes_the_matrices_inside_blocks_and_adamw_the_rest(
     assert all(name.endswith(".weight") and "embed" not in name for name in sides[1])
     assert "model.language_model.layers.0.self_attn.q_proj.weight" in sides[1]
     assert "model.language_model.embed_tokens.weight" in sides[0]
-    (alone,) = make_optimizer(model, tiny_config(shop[2], optimizer="adamw"), 1e-3).parts
+    (alone,) = optimizer_of(model, tiny_config(shop[2], optimizer="adamw"), 1e-3).parts
     assert {names[id(p)] for g in alone.param_groups for p in g["params"]} == set(names.values())

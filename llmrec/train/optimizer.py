@@ -6,7 +6,7 @@ From nothing and on few pictures a vision transformer gets to the same loss in a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -63,29 +63,37 @@ class Together:
             part.load_state_dict({"state": own, "param_groups": part.state_dict()["param_groups"]})
 
 
-def make_optimizer(model: nn.Module, kind: str, rate: float, weight_decay: float) -> Together:
-    """An optimizer of all of a CLIP's weights; weight decay is on matrices only.
+def make_optimizer(
+    named: Iterable[tuple[str, nn.Parameter]],
+    is_inside: Callable[[str], bool],
+    kind: str,
+    rate: float,
+    weight_decay: float,
+) -> Together:
+    """An optimizer of all weights that are given; weight decay is on matrices only.
 
     Args:
+        named: the weights that learn, by name.
+        is_inside: whether a matrix of this name is one that Muon is for: not a table with a row a
+            token or place.
         kind: ``muon`` or ``adamw``.
-        rate: AdamW's learning rate.
+        rate: AdamW's learning rate; Muon's is five times as high.
 
     Raises:
         ConfigError: if this torch has no Muon.
     """
-    blocks: set[nn.Parameter] = set()
-    if kind == "muon":
-        if not hasattr(torch.optim, "Muon"):
-            raise ConfigError("optimizer: Muon needs torch 2.9 or newer; take adamw")
-        named = model.named_parameters()
-        blocks = {p for name, p in named if p.ndim == 2 and "resblocks" in name}
-    rest = [p for p in model.parameters() if p not in blocks]
+    if kind == "muon" and not hasattr(torch.optim, "Muon"):
+        raise ConfigError("optimizer: Muon needs torch 2.9 or newer; take adamw")
+    inside: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, weight in named:
+        chosen = kind == "muon" and weight.ndim == 2 and is_inside(name)
+        (inside if chosen else rest).append(weight)
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, fused=True)]
-    if blocks:
-        ordered = [p for p in model.parameters() if p in blocks]
-        parts.append(torch.optim.Muon(ordered, lr=_MUON_SHARE * rate, weight_decay=weight_decay))
+    if inside:
+        parts.append(torch.optim.Muon(inside, lr=_MUON_SHARE * rate, weight_decay=weight_decay))
     return Together(parts)
