@@ -29,7 +29,7 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class Recommender(Protocol):
+class ListRecommender(Protocol):
     """Returns the best n items for a batch of users."""
 
     @property

@@ -10,7 +10,7 @@
 import numpy as np
 import pytest
 
-from llmrec.recommender import Recommender, Scorer, recommend_from_scores
+from llmrec.recommender import ListRecommender, Scorer, recommend_from_scores
 from llmrec.types import Histories, Ranking
 
 
@@ -26,7 +26,7 @@ class RecommenderContract:
     @pytest.fixture
     def ask(self, recommender):
         def ask(histories: Histories, n: int, exclude_history: bool = True) -> Ranking:
-            if isinstance(recommender, Recommender):
+            if isinstance(recommender, ListRecommender):
                 return recommender.recommend(histories, n, exclude_history=exclude_history)
             return recommend_from_scores(recommender, histories, n, exclude_history=exclude_history)
 

@@ -87,7 +87,7 @@ class SasRec(NextItemModel):
 
 
 class SasRecRecommender:
-    """A trained :class:`SasRec` as a Scorer and Recommender."""
+    """A trained :class:`SasRec` as a Scorer and ListRecommender."""
 
     def __init__(self, model: SasRec, batch_size: int = 256) -> None:
         self.model, self.batch_size = model, batch_size
@@ -149,7 +149,7 @@ def prepare(
     recommender = SasRecRecommender(model)
     encoder = HistoryEncoder(model.vocabulary, ItemIds.atomic(n_items), [0], config.max_items)
     batches = TrainingBatches(
-        dataset.train_histories(), encoder, config.loop.tokens_per_batch, seed
+        dataset.train_histories(config.share), encoder, config.loop.tokens_per_batch, seed
     )
 
     def validate(_trained: NextItemModel) -> dict[str, float]:

@@ -37,7 +37,7 @@ from llmrec.evaluation.results import read_result, write_result
 from llmrec.preference.measure import SERVED, reward_per_case
 from llmrec.preference.settings import Config as PreferConfig
 from llmrec.preference.settings import RewardConfig
-from llmrec.recommender import Recommender, Scorer
+from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import read_manifest
 from llmrec.tune.settings import Config as TuneConfig
 
@@ -145,11 +145,11 @@ def _prefer(config: Config, name: str, tuned: Path, dataset: Path, out: Path) ->
     return folder
 
 
-def _load(folder: Path, tuned: Path) -> Scorer | Recommender:
+def _load(folder: Path, tuned: Path) -> Scorer | ListRecommender:
     return load_tuned(tuned) if folder == tuned else opened(tuned / "base", folder / "adapter")
 
 
-def measure(recommender: Scorer | Recommender, folder: Path, config: Config) -> Values:
+def measure(recommender: Scorer | ListRecommender, folder: Path, config: Config) -> Values:
     """NDCG@10, Recall@10, and rewards of ten items, of every test case: float64 ``[cases]``."""
     dataset = Dataset(folder)
     rewards = reward_per_case(recommender, dataset.cases("test"), dataset, config.rewards)

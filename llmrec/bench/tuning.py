@@ -48,7 +48,7 @@ from llmrec.evaluation.measure import evaluate, train_counts
 from llmrec.evaluation.metrics import ndcg, recall
 from llmrec.evaluation.results import read_result, write_result
 from llmrec.pipeline import MODULES, Recipe
-from llmrec.recommender import Recommender, Scorer
+from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, read_manifest
 from llmrec.tune.settings import Config as TuneConfig
 
@@ -219,7 +219,7 @@ def tune_best(
     return best, rate
 
 
-def load_tuned(folder: Path) -> Scorer | Recommender:
+def load_tuned(folder: Path) -> Scorer | ListRecommender:
     """The result of ``llmrec tune`` as it is served.
 
     Raises:
@@ -230,7 +230,7 @@ def load_tuned(folder: Path) -> Scorer | Recommender:
     return opened(folder / "base", folder / "adapter")
 
 
-def opened(base: Path, adapter: Path | None) -> Scorer | Recommender:
+def opened(base: Path, adapter: Path | None) -> Scorer | ListRecommender:
     """A model as it is served, with an adapter or without."""
     from llmrec.generation.load import load_recommender
 
@@ -248,13 +248,13 @@ def method_of(manifest: Manifest) -> str:
     return f"rows+{method}" if manifest.config["align"]["steps"] else method
 
 
-def measure(recommender: Scorer | Recommender, newest: Dataset, older: Dataset) -> Measured:
+def measure(recommender: Scorer | ListRecommender, newest: Dataset, older: Dataset) -> Measured:
     """Test figures of both cohorts."""
     return Measured(per_case(recommender, newest, "test"), per_case(recommender, older, "test"))
 
 
 def per_case(
-    recommender: Scorer | Recommender, dataset: Dataset, split: Split
+    recommender: Scorer | ListRecommender, dataset: Dataset, split: Split
 ) -> dict[str, np.ndarray]:
     """NDCG@10 and Recall@10 with the history removed, float64 ``[cases]`` each."""
     counts = train_counts(dataset.train_histories(), dataset.n_items)

@@ -11,6 +11,7 @@ what was written.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from llmrec.types import Item
 CATALOGUE = "catalogue"
 MAX_VALUES = 512
 _COLUMNS = ("brand", "domain", "categories", "price")
+_PLACE = re.compile(r"categories\.(\d+)")
 # other columns of the table of captions, which a field cannot be called
 _TAKEN = ("item_id", "caption", "key_terms", "summary", "wanted_by", "prompt_hash")
 
@@ -38,7 +40,8 @@ class Field:
 
     Attributes:
         values: what it may be; ``catalogue`` until resolved when they come from there.
-        source: where the catalogue says it; empty for ``attributes.`` and the field's name.
+        source: where the catalogue says it; empty for ``attributes.`` and the field's name. Of the
+            categories ``categories`` is the last, ``categories.0`` the first and so on.
         max_values: of those of the catalogue, so many are kept, the most frequent first.
         limits: for a source ``price``, the prices between bands, one fewer than ``values``.
     """
@@ -67,9 +70,11 @@ class Field:
             self.source
             and self.source not in _COLUMNS
             and not self.source.startswith("attributes.")
+            and not _PLACE.fullmatch(self.source)
         ):
             raise ValueError(
-                f"source: {self.source!r} is not one of attributes.NAME, {', '.join(_COLUMNS)}"
+                f"source: {self.source!r} is not one of attributes.NAME, {', '.join(_COLUMNS)}, "
+                "categories.NUMBER"
             )
 
 
@@ -185,6 +190,9 @@ def _told(source: str, item: Item) -> str | None:
         return item.attributes.get(source.removeprefix("attributes.")) or None
     if source == "categories":
         return item.categories[-1] if item.categories else None
+    if place := _PLACE.fullmatch(source):
+        number = int(place[1])
+        return item.categories[number] if number < len(item.categories) else None
     return getattr(item, source) or None
 
 

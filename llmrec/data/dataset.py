@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, DataError
 from llmrec.stage import Manifest, read_manifest
 from llmrec.types import Cases, Histories, Item
 
@@ -95,10 +95,25 @@ class Dataset:
         start, end = np.searchsorted(self._columns["user"], [user, user + 1])
         return self._times(slice(start, end))
 
-    def train_histories(self) -> Histories:
-        """Every user's training events; users without any have an empty history."""
+    def train_histories(self, share: float = 1.0) -> Histories:
+        """Every user's training events; users without any have an empty history.
+
+        Args:
+            share: of these events, the earliest by time, that are taken.
+
+        Raises:
+            DataError: for a share of events whose times are not known.
+        """
         c = self._columns
         keep = c["split"] == SPLIT_CODES["train"]
+        if share < 1:
+            times = c["timestamp"][keep]
+            if np.isnan(times).any():
+                raise DataError(
+                    f"{self.folder}: its events have no times, so there are no earliest ones; set "
+                    "share: 1"
+                )
+            keep &= c["timestamp"] <= np.quantile(times, share)
         counts = np.bincount(c["user"][keep], minlength=len(self.user_ids))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(c["item"][keep], offsets, self._times(keep))

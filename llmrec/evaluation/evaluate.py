@@ -24,7 +24,7 @@ from llmrec.errors import ConfigError
 from llmrec.evaluation.measure import Evaluation, evaluate, train_counts
 from llmrec.evaluation.results import CASES_SUFFIX, read_result, write_cases, write_result
 from llmrec.evaluation.summary import intervals_of, metrics_of, slices_of
-from llmrec.recommender import Recommender, Scorer
+from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
 
 __all__ = ["BASELINES", "Config", "evaluate", "main", "run", "train_counts"]
@@ -108,7 +108,7 @@ def load(
     dataset: Dataset,
     beams: int = 50,
     normalise: Literal["children", "level"] = "children",
-) -> Scorer | Recommender:
+) -> Scorer | ListRecommender:
     """A baseline fitted on the training events, or what a folder holds."""
     if str(model) == "popularity":
         from llmrec.baselines.popularity import Popularity

@@ -21,7 +21,7 @@ import numpy as np
 
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.evaluation.metrics import NOT_FOUND, list_ranks, target_ranks
-from llmrec.recommender import Recommender, Scorer, history_mask, top_n
+from llmrec.recommender import ListRecommender, Scorer, history_mask, top_n
 from llmrec.types import Cases, Histories
 
 _SCORES_AT_ONCE = 1 << 26  # float32 scores held at once: 256 MiB
@@ -88,7 +88,7 @@ def train_counts(train: Histories, n_items: int) -> np.ndarray:
 
 
 def evaluate(
-    recommender: Scorer | Recommender,
+    recommender: Scorer | ListRecommender,
     cases: Cases,
     counts: np.ndarray,
     *,
@@ -153,7 +153,7 @@ def evaluate(
 
 
 def _resumed(
-    recommender: Scorer | Recommender,
+    recommender: Scorer | ListRecommender,
     batch: Cases,
     n: int,
     with_history: bool,
@@ -176,7 +176,7 @@ def _resumed(
 
 
 def _batch(
-    recommender: Scorer | Recommender, batch: Cases, n: int, with_history: bool
+    recommender: Scorer | ListRecommender, batch: Cases, n: int, with_history: bool
 ) -> dict[str, np.ndarray]:
     """Ask one batch; arrays named ``PROTOCOL.FIELD``, and ``seconds``."""
     started = time.perf_counter()
@@ -209,7 +209,7 @@ def _from_scores(scorer: Scorer, batch: Cases, n: int, with_history: bool) -> di
 
 
 def _from_lists(
-    recommender: Recommender, batch: Cases, n: int, *, exclude_history: bool
+    recommender: ListRecommender, batch: Cases, n: int, *, exclude_history: bool
 ) -> dict[str, np.ndarray]:
     before = getattr(recommender, "invalid_generated", 0)
     lists = recommender.recommend(batch.histories, n, exclude_history=exclude_history).items

@@ -11,7 +11,7 @@ from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.frontier import Normalise
 from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
-from llmrec.recommender import Recommender
+from llmrec.recommender import ListRecommender
 from llmrec.stage import MODEL_STAGES, read_manifest
 from llmrec.train.llm_run import read_layout
 
@@ -22,7 +22,7 @@ def load_recommender(
     beams: int = 50,
     cache_bytes: int = 0,
     normalise: Normalise = "children",
-) -> Recommender:
+) -> ListRecommender:
     """The recommender in a model folder or a bundle.
 
     Args:

@@ -66,7 +66,7 @@ class VllmSettings:
 
 
 class VllmLlm:
-    """A :class:`~llmrec.recommender.Recommender` on vLLM, for atomic and semantic item IDs.
+    """A :class:`~llmrec.recommender.ListRecommender` on vLLM, for atomic and semantic item IDs.
 
     Args:
         folder: a bundle, served with the adapters it holds, or the folder of a model.
@@ -195,7 +195,7 @@ class VllmLlm:
 
 @dataclass(frozen=True)
 class VllmAdapter:
-    """One adapter of a :class:`VllmLlm` as a :class:`~llmrec.recommender.Recommender`.
+    """One adapter of a :class:`VllmLlm` as a :class:`~llmrec.recommender.ListRecommender`.
 
     Attributes:
         llm: what it runs on.

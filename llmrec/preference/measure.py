@@ -10,7 +10,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.preference.rewards import REWARDS, Case, Facts, total
 from llmrec.preference.settings import RewardConfig
-from llmrec.recommender import Recommender, Scorer, recommend_from_scores
+from llmrec.recommender import ListRecommender, Scorer, recommend_from_scores
 from llmrec.types import Cases
 
 SERVED = 10  # items of a list that is measured
@@ -96,7 +96,7 @@ def cases_of(cases: Cases, facts: Facts, config: RewardConfig) -> list[Case]:
 
 
 def reward_per_case(
-    recommender: Recommender | Scorer,
+    recommender: ListRecommender | Scorer,
     cases: Cases,
     dataset: Dataset,
     config: RewardConfig,
@@ -112,7 +112,7 @@ def reward_per_case(
         mean over the list, float64 ``[cases]``, of every part and of their weighted sum
         ``total``. ``hit`` times n is Recall@n, ``rank`` times n is NDCG@n.
     """
-    if isinstance(recommender, Recommender):
+    if isinstance(recommender, ListRecommender):
         ranking = recommender.recommend(cases.histories, n)
     else:
         ranking = recommend_from_scores(recommender, cases.histories, n)

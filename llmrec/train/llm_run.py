@@ -68,7 +68,7 @@ def prepare(
             f"{item_ids}: holds IDs of {ids.n_items} items, {dataset.folder} has "
             f"{dataset.n_items}; run llmrec index again"
         )
-    histories = dataset.train_histories()
+    histories = dataset.train_histories(config.share)
     if config.time_tokens and histories.timestamps is None:
         raise ConfigError("train.time_tokens: the dataset has no timestamps; leave it empty")
     template = load_template(config.prompt)

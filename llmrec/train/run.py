@@ -23,6 +23,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
 from llmrec.train.settings import Config
+from llmrec.types import Histories
 
 __all__ = ["Config", "main", "run"]
 
@@ -104,10 +105,17 @@ def _train(
         best_epoch=progress.best_epoch,
         best_validation_ndcg=progress.best_ndcg,
         train_seconds=round(progress.train_seconds, 1),
+        learned_until=_newest(dataset.train_histories(config.share)),
     )
     (stage.folder / "log.json").write_text(json.dumps(progress.log, indent=1))
     plot_log(progress.log, stage.folder / "training.png")
     shutil.rmtree(stage.folder / "work")
+
+
+def _newest(histories: Histories) -> float | None:
+    """When the newest event happened, seconds since 1970 UTC; None without times."""
+    times = histories.timestamps
+    return None if times is None or not len(times) else float(times.max())
 
 
 def content_matrix(features: Path | None, components: dict[str, int]) -> np.ndarray | None:

@@ -71,6 +71,8 @@ class Config:
         content_std: of the fresh weights that project content into rows: larger starts nearer to
             content alone.
         dropout: on every block of the network and on its input.
+        share: of the training events, the earliest, that are learned from; less than 1 for a model
+            whose scores of the events after them teach a click model.
         validation_users: validate on so many users, drawn once; 0 is all of them.
         beams: beam width while validating semantic IDs.
         tasks: tasks in words to teach beside the histories, by their shares, named as in
@@ -90,6 +92,7 @@ class Config:
     content_dropout: float = 0.2
     content_std: float = 0.02
     dropout: float = 0.4
+    share: float = 1.0
     validation_users: int = 0
     beams: int = 20
     tasks: dict[str, float] = field(default_factory=dict)
@@ -104,11 +107,15 @@ class Config:
         for name in ("dropout", "content_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"train.{name}: must be in [0, 1)")
+        if not 0 < self.share <= 1:
+            raise ConfigError("train.share: must be above 0 and at most 1")
         self._check_tasks()
 
     def _check_tasks(self) -> None:
         if not self.tasks:
             return
+        if self.share < 1:
+            raise ConfigError("train.tasks: tasks in words learn from all events; set share: 1")
         if self.kind == "sasrec":
             raise ConfigError("train.tasks: sasrec has no words; leave it empty")
         if "next_item" in self.tasks:

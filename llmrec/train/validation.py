@@ -8,7 +8,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import DataError
 from llmrec.evaluation.measure import evaluate
 from llmrec.evaluation.metrics import ndcg, recall
-from llmrec.recommender import Recommender, Scorer
+from llmrec.recommender import ListRecommender, Scorer
 from llmrec.types import Cases
 
 
@@ -29,7 +29,7 @@ def validation_cases(dataset: Dataset, users: int, seed: int) -> Cases:
     return cases
 
 
-def validation_metrics(recommender: Scorer | Recommender, cases: Cases) -> dict[str, float]:
+def validation_metrics(recommender: Scorer | ListRecommender, cases: Cases) -> dict[str, float]:
     """``recall@10`` and ``ndcg@10`` with the history removed from the ranking."""
     counts = np.zeros(recommender.n_items, dtype=np.int64)  # popularity plays no part here
     result = evaluate(recommender, cases, counts, ks=(10,), list_length=10, with_history=False)

@@ -12,7 +12,7 @@ from llmrec.baselines.sasrec import SasRec, SasRecRecommender
 from llmrec.errors import CatalogError, LlmrecError
 from llmrec.generation.llm import AtomicLlm, SemanticLlm
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.recommender import Recommender, Scorer
+from llmrec.recommender import ListRecommender, Scorer
 from llmrec.types import Histories
 
 N_ITEMS = 17
@@ -33,7 +33,7 @@ def make_semantic() -> AtomicLlm | SemanticLlm:
     return tiny_llm(random_semantic_ids(N_ITEMS, (4, 3, 4)), batch_size=2)
 
 
-MAKERS: dict[str, Callable[[], Recommender]] = {
+MAKERS: dict[str, Callable[[], ListRecommender]] = {
     "atomic": make_atomic,
     "semantic": make_semantic,
     "sasrec": make_sasrec,
@@ -42,13 +42,13 @@ MAKERS: dict[str, Callable[[], Recommender]] = {
 
 class TestAtomicLlm(RecommenderContract):
     @pytest.fixture
-    def recommender(self) -> Recommender:
+    def recommender(self) -> ListRecommender:
         return make_atomic()
 
 
 class TestAtomicLlmWithTimes(RecommenderContract):
     @pytest.fixture
-    def recommender(self) -> Recommender:
+    def recommender(self) -> ListRecommender:
         return tiny_llm(ItemIds.atomic(N_ITEMS), time_fields=("gap", "hour"), batch_size=2)
 
     @pytest.fixture
@@ -61,29 +61,29 @@ class TestAtomicLlmWithTimes(RecommenderContract):
 
 class TestSemanticLlm(RecommenderContract):
     @pytest.fixture
-    def recommender(self) -> Recommender:
+    def recommender(self) -> ListRecommender:
         return make_semantic()
 
 
 class TestSasRec(RecommenderContract):
     @pytest.fixture
-    def recommender(self) -> Recommender:
+    def recommender(self) -> ListRecommender:
         return make_sasrec()
 
 
 @pytest.fixture(params=MAKERS)
-def recommender(request: pytest.FixtureRequest) -> Recommender:
+def recommender(request: pytest.FixtureRequest) -> ListRecommender:
     return MAKERS[request.param]()
 
 
 @pytest.mark.parametrize("item", [-1, N_ITEMS, N_ITEMS + 3])
-def test_an_unknown_item_is_an_error(recommender: Recommender, item: int) -> None:
+def test_an_unknown_item_is_an_error(recommender: ListRecommender, item: int) -> None:
     with pytest.raises(CatalogError, match="not among the 17 of the catalogue"):
         recommender.recommend(Histories.from_lists([[1], [2, item]]), 3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_damaged_weights_are_an_error(recommender: Recommender, value: float) -> None:
+def test_damaged_weights_are_an_error(recommender: ListRecommender, value: float) -> None:
     model = recommender.model if isinstance(recommender, SasRecRecommender) else None
     if model is None:
         assert isinstance(recommender, AtomicLlm | SemanticLlm)
@@ -94,7 +94,7 @@ def test_damaged_weights_are_an_error(recommender: Recommender, value: float) ->
         recommender.recommend(Histories.from_lists([[1, 2]]), 3)
 
 
-def test_history_beyond_max_items_is_forgotten(recommender: Recommender) -> None:
+def test_history_beyond_max_items_is_forgotten(recommender: ListRecommender) -> None:
     newest = list(range(8, 16))
     ranking = recommender.recommend(
         Histories.from_lists([[0, 1, 2, *newest], newest]), 9, exclude_history=False
@@ -102,7 +102,7 @@ def test_history_beyond_max_items_is_forgotten(recommender: Recommender) -> None
     np.testing.assert_array_equal(ranking.items[0], ranking.items[1])
 
 
-def test_history_beyond_max_items_is_still_not_recommended(recommender: Recommender) -> None:
+def test_history_beyond_max_items_is_still_not_recommended(recommender: ListRecommender) -> None:
     ranking = recommender.recommend(Histories.from_lists([list(range(16))]), 3)
     assert ranking.items.tolist() == [[16, -1, -1]]
 

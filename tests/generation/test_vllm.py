@@ -18,7 +18,7 @@ from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.vllm_llm import VllmLlm, VllmSettings
 from llmrec.generation.vllm_steps import SAID
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.recommender import Recommender
+from llmrec.recommender import ListRecommender
 from llmrec.types import Histories
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds
@@ -152,7 +152,7 @@ def test_a_prompt_that_ends_in_no_beginning_of_an_item_is_ended(vllm: VllmLlm) -
 
 class TestVllmKeepsTheContract(RecommenderContract):
     @pytest.fixture
-    def recommender(self, vllm: VllmLlm) -> Recommender:
+    def recommender(self, vllm: VllmLlm) -> ListRecommender:
         return vllm.with_adapter("recommend")
 
 

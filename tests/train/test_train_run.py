@@ -22,6 +22,7 @@ from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.generation.load import load_llm, load_recommender
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.models.tokenizer import train_tokenizer
+from llmrec.stage import read_manifest
 from llmrec.train.run import main, principal_components, run
 from llmrec.train.validation import validation_cases, validation_metrics
 from llmrec.types import Histories
@@ -132,6 +133,29 @@ def test_time_tokens_are_kept_for_serving(folders: Folders, tmp_path: Path) -> N
     run(config, with_times(tmp_path), folders.atomic, None, tmp_path / "model")
     served = load_llm(tmp_path / "model")
     assert served.encoder.vocabulary.time_fields == ("gap", "month")
+
+
+def test_a_share_of_the_training_events_is_their_earliest_part(
+    folders: Folders, tmp_path: Path
+) -> None:
+    dataset = with_times(tmp_path)
+    whole = Dataset(dataset).train_histories()
+    part = Dataset(dataset).train_histories(0.5)
+    assert whole.timestamps is not None and part.timestamps is not None
+    assert 0.4 < len(part.items) / len(whole.items) < 0.6
+    assert part.timestamps.max() <= np.quantile(whole.timestamps, 0.5)
+    run(tiny_config({"epochs": 1}, share=0.5), dataset, folders.atomic, None, tmp_path / "model")
+    until = read_manifest(tmp_path / "model").counts["learned_until"]
+    assert until == part.timestamps.max()
+
+
+def test_without_times_there_is_no_earliest_part(folders: Folders, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no earliest ones; set share: 1"):
+        run(tiny_config(share=0.5), folders.dataset, folders.atomic, None, tmp_path / "model")
+    with pytest.raises(ConfigError, match=r"train.share: must be above 0"):
+        tiny_config(share=0.0)
+    with pytest.raises(ConfigError, match="tasks in words learn from all events"):
+        tiny_config(share=0.5, tasks={"search": 1.0})
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
