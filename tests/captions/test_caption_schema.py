@@ -109,3 +109,21 @@ def test_what_training_learns_can_be_written_under_the_constraint() -> None:
     item = Item("1", description='A "fine" cup\\\nof tea. More.', attributes={"colour": "red"})
     learnt = json.loads(target("enhance", item, schema) or "")
     assert learnt["summary"] == "A 'fine' cup/ of tea"
+
+
+def test_a_category_can_be_named_by_its_place() -> None:
+    schema = build(
+        Schema,
+        {"fields": {
+            "first": {"values": ["Comedy", "Drama"], "source": "categories.0"},
+            "third": {"values": ["Comedy", "Drama"], "source": "categories.2"},
+            "last": {"values": ["Comedy", "Drama"], "source": "categories"},
+        }},
+        "s",
+    )  # fmt: skip
+    assert schema.known(Item("1", categories=("Comedy", "Drama"))) == {
+        "first": "Comedy",
+        "last": "Drama",
+    }
+    with pytest.raises(ConfigError, match=r"categories\.NUMBER"):
+        build(Schema, {"fields": {"a": {"values": ["x"], "source": "categories.x"}}}, "s")
