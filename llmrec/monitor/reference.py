@@ -1,0 +1,218 @@
+"""What a model's inputs looked like: shares of values, as one small JSON file.
+
+A number column is parted at the quantiles of the rows it was fitted on. What lies below the least
+of them or above the greatest has a bin of its own, because what was never seen is the clearest
+drift. A text column keeps its 50 most frequent values. Both have a bin for what is missing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.data.raw_files import json_column, strings
+from llmrec.errors import ArtifactError, DataError
+
+SCHEMA_VERSION = 1
+MOST_VALUES = 50  # of a text column; rarer ones are "other"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A number column.
+
+    Attributes:
+        limits: ascending, ``[limits]``. Bins: below the first, equal to it, ``(one, next]``,
+            above the last, missing.
+        counts: rows of each bin, ``[limits + 3]``.
+    """
+
+    limits: tuple[float, ...]
+    counts: tuple[int, ...] = ()
+
+    @classmethod
+    def fit(cls, values: np.ndarray, bins: int) -> Numbers:
+        """Limits at quantiles of float ``[n]``, which are values that occur; NaN is missing."""
+        known = values[np.isfinite(values)]
+        quantiles = np.zeros(1)
+        if len(known):
+            quantiles = np.quantile(known, np.linspace(0, 1, bins + 1), method="inverted_cdf")
+        parted = cls(tuple(float(limit) for limit in np.unique(quantiles)))
+        counts = np.bincount(parted.place(values), minlength=len(parted.limits) + 3)
+        return cls(parted.limits, tuple(int(count) for count in counts))
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """The bin of each value of float ``[n]``, int64 ``[n]``.
+
+        >>> Numbers((1.0, 2.0)).place(np.array([0.5, 1, 1.5, 2, 3, np.nan])).tolist()
+        [0, 1, 2, 2, 3, 4]
+        """
+        limits = np.array(self.limits)
+        with np.errstate(invalid="ignore"):
+            bins = np.searchsorted(limits, values) + (values >= limits[0])
+        return np.where(np.isnan(values), len(limits) + 2, bins)
+
+    def labels(self) -> list[str]:
+        """What to call each bin."""
+        edges = [f"{limit:g}" for limit in self.limits]
+        between = [f"{low} to {high}" for low, high in itertools.pairwise(edges)]
+        return [f"below {edges[0]}", edges[0], *between, f"above {edges[-1]}", "missing"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A text column.
+
+    Attributes:
+        values: the most frequent ones, ``[values]``. Bins: each of them, other, missing.
+        counts: rows of each bin, ``[values + 2]``.
+    """
+
+    values: tuple[str, ...]
+    counts: tuple[int, ...] = ()
+
+    @classmethod
+    def fit(cls, values: pa.Array) -> Words:
+        """The 50 most frequent texts of ``[n]``; null is missing."""
+        found = pc.value_counts(values.drop_null())
+        order = np.argsort(-found.field("counts").to_numpy(), kind="stable")[:MOST_VALUES]
+        kept = cls(tuple(found.field("values").take(pa.array(order)).to_pylist()))
+        counts = np.bincount(kept.place(values), minlength=len(kept.values) + 2)
+        return cls(kept.values, tuple(int(count) for count in counts))
+
+    def place(self, values: pa.Array) -> np.ndarray:
+        """The bin of each text of ``[n]``, int64 ``[n]``.
+
+        >>> Words(("red", "blue")).place(pa.array(["blue", "pink", None])).tolist()
+        [1, 2, 3]
+        """
+        other = len(self.values)
+        found = pc.index_in(values, pa.array(self.values, values.type))
+        bins = pc.fill_null(found, other).to_numpy(zero_copy_only=False).astype(np.int64)
+        return np.where(np.asarray(pc.is_null(values)), other + 1, bins)
+
+    def labels(self) -> list[str]:
+        """What to call each bin."""
+        return [*self.values, "other", "missing"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The inputs of the rows a model was trained on.
+
+    Attributes:
+        rows: how many there were.
+        columns: by name.
+    """
+
+    rows: int
+    columns: dict[str, Numbers | Words]
+
+    @classmethod
+    def fit(cls, columns: Mapping[str, np.ndarray], bins: int = 10) -> Reference:
+        """Count the values of each column.
+
+        Args:
+            columns: ``[n]`` each: numbers (NaN is missing), or text and booleans (None is
+                missing). An array of objects is numbers if all of them are.
+            bins: quantile bins of a number column; with ties there are fewer.
+
+        Raises:
+            DataError: if there is no column or row, or a column is neither.
+        """
+        lengths = {name: len(values) for name, values in columns.items()}
+        if not lengths or not min(lengths.values()):
+            raise DataError("a reference needs at least one column with at least one row")
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"columns differ in length: {lengths}; give all the same rows")
+        if bins < 1:
+            raise DataError(f"bins={bins}: at least one is needed")
+        fitted = {name: _fit(name, np.asarray(values), bins) for name, values in columns.items()}
+        return cls(next(iter(lengths.values())), fitted)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the JSON file; it appears whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.part")
+        columns = {name: vars(column) for name, column in self.columns.items()}
+        raw = {"schema_version": SCHEMA_VERSION, "rows": self.rows, "columns": columns}
+        beside.write_text(json.dumps(raw, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Reference:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: if it is missing, damaged or from a newer llmrec.
+        """
+        path = Path(path)
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"{path}: no such reference; it is the JSON file that is kept with a click model"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{path}: not a readable reference ({error})") from None
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if not isinstance(version, int) or "columns" not in raw:
+            raise ArtifactError(f"{path}: is not the reference of a click model")
+        if version > SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{path}: written with schema version {version}, this llmrec reads up to "
+                f"{SCHEMA_VERSION}; upgrade llmrec or fit the reference again"
+            )
+        try:
+            columns = {name: _column(column) for name, column in raw["columns"].items()}
+            return cls(int(raw["rows"]), columns)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{path}: damaged reference ({error}); fit it again") from None
+
+
+def _fit(name: str, values: np.ndarray, bins: int) -> Numbers | Words:
+    if values.ndim != 1 or values.dtype.kind not in "iufbUSO":
+        raise DataError(
+            f"column {name!r} is {values.dtype} {values.shape}; give one number or text a row"
+        )
+    if values.dtype.kind in "iuf":
+        return Numbers.fit(values.astype(np.float64), bins)
+    listed = [None if _is_missing(value) else value for value in values.tolist()]
+    column = json_column(listed) if values.dtype.kind == "O" else strings(listed)
+    if pa.types.is_string(column.type):
+        return Words.fit(column)
+    return Numbers.fit(column.cast(pa.float64()).to_numpy(zero_copy_only=False), bins)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _column(raw: dict[str, Any]) -> Numbers | Words:
+    """A column of the JSON file, or ValueError."""
+    counts = tuple(raw["counts"])
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("a count is no count")
+    column: Numbers | Words
+    if "limits" in raw:
+        column = Numbers(tuple(float(limit) for limit in raw["limits"]), counts)
+        if not column.limits or not (np.diff(column.limits) > 0).all():
+            raise ValueError("limits do not rise")
+    else:
+        column = Words(tuple(raw["values"]), counts)
+        if not all(isinstance(value, str) for value in column.values):
+            raise ValueError("a value is no text")
+    if len(column.labels()) != len(counts):
+        raise ValueError(f"{len(counts)} counts for {len(column.labels())} bins")
+    return column
