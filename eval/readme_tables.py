@@ -158,6 +158,44 @@ def media_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+CLICKS = {
+    "full": "**llmrec's head**",
+    "no_captions": "without captions",
+    "no_time": "without time",
+    "no_media": "vectors from text alone",
+    "trees": "boosted trees",
+    "logistic_regression": "logistic regression",
+    "llm_alone": "the language model's score alone",
+    "popularity": "popularity",
+}
+
+
+def clicks_table() -> str:
+    """AUC and log loss of click models in both shops."""
+    shops = {"ctr-demo": "demo shop", "ctr-movielens": "MovieLens"}
+    found: dict[str, dict[str, Any]] = {}
+    for name in shops:
+        path = ROOT / "eval" / "results" / f"{name}.json"
+        if path.is_file():
+            rows = json.loads(path.read_text())["rows"]
+            found[name] = {row["model"]: row for row in rows}
+    said = [shops[name] for name in found]
+    head = " | ".join(f"{shop}: AUC | log loss | ECE" for shop in said)
+    lines = [f"| model | {head} |", "| --- |" + " --- |" * 3 * len(found)]
+    for model, label in CLICKS.items():
+        cells = [cell for rows in found.values() for cell in _click_cells(rows.get(model))]
+        if any(cell != "-" for cell in cells):
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _click_cells(row: dict[str, Any] | None) -> list[str]:
+    if row is None:
+        return ["-", "-", "-"]
+    auc, low, high = row["auc"]
+    return [f"{auc:.4f} ({low:.4f}-{high:.4f})", f"{row['log_loss'][0]:.4f}", f"{row['ece'][0]:.4f}"]
+
+
 def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:
     metrics, beside = result["metrics"], result["metrics_with_history"]
     cells = [
@@ -184,7 +222,8 @@ def filled(text: str) -> str:
     """The README with its tables made anew."""
 
     def made(mark: re.Match[str]) -> str:
-        others = {"decode": decode_table, "tuning": tuning_table, "media": media_table}
+        others = {"decode": decode_table, "tuning": tuning_table, "media": media_table,
+                  "clicks": clicks_table}  # fmt: skip
         content = others[mark[2]]() if mark[2] in others else table(mark[2])
         return mark[1] + content + mark[3]
 

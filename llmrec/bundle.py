@@ -9,6 +9,7 @@
       features/            content vectors of the catalogue (when there are any)
       prompts/             the templates the model was trained with
       adapters/NAME/       LoRA adapters of the model (when there are any)
+      ctr/                 the click model (when there is one), for llmrec.cascade
 
 ``llmrec bundle`` writes it; :class:`Bundle` opens it.
 """
@@ -19,7 +20,7 @@ import argparse
 import json
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ import pyarrow.parquet as pq
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.question import Answer, Question
 from llmrec.recommender import top_n
+from llmrec.rerank.settings import RerankConfig
 from llmrec.stage import (
     MODEL_STAGES,
     Manifest,
@@ -53,6 +55,7 @@ CANDIDATES = 100  # items a text query keeps for the language model to rank
 MAX_CANDIDATES = 1000  # items that are ranked at once
 MIB = 2**20
 ADAPTERS = "adapters"  # folder of a bundle
+CTR = "ctr"  # folder of a bundle
 OWN_NAME = "llmrec"  # begins the model's own names
 
 
@@ -62,16 +65,22 @@ def run(
     model: Path,
     out: Path,
     adapters: Sequence[Path] = (),
+    ctr: Path | None = None,
+    rerank: Mapping[str, Any] | None = None,
 ) -> Path:
     """Collect what serves into one folder.
 
     Args:
         adapters: folders of adapters that were made for this model.
+        ctr: folder of a click model.
+        rerank: settings of re-ranking (:class:`~llmrec.rerank.settings.RerankConfig`), which need
+            a click model.
 
     Raises:
         ArtifactError: if a part is missing, the model is no language model, a part is of
             another dataset, or an adapter of another model.
-        ConfigError: if two adapters have the same name, or one has the model's.
+        ConfigError: if two adapters have the same name, one has the model's, or a setting of
+            re-ranking makes no sense.
     """
     inputs = {"dataset": folder_hash(dataset), "model": folder_hash(model)}
     stage_of = read_manifest(model).stage
@@ -92,6 +101,10 @@ def run(
     found = _check_adapters(model, adapters)
     for name, folder in found.items():
         inputs |= _adapter_inputs(name, folder)
+    if ctr is not None:
+        _check_ctr(ctr, dataset, inputs["dataset"])
+        inputs[CTR] = folder_hash(ctr)
+    settings = _rerank_settings(rerank, ctr)
 
     def work(stage: StageRun) -> None:
         shutil.copytree(model, stage.folder / "model")
@@ -100,13 +113,44 @@ def run(
         shutil.copy(dataset / "items.parquet", stage.folder)
         if features is not None:
             shutil.copytree(features, stage.folder / "features")
+        if ctr is not None:
+            shutil.copytree(ctr, stage.folder / CTR)
         template = json.loads(layout.read_text(encoding="utf-8"))["template"]
         prompts = stage.folder / "prompts"
         prompts.mkdir()
         (prompts / f"{template['name']}.json").write_text(json.dumps(template), encoding="utf-8")
         stage.counts["items"] = pq.read_metadata(dataset / "items.parquet").num_rows
 
-    return run_stage(out, Manifest("bundle", {}, inputs), work)
+    return run_stage(out, Manifest("bundle", settings, inputs), work)
+
+
+def _check_ctr(ctr: Path, dataset: Path, dataset_hash: str) -> None:
+    """Check that a click model is of the items of a dataset.
+
+    Raises:
+        ArtifactError: if it is not, or is no click model.
+    """
+    manifest = read_manifest(ctr, "ctr")
+    if manifest.inputs.get("dataset") == dataset_hash:
+        return
+    counts = read_manifest(dataset).counts
+    told = "catalogue" in counts and "catalogue" in manifest.counts
+    name = "catalogue" if told else "items"
+    if manifest.counts.get(name) != counts.get(name):
+        raise ArtifactError(
+            f"{ctr}: was made of {manifest.counts.get('items')} items, which are not the "
+            f"{counts.get('items')} of {dataset}; run llmrec ctr again on this dataset"
+        )
+
+
+def _rerank_settings(rerank: Mapping[str, Any] | None, ctr: Path | None) -> dict[str, Any]:
+    """What the manifest says of re-ranking, checked; nothing where nothing was said."""
+    if not rerank:
+        return {}
+    if ctr is None:
+        raise ConfigError("--rerank: needs a click model; give its folder as --ctr")
+    RerankConfig().overridden(rerank, "--rerank")
+    return {"rerank": dict(rerank)}
 
 
 def _check_adapters(model: Path, adapters: Sequence[Path]) -> dict[str, Path]:
@@ -156,6 +200,9 @@ class Bundle:
         model_name: what requests call the model.
         adapters: what each adapter says of itself, by the name that requests use.
         recommender: the model's own recommender, without adapter.
+        ctr: folder of the click model, or None; :class:`~llmrec.cascade.recommender.Recommender`
+            uses it.
+        rerank: how the list of the click model is re-ranked.
 
     Raises:
         ArtifactError: if the folder is not a bundle or is damaged.
@@ -171,6 +218,8 @@ class Bundle:
             raise ArtifactError(
                 f"{folder}: its model is not the one it was made with; run llmrec bundle again"
             )
+        self.ctr = _ctr_folder(self.folder, manifest)
+        self.rerank = RerankConfig().overridden(manifest.config.get("rerank", {}), "rerank")
         self.catalog_version = manifest.fingerprint[:12]
         self.model_name = f"{OWN_NAME}-{model_hash[:8]}"
         self.items = ItemTable(self.folder / "items.parquet")
@@ -329,6 +378,17 @@ class Bundle:
         return QueryEncoder(self.folder, len(self.item_ids))
 
 
+def _ctr_folder(bundle: Path, manifest: Manifest) -> Path | None:
+    """The click model of a bundle, which must be the one it was made with."""
+    if CTR not in manifest.inputs:
+        return None
+    if folder_hash(bundle / CTR) != manifest.inputs[CTR]:
+        raise ArtifactError(
+            f"{bundle}: its click model is not the one it was made with; run llmrec bundle again"
+        )
+    return bundle / CTR
+
+
 def _adapter_folders(bundle: Path, manifest: Manifest) -> list[Path]:
     """Folders of a bundle's adapters, which must be those it was made with."""
     from llmrec.models.adapters import read_adapter
@@ -368,6 +428,39 @@ def main(argv: list[str]) -> None:
         metavar="DIR",
         help="a LoRA adapter of the model, such as llmrec tune writes; may be repeated",
     )
+    parser.add_argument("--ctr", type=Path, metavar="DIR", help="folder of llmrec ctr")
+    parser.add_argument(
+        "--rerank",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="how a list of click probabilities is re-ranked, such as per_category=3; may be "
+        "repeated",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     said = parser.parse_args(argv)
-    run(said.dataset, said.features, said.model, said.out, said.adapter)
+    rerank = settings_of(said.rerank, "--rerank")
+    run(said.dataset, said.features, said.model, said.out, said.adapter, said.ctr, rerank)
+
+
+def settings_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
+    """``NAME=VALUE`` of a repeated flag; a value is read as YAML has it.
+
+    Raises:
+        ConfigError: for one that is not so written.
+
+    >>> settings_of(["per_category=3", "diversity=mmr"], "--rerank")
+    {'per_category': 3, 'diversity': 'mmr'}
+    """
+    import yaml
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, is_pair, value = pair.partition("=")
+        if not (is_pair and name.strip()):
+            raise ConfigError(f"{flag}: {pair!r} is not NAME=VALUE")
+        try:
+            found[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{flag}: {value!r} of {name} cannot be read") from None
+    return found

@@ -51,6 +51,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs show": ("llmrec.jobs.commands:show", "all of a job; --follow watches it"),
     "jobs stop": ("llmrec.jobs.commands:stop", "end a job after its next step"),
     "jobs resume": ("llmrec.jobs.commands:resume", "go on with a job that did not finish"),
+    "ctr": ("llmrec.ctr.run:main", "what was shown and clicked -> calibrated probabilities"),
+    "monitor": (
+        "llmrec.monitor.run:main",
+        "was it clicked as often as predicted? have inputs drifted?",
+    ),
     "bundle": ("llmrec.bundle:main", "model -> one folder that serves"),
     "recommend": ("llmrec.generation.recommend:main", "ranked items for a user or a history"),
     "evaluate": ("llmrec.evaluation.evaluate:main", "measure a bundle or a baseline"),
@@ -63,6 +68,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench temporal": ("llmrec.clip.temporal_bench:main", "a temporal encoder against the mean"),
     "bench search": ("llmrec.search.bench:main", "do words find the right picture, and back?"),
     "bench fusion": ("llmrec.fusion.bench:main", "fused vectors against text alone"),
+    "bench ctr": ("llmrec.ctr.bench:main", "a click model, its parts and the whole cascade"),
+    "bench ctr-latency": ("llmrec.bench.ctr_latency:main", "time a click model's answer"),
+    "bench cascade-latency": ("llmrec.bench.cascade:main", "time the whole cascade"),
     "bench agree": ("llmrec.bench.agree:main", "is what is served what was trained?"),
     "doctor": ("llmrec.environment:main", "check that every package works on this machine"),
 }

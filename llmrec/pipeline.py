@@ -13,6 +13,7 @@ A recipe is one YAML file, a section a stage::
     baselines: [popularity, item-knn]      # evaluated only
     evaluate: {}
     media: {...}                           # optional: pictures, videos, speech (media_pipeline.py)
+    ctr: {...}                             # optional: click probabilities (ctr_pipeline.py)
 
 ``${out}`` is the run's folder, any other ``${NAME}`` an environment variable; paths are
 relative to the current folder. The whole recipe is checked before the first stage starts.
@@ -20,7 +21,7 @@ Each stage skips itself when its folder is up to date, so running a recipe again
 
 The run's folder: ``raw/  dataset/  features/  models/NAME/{item_ids,model,bundle}/
 evaluation/RECIPE-NAME/  report/``, and with media ``clip/  temporal/  media_features/  multimodal/
-captions/  categorical_features/  fusion/  search_index/``.
+captions/  categorical_features/  fusion/  search_index/``, with ctr ``log/  ctr_signals/  ctr/``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.config import build, load_yaml
+from llmrec.ctr_pipeline import CtrPlan, ctr_plan
 from llmrec.errors import ConfigError
 from llmrec.media_pipeline import MediaRecipe, media_steps
 
@@ -88,6 +90,7 @@ class Recipe:
         demo_shop: settings of the made-up shop, or None to use raw files that exist.
         embed: settings of the embed stage, or None for models without content.
         media: what is made of pictures, videos and speech, or None.
+        ctr: what is made of lists that were shown, or None.
         models: what to train, by name.
         baselines: what to evaluate beside the models.
         evaluate: settings of the evaluation.
@@ -102,6 +105,7 @@ class Recipe:
     demo_shop: Settings | None = None
     embed: Settings | None = None
     media: MediaRecipe | None = None
+    ctr: Settings | None = None
     models: dict[str, Model] = field(default_factory=dict)
     baselines: list[str] = field(default_factory=list)
     evaluate: Settings = field(default_factory=dict)
@@ -193,12 +197,10 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
             load=load,
         )
 
-    # 2. Each model: item IDs, training, bundle.
-    evaluated: dict[str, str | Path] = {name: name for name in recipe.baselines}
-    bundles = []
+    # 2. Each model: item IDs, training.
     for name, model in recipe.models.items():
         section, home = f"models.{name}", out / "models" / name
-        trained, bundle, item_ids = home / "model", home / "bundle", None
+        trained, item_ids = home / "model", None
         vectors = out / "fusion" if model.vectors == "fused" else features
         inputs = {"dataset": dataset, "features": vectors}
         if model.index is not None:
@@ -209,16 +211,40 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
         steps[f"{name}/train"] = stage(
             "train", f"{section}.train", model.train, **inputs, item_ids=item_ids, out=trained
         )
-        evaluated[name] = trained
+
+    # 3. Probabilities of a click, of all models' scores.
+    clicks = CtrPlan({})
+    if recipe.ctr is not None:
+        clicks = ctr_plan(
+            recipe.ctr,
+            name=recipe.name,
+            out=out,
+            seed=recipe.seed,
+            ingest=recipe.ingest,
+            models=recipe.models,
+            media=recipe.media,
+            has_text=features is not None,
+            where=where,
+            load=load,
+        )
+    steps |= clicks.steps | clicks.after
+
+    # 4. What serves.
+    evaluated: dict[str, str | Path] = {name: name for name in recipe.baselines}
+    bundles = []
+    for name, model in recipe.models.items():
+        evaluated[name] = trained = out / "models" / name / "model"
         if model.index is not None:
+            bundle = out / "models" / name / "bundle"
+            more = {"ctr": clicks.folder} if name == clicks.serves else {}
             run = load(MODULES["bundle"]).run
             steps[f"{name}/bundle"] = partial(
-                run, dataset=dataset, features=features, model=trained, out=bundle
+                run, dataset=dataset, features=features, model=trained, out=bundle, **more
             )
             evaluated[name] = bundle
             bundles.append(bundle)
 
-    # 3. The same evaluation for all, one page of it, and a look at the first model.
+    # 5. The same evaluation for all, one page of it, and a look at the first model.
     results = []
     for name, target in evaluated.items():
         run_name = f"{recipe.name}-{name.replace('item-knn', 'itemknn')}"
@@ -230,7 +256,8 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
     if results:
         steps["report"] = partial(_report, load, results, out / "report", recipe.results)
     if bundles and recipe.show_users:
-        steps["show"] = partial(_show, load, bundles[0], dataset, recipe.show_users)
+        shown = out / "models" / clicks.serves / "bundle" if clicks.serves else bundles[0]
+        steps["show"] = partial(_show, load, shown, dataset, recipe.show_users)
     return [Step(name, run) for name, run in steps.items()]
 
 

@@ -61,8 +61,8 @@ class Question:
             raise ConfigError(
                 f"history_times: {len(times)} are given for a history of {len(self.history)}"
             )
-        _check_times("history_times", () if times is None else times)
-        _check_times("now", () if self.now is None else (self.now,))
+        check_times("history_times", () if times is None else times)
+        check_times("now", () if self.now is None else (self.now,))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _notes(given: int, read: int, asked: int, found: int) -> list[str]:
     return notes
 
 
-def _check_times(field: str, times: Sequence[float]) -> None:
+def check_times(field: str, times: Sequence[float]) -> None:
     """Check that all are seconds since 1970, or NaN for one that is unknown.
 
     Raises:

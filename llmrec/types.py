@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -159,13 +160,39 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item, as the API returns it. ``rank`` starts at 1."""
+    """One recommended item, as the API returns it. ``rank`` starts at 1.
+
+    The others are known where a click model ranks; see :mod:`llmrec.cascade`.
+
+    Attributes:
+        p_click: probability of a click at this rank, in (0, 1).
+        p_purchase: probability of a click and then a purchase.
+        expected_rating: stars, 1 to 5.
+        llm_logp: the item's log-likelihood after the history, as the language model has it.
+        sources: names of the sources that proposed it.
+    """
 
     item_id: str
     title: str
     rank: int
     score: float
     reason: str = ""
+    p_click: float | None = None
+    p_purchase: float | None = None
+    expected_rating: float | None = None
+    llm_logp: float | None = None
+    sources: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it, without what is not known.
+
+        >>> Recommendation("sku-1", "Lamp", 1, -0.5).as_dict()
+        {'item_id': 'sku-1', 'title': 'Lamp', 'rank': 1, 'score': -0.5, 'reason': ''}
+        """
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        if not self.sources:
+            del known["sources"]
+        return known
 
 
 def _rows(chosen: np.ndarray | Sequence[int], total: int) -> np.ndarray:

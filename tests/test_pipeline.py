@@ -34,8 +34,8 @@ STEPS = [
     "embed",
     "atomic/index",
     "atomic/train",
-    "atomic/bundle",
     "sasrec/train",
+    "atomic/bundle",
     "popularity/evaluate",
     "atomic/evaluate",
     "sasrec/evaluate",
@@ -117,14 +117,14 @@ def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
             | {"item_ids": home / "atomic/item_ids", "out": home / "atomic/model", "seed": 7},
         ),
         (
-            "bundle",
-            None,
-            inputs | {"model": home / "atomic/model", "out": home / "atomic/bundle"},
-        ),
-        (
             "train.run",
             Config(source="scratch"),
             inputs | {"item_ids": None, "out": home / "sasrec/model", "seed": 7},
+        ),
+        (
+            "bundle",
+            None,
+            inputs | {"model": home / "atomic/model", "out": home / "atomic/bundle"},
         ),
         *(
             (

@@ -5,18 +5,18 @@ llmrec recommend BUNDLE --dataset DIR --user NAME
 llmrec recommend BUNDLE --history ID,ID,... --in-stock --category Shoes --price-max 80
 llmrec recommend BUNDLE --history ID,ID,... --candidates ID,ID,...
 llmrec recommend BUNDLE --history ID,ID,... --adapter NAME
+llmrec recommend BUNDLE --history ID,ID,... --calibrated --context device=mobile
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 
 import numpy as np
 
-from llmrec.bundle import Bundle
+from llmrec.bundle import Bundle, settings_of
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.generation import recommend_flags as flags
@@ -28,7 +28,15 @@ SHOWN_HISTORY = 6
 
 
 def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int = 0) -> str:
-    """Some people of the test split: what they did, what they are recommended, what came next."""
+    """Some people of the test split: what they did, what they are recommended, what came next.
+
+    A bundle with a click model also says how likely a click is, and why.
+    """
+    recommender = None
+    if bundle.ctr is not None:
+        from llmrec.cascade.recommender import Recommender
+
+        recommender = Recommender.load(bundle)
     cases = dataset.cases("test")
     long_enough = np.flatnonzero(cases.histories.lengths() >= 4)
     rows = np.random.default_rng(seed).choice(long_enough, min(users, len(long_enough)), False)
@@ -38,7 +46,14 @@ def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int
         history = [dataset.item_ids[i] for i in case.histories[0]]
         now = None if case.histories.now is None else float(case.histories.now[0])
         times = flags.listed(case.histories.times(0))
-        answer = bundle.recommend(history, n, history_times=times, now=now)
+        if recommender is None:
+            answer = bundle.recommend(history, n, history_times=times, now=now)
+        else:
+            moments = [None] * len(history) if times is None else times
+            events = [
+                {"item_id": one, "timestamp": at} for one, at in zip(history, moments, strict=True)
+            ]
+            answer = recommender.recommend(history=events, n=n, now=now).recommendations
         target = dataset.item_ids[case.targets[0]]
         parts.append(_person(bundle, dataset.user_ids[case.users[0]], history, answer, target))
     return "\n".join(parts)
@@ -53,7 +68,8 @@ def _person(
     lines += ["  recommended"]
     for found in answer:
         mark = "  <- what came next" if found.item_id == target else ""
-        lines.append(f"    {found.rank}. {found.title[:90]}{mark}")
+        likely = "" if found.p_click is None else f"  {found.p_click:.1%}  {found.reason}"
+        lines.append(f"    {found.rank}. {found.title[:60]}{likely}{mark}")
     if all(found.item_id != target for found in answer):
         lines.append(f"  what came next: {title[target][:90]}")
     return "\n".join([*lines, ""])
@@ -67,13 +83,71 @@ def main(argv: list[str]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     flags.add_flags(parser)
+    _add_calibrated(parser.add_argument_group("with the bundle's click model"))
     arguments = parser.parse_args(argv)
-    found = _ranked(arguments) if arguments.candidates is not None else _recommended(arguments)
+    found = _found(arguments)
     if arguments.json:
-        print(json.dumps([dataclasses.asdict(one) for one in found], indent=2))
+        print(json.dumps([one.as_dict() for one in found], indent=2))
+        return
+    if arguments.calibrated:
+        print("\n".join(map(_calibrated_line, found)))
         return
     for one in found:
         print(f"{one.rank:3}  {one.score:9.3f}  {one.item_id:>14}  {one.title[:90]}")
+
+
+def _add_calibrated(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--calibrated", action="store_true", help="rank by click probability")
+    for name, about in (
+        ("--context", "what is said of the moment, such as device=mobile; may be repeated"),
+        ("--rerank", "a setting of re-ranking, such as per_category=2; may be repeated"),
+    ):
+        group.add_argument(name, action="append", default=[], metavar="NAME=VALUE", help=about)
+    group.add_argument("--now", type=float, help="seconds since 1970 UTC (default: the present)")
+
+
+def _found(arguments: argparse.Namespace) -> list[Recommendation]:
+    if arguments.calibrated:
+        return _calibrated(arguments)
+    for name in ("context", "rerank", "now"):
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name}: is read by the click model; add --calibrated")
+    return _ranked(arguments) if arguments.candidates is not None else _recommended(arguments)
+
+
+def _calibrated(arguments: argparse.Namespace) -> list[Recommendation]:
+    """The list of the bundle's click model."""
+    from llmrec.cascade.recommender import Recommender
+
+    for name in ("candidates", "query", "adapter", "keep_history"):
+        if getattr(arguments, name):
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag}: the click model does not know it; leave it out")
+    ids, times = ([], None) if _nobody(arguments) else flags.history(arguments)
+    moments = [None] * len(ids) if times is None else times
+    events = [{"item_id": one, "timestamp": at} for one, at in zip(ids, moments, strict=True)]
+    shown = Recommender.load(arguments.bundle, beams=arguments.beams).recommend(
+        history=events,
+        n=10 if arguments.n is None else arguments.n,
+        context=settings_of(arguments.context, "--context"),
+        filters=flags.catalog_filter(arguments),
+        exclude=flags.item_ids(arguments.exclude, "--exclude") or (),
+        allow=flags.item_ids(arguments.allow, "--allow"),
+        rerank=settings_of(arguments.rerank, "--rerank"),
+        now=arguments.now,
+    )
+    for note in shown.notes:
+        print(f"note: {note}", file=sys.stderr)
+    return shown.recommendations
+
+
+def _nobody(arguments: argparse.Namespace) -> bool:
+    return arguments.history is None and arguments.user is None
+
+
+def _calibrated_line(one: Recommendation) -> str:
+    found_by = ",".join(one.sources)
+    return f"{one.rank:3}  {one.p_click:7.2%}  {one.title[:60]:60}  {one.reason}  [{found_by}]"
 
 
 def _recommended(arguments: argparse.Namespace) -> list[Recommendation]:

@@ -11,6 +11,9 @@ The official ``openai`` client asks in words, with a history in ``extra_body``, 
 The answer is text, and a structured ``recommendations`` list of real items beside it. The last
 user message is the query; with empty content the history alone decides. ``exclude``, ``allow`` and
 ``where`` limit what may be recommended. ``model`` may name an adapter of the bundle.
+
+``/v1/recommendations`` (:mod:`llmrec.serving.recommendations`) answers without words, and with
+click probabilities where the bundle holds a click model.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -32,10 +36,12 @@ from pydantic import BaseModel, Field, field_validator
 from starlette.exceptions import HTTPException
 
 from llmrec.bundle import Bundle
+from llmrec.cascade.recommender import Recommender
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.generation.filters import CatalogFilter
 from llmrec.question import Answer, Question
 from llmrec.serving.metrics import CONTENT_TYPE, prometheus_text
+from llmrec.serving.recommendations import ListRequest, add_recommendations
 from llmrec.types import Recommendation
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
@@ -103,11 +109,19 @@ class ChatRequest(BaseModel):
         )
 
 
-def create_app(bundle: Bundle) -> FastAPI:
-    """The service over an opened bundle."""
+def create_app(bundle: Bundle, recommender: Recommender | None = None) -> FastAPI:
+    """The service over an opened bundle.
+
+    Args:
+        recommender: over the same bundle, for instance with histories that it knows; None opens the
+            bundle's click model, if there is one.
+    """
     app = FastAPI(title="llmrec")
     _add_error_handlers(app)
     cards = model_cards(bundle)
+    if recommender is None and bundle.ctr is not None:
+        recommender = Recommender.load(bundle)
+    add_recommendations(app, bundle, recommender)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -194,8 +208,8 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 def _field(place: str) -> str | None:
     """The request's field that a message begins with, or None."""
-    name = place.partition(".")[0]
-    if name in ChatRequest.model_fields:
+    name = re.split(r"[.\[]", place, maxsplit=1)[0]
+    if name in ChatRequest.model_fields or name in ListRequest.model_fields:
         return place
     return f"where.{place}" if name in FILTER_FIELDS else None
 
@@ -234,7 +248,13 @@ def _begun(head: dict[str, Any], kind: str) -> dict[str, Any]:
 def _completion(head: dict[str, Any], answer: Answer) -> dict[str, Any]:
     message = {"role": "assistant", "content": answer_text(answer.recommendations)}
     choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    return _begun(head, "chat.completion") | {"choices": choices} | dataclasses.asdict(answer)
+    return _begun(head, "chat.completion") | {"choices": choices} | _told(answer)
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    """The answer as JSON has it."""
+    found = [one.as_dict() for one in answer.recommendations]
+    return dataclasses.asdict(answer) | {"recommendations": found}
 
 
 def _stream(head: dict[str, Any], answer: Answer) -> Iterator[str]:
@@ -246,7 +266,7 @@ def _stream(head: dict[str, Any], answer: Answer) -> Iterator[str]:
         chunk = head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         yield f"data: {json.dumps(chunk)}\n\n"
     choices = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
-    last = head | {"choices": choices} | dataclasses.asdict(answer)
+    last = head | {"choices": choices} | _told(answer)
     yield f"data: {json.dumps(last)}\n\ndata: [DONE]\n\n"
 
 

@@ -1,0 +1,1 @@
+"""``llmrec ctr``: how likely a click is, from every signal a shop has."""
