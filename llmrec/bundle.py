@@ -102,7 +102,7 @@ def run(
     for name, folder in found.items():
         inputs |= _adapter_inputs(name, folder)
     if ctr is not None:
-        _check_ctr(ctr, dataset, inputs["dataset"])
+        _check_ctr(ctr, dataset, inputs)
         inputs[CTR] = folder_hash(ctr)
     settings = _rerank_settings(rerank, ctr)
 
@@ -124,14 +124,20 @@ def run(
     return run_stage(out, Manifest("bundle", settings, inputs), work)
 
 
-def _check_ctr(ctr: Path, dataset: Path, dataset_hash: str) -> None:
-    """Check that a click model is of the items of a dataset.
+def _check_ctr(ctr: Path, dataset: Path, inputs: Mapping[str, str]) -> None:
+    """Check that a click model is of the items of a dataset and reads the scores of the model.
 
     Raises:
         ArtifactError: if it is not, or is no click model.
     """
     manifest = read_manifest(ctr, "ctr")
-    if manifest.inputs.get("dataset") == dataset_hash:
+    read = {value for name, value in manifest.inputs.items() if name.startswith("model/")}
+    if read and inputs["model"] not in read:
+        raise ArtifactError(
+            f"{ctr}: learned from the scores of other models than this one; run llmrec ctr again "
+            "with --model and its folder"
+        )
+    if manifest.inputs.get("dataset") == inputs["dataset"]:
         return
     counts = read_manifest(dataset).counts
     told = "catalogue" in counts and "catalogue" in manifest.counts

@@ -19,9 +19,9 @@ import llmrec.bundle
 from llmrec.bench.workload import BASE_TOKENS, random_llama
 from llmrec.calibration import fit
 from llmrec.config import as_dict
+from llmrec.ctr.bins import quantile_limits
 from llmrec.ctr.export import export
 from llmrec.ctr.features import Assembler, Signals, shrunk_rates
-from llmrec.ctr.fit import quantile_limits
 from llmrec.ctr.model import CALIBRATOR, SNAPSHOT, Card, head_file
 from llmrec.ctr.moments import DAY, ContextIds, Moments, moment_of_events
 from llmrec.ctr.network import Head, Shape

@@ -30,8 +30,9 @@ from llmrec.cascade.request import (
 )
 from llmrec.cascade.timed import timed
 from llmrec.ctr.features import Signals
-from llmrec.ctr.model import CATEGORY, POSITION, STARS, ClickModel, at_place
+from llmrec.ctr.model import CATEGORY, POSITION, ClickModel, at_place
 from llmrec.ctr.moments import DAY
+from llmrec.ctr.settings import STARS
 from llmrec.errors import ArtifactError, CatalogError
 from llmrec.generation.constraints import Constraints
 from llmrec.generation.filters import CatalogFilter

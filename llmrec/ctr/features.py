@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 
@@ -17,13 +16,12 @@ from llmrec.ctr.log import KIND
 from llmrec.ctr.moments import DAY, ContextIds, Moments
 from llmrec.ctr.settings import GROUPS, Past
 from llmrec.ctr.shelf import COUNTS, Shelf
-from llmrec.errors import ConfigError, require
+from llmrec.ctr.when import time_categories
+from llmrec.errors import ConfigError
 
 _RECENT = 0.7  # weight of an event against the one after it, for what is recent
 _PRIOR = 20.0  # rows that a rate is shrunk with towards that of all items
 _STARS_PRIOR = 5.0
-_SEASONS = ("winter", "spring", "summer", "autumn")
-TIME_CATEGORIES = {"hour": 25, "weekday": 8, "month": 13, "season": 5, "holiday": 3}
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ class Assembler:
             *self._said(moments, items),
         ]
         whole = [*self._of_person(moments), *self._of_time(moments)]
-        time, sizes = self._time_categories(moments)
+        time, sizes = time_categories(moments.now, self.holidays)
         names = Names(
             tuple((name, group) for name, group, _ in pair),
             tuple((name, group) for name, group, _ in whole),
@@ -288,45 +286,6 @@ class Assembler:
             ("session_minutes", "time", np.log1p(24 * 60 * began)),
             ("known_for", "time", np.log1p(oldest)),
         ]
-
-    def _time_categories(self, moments: Moments) -> tuple[np.ndarray, dict[str, int]]:
-        """int32 ``[moments, names]``, 0 where the time is not known, and the ids of each."""
-        known = ~np.isnan(moments.now)
-        now = np.where(known, moments.now, 0.0)
-        hour = (now // 3600 % 24).astype(np.int64)
-        weekday = ((now // DAY + 3) % 7).astype(np.int64)
-        dates = now.astype("datetime64[s]")
-        month = dates.astype("datetime64[M]").astype(np.int64) % 12
-        holiday = self._is_holiday(dates)
-        columns = {
-            "hour": hour, "weekday": weekday, "month": month, "season": (month + 1) % 12 // 3,
-            "holiday": holiday,
-        }  # fmt: skip
-        if not self.holidays:
-            del columns["holiday"]
-        values = np.stack([np.where(known, column + 1, 0) for column in columns.values()], axis=1)
-        return values, {name: TIME_CATEGORIES[name] for name in columns}
-
-    def _is_holiday(self, dates: np.ndarray) -> np.ndarray:
-        if not self.holidays:
-            return np.zeros(len(dates), dtype=np.int64)
-        days = dates.astype("datetime64[D]")
-        years = np.unique(days.astype("datetime64[Y]").astype(int) + 1970)
-        free = np.concatenate([_holidays_of(self.holidays, int(year)) for year in years])
-        return np.isin(days, free).astype(np.int64)
-
-
-@cache
-def _holidays_of(country: str, year: int) -> np.ndarray:
-    """Public holidays, datetime64[D]."""
-    holidays = require("holidays", "ctr")
-    try:
-        found = holidays.country_holidays(country, years=year)
-    except NotImplementedError:
-        raise ConfigError(
-            f"holidays: no calendar of {country!r} is known; give a code such as US or DE"
-        ) from None
-    return np.array(sorted(found), dtype="datetime64[D]")
 
 
 def _stacked(columns: list[tuple[str, str, np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,48 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from llmrec.ctr.bins import quantile_limits
 from llmrec.ctr.features import Inputs
-from llmrec.ctr.lists import Lists
+from llmrec.ctr.loss import Targets, loss_of
 from llmrec.ctr.network import Head, Shape, at_place, is_table
-from llmrec.ctr.settings import Fit, Network
+from llmrec.ctr.settings import STARS, Fit, Network
 from llmrec.ctr.shelf import Shelf
 from llmrec.errors import DataError
 
-STARS = 3.5  # the rating that an output of 0 stands for
 _SAMPLE = 200_000  # rows that bins are made from
 _PREDICT = 4096  # shown items at once
-
-
-@dataclass(frozen=True, eq=False)
-class Targets:
-    """What is learned of the items of :class:`Inputs`; all float32 ``[moments, places]``.
-
-    Attributes:
-        click: 0 or 1; NaN where nothing is known.
-        purchase, rating: NaN where nothing is known.
-        log_copies: as in :class:`~llmrec.ctr.lists.Lists`.
-    """
-
-    click: np.ndarray
-    purchase: np.ndarray
-    rating: np.ndarray
-    log_copies: np.ndarray
-
-    @classmethod
-    def of(cls, lists: Lists) -> Targets:
-        return cls(lists.click, lists.purchase, lists.rating, lists.log_copies)
-
-    def select(self, rows: np.ndarray) -> Targets:
-        return Targets(*(value[rows] for value in vars(self).values()))
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """What there is something to learn of."""
-        known = {
-            "purchase": np.nansum(self.purchase) > 0,
-            "rating": not np.isnan(self.rating).all(),
-        }
-        return ("click", *(name for name, there in known.items() if there))
 
 
 class ItemTensors:
@@ -104,41 +71,6 @@ def shape_of(
         tasks=targets.tasks,
         network=network,
     )
-
-
-def quantile_limits(values: np.ndarray, bins: int) -> np.ndarray:
-    """Limits of bins that hold about as many rows each, float32 ``[numbers, bins + 1]``.
-
-    A value that many rows share, such as 0 of a count, takes one limit and no more, so that the
-    bins tell the others apart.
-
-    Args:
-        values: float32 ``[rows, numbers]``; NaN is left out. A number that never varies has bins of
-            no width, one that is always missing has NaN.
-
-    >>> quantile_limits(np.float32([[0], [0], [0], [0], [1], [2]]), 2).tolist()
-    [[0.0, 1.0, 2.0]]
-    """
-    limits = np.full((values.shape[1], bins + 1), np.nan, dtype=np.float32)
-    for column in range(values.shape[1]):
-        known = values[:, column][~np.isnan(values[:, column])]
-        if len(known):
-            found = _limits(known, bins)
-            limits[column] = found[np.minimum(np.arange(bins + 1), len(found) - 1)]
-    return limits
-
-
-def _limits(known: np.ndarray, bins: int) -> np.ndarray:
-    """At most ``bins + 1`` different values, rising."""
-    distinct, counts = np.unique(known, return_counts=True)
-    if len(distinct) <= bins + 1:
-        return distinct
-    shared = distinct[counts > len(known) / bins]  # fewer than `bins`
-    rest = known[~np.isin(known, shared)]
-    room = bins + 1 - len(shared)
-    if not len(rest) or room < 2:
-        return np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
-    return np.unique(np.concatenate([shared, np.quantile(rest, np.linspace(0, 1, room))]))
 
 
 @dataclass
@@ -315,7 +247,7 @@ def _step(
 ) -> None:
     head.train()
     hidden = head.config.network.id_dropout
-    loss = _loss(head, forward(head, items, inputs, hidden), targets, fit)
+    loss = loss_of(head.config.tasks, forward(head, items, inputs, hidden), targets, fit)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(head.parameters(), 5.0)
@@ -340,33 +272,6 @@ def forward(head: Head, items: ItemTensors, inputs: Inputs, hidden: float = 0.0)
     )
     place = at_place(added, torch.from_numpy(inputs.position.astype(np.int64)))
     return torch.cat([logits[..., :1] + place.unsqueeze(-1), logits[..., 1:]], dim=-1)
-
-
-def _loss(head: Head, logits: Tensor, targets: Targets, fit: Fit) -> Tensor:
-    """The sum of the losses of what is known."""
-    click = torch.from_numpy(targets.click)
-    known = ~torch.isnan(click)
-    of_click = logits[..., 0]
-    corrected = (of_click - torch.from_numpy(targets.log_copies))[known]
-    loss = F.binary_cross_entropy_with_logits(corrected, click[known])
-    tasks = head.config.tasks
-    if "purchase" in tasks:
-        # over all that was shown (Ma et al. 2018): bought = clicked and then bought
-        bought = torch.nan_to_num(torch.from_numpy(targets.purchase))[known]
-        # what is learned of purchases leaves the probability of a click alone
-        log_p = F.logsigmoid(corrected.detach()) + F.logsigmoid(
-            logits[..., tasks.index("purchase")][known]
-        )
-        log_not = torch.log1p(-torch.exp(log_p.clamp(max=-1e-6)))
-        loss = loss - fit.purchase_weight * (bought * log_p + (1 - bought) * log_not).mean()
-    if "rating" in tasks:
-        rating = torch.from_numpy(targets.rating)
-        rated = ~torch.isnan(rating)
-        if rated.any():
-            error = logits[..., tasks.index("rating")][rated] + STARS - rating[rated]
-            # over all that was shown: few are rated, and a mean over one would drown the clicks
-            loss = loss + fit.rating_weight * (error**2).sum() / known.sum()
-    return loss
 
 
 @torch.inference_mode()
@@ -401,8 +306,3 @@ def _validate(head: Head, items: ItemTensors, validation: tuple[Inputs, Targets]
             )
             count += int(known.sum())
     return total / max(count, 1)
-
-
-def told(log: Progress) -> dict[str, Any]:
-    """A training in a few words, for a manifest."""
-    return {"log_loss": round(log.best, 5), "checks": len(log.log)}

@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec.config import as_dict
 from llmrec.ctr.features import Assembler, Inputs, Signals, shrunk_rates
-from llmrec.ctr.fit import Targets
 from llmrec.ctr.lists import Lists, read_lists
 from llmrec.ctr.log import Log, open_log
+from llmrec.ctr.loss import Targets
 from llmrec.ctr.moments import ContextIds
 from llmrec.ctr.prepare import (
     Boundaries,

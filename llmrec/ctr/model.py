@@ -30,7 +30,6 @@ MODEL, CALIBRATOR, REFERENCE, SNAPSHOT = (
     "reference.json",
     "snapshot",
 )
-STARS = 3.5  # the rating that a logit of 0 stands for
 CATEGORY, POSITION = "category", "position"  # fields that calibration may go by
 
 

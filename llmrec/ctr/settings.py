@@ -9,6 +9,7 @@ from typing import Literal
 from llmrec.retrieval.settings import RetrievalConfig
 from llmrec.types import EVENT_TYPES
 
+STARS = 3.5  # the rating that a head means by 0
 GROUPS = ("llm", "sources", "captions", "media", "time", "feedback", "context")
 
 

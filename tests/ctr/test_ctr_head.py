@@ -8,8 +8,10 @@ import pytest
 import torch
 from test_ctr_features import make_shelf
 
+from llmrec.ctr.bins import quantile_limits
 from llmrec.ctr.features import Inputs, Names
-from llmrec.ctr.fit import ItemTensors, Targets, forward, predict, quantile_limits, train_heads
+from llmrec.ctr.fit import ItemTensors, forward, predict, train_heads
+from llmrec.ctr.loss import Targets
 from llmrec.ctr.network import Head, Numbers, Shape
 from llmrec.ctr.settings import Fit, Network
 from llmrec.errors import ArtifactError, DataError

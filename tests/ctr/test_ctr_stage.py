@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from llmrec import Recommender
+from llmrec.bundle import run as bundle
 from llmrec.cli import main
 from llmrec.config import build
 from llmrec.ctr.features import Signals
@@ -176,8 +179,6 @@ def test_probabilities_lie_between_0_and_1_for_anything(run: Path, material: Mat
 
 
 def test_without_a_calibrator_the_head_speaks_for_itself(run: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = shutil.copytree(run / "ctr", tmp_path / "ctr")
     (copy / "calibrator.json").unlink()
     model = ClickModel.load(copy, engine="torch")
@@ -331,3 +332,28 @@ def test_a_log_in_which_everything_was_clicked_has_a_defined_answer(
     n = read_manifest(tmp_path / "ctr_signals").counts["lists"]
     assert n > 0 and (p < 1).all() and (p > 0.99).all()
     assert np.ptp(p) < 1e-3
+
+
+def test_a_click_model_is_bundled_with_a_model_that_it_has_read(run: Path, tmp_path: Path) -> None:
+    made = bundle(
+        run / "dataset", None, run / "models/final/model", tmp_path / "b", ctr=run / "ctr"
+    )
+    item = Dataset(run / "dataset").item_ids[0]
+    shown = Recommender.load(made).recommend(history=[item], n=3, context={"device": "phone"})
+    assert [one.rank for one in shown.recommendations] == [1, 2, 3]
+    assert all(0 < one.p_click < 1 for one in shown.recommendations if one.p_click is not None)
+    copy = shutil.copytree(run / "ctr", tmp_path / "ctr")
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    manifest["inputs"] |= {"model/0": "another", "model/1": "another"}
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="scores of other models than this one"):
+        bundle(run / "dataset", None, run / "models/final/model", tmp_path / "c", ctr=copy)
+
+
+def test_onnx_and_torch_say_the_same(run: Path, material: Material) -> None:
+    onnx, plain = (ClickModel.load(run / "ctr", engine=name) for name in ("onnx", "torch"))
+    rows = material.parts["test"][:20]
+    for row in rows:
+        inputs = material.inputs.select(np.array([row]))
+        for one, other in zip(onnx.heads.run(inputs), plain.heads.run(inputs), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
