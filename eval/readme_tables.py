@@ -193,7 +193,8 @@ def _click_cells(row: dict[str, Any] | None) -> list[str]:
     if row is None:
         return ["-", "-", "-"]
     auc, low, high = row["auc"]
-    return [f"{auc:.4f} ({low:.4f}-{high:.4f})", f"{row['log_loss'][0]:.4f}", f"{row['ece'][0]:.4f}"]
+    further = [f"{row[metric][0]:.4f}" for metric in ("log_loss", "ece")]
+    return [f"{auc:.4f} ({low:.4f}-{high:.4f})", *further]
 
 
 def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:

@@ -13,6 +13,8 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,30 @@ REPORT, FIGURES, PICTURE = "report.md", "monitor.json", "monitor.png"
 
 
 def monitor(
-    reference: Path, log: Path, window: Length = "day", max_ece: float = MAX_ECE
+    reference: Path,
+    log: Path,
+    window: Length = "day",
+    max_ece: float = MAX_ECE,
+    inputs: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Read a log once and say what became of the model, see ``report.build_report``.
+
+    Args:
+        inputs: those of the reference that the log has; None for all.
 
     Raises:
         ArtifactError: if the reference is missing or damaged.
         DataError: if the log has a wrong column or row, or none.
-        ConfigError: if ``max_ece`` is no share.
+        ConfigError: if ``max_ece`` is no share, or an input is not in the reference.
     """
     if not (math.isfinite(max_ece) and 0 <= max_ece <= 1):
         raise ConfigError(f"--max-ece {max_ece:g}: give a number from 0 to 1")
     expected = Reference.load(reference)
+    if inputs is not None:
+        for name in inputs:
+            if name not in expected.columns:
+                raise ConfigError(f"--inputs {name}: {reference} has no such input")
+        expected = replace(expected, columns={name: expected.columns[name] for name in inputs})
     sizes = {name: len(column.counts) for name, column in expected.columns.items()}
     windows = Windows(window, sizes)
     for batch in read_served(log, expected):
@@ -81,6 +95,9 @@ def main(argv: list[str]) -> None:
         "--log", type=Path, required=True, help="JSONL or Parquet: one row a shown item"
     )
     parser.add_argument("--out", type=Path, help="folder for report.md, monitor.json, monitor.png")
+    parser.add_argument(
+        "--inputs", help="those of the reference that the log has, by commas (default: all)"
+    )
     parser.add_argument("--window", choices=("day", "week"), default="day")
     parser.add_argument(
         "--max-ece", type=float, default=MAX_ECE, help=f"what ECE may be (default {MAX_ECE})"
@@ -91,7 +108,10 @@ def main(argv: list[str]) -> None:
         help="exit status 1 when an input drifted or the ECE is above --max-ece",
     )
     arguments = parser.parse_args(argv)
-    report = monitor(arguments.reference, arguments.log, arguments.window, arguments.max_ece)
+    inputs = None if arguments.inputs is None else [n for n in arguments.inputs.split(",") if n]
+    report = monitor(
+        arguments.reference, arguments.log, arguments.window, arguments.max_ece, inputs
+    )
     print(as_markdown(report))
     if arguments.out is not None:
         write_report(report, arguments.reference, arguments.log, arguments.out)

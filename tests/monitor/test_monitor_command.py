@@ -149,6 +149,16 @@ def test_weeks_are_another_window(reference: Path, tmp_path: Path) -> None:
     assert [one["start"] for one in report["windows"]] == ["2024-05-06", "2024-05-13"]
 
 
+def test_a_log_may_have_some_of_the_inputs(reference: Path, tmp_path: Path) -> None:
+    columns = {name: values for name, values in shown(500).items() if name != "price"}
+    log = write_jsonl(columns, tmp_path / "served.jsonl")
+    report = run.monitor(reference, log, inputs=["category"])
+    assert [row["name"] for row in report["inputs"]] == ["category"]
+    assert run.monitor(reference, log, inputs=[])["inputs"] == []
+    with pytest.raises(ConfigError, match="--inputs colour: .* has no such input"):
+        run.monitor(reference, log, inputs=["colour"])
+
+
 def spoiled(changes: dict) -> list[dict]:
     rows = records(shown(5))
     for number, change in changes.items():
