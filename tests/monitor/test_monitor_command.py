@@ -155,7 +155,7 @@ def test_a_log_may_have_some_of_the_inputs(reference: Path, tmp_path: Path) -> N
     report = run.monitor(reference, log, inputs=["category"])
     assert [row["name"] for row in report["inputs"]] == ["category"]
     assert run.monitor(reference, log, inputs=[])["inputs"] == []
-    with pytest.raises(ConfigError, match="--inputs colour: .* has no such input"):
+    with pytest.raises(ConfigError, match=r"--inputs colour: .* has no such input"):
         run.monitor(reference, log, inputs=["colour"])
 
 
