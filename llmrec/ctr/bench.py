@@ -179,7 +179,7 @@ def _text_alone(
     present[:, [name != "text" for name in modalities.names]] = False
     fused = embed(FusionEncoder.load(folders.fusion / ENCODER), modalities, present)
     shelf = replace(material.shelf, fused=fused)
-    made, _ = make_sources(config, folders, material.shop)
+    made = make_sources(config, folders, material.shop)
     sources = StandardSources(fused, config.retrieval, first_seen=made.nearest.first_seen)
     shop = material.shop
     said = describe_lists(shop.lists, shop.log, sources, material.snapshots, [], config)
@@ -236,6 +236,7 @@ def _figures(
 ) -> tuple[dict[str, float], dict[str, list[float]], list[dict[str, Any]]]:
     """Calibrate all models, measure them on the test part, and draw the reliability of the head."""
     from llmrec.calibration.choosing import choose
+    from llmrec.calibration.methods import sigmoid
     from llmrec.evaluation.click_intervals import differences, intervals
     from llmrec.evaluation.click_metrics import field_calibration_error
     from llmrec.evaluation.reliability import plot_reliability
@@ -249,7 +250,7 @@ def _figures(
         )  # fmt: skip
         predictions[name] = chosen.calibrator.apply(model.test, test.fields)
         names[name] = chosen.calibrator.name
-    raw = 1 / (1 + np.exp(-models["full"].test))
+    raw = sigmoid(models["full"].test)
     people = test.people
     found = intervals(test.click, predictions | {"before": raw}, people, people, resamples, seed)
     apart = differences(test.click, predictions, "full", people, people, resamples, seed)

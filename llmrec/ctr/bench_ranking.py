@@ -91,7 +91,7 @@ def _recall_table(
     """How many of the choices each source proposes, as of the beginning of the test part."""
     from llmrec.retrieval.measure import retrieval_table
 
-    sources, _ = make_sources(config, folders, material.shop, model)
+    sources = make_sources(config, folders, material.shop, model)
     at = int(material.snapshots.of(np.array([material.shop.bounds.test]))[0])
     made = sources(material.snapshots.snapshots[max(at, 0)])
     return retrieval_table(made, asked.cases, _SHOWN, resamples=resamples, seed=seed)

@@ -24,9 +24,7 @@ class Log:
         kind: int8 ``[events]``, position in ``EVENT_TYPES``.
         time: float64 ``[events]``, seconds since 1970 UTC.
         rating: float32 ``[events]``, NaN where there is none.
-        session: int32 ``[events]``, -1 where there is none; equal within a user's session.
         user_ids: by user index.
-        sessions: the code of each session's name.
     """
 
     user: np.ndarray
@@ -34,9 +32,7 @@ class Log:
     kind: np.ndarray
     time: np.ndarray
     rating: np.ndarray
-    session: np.ndarray
     user_ids: list[str]
-    sessions: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.user)
@@ -108,7 +104,7 @@ def open_log(dataset: Dataset) -> Log:
     Raises:
         DataError: if it has no times.
     """
-    table = dataset.events.select(["user", "item", "type", "timestamp", "rating", "session"])
+    table = dataset.events.select(["user", "item", "type", "timestamp", "rating"])
     time = table["timestamp"].to_numpy(zero_copy_only=False).astype(np.float64)
     if len(time) and np.isnan(time).any():
         raise DataError(
@@ -116,12 +112,6 @@ def open_log(dataset: Dataset) -> Log:
             "from what came before what; say at ingest which column holds the time"
         )
     rating = table["rating"].to_numpy(zero_copy_only=False).astype(np.float32)
-    names = table["session"].combine_chunks().dictionary_encode()
-    sessions = {name: code for code, name in enumerate(names.dictionary.to_pylist()) if name}
-    codes = names.indices.to_numpy(zero_copy_only=False).astype(np.float64)
-    known = np.array([bool(name) for name in names.dictionary.to_pylist()], dtype=bool)
-    session = np.where(np.isnan(codes), -1, codes).astype(np.int32)
-    session[(session >= 0) & ~known[session]] = -1
     types = table["type"].to_pylist()
     return Log(
         user=table["user"].to_numpy().astype(np.int32),
@@ -129,9 +119,7 @@ def open_log(dataset: Dataset) -> Log:
         kind=np.array([KIND[name] for name in types], dtype=np.int8),
         time=time,
         rating=rating,
-        session=session,
         user_ids=dataset.user_ids,
-        sessions=sessions,
     )
 
 

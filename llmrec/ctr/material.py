@@ -194,7 +194,10 @@ def run_signals(
     def work(stage: StageRun) -> None:
         shop = open_shop(config, folders, seed)
         models = open_models(folders.models, shop.dataset.n_items)
-        sources, snapshots = make_sources(config, folders, shop)
+        sources = make_sources(config, folders, shop)
+        snapshots = snapshots_of(
+            shop.log, config.past, config.retrieval, shop.dataset.n_items, config.snapshots
+        )
         signals = describe_lists(shop.lists, shop.log, sources, snapshots, models, config)
         save_file(
             {"rank": signals.rank, "score": signals.score},
@@ -210,19 +213,18 @@ def run_signals(
 
 def make_sources(
     config: Config, folders: Folders, shop: Shop, model: Ranked | None = None
-) -> tuple[StandardSources, Snapshots]:
-    """The sources of candidates of a shop, and what was known when."""
+) -> StandardSources:
+    """The sources of candidates of a shop."""
     from llmrec.ctr.shelf import first_seen
 
     n = shop.dataset.n_items
     seen = first_seen(shop.lists, shop.log, n)
-    sources = StandardSources(
+    return StandardSources(
         read_fused(folders.fusion, n),
         config.retrieval,
         model=None if model is None else model.model,
         first_seen=np.where(np.isfinite(seen), seen, np.nan),
     )
-    return sources, snapshots_of(shop.log, config.past, config.retrieval, n, config.snapshots)
 
 
 def read_signals(folder: Path) -> tuple[Signals, Snapshots]:

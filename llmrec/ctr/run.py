@@ -154,6 +154,7 @@ def _calibrate(
 ) -> dict[str, Any]:
     """Choose a calibrator on the validation part and write it; its figures there."""
     from llmrec.calibration.choosing import choose
+    from llmrec.calibration.methods import sigmoid
     from llmrec.evaluation.click_metrics import auc, ece, log_loss
 
     known = ~np.isnan(rows.click)
@@ -162,7 +163,7 @@ def _calibrate(
     people = rows.people[known]
     chosen = choose(logits, click, people, fields, config.calibration, seed=seed)
     chosen.calibrator.save(path)
-    p, before = chosen.calibrator.apply(logits, fields), 1 / (1 + np.exp(-logits))
+    p, before = chosen.calibrator.apply(logits, fields), sigmoid(logits)
     one_sided = click.min() == click.max()
     figures = {
         "auc": 0.5 if one_sided else auc(click, p),
@@ -229,7 +230,7 @@ def ranked_choices(
 
     shop = material.shop
     asked = choices(shop.lists, shop.log, config, *span, most, seed)
-    sources, _ = make_sources(config, folders, shop, model)
+    sources = make_sources(config, folders, shop, model)
     contexts = material.context.encode(shop.lists.contexts)[asked.context_of]
     ranked = rank_choices(
         asked, shop.log, sources, material.snapshots, material.assembler, material.shelf,

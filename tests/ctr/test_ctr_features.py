@@ -9,7 +9,7 @@ from test_ctr_log import make_log
 from llmrec.ctr.features import Assembler, Inputs, Signals, shrunk_rates
 from llmrec.ctr.flat import flatten
 from llmrec.ctr.log import KIND
-from llmrec.ctr.moments import ContextIds, Moments, moments_of
+from llmrec.ctr.moments import ContextIds, moments_of
 from llmrec.ctr.settings import Past
 from llmrec.ctr.shelf import COUNTS, Shelf
 from llmrec.errors import ConfigError, DataError
@@ -199,4 +199,3 @@ def test_kinds_are_counted_within_what_is_read() -> None:
     np.testing.assert_allclose(number(found, "clicks"), np.log1p(2))
     np.testing.assert_allclose(number(found, "ratings"), np.log1p(2))
     assert KIND["view"] == 0 and number(found, "views") == 0
-    assert isinstance(make_assembler(), Assembler) and Moments.__dataclass_fields__

@@ -29,9 +29,7 @@ def make_log(
         kind=np.array([KIND[name] for name in columns[2]], np.int8),
         time=np.array(columns[3], np.float64),
         rating=np.array([np.nan if r is None else r for r in columns[4]], np.float32),
-        session=np.full(len(rows), -1, np.int32),
         user_ids=list(users),
-        sessions={},
     )
 
 

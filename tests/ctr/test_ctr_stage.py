@@ -132,7 +132,7 @@ def test_what_the_future_holds_changes_no_input(run: Path, material: Material) -
         log,
         **{
             name: getattr(log, name)[log.time < cut]
-            for name in ("user", "item", "kind", "time", "rating", "session")
+            for name in ("user", "item", "kind", "time", "rating")
         },
     )
     shown = lists.select(np.flatnonzero(early))
