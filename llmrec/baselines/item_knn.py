@@ -119,12 +119,14 @@ class ItemKNN:
             similarity = block.data / (norms[item] * norms[other] + self.shrink)
             keep = (item != other) & (similarity > 0)
             blocks.append(
-                _best(block.row[keep], other[keep], similarity[keep], self.neighbours, block.shape)
+                best_of_rows(
+                    block.row[keep], other[keep], similarity[keep], self.neighbours, block.shape
+                )
             )
         return _sparse().vstack(blocks, format="csr")
 
 
-def _best(
+def best_of_rows(
     rows: np.ndarray, columns: np.ndarray, values: np.ndarray, k: int, shape: tuple[int, int]
 ) -> Any:
     """A sparse matrix of the k largest values of every row; ties go to the smaller column."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.baselines.item_knn import best_of_rows
 from llmrec.errors import require
 from llmrec.retrieval.log import Log
 
@@ -37,7 +38,7 @@ def co_occurrence(log: Log, n_items: int, window: int, neighbours: int, shrink: 
     norms = np.sqrt(norms)
     found = together.tocoo()
     scale = norms[found.row] * norms[found.col] + shrink
-    return best_of_rows(found.row, found.col, found.data / scale, n_items, neighbours)
+    return positive_best(found.row, found.col, found.data / scale, n_items, neighbours)
 
 
 def _blocks(log: Log, n_items: int, window: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -77,19 +78,13 @@ def _count(
     return upper + upper.T, squares
 
 
-def best_of_rows(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, n: int, k: int) -> Any:
+def positive_best(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, n: int, k: int) -> Any:
     """A sparse ``[n, n]`` matrix of the k largest positive values of every row, float32.
 
     Ties go to the smaller column.
     """
     keep = values > 0
     rows, columns, values = rows[keep], columns[keep], values[keep]
-    order = np.lexsort((columns, -values, rows))
-    rows, columns, values = rows[order], columns[order], values[order]
-    first = np.searchsorted(rows, rows)  # where each row's entries begin
-    best = np.arange(len(rows)) - first < k
-    matrix = require("scipy.sparse", "eval").csr_matrix(
-        (values[best].astype(np.float32), (rows[best], columns[best])), shape=(n, n)
-    )
+    matrix = best_of_rows(rows, columns, values, k, (n, n)).astype(np.float32)
     matrix.sort_indices()
     return matrix
