@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.clip.run import run as train_clip
-from llmrec.clip.settings import Config
 from llmrec.config import build_section
+from llmrec.content.clip.run import run as train_clip
+from llmrec.content.clip.settings import Config
+from llmrec.content.features.image_encoder import ImageEncoder
+from llmrec.content.media.images import decode_image
 from llmrec.data.dataset import Dataset
 from llmrec.data.picture_folder import run as read_folder
-from llmrec.evaluation.bootstrap import intervals
-from llmrec.evaluation.results import write_result
-from llmrec.features.image_encoder import ImageEncoder
-from llmrec.media.images import decode_image
+from llmrec.metrics.bootstrap import intervals
+from llmrec.metrics.results import write_result
 
 HERE = Path(__file__).parent
 

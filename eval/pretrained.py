@@ -22,9 +22,9 @@ import torch
 import yaml
 
 from llmrec import cli
-from llmrec.evaluation.results import read_result, write_result
 from llmrec.generation.adapted import load_adapters
-from llmrec.models.tokenizer import load_tokenizer
+from llmrec.llm.tokenizer import load_tokenizer
+from llmrec.metrics.results import read_result, write_result
 
 OPENINGS = (
     "Once upon a time",

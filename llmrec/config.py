@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import re
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +43,22 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping of settings at the top level")
     return loaded
+
+
+def load_recipe(path: Path, out: Path | None = None) -> tuple[dict[str, Any], Path]:
+    """Read a recipe, its ``${NAME}`` replaced, and decide its run's folder.
+
+    Args:
+        path: the YAML file.
+        out: the run's folder; None takes the recipe's ``out``, or else ``runs/NAME``.
+
+    Raises:
+        ConfigError: if the file is no YAML mapping, or a variable is not set.
+    """
+    raw = load_yaml(path)
+    folder = str(out or raw.get("out") or Path("runs") / str(raw.get("name", path.stem)))
+    folder = expand_variables(folder, {}, f"{path}: out")
+    return expand_variables(raw, {"out": folder}, str(path)), Path(folder)
 
 
 def build_section(
@@ -142,3 +161,46 @@ def _scalar(value: Any, hint: Any, where: str) -> Any:
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
     raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+
+
+def settings_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
+    """``NAME=VALUE`` of a repeated flag; a value is read as YAML has it.
+
+    Raises:
+        ConfigError: for one that is not so written.
+
+    >>> settings_of(["per_category=3", "diversity=mmr"], "--rerank")
+    {'per_category': 3, 'diversity': 'mmr'}
+    """
+    import yaml
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, is_pair, value = pair.partition("=")
+        if not (is_pair and name.strip()):
+            raise ConfigError(f"{flag}: {pair!r} is not NAME=VALUE")
+        try:
+            found[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{flag}: {value!r} of {name} cannot be read") from None
+    return found
+
+
+def expand_variables(value: Any, names: dict[str, str], where: str) -> Any:
+    """``value`` with every ``${NAME}`` replaced, in nested lists and mappings too."""
+    if isinstance(value, dict):
+        return {k: expand_variables(v, names, f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, list):
+        return [expand_variables(v, names, f"{where}[{i}]") for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in names:
+            return names[name]
+        if name in os.environ:
+            return os.environ[name]
+        raise ConfigError(f"{where}: ${{{name}}} is not set; run  export {name}=...  first")
+
+    return re.sub(r"\$\{(\w+)\}", replace, value)

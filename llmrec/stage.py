@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmrec import __version__
 from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.version import __version__
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

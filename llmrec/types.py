@@ -162,7 +162,7 @@ class Ranking:
 class Recommendation:
     """One recommended item, as the API returns it. ``rank`` starts at 1.
 
-    The others are known where a click model ranks; see :mod:`llmrec.cascade`.
+    The others are known where a click model ranks; see :mod:`llmrec.serving`.
 
     Attributes:
         p_click: probability of a click at this rank, in (0, 1).

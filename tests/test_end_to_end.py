@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny_shop import TinyRun, run_recipe
 
-from llmrec.bundle import Bundle
+from llmrec.bench.recommenders import load_recommender
 from llmrec.data.dataset import Dataset
-from llmrec.generation.load import load_recommender
-from llmrec.train.validation import validation_cases, validation_metrics
+from llmrec.serving.bundle import Bundle
+from llmrec.training.next_item.validation import validation_cases, validation_metrics
 
 STAGES = ["demo", "ingest", "embed", "index", "train", "bundle", "evaluate"]
 # what readers of result files rely on

@@ -38,17 +38,17 @@ from llmrec.bench.trained import every_score, open_trained
 from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, require
-from llmrec.evaluation.results import write_result
 from llmrec.generation.adapted import load_llm_with_adapters
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.llm import prompts_of
 from llmrec.generation.load import load_llm
 from llmrec.generation.vllm_llm import VllmLlm
-from llmrec.models import merge
-from llmrec.models.adapters import check_adapters, read_json
+from llmrec.llm import merge
+from llmrec.llm.adapters import check_adapters, read_json
+from llmrec.llm.layout import read_layout
+from llmrec.metrics.results import write_result
 from llmrec.recommender import history_mask, top_n
 from llmrec.stage import MANIFEST, read_manifest
-from llmrec.train.llm_run import read_layout
 from llmrec.types import Histories
 
 WAYS = ("trained", "llmrec", "llmrec-merged", "vllm", "vllm-merged")
@@ -245,7 +245,7 @@ def _folders(model: Path, adapter: Path) -> tuple[Path, Path]:
     """
     base = model
     if (model / MANIFEST).is_file() and read_manifest(model).stage == "bundle":
-        from llmrec.bundle import ADAPTERS
+        from llmrec.llm.bundle_layout import ADAPTERS
 
         base = model / "model"
         named = model / ADAPTERS / adapter

@@ -18,8 +18,8 @@ import numpy as np
 
 from llmrec.bench.ctr_latency import Split, check_out, percentiles
 from llmrec.bench.settings import check_at_least, check_choice
-from llmrec.evaluation.results import write_result
-from llmrec.models.llama import SIZES
+from llmrec.llm.llama import SIZES
+from llmrec.metrics.results import write_result
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Settings:
 
     Attributes:
         items: of the catalogue; users: of the log behind its statistics, 0 for a fifth of items.
-        size: of the random LLaMA, a key of :data:`llmrec.models.llama.SIZES`.
+        size: of the random LLaMA, a key of :data:`llmrec.llm.llama.SIZES`.
         n: items of a list.
         runs, warmup: requests that are timed, and before them.
         threads: of torch and ONNX Runtime.
@@ -108,7 +108,7 @@ def run(settings: Settings, out: Path) -> dict[str, float]:
 def measure(settings: Settings, folder: Path) -> Split:
     """Milliseconds of each request by step."""
     from llmrec.bench.random_shop import NOW, ShopSettings, make_shop
-    from llmrec.cascade.recommender import Recommender
+    from llmrec.serving.recommender import Recommender
 
     users = settings.users or max(100, settings.items // 5)
     sizes = ShopSettings(items=settings.items, users=users, size=settings.size, seed=settings.seed)

@@ -21,12 +21,12 @@ import numpy as np
 
 from llmrec.bench.settings import check_at_least, check_choice
 from llmrec.errors import ConfigError
-from llmrec.evaluation.results import write_result
+from llmrec.metrics.results import write_result
 
 if TYPE_CHECKING:
-    from llmrec.ctr.features import Signals
-    from llmrec.ctr.model import ClickModel
-    from llmrec.ctr.moments import Moments
+    from llmrec.ranking.ctr.features import Signals
+    from llmrec.ranking.ctr.model import ClickModel
+    from llmrec.ranking.ctr.moments import Moments
 
 Split = dict[str, list[float]]
 Engine = Literal["onnx", "torch"]
@@ -118,7 +118,7 @@ def run(settings: Settings, out: Path) -> dict[str, float]:
 def _opened(settings: Settings) -> Iterator[ClickModel]:
     """The click model that the settings name; a random one is gone afterwards."""
     from llmrec.bench.random_shop import ShopSettings, make_shop
-    from llmrec.ctr.model import ClickModel
+    from llmrec.ranking.ctr.model import ClickModel
 
     if settings.ctr is not None:
         yield ClickModel.load(settings.ctr, engine=settings.engine)

@@ -33,7 +33,7 @@ from llmrec.bench.worker import Timed, Worker, in_fresh_process
 from llmrec.bench.workload import Workload, make_workload
 from llmrec.config import as_dict
 from llmrec.errors import ConfigError
-from llmrec.evaluation.results import read_result, write_result
+from llmrec.metrics.results import read_result, write_result
 from llmrec.types import Ranking
 
 OUT = Path("runs/bench/decode")

@@ -8,7 +8,7 @@ import gc
 import os
 from pathlib import Path
 
-from llmrec.evaluation.machine import peak_mib
+from llmrec.metrics.machine import peak_mib
 
 _PROC = Path("/proc")
 

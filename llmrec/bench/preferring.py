@@ -32,14 +32,14 @@ from llmrec.bench.tuning import load_tuned, opened
 from llmrec.config import as_dict, build_section
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
-from llmrec.evaluation.bootstrap import compare, intervals
-from llmrec.evaluation.results import read_result, write_result
-from llmrec.preference.measure import SERVED, reward_per_case
-from llmrec.preference.settings import Config as PreferConfig
-from llmrec.preference.settings import RewardConfig
+from llmrec.metrics.bootstrap import compare, intervals
+from llmrec.metrics.results import read_result, write_result
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import read_manifest
-from llmrec.tune.settings import Config as TuneConfig
+from llmrec.training.preference.measure import SERVED, reward_per_case
+from llmrec.training.preference.settings import Config as PreferConfig
+from llmrec.training.preference.settings import RewardConfig
+from llmrec.training.tune.settings import Config as TuneConfig
 
 START = "supervised"
 Values = dict[str, np.ndarray]

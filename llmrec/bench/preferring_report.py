@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.report import provenance, table
-from llmrec.evaluation.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import open_pyplot, save_figure
 
 _COLUMNS = {
     "run": "run",

@@ -15,25 +15,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-import llmrec.bundle
+import llmrec.serving.bundle
 from llmrec.bench.workload import BASE_TOKENS, random_llama
-from llmrec.calibration import fit
 from llmrec.config import as_dict
-from llmrec.ctr.bins import quantile_limits
-from llmrec.ctr.export import export
-from llmrec.ctr.features import Assembler, Signals, shrunk_rates
-from llmrec.ctr.model import CALIBRATOR, SNAPSHOT, Card, head_file
-from llmrec.ctr.moments import DAY, ContextIds, Moments, moment_of_events
-from llmrec.ctr.network import Head, Shape
-from llmrec.ctr.settings import Combine, Config, Labels, Network
-from llmrec.ctr.shelf import Shelf
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.llm.layout import save_layout
+from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.prompts import load_template
-from llmrec.retrieval.log import Log
-from llmrec.retrieval.snapshot import fit_snapshot
+from llmrec.ranking.calibration import fit
+from llmrec.ranking.ctr.bins import quantile_limits
+from llmrec.ranking.ctr.export import export
+from llmrec.ranking.ctr.features import Assembler, Signals, shrunk_rates
+from llmrec.ranking.ctr.model import CALIBRATOR, SNAPSHOT, Card, head_file
+from llmrec.ranking.ctr.moments import DAY, ContextIds, Moments, moment_of_events
+from llmrec.ranking.ctr.network import Head, Shape
+from llmrec.ranking.ctr.settings import Combine, Config, Labels, Network
+from llmrec.ranking.ctr.shelf import Shelf
+from llmrec.ranking.retrieval.log import Log
+from llmrec.ranking.retrieval.snapshot import fit_snapshot
 from llmrec.stage import Manifest, folder_hash, writing
-from llmrec.train.llm_run import save_layout
 from llmrec.types import EVENT_TYPES
 
 NOW = 1_700_000_000.0  # seconds since 1970 UTC
@@ -51,7 +51,7 @@ class ShopSettings:
     Attributes:
         items, users: of the shop; events: of each user.
         dim: of fused vectors.
-        size: of the LLaMA, a key of :data:`llmrec.models.llama.SIZES`.
+        size: of the LLaMA, a key of :data:`llmrec.llm.llama.SIZES`.
         max_items: events of a history that it reads.
         network: of the click model.
         seed: of everything.
@@ -108,7 +108,7 @@ def make_shop(folder: Path, settings: ShopSettings) -> RandomShop:
     user, item, time = _draw_log(settings, topic, rng)
     shelf = _draw_shelf(settings, topic, rng)
     ctr = _write_ctr(folder / "ctr", settings, dataset, shelf, Log.from_events(user, item, time))
-    bundle = llmrec.bundle.run(dataset, None, model, folder / "bundle", ctr=ctr)
+    bundle = llmrec.serving.build.run(dataset, None, model, folder / "bundle", ctr=ctr)
     return RandomShop(bundle, bundle / "ctr", user, item, time)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.evaluation.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import open_pyplot, save_figure
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]

@@ -20,7 +20,7 @@ from llmrec.generation.beam_search import room
 from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import Llm, make_llm
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.types import Histories
 
 START = 1  # the token every prompt begins with

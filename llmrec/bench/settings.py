@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmrec.errors import ConfigError
 from llmrec.generation.frontier import Normalise
-from llmrec.models.llama import SIZES
+from llmrec.llm.llama import SIZES
 
 ENGINES = ("llmrec", "prefill", "transformers", "vllm", "vllm-32")
 VLLM = ("vllm", "vllm-32")
@@ -23,7 +23,7 @@ class Settings:
 
     Attributes:
         items, levels, codes: of the random catalogue: items, tokens of an ID, codes a level.
-        size: of the random LLaMA, a key of :data:`llmrec.models.llama.SIZES`.
+        size: of the random LLaMA, a key of :data:`llmrec.llm.llama.SIZES`.
         length: tokens of a history.
         batch: users answered at once.
         beams, n: beam width, and items returned a user.

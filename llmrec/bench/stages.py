@@ -7,11 +7,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from llmrec.config import build, load_yaml
+from llmrec.config import build, load_recipe, load_yaml
 from llmrec.errors import ConfigError, LlmrecError
-from llmrec.pipeline import Recipe, execute, plan, read_recipe, select
 
 
 class Named(Protocol):
@@ -58,7 +57,9 @@ def read_arguments(
     return config, str(arguments.recipe), out, results
 
 
-def run_stages(source: Path, model: str, stages: Sequence[str], where: str, out: Path) -> Recipe:
+def run_stages(
+    source: Path, model: str, stages: Sequence[str], where: str, out: Path
+) -> dict[str, Any]:
     """Make the data of a recipe, and some stages of one of its models.
 
     Args:
@@ -68,19 +69,22 @@ def run_stages(source: Path, model: str, stages: Sequence[str], where: str, out:
         where: the benchmark's recipe, for messages.
         out: the run's folder.
 
+    Returns:
+        the recipe as it stands in the file, variables replaced.
+
     Raises:
         ConfigError: if the recipe has no such model.
+        LlmrecError: if a stage fails; what it said is above.
     """
-    recipe, _ = read_recipe(source, out)
-    if model not in recipe.models:
+    recipe, _ = load_recipe(source, out)
+    models = recipe.get("models") or {}
+    if model not in models:
         raise ConfigError(
-            f"{where}: model: {source} has no model {model!r}; it has {', '.join(recipe.models)}"
+            f"{where}: model: {source} has no model {model!r}; it has {', '.join(models)}"
         )
-    steps = plan(recipe, out, str(source))
-    names = {step.name for step in steps}
-    for name in ("demo_shop", "ingest", "embed", *(f"{model}/{stage}" for stage in stages)):
-        if name in names:
-            execute(select(steps, name, None))
+    data = [name for name in ("demo_shop", "ingest", "embed") if recipe.get(name) is not None]
+    only = ",".join([*data, *(f"{model}/{stage}" for stage in stages)])
+    _run(["run", str(source), f"--out={out}", f"--only={only}"], f"{where}: source")
     return recipe
 
 
@@ -97,5 +101,10 @@ def run_apart(command: str, recipe: Path, out: Path, seed: int, **folders: Path)
     flags = [f"--{name}={folder}" for name, folder in folders.items()]
     arguments = [command, str(recipe), *flags, f"--out={out}", f"--seed={seed}"]
     print(f"\n== {out.name}", flush=True)
+    _run(arguments, out.name)
+
+
+def _run(arguments: list[str], what: str) -> None:
+    """A command of llmrec in a process of its own."""
     if subprocess.run([sys.executable, "-m", "llmrec", *arguments], check=False).returncode:
-        raise LlmrecError(f"{out.name}: llmrec {command} failed; see above")
+        raise LlmrecError(f"{what}: llmrec {arguments[0]} failed; see above")

@@ -27,13 +27,13 @@ from llmrec.bench.settings import check_at_least, check_catalogue, check_choice
 from llmrec.bench.worker import in_fresh_process, use_threads
 from llmrec.bench.workload import BASE_TOKENS, random_codes, random_llama
 from llmrec.errors import ConfigError
-from llmrec.evaluation.results import read_result, write_result
 from llmrec.generation.beam_search import room
 from llmrec.generation.engine import Prefix, TorchEngine
 from llmrec.generation.frontier import NOTHING, Frontier, Scoring
 from llmrec.generation.trie import ItemTrie
-from llmrec.models.llama import SIZES
-from llmrec.models.vocabulary import Vocabulary
+from llmrec.llm.llama import SIZES
+from llmrec.llm.vocabulary import Vocabulary
+from llmrec.metrics.results import read_result, write_result
 
 OUT = Path("runs/bench/trie")
 WALKS_A_REPEAT = 5

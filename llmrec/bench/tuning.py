@@ -25,7 +25,6 @@ it is found again when the command is run again.
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import time
@@ -43,14 +42,14 @@ from llmrec.config import build
 from llmrec.data import cohorts
 from llmrec.data.dataset import Dataset, Split
 from llmrec.errors import ConfigError
-from llmrec.evaluation.bootstrap import bootstrap_means, intervals
-from llmrec.evaluation.measure import evaluate, train_counts
-from llmrec.evaluation.metrics import ndcg, recall
-from llmrec.evaluation.results import read_result, write_result
-from llmrec.pipeline import MODULES, Recipe
+from llmrec.metrics.bootstrap import bootstrap_means, intervals
+from llmrec.metrics.measure import evaluate, train_counts
+from llmrec.metrics.metrics import ndcg, recall
+from llmrec.metrics.results import read_result, write_result
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, read_manifest
-from llmrec.tune.settings import Config as TuneConfig
+from llmrec.training.next_item import run as train
+from llmrec.training.tune.settings import Config as TuneConfig
 
 Run = dict[str, Any]
 CASES = ("ndcg@10", "recall@10")
@@ -187,15 +186,15 @@ def prepare(config: Config, where: str, out: Path) -> tuple[Path, Path, Path]:
     return _train_base(config, recipe, older, out), older, newest
 
 
-def _train_base(config: Config, recipe: Recipe, older: Path, out: Path) -> Path:
-    module = importlib.import_module(MODULES["train"])
+def _train_base(config: Config, recipe: dict[str, Any], older: Path, out: Path) -> Path:
     settings = build(
-        module.Config, recipe.models[config.model].train, f"{config.source}: models.{config.model}"
+        train.Config,
+        recipe["models"][config.model].get("train", {}),
+        f"{config.source}: models.{config.model}",
     )
-    features = out / "features" if recipe.embed is not None else None
+    features = out / "features" if recipe.get("embed") is not None else None
     ids = out / "models" / config.model / "item_ids"
-    base: Path = module.run(settings, older, ids, features, out / "base", seed=config.seed)
-    return base
+    return train.run(settings, older, ids, features, out / "base", seed=config.seed)
 
 
 def tune_best(
@@ -232,12 +231,12 @@ def load_tuned(folder: Path) -> Scorer | ListRecommender:
 
 def opened(base: Path, adapter: Path | None) -> Scorer | ListRecommender:
     """A model as it is served, with an adapter or without."""
-    from llmrec.generation.load import load_recommender
+    from llmrec.bench.recommenders import load_recommender
 
     if adapter is None:
         return load_recommender(base)
     from llmrec.generation.adapted import load_llm_with_adapters
-    from llmrec.models.adapters import read_adapter
+    from llmrec.llm.adapters import read_adapter
 
     return load_llm_with_adapters(base, [adapter]).with_adapter(read_adapter(adapter).name)
 

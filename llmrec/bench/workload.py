@@ -18,10 +18,10 @@ from llmrec.bench.settings import Settings
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.models.llama import SIZES, from_size
-from llmrec.models.tokenizer import add_tokens, train_tokenizer
-from llmrec.models.vocabulary import Vocabulary
-from llmrec.train.llm_run import read_layout
+from llmrec.llm.layout import read_layout
+from llmrec.llm.llama import SIZES, from_size
+from llmrec.llm.tokenizer import add_tokens, train_tokenizer
+from llmrec.llm.vocabulary import Vocabulary
 
 BASE_TOKENS = 512
 RETURNING_EVENTS = 50

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmrec.captions.schema import Schema
+from llmrec.content.schema import Schema
 
 _DECODER = json.JSONDecoder(strict=False)  # bounded strings may hold a tab
 _BETWEEN = ", \t\n"
@@ -29,7 +29,7 @@ class Span:
 def read_fields(text: str, schema: Schema) -> dict[str, str]:
     """The closed fields of an answer; those that it does not say whole are missing.
 
-    >>> from llmrec.captions.schema import Field
+    >>> from llmrec.content.schema import Field
     >>> schema = Schema({"colour": Field(["red", "blue"]), "fit": Field(["slim"])})
     >>> read_fields('{"colour": "red", "fit": "sl', schema)
     {'colour': 'red'}

@@ -12,14 +12,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmrec.captions.schema import Schema
+from llmrec.content.schema import Schema
 from llmrec.prompts import load_template
 from llmrec.types import Item
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from llmrec.media.video import Clip
+    from llmrec.content.media.video import Clip
 
 Task = Literal["caption", "attributes", "enhance"]
 TASKS: tuple[Task, ...] = ("caption", "attributes", "enhance")

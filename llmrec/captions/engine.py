@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmrec.captions.asking import Seen, Task, answer_schema
-from llmrec.captions.schema import Schema
+from llmrec.content.schema import Schema
 
 _QUOTES_AND_COLON = 6  # `"", : ` around a key, `""` around a value
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.captions.asking import Seen, Task
-from llmrec.captions.schema import Schema
+from llmrec.captions.inputs import prompt_of, starts_itself
+from llmrec.content.schema import Schema
 from llmrec.errors import ArtifactError, require
-from llmrec.multimodal.inputs import prompt_of, starts_itself
 from llmrec.stage import MANIFEST, folder_hash
 
 SEEING = ("llava", "llava_next_video")
@@ -131,7 +131,7 @@ def open_multimodal(base: str | Path) -> MultimodalModel:
 
 def model_hash(model: MultimodalModel) -> str:
     """Identifies the weights: a stage's folder by its manifest, others by their files."""
-    from llmrec.features.image_encoder import weights_hash
+    from llmrec.content.features.image_encoder import weights_hash
 
     if (Path(model.base) / MANIFEST).is_file():
         return folder_hash(model.base)

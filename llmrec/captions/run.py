@@ -30,16 +30,16 @@ from typing import Any
 from llmrec.captions.asking import TASKS
 from llmrec.captions.engine import Engine, Questions
 from llmrec.captions.model import MultimodalModel, model_hash, open_multimodal
-from llmrec.captions.schema import Schema, load_schema, schema_from
 from llmrec.captions.settings import SPEED_SETTINGS, Config
 from llmrec.captions.showing import Viewer, stamp_files
 from llmrec.captions.table import SCHEMA, SKIPPED, STAGE
 from llmrec.captions.work import Captioner
 from llmrec.config import as_dict, build, build_section
+from llmrec.content.media.source import MediaSource
+from llmrec.content.schema import Schema, load_schema, schema_from
 from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import read_item_list
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
-from llmrec.media.source import MediaSource
 from llmrec.prompts import load_template
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
 
@@ -155,7 +155,7 @@ def _transcripts(config: Config, media: Path | None) -> dict[str, dict[str, Any]
                 "media --transcribe"
             )
         return {}
-    from llmrec.features.media import load_transcripts
+    from llmrec.content.features.media import load_transcripts
 
     return load_transcripts(media)
 
@@ -202,7 +202,7 @@ def _start(
             memory_gib=config.memory_gib,
         )
     from llmrec.captions.transformers_engine import TransformersEngine
-    from llmrec.features.image_encoder import pick_device
+    from llmrec.content.features.image_encoder import pick_device
 
     return TransformersEngine(
         model,

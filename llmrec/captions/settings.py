@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.captions.asking import SOURCES
-from llmrec.media.download import Limits
-from llmrec.media.images import MAX_PIXELS
-from llmrec.media.video import Choice
+from llmrec.content.media.download import Limits
+from llmrec.content.media.images import MAX_PIXELS
+from llmrec.content.media.video import Choice
 
 # They change how fast the stage runs, not what it writes: a retry with a smaller batch resumes.
 SPEED_SETTINGS = ("batch_size", "workers", "device", "memory_gib")

@@ -6,15 +6,15 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from llmrec.captions.schema import Schema
 from llmrec.captions.table import load_captions
 from llmrec.captions.truth import read_truth
+from llmrec.content.media.errors import MediaError
+from llmrec.content.media.images import decode_image
+from llmrec.content.media.source import MediaSource
+from llmrec.content.schema import Schema
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError
-from llmrec.evaluation.contact_sheet import contact_sheet
-from llmrec.media.errors import MediaError
-from llmrec.media.images import decode_image
-from llmrec.media.source import MediaSource
+from llmrec.metrics.contact_sheet import contact_sheet
 
 _CAPTION_CHARS = 80  # what is wrong has to fit below
 

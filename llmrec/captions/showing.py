@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 from llmrec.captions.asking import TASKS, Seen, known_text
 from llmrec.captions.engine import Questions
+from llmrec.captions.inputs import shown
 from llmrec.captions.model import MultimodalModel
 from llmrec.captions.settings import Config
+from llmrec.content.features.media_work import prefetched
+from llmrec.content.media.errors import MediaError
+from llmrec.content.media.images import decode_image
+from llmrec.content.media.source import MediaSource
+from llmrec.content.media.video import sample_frames
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
-from llmrec.features.media_work import prefetched
-from llmrec.media.errors import MediaError
-from llmrec.media.images import decode_image
-from llmrec.media.source import MediaSource
-from llmrec.media.video import sample_frames
-from llmrec.multimodal.inputs import shown
 from llmrec.types import Item
 
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from llmrec.captions.answers import field_probabilities, read_enhanced, read_fie
 from llmrec.captions.asking import Task
 from llmrec.captions.engine import Answer
 from llmrec.captions.model import MultimodalModel
-from llmrec.captions.schema import Schema, schema_from
+from llmrec.content.media.errors import one_line
+from llmrec.content.schema import Schema, schema_from
 from llmrec.errors import ArtifactError, LlmrecError
-from llmrec.media.errors import one_line
 from llmrec.stage import read_manifest
 
 STAGE = "caption"

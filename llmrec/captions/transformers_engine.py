@@ -8,9 +8,9 @@ from typing import Any
 from llmrec.captions.asking import TASKS, Seen, Task
 from llmrec.captions.constraint import GreedyRecorder, compile_schema
 from llmrec.captions.engine import Answer, Asked, Questions
+from llmrec.captions.inputs import media_of, starts_itself
 from llmrec.captions.model import MultimodalModel
-from llmrec.models.llava import load_multimodal
-from llmrec.multimodal.inputs import media_of, starts_itself
+from llmrec.captions.training.llava import load_multimodal
 
 
 class TransformersEngine:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmrec.captions.schema import Schema
+from llmrec.content.schema import Schema
 from llmrec.errors import DataError
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from llmrec.captions.asking import Task
 from llmrec.captions.engine import Answer, Asked, Questions
+from llmrec.captions.inputs import sees_video, vllm_media_of
 from llmrec.captions.model import MultimodalModel
 from llmrec.errors import ArtifactError, require
-from llmrec.multimodal.inputs import sees_video, vllm_media_of
 
 
 class VllmEngine:

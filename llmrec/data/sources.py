@@ -24,7 +24,7 @@ from llmrec.data.event_log import EVENT_FIELDS, EventChunk
 from llmrec.errors import DataError
 
 if TYPE_CHECKING:
-    from llmrec.data.ingest import Config
+    from llmrec.data.settings import Config
 
 _POSTERS = ("posters/{}.jpg", "posters/{}.png")
 _TAGS_PER_MOVIE = 10

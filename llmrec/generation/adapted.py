@@ -16,7 +16,7 @@ from llmrec.errors import ConfigError
 from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import Llm, make_llm
 from llmrec.generation.load import load_llm
-from llmrec.models.adapters import AdapterInfo, attach, check_adapters, read_adapter, read_json
+from llmrec.llm.adapters import AdapterInfo, attach, check_adapters, read_adapter, read_json
 
 
 def load_adapters(base: str | Path, adapters: Sequence[str | Path]) -> tuple[Any, tuple[str, ...]]:
@@ -86,7 +86,7 @@ def load_llm_with_adapters(
 
     Args:
         base: folder of the base.
-        adapters: folders of :func:`~llmrec.models.adapters.save_adapter`.
+        adapters: folders of :func:`~llmrec.llm.adapters.save_adapter`.
         beams, batch_size: as for :func:`~llmrec.generation.load.load_llm`.
         cache_bytes: size of each recommender's own history cache; 0 for none.
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from llmrec.errors import ConfigError
 from llmrec.generation.layer import additive_mask, run_layer
-from llmrec.models.vocabulary import Vocabulary
+from llmrec.llm.vocabulary import Vocabulary
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "scaling", "head_dim")
 

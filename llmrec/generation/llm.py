@@ -1,6 +1,6 @@
 """The LLM as a recommender, for both kinds of item ID.
 
-Both read histories through the :class:`~llmrec.models.vocabulary.HistoryEncoder` that training
+Both read histories through the :class:`~llmrec.llm.vocabulary.HistoryEncoder` that training
 used and search the same trie; atomic IDs are a trie of one level, so there the search looks at
 every item.
 """
@@ -31,7 +31,7 @@ from llmrec.generation.graphs import WIDTH, GraphedSearch
 from llmrec.generation.history_cache import HistoryCache, right_pad
 from llmrec.generation.trie import ItemTrie
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.models.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.recommender import check_known
 from llmrec.types import Histories, Ranking
 

@@ -1,4 +1,4 @@
-"""Open a trained model or a bundle as a recommender."""
+"""Opens the language model of a model folder."""
 
 from __future__ import annotations
 
@@ -11,42 +11,7 @@ from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.frontier import Normalise
 from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
-from llmrec.recommender import ListRecommender
-from llmrec.stage import MODEL_STAGES, read_manifest
-from llmrec.train.llm_run import read_layout
-
-
-def load_recommender(
-    folder: str | Path,
-    *,
-    beams: int = 50,
-    cache_bytes: int = 0,
-    normalise: Normalise = "children",
-) -> ListRecommender:
-    """The recommender in a model folder or a bundle.
-
-    Args:
-        beams: beam width of a language model with semantic IDs.
-        normalise: see :class:`~llmrec.generation.frontier.Scoring`.
-        cache_bytes: size of a language model's history cache; 0 for none.
-
-    Raises:
-        ArtifactError: if the folder is neither, or damaged.
-    """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    if manifest.stage == "bundle":
-        folder = folder / "model"
-        manifest = read_manifest(folder)
-    if manifest.stage not in MODEL_STAGES:
-        raise ArtifactError(
-            f"{folder}: holds the {manifest.stage!r} stage; give the folder of a model or a bundle"
-        )
-    if manifest.config.get("kind") == "sasrec":
-        from llmrec.baselines.sasrec import load_sasrec
-
-        return load_sasrec(folder)
-    return load_llm(folder, beams=beams, cache_bytes=cache_bytes, normalise=normalise)
+from llmrec.llm.layout import read_layout
 
 
 def load_llm(

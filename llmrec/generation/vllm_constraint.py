@@ -23,7 +23,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from llmrec.generation.trie import ENDED, ItemTrie
 from llmrec.generation.vllm_steps import SAID
-from llmrec.train.llm_run import read_layout
+from llmrec.llm.layout import read_layout
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

@@ -28,9 +28,9 @@ from llmrec.generation.exact import exact_search
 from llmrec.generation.llm import prompts_of, requests_of
 from llmrec.generation.trie import ItemTrie
 from llmrec.generation.vllm_steps import Asked, VllmSteps
-from llmrec.models.adapters import check_adapters, read_adapter
+from llmrec.llm.adapters import check_adapters, read_adapter
+from llmrec.llm.layout import read_layout
 from llmrec.stage import MANIFEST, read_manifest
-from llmrec.train.llm_run import read_layout
 from llmrec.types import Histories, Ranking
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can make room for
@@ -235,7 +235,7 @@ def _parts(folder: Path, adapters: Sequence[str | Path]) -> tuple[Path, list[Pat
         return folder, [Path(adapter) for adapter in adapters]
     if adapters:
         raise ConfigError(f"adapters: {folder} is a bundle and brings its own; give its model")
-    from llmrec.bundle import ADAPTERS
+    from llmrec.llm.bundle_layout import ADAPTERS
 
     return folder / "model", sorted((folder / ADAPTERS).glob("*"))
 

@@ -16,7 +16,7 @@ import torch
 from llmrec.errors import LlmrecError
 from llmrec.generation.engine import Prefix, Said
 from llmrec.generation.trie import ItemTrie
-from llmrec.models.vocabulary import Vocabulary
+from llmrec.llm.vocabulary import Vocabulary
 
 SAID = "llmrec_said"  # how many of a prompt's last tokens begin an item ID
 

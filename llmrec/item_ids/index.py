@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from llmrec.config import as_dict, build, load_yaml
+from llmrec.content.features.blocks import load_blocks
+from llmrec.content.features.combine import combine_blocks
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError, require
-from llmrec.features.blocks import load_blocks
 from llmrec.item_ids.collisions import (
     Resolved,
     count_collisions,
     resolve_extra_level,
     resolve_last_level,
 )
-from llmrec.item_ids.content import combine_blocks
 from llmrec.item_ids.item_ids import Collisions, ItemIds, Kind
 from llmrec.item_ids.quantizer import Fitted, content_codebooks
 from llmrec.item_ids.report import format_report, level_report, plot_code_use

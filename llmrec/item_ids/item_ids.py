@@ -24,9 +24,9 @@ from typing import Literal, cast
 
 import numpy as np
 
+from llmrec.content.features.combine import check_finite, combine_blocks
 from llmrec.errors import ArtifactError, CatalogError, DataError
 from llmrec.item_ids.collisions import resolve_extra_level, resolve_last_level, row_keys
-from llmrec.item_ids.content import check_finite, combine_blocks
 from llmrec.item_ids.quantizer import ResidualQuantizer
 
 Kind = Literal["atomic", "semantic"]

@@ -35,13 +35,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field, field_validator
 from starlette.exceptions import HTTPException
 
-from llmrec.bundle import Bundle
-from llmrec.cascade.recommender import Recommender
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
-from llmrec.generation.filters import CatalogFilter
-from llmrec.question import Answer, Question
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.filters import CatalogFilter
 from llmrec.serving.metrics import CONTENT_TYPE, prometheus_text
 from llmrec.serving.recommendations import ListRequest, add_recommendations
+from llmrec.serving.recommender import Recommender
+from llmrec.serving.request import Answer, Question
 from llmrec.types import Recommendation
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served

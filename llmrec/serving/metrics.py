@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmrec.bundle import Bundle
+from llmrec.serving.bundle import Bundle
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 # counted since the service began; the others are as they are now

@@ -15,11 +15,11 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmrec.bundle import Bundle
-from llmrec.cascade.recommender import Recommender
 from llmrec.errors import ConfigError
-from llmrec.generation.filters import CatalogFilter
-from llmrec.question import Question
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.filters import CatalogFilter
+from llmrec.serving.recommender import Recommender
+from llmrec.serving.request import Question
 
 NO_CLICK_MODEL = "the bundle holds no click model: no click probabilities, and no context is read"
 

@@ -19,7 +19,7 @@ from llmrec.bench.trained import every_score, open_trained
 from llmrec.cli import main
 from llmrec.data.dataset import Dataset
 from llmrec.generation.llm import prompts_of
-from llmrec.models import merge
+from llmrec.llm import merge
 from llmrec.recommender import top_n
 from llmrec.types import Histories, Ranking
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.captions.answers import field_probabilities, read_enhanced, read_fields
-from llmrec.captions.schema import Field, Schema
+from llmrec.content.schema import Field, Schema
 
 SCHEMA = Schema({"size": Field(["a", "ab"]), "colour": Field(["caf\u00e9", 'the "red"'])})
 WHOLE = {"key_terms": ["wool", "winter"], "summary": "A scarf.", "wanted_by": "everyone"}

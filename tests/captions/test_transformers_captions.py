@@ -13,11 +13,11 @@ from llmrec.captions.answers import read_fields, spans_of
 from llmrec.captions.asking import TASKS, Seen
 from llmrec.captions.constraint import GreedyRecorder, compile_schema
 from llmrec.captions.engine import Answer, Asked, Questions
+from llmrec.captions.inputs import shown
 from llmrec.captions.model import MultimodalModel, open_multimodal
 from llmrec.captions.transformers_engine import TransformersEngine
+from llmrec.content.media.video import Clip
 from llmrec.errors import ArtifactError
-from llmrec.media.video import Clip
-from llmrec.multimodal.inputs import shown
 
 QUESTIONS = Questions(SCHEMA, caption_tokens=12, enhance_tokens=40)
 

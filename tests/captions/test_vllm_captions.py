@@ -12,6 +12,7 @@ from PIL import Image
 
 from llmrec.captions.asking import TASKS, Seen
 from llmrec.captions.engine import Asked, Questions
+from llmrec.captions.inputs import shown
 from llmrec.captions.model import MultimodalModel, open_multimodal
 from llmrec.captions.run import run
 from llmrec.captions.settings import Config
@@ -19,7 +20,6 @@ from llmrec.captions.table import load_captions, row_of
 from llmrec.captions.transformers_engine import TransformersEngine
 from llmrec.captions.vllm_engine import VllmEngine
 from llmrec.errors import ArtifactError
-from llmrec.multimodal.inputs import shown
 from llmrec.stage import read_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from llmrec.data.dataset import Dataset
-from llmrec.data.ingest import Config, run
+from llmrec.data.ingest import run
+from llmrec.data.settings import Config
 from llmrec.errors import DataError
 
 META_2014 = (

@@ -17,7 +17,8 @@ import pytest
 
 from llmrec.config import build
 from llmrec.data.dataset import Dataset
-from llmrec.data.ingest import Config, main, run
+from llmrec.data.ingest import main, run
+from llmrec.data.settings import Config
 from llmrec.errors import ConfigError
 
 ITEMS = [{"item_id": f"i{n}", "title": f"Item {n}"} for n in range(5)]

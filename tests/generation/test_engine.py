@@ -18,7 +18,7 @@ from llmrec.generation.candidates import score_candidates
 from llmrec.generation.engine import Prefix, Said, TorchEngine
 from llmrec.generation.frontier import Scoring
 from llmrec.generation.history_cache import right_pad
-from llmrec.models.vocabulary import Vocabulary
+from llmrec.llm.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(12, ("gap",), (5, 6, 7), (5, 6, 7))
 TAKEN: dict[str, tuple[str, dict[str, Any]]] = {

@@ -8,11 +8,11 @@ import torch
 from recommender_contract import RecommenderContract
 from tiny_models import random_semantic_ids, tiny_llm
 
-from llmrec.baselines.sasrec import SasRec, SasRecRecommender
 from llmrec.errors import CatalogError, LlmrecError
 from llmrec.generation.llm import AtomicLlm, SemanticLlm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.recommender import ListRecommender, Scorer
+from llmrec.training.next_item.sasrec import SasRec, SasRecRecommender
 from llmrec.types import Histories
 
 N_ITEMS = 17

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_shop import TinyRun
 
+from llmrec.bench.recommenders import load_recommender
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.generation.llm import Llm
-from llmrec.generation.load import load_recommender
 from llmrec.types import Histories
 
 HISTORIES = Histories.from_lists([[3, 4], []])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.features.attributes import AttributeEncoder
+from llmrec.content.features.attributes import AttributeEncoder
 from llmrec.item_ids.collisions import (
     count_collisions,
     resolve_extra_level,

@@ -10,8 +10,8 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from llmrec.bundle import Bundle
 from llmrec.serving.app import create_app
+from llmrec.serving.bundle import Bundle
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 

@@ -9,8 +9,8 @@ import openai
 import pytest
 from tiny_tuned import NAMES
 
-from llmrec.bundle import Bundle
 from llmrec.serving.app import create_app
+from llmrec.serving.bundle import Bundle
 
 
 @pytest.fixture(scope="module")

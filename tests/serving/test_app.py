@@ -7,8 +7,8 @@ import httpx
 import openai
 import pytest
 
-from llmrec.bundle import Bundle
 from llmrec.serving.app import answer_text
+from llmrec.serving.bundle import Bundle
 
 
 def ask(client: openai.OpenAI, words: Any = "", model: str = "llmrec", **extra: Any) -> Any:

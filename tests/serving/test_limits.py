@@ -6,10 +6,10 @@ import httpx
 import openai
 import pytest
 
-from llmrec.bundle import Bundle
 from llmrec.data.dataset import Dataset
-from llmrec.generation.filters import CatalogFilter
-from llmrec.question import Question
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.filters import CatalogFilter
+from llmrec.serving.request import Question
 
 STOCK = CatalogFilter(in_stock=True)
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 import uvicorn
 
-from llmrec.bundle import Bundle
 from llmrec.serving import app
+from llmrec.serving.bundle import Bundle
 
 LINE = re.compile(r"(# (HELP|TYPE) )?llmrec_[a-z_]+ .+")
 

@@ -1,1 +1,0 @@
-"""Recommenders that every other one has to beat."""

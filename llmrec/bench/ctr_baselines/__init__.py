@@ -1,0 +1,1 @@
+"""Boosted trees, logistic regression and simple scores, to compare the click model with."""

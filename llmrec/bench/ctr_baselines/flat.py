@@ -1,0 +1,53 @@
+"""What a head reads as flat columns, for models that know nothing of lists, items and pasts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmrec.bench.ctr_baselines.table import Table
+from llmrec.ranking.ctr.features import Inputs
+from llmrec.ranking.ctr.shelf import Shelf
+
+
+def flatten(inputs: Inputs, shelf: Shelf, captions: bool = True) -> Table:
+    """A row for each item that was shown: the numbers and categories of the head, its fused vector,
+    the item itself, what is said of it, the place, and the type and item of the last event.
+
+    Args:
+        captions: whether what is said of items is among them.
+    """
+    where, place = np.nonzero(inputs.items >= 0)
+    item = inputs.items[where, place]
+    names = inputs.names
+    categories = {
+        name: inputs.categories[where, at] for at, (name, _, _) in enumerate(names.categories)
+    }
+    sizes = {name: size for name, _, size in names.categories}
+    position = inputs.position[where, place].astype(np.int64) + 1
+    more = {
+        "item": (item + 1, shelf.n_items + 1),
+        "position": (position, int(position.max(initial=0)) + 1),
+        "last_kind": (inputs.past_kinds[where, 0].astype(np.int64) + 1, 9),
+    }
+    if captions:
+        last = np.maximum(inputs.past_items[where, 0], 0)
+        there = inputs.past_items[where, 0] >= 0
+        for at, (name, size) in enumerate(zip(shelf.field_names, shelf.field_sizes, strict=True)):
+            more[f"said_{name}"] = (shelf.fields[item, at], size)
+            more[f"last_{name}"] = (np.where(there, shelf.fields[last, at], 0), size)
+    for name, (values, size) in more.items():
+        categories[name], sizes[name] = values, size
+    offsets = shelf.token_offsets if captions else np.zeros(shelf.n_items + 1, np.int64)
+    fused = tuple(f"fused_{number}" for number in range(shelf.fused.shape[1]))
+    return Table(
+        dense=np.concatenate(
+            [inputs.pair[where, place], inputs.whole[where], shelf.fused[item]], axis=1
+        ).astype(np.float32),
+        dense_names=(*(n for n, _ in names.pair), *(n for n, _ in names.whole), *fused),
+        categorical=np.stack(list(categories.values()), axis=1).astype(np.int32),
+        categorical_names=tuple(categories),
+        sizes=tuple(sizes.values()),
+        bag_ids=shelf.token_ids if captions else np.zeros(0, np.int32),
+        bag_offsets=offsets,
+        item=item.astype(np.int32),
+    )

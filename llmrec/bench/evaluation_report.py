@@ -1,0 +1,202 @@
+"""``llmrec evaluate report``: a page and plots from result files; no figure is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrec.bench.evaluation_compare import compare_runs, differences_table
+from llmrec.errors import DataError
+from llmrec.metrics.plots import bucket_labels, plot_models, plot_slices
+from llmrec.metrics.results import CASES_SUFFIX, CaseRanks, read_cases, read_result
+
+Result = dict[str, Any]
+
+COLUMNS = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
+LIST_COLUMNS = (
+    "coverage@10",
+    "gini@10",
+    "popularity_percentile@10",
+    "invalid_rate",
+    "short_list_rate",
+    "seen_rate",
+)
+PLOTTED = ("recall@10", "ndcg@10")
+
+
+def write_report(
+    results: Sequence[str | Path], out: str | Path, cases: Sequence[str | Path] = ()
+) -> Path:
+    """Write ``report.md`` and its pictures.
+
+    Args:
+        results: result files; rankings of one dataset and split share a section.
+        out: folder of the page.
+        cases: folders with ``NAME.cases.parquet``; beside each result is looked at as well.
+
+    Raises:
+        DataError: if two results have one name.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    loaded = [read_result(path) for path in results]
+    names = [result["name"] for result in loaded]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise DataError(f"two results are named {min(twice)!r}: evaluate one with another --name")
+    folders = [Path(folder) for folder in cases]
+    where = {
+        result["name"]: [*folders, Path(path).parent]
+        for result, path in zip(loaded, results, strict=True)
+    }
+    groups: dict[tuple[str, str], list[Result]] = {}
+    others = []
+    for result in loaded:
+        if "history_removed" in result:
+            groups.setdefault((result["dataset"], result["split"]), []).append(result)
+        else:
+            others.append(result)
+    lines = ["# Results", ""]
+    for (dataset, split), group in sorted(groups.items()):
+        group.sort(key=lambda result: result["metrics"].get("ndcg@10", 0.0))
+        lines += _ranking_section(dataset, split, group, where, out)
+    lines += _other_section(others)
+    lines += _provenance(loaded)
+    page = out / "report.md"
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return page
+
+
+def _ranking_section(
+    dataset: str, split: str, group: list[Result], where: dict[str, list[Path]], out: Path
+) -> list[str]:
+    """Everything about the runs on one dataset and split."""
+    total = sorted({f"{result['cases']:,}" for result in group})
+    items = sorted({f"{result['catalogue']:,}" for result in group if "catalogue" in result})
+    stem = f"{dataset}-{split}"
+    lines = [f"## {dataset}, {split}", ""]
+    lines += [f"{' / '.join(total)} cases, {' / '.join(items)} items, full ranking.", ""]
+    lines += ["### History removed from the ranking", "", *_table(group, COLUMNS), ""]
+    shown = [m for m in PLOTTED if all(m in result["metrics"] for result in group)]
+    if shown:
+        plot_models(group, out / f"{stem}-models.png", shown)
+        lines += [f"![{' and '.join(shown)} by model]({stem}-models.png)", ""]
+    other = [
+        {
+            "name": result["name"],
+            "metrics": result["metrics_with_history"],
+            "intervals": result.get("intervals_with_history", {}),
+        }
+        for result in group
+        if "metrics_with_history" in result
+    ]
+    if other:
+        lines += ["### History not removed", "", *_table(other, COLUMNS), ""]
+    lines += ["### What is recommended (history removed)", "", *_table(group, LIST_COLUMNS), ""]
+    lines += _slices(group, stem, out)
+    lines += _differences(group, where)
+    return lines
+
+
+def _table(results: Sequence[Result], columns: Sequence[str]) -> list[str]:
+    """Models by metrics, with intervals where there are any."""
+    columns = [c for c in columns if any(c in result["metrics"] for result in results)]
+    lines = [f"| model | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for result in results:
+        cells = [_figure(result["metrics"], result.get("intervals", {}), c) for c in columns]
+        lines.append(f"| {result['name']} | {' | '.join(cells)} |")
+    return lines
+
+
+def _figure(metrics: dict[str, float], intervals: dict[str, list[float]], name: str) -> str:
+    if name not in metrics:
+        return "-"
+    span = intervals.get(name)
+    return f"{metrics[name]:.4f}" + (f" [{span[0]:.4f}, {span[1]:.4f}]" if span else "")
+
+
+def _slices(group: list[Result], stem: str, out: Path) -> list[str]:
+    """A table and a picture for each way of slicing the cases."""
+    sliced = [result for result in group if result.get("slices")]
+    if not sliced:
+        return []
+    lines = []
+    for name in sliced[0]["slices"]:
+        labels = bucket_labels(sliced, name)
+        metrics = [m for b in sliced[0]["slices"][name].values() for m in b["metrics"]]
+        metric = next((m for m in metrics if m.startswith("ndcg")), metrics[0])
+        sizes = {
+            label: next(
+                r["slices"][name][label]["cases"] for r in sliced if label in r["slices"][name]
+            )
+            for label in labels
+        }
+        head = [f"{label} ({sizes[label]:,})" for label in labels]
+        lines += [f"### {metric} by {name.replace('_', ' ')} (cases)", ""]
+        lines += [f"| model | {' | '.join(head)} |", f"| --- |{' ---: |' * len(labels)}"]
+        for result in sliced:
+            found = result["slices"][name]
+            cells = [
+                _figure(found[label]["metrics"], found[label]["intervals"], metric)
+                if label in found
+                else "-"
+                for label in labels
+            ]
+            lines.append(f"| {result['name']} | {' | '.join(cells)} |")
+        picture = f"{stem}-{name}.png"
+        plot_slices(sliced, name, metric, out / picture)
+        lines += ["", f"![{metric} by {name.replace('_', ' ')}]({picture})", ""]
+    return lines
+
+
+def _differences(group: list[Result], where: dict[str, list[Path]]) -> list[str]:
+    """Each run against the best one, where the ranks of their cases are at hand."""
+    runs = [run for result in group if (run := _find_cases(result["name"], where)) is not None]
+    if len(runs) < 2:
+        return []
+    best = runs[-1]  # the group is sorted by ndcg@10
+    lines = [f"### Paired differences to {best.name}, history removed", ""]
+    lines += ["95% paired bootstrap interval; p from a sign-flip permutation test.", ""]
+    for run in runs[:-1]:
+        lines += [differences_table(run.name, best.name, compare_runs(run, best)), ""]
+    return lines
+
+
+def _find_cases(name: str, where: dict[str, list[Path]]) -> CaseRanks | None:
+    for folder in where[name]:
+        path = folder / f"{name}{CASES_SUFFIX}"
+        if path.is_file():
+            return read_cases(path)
+    return None
+
+
+def _other_section(others: Sequence[Result]) -> list[str]:
+    """Results that are no ranking: one row a figure."""
+    if not others:
+        return []
+    lines = ["## Other measurements", "", "| name | metric | figure |", "| --- | --- | ---: |"]
+    for result in others:
+        for metric, value in result["metrics"].items():
+            shown = _figure(result["metrics"], result.get("intervals", {}), metric)
+            lines.append(f"| {result['name']} | {metric} | {shown if value else '0'} |")
+    return [*lines, ""]
+
+
+def _provenance(results: Sequence[Result]) -> list[str]:
+    """How each figure was made."""
+    lines = ["## How they were measured", ""]
+    lines += ["| name | command | seed | seconds | peak MiB | machine | ranks | date |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | --- | --- | --- |"]
+    for result in results:
+        machine = result.get("machine", {})
+        on = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores"
+        if machine.get("gpu"):
+            on += f", {machine['gpu']}"
+        limit = result.get("rank_limit")
+        ranks = f"first {limit}" if limit else "exact" if "history_removed" in result else "-"
+        cells = [f"`{result.get('command', '?')}`"]
+        cells += [str(result.get(key, "-")) for key in ("seed", "seconds", "peak_mib")]
+        cells += [on, ranks, str(result.get("date", "-"))]
+        lines.append(f"| {result['name']} | {' | '.join(cells)} |")
+    return lines

@@ -1,0 +1,117 @@
+"""The page and the plot of ``llmrec bench fusion``, made from its result file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrec.bench.report import provenance, table
+from llmrec.metrics.plots import open_pyplot, save_figure
+
+_SAID = {
+    "text_raw": "text as it is",
+    "concat_raw": "all blocks side by side, as they are",
+    "text": "text alone, trained",
+    "concat_plain": "an MLP over the blocks with zeros, trained on whole items",
+    "concat": "an MLP over the blocks with zeros, trained as the fused one is",
+    "fused": "fused (cross-attention, masks)",
+    "fused_zeros": "fused, given zeros instead of masks",
+}
+_COLUMNS = {
+    "way": "vectors",
+    "recall@10": "Recall@10",
+    "ndcg@10": "NDCG@10",
+    "cold_recall@10": "cold items, Recall@10",
+    "cold_ndcg@10": "cold items, NDCG@10",
+    "missing_recall@10": "modalities missing, Recall@10",
+    "loss": "lost by it",
+}
+_PANELS = {
+    "recall@10": "all that an item has",
+    "cold_recall@10": "queries without behaviour",
+    "missing_recall@10": "modalities missing at random",
+}
+
+
+def write_fusion_report(result: Mapping[str, Any], out: Path) -> Path:
+    """Write ``NAME.md`` and ``NAME.png``; the path of the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    name, counts, settings = result["name"], result["counts"], result["settings"]
+    _plot(result["rows"], out / f"{name}.png")
+    has = ", ".join(
+        f"{key.removeprefix('with_')} {value:,}"
+        for key, value in counts.items()
+        if key.startswith("with_")
+    )
+    also = "and learning rate were " if len(settings["learning_rates"]) > 1 else "was "
+    lines = [f"# Fusing modalities: {result['dataset']}", ""]
+    lines += [
+        f"{counts['items']:,} items ({has}). From one item that somebody liked, find the others "
+        f"they liked: {counts['test_cases']:,} cases of {counts['test_people']:,} people, "
+        f"{counts['test_queries']:,} queries, over the whole catalogue. Encoders learned from "
+        f"{counts['pairs']:,} pairs of other people, each {settings['repeats']} time(s); their "
+        f"epoch {also}chosen on yet other people. {counts['cold_items']:,} cold items occur in "
+        f"no pair; {counts['cold_queries']:,} of them are queries.",
+        "",
+        f"Missing: each modality an item has is hidden with chance {settings['missing']:g}, text "
+        "too, one stays; for queries and answers alike. Mean of "
+        f"{settings['draws']} draws a training.",
+        "",
+    ]
+    lines += table([_cells(row) for row in result["rows"]], _COLUMNS)
+    lines += ["", f"![Recall@10 by way]({name}.png)", ""]
+    lines += _differences(result)
+    lines += provenance(result)
+    page = out / f"{name}.md"
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return page
+
+
+def _differences(result: Mapping[str, Any]) -> list[str]:
+    """Lines of a list: the fused vectors against each other way."""
+    where = {
+        "fused": "all queries",
+        "user_fused": "all cases, people resampled",
+        "cold_fused": "cold queries",
+    }
+    lines = []
+    for rival in ("text", "text_raw", "concat_plain", "concat", "concat_raw"):
+        for prefix, said in where.items():
+            key = f"{prefix}_minus_{rival}_recall@10"
+            low, high = result["intervals"][key]
+            lines.append(
+                f"- fused minus {_SAID[rival]}, Recall@10, {said}: "
+                f"{result['metrics'][key]:+.4f}, 95% [{low:+.4f}, {high:+.4f}]"
+            )
+    return [*lines, ""]
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    cells: dict[str, Any] = {"way": _SAID[row["way"]]}
+    for name in list(_COLUMNS)[1:]:
+        value, span = row[name], row[f"{name}_span"]
+        if value is None:
+            cells[name] = None
+        elif name == "loss":
+            cells[name] = f"{value:.1%} ({span[0]:.1%} to {span[1]:.1%})"
+        else:
+            cells[name] = f"{value:.4f} ({span[0]:.4f}-{span[1]:.4f})"
+    return cells
+
+
+def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Bars with 95% intervals: a panel a situation, a bar a way."""
+    pyplot = open_pyplot()
+    figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(12, 4), sharey=True)
+    for panel, (column, title) in zip(panels, _PANELS.items(), strict=True):
+        there = [row for row in rows if row[column] is not None]
+        names = [row["way"] for row in there]
+        colours = ["tab:orange" if name == "fused" else "tab:blue" for name in names]
+        panel.bar(names, [row[column] for row in there], color=colours, alpha=0.75)
+        for place, row in enumerate(there):
+            panel.plot([place, place], row[f"{column}_span"], color="black", marker="_")
+        panel.set_title(title)
+        panel.tick_params(axis="x", rotation=30)
+    panels[0].set_ylabel("Recall@10")
+    save_figure(pyplot, figure, path)

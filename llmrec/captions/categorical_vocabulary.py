@@ -1,0 +1,208 @@
+"""Which integer stands for which value, for ever.
+
+Id 0 is padding or nothing, 1 a value that is not known. Then come the hash buckets of a feature
+that has them, and then its values, most frequent first and by text among equals. A vocabulary only
+grows at its end, so that an id that a model was trained on never changes its meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llmrec.captions.categorical_words import VERSION as WORDS_VERSION
+from llmrec.captions.categorical_words import words
+from llmrec.errors import ArtifactError
+
+VERSION = 1
+MISSING, UNKNOWN = 0, 1
+TOKENS = "tokens"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Values:
+    """The ids of one feature.
+
+    Attributes:
+        values: those with an id of their own, in the order of their ids.
+        buckets: ids that all other values share by their hash; 0: they are unknown.
+        seed: of the hash.
+    """
+
+    values: tuple[str, ...] = ()
+    buckets: int = 0
+    seed: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many ids there are: rows of an embedding."""
+        return UNKNOWN + 1 + self.buckets + len(self.values)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        first = UNKNOWN + 1 + self.buckets
+        return {value: first + place for place, value in enumerate(self.values)}
+
+    def id(self, value: str | None) -> int:
+        """The id of a value.
+
+        >>> colours = Values(("red", "blue"))
+        >>> [colours.id(value) for value in ("blue", "mauve", None)]
+        [3, 1, 0]
+        """
+        if not value:
+            return MISSING
+        known = self._ids.get(value)
+        if known is not None:
+            return known
+        return UNKNOWN if not self.buckets else UNKNOWN + 1 + self._bucket(value)
+
+    def _bucket(self, value: str) -> int:
+        key = self.seed.to_bytes(8, "little")
+        content = value.encode(errors="surrogatepass")
+        digest = hashlib.blake2b(content, digest_size=8, key=key).digest()
+        return int.from_bytes(digest, "little") % self.buckets
+
+    def grown(
+        self, counts: Mapping[str, int], min_count: int = 1, max_values: int | None = None
+    ) -> Values:
+        """The same with new values at the end, most frequent first.
+
+        Args:
+            counts: how many items have each value.
+            min_count: a new value of fewer items gets no id of its own.
+            max_values: no new ones beyond so many in all.
+
+        >>> Values(("red",)).grown({"blue": 1, "green": 2, "red": 9}).values
+        ('red', 'green', 'blue')
+        """
+        new = [v for v, n in counts.items() if n >= min_count and v not in self._ids]
+        new.sort(key=lambda value: (-counts[value], value))
+        room = len(new) if max_values is None else max(0, max_values - len(self.values))
+        return Values((*self.values, *new[:room]), self.buckets, self.seed)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids of all features of a caption.
+
+    Attributes:
+        fields: those of each closed field, by the field's name.
+        tokens: those of the words of caption and key terms.
+        summary: whether the summary's words are among them.
+    """
+
+    fields: Mapping[str, Values]
+    tokens: Values
+    summary: bool = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Ids of each feature, ``tokens`` and the fields by name: rows of the embeddings."""
+        return {name: field.size for name, field in self.fields.items()} | {
+            TOKENS: self.tokens.size
+        }
+
+    def encode(self, row: Row) -> tuple[dict[str, int], list[int]]:
+        """A row of captions as integers, as the stage would write it.
+
+        Args:
+            row: ``caption``, ``key_terms``, ``summary`` and a text for each field; what is
+                absent or None is missing.
+
+        Returns:
+            The id of each field, and the distinct ids of the words, ascending.
+        """
+        fields = {name: ids.id(field_value(row.get(name))) for name, ids in self.fields.items()}
+        return fields, sorted({self.tokens.id(word) for word in row_words(row, self.summary)})
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        features = {f"field.{name}": ids for name, ids in self.fields.items()}
+        features[TOKENS] = self.tokens
+        whole = {
+            "version": VERSION,
+            "words_version": WORDS_VERSION,
+            "summary": self.summary,
+            "features": {
+                name: {"buckets": ids.buckets, "seed": ids.seed, "values": list(ids.values)}
+                for name, ids in features.items()
+            },
+        }
+        path.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: if it is missing, damaged or of a newer version.
+        """
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            _check_version(path, raw)
+            features = {name: _values(ids) for name, ids in raw["features"].items()}
+            tokens = features.pop(TOKENS)
+            fields = {name.removeprefix("field."): ids for name, ids in features.items()}
+            return cls(fields, tokens, bool(raw["summary"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ArtifactError(
+                f"{path}: is no vocabulary ({reason}); run llmrec embed captions again"
+            ) from None
+
+
+def row_words(row: Row, summary: bool) -> set[str]:
+    """The distinct words of one row of captions."""
+    texts = [row.get("caption"), *(row.get("key_terms") or ())]
+    if summary:
+        texts.append(row.get("summary"))
+    return {word for text in texts if text for word in words(text)}
+
+
+def field_value(value: str | None) -> str | None:
+    """A closed field's value: as it stands but for white space; None when there is nothing.
+
+    >>> field_value(" dark  red "), field_value(" "), field_value(None)
+    ('dark red', None, None)
+    """
+    return " ".join(value.split()) or None if value else None
+
+
+def count_rows(
+    rows: Iterable[Row], fields: Sequence[str], summary: bool, counts: dict[str, Counter[str]]
+) -> None:
+    """Add how many rows have each value to ``counts``, by field name and under ``tokens``."""
+    for row in rows:
+        for name in fields:
+            value = field_value(row.get(name))
+            if value is not None:
+                counts[f"field.{name}"][value] += 1
+        counts[TOKENS].update(row_words(row, summary))
+
+
+def _check_version(path: Path, raw: Any) -> None:
+    for name, known in (("version", VERSION), ("words_version", WORDS_VERSION)):
+        if not isinstance(raw[name], int) or raw[name] < 1:
+            raise ValueError(f"{name} is {raw[name]!r}")
+        if raw[name] > known:
+            raise ArtifactError(
+                f"{path}: written with {name} {raw[name]}, this llmrec reads up to {known}; "
+                "upgrade llmrec"
+            )
+
+
+def _values(raw: Mapping[str, Any]) -> Values:
+    values, buckets, seed = raw["values"], raw["buckets"], raw["seed"]
+    texts = isinstance(values, list) and all(isinstance(v, str) and v for v in values)
+    numbers = all(isinstance(number, int) and number >= 0 for number in (buckets, seed))
+    if not texts or not numbers or len(set(values)) < len(values):
+        raise ValueError("values must be distinct texts, buckets and seed numbers from 0")
+    return Values(tuple(values), buckets, seed)

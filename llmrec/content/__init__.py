@@ -1,0 +1,1 @@
+"""What is known of items: media, features, fusion, search and the schema of closed fields."""

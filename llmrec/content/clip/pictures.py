@@ -1,0 +1,142 @@
+"""Every picture of a catalogue, decoded once into a file of small squares; and views of them.
+
+The file is mapped, not read: memory does not grow with the catalogue, and an epoch costs no
+decoding.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from llmrec.content.clip.settings import Augmentation
+from llmrec.content.features.media_work import prefetched
+from llmrec.content.media.errors import MediaError
+from llmrec.content.media.images import decode_image
+from llmrec.content.media.source import MediaSource
+
+STORE, REASONS = "pictures.npy", "pictures.json"
+ROOM = 1.25  # the stored square is larger than a view by this, so that a zoomed view is sharp
+
+
+def store_pictures(
+    values: Sequence[Any],
+    source: MediaSource,
+    side: int,
+    folder: Path,
+    max_pixels: int,
+    workers: int,
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Decode pictures into ``folder``, or open what an earlier call stored there.
+
+    Args:
+        values: what the catalogue says of each picture, as :meth:`MediaSource.read` takes it.
+        side: pixels of a view.
+
+    Returns:
+        uint8 ``[len(values), stored, stored, 3]``, mapped from disk, the middle square of each
+        picture, zeros where it cannot be used; and the reason for each of these, by row.
+    """
+    stored = round(side * ROOM)
+    if (folder / REASONS).is_file():
+        reasons = json.loads((folder / REASONS).read_text(encoding="utf-8"))
+        return np.load(folder / STORE, mmap_mode="r"), {
+            int(row): why for row, why in reasons.items()
+        }
+
+    def prepare(value: Any) -> np.ndarray:
+        return _middle_square(decode_image(source.read(value), max_pixels=max_pixels), stored)
+
+    shape = (len(values), stored, stored, 3)
+    squares = np.lib.format.open_memmap(folder / STORE, "w+", np.uint8, shape)
+    skipped: dict[int, str] = {}
+    progress = tqdm(values, "pictures", unit="picture", disable=None)
+    for row, square in enumerate(prefetched(prepare, progress, workers)):
+        if isinstance(square, MediaError):
+            skipped[row] = str(square)
+        else:
+            squares[row] = square
+    squares.flush()
+    (folder / REASONS).write_text(json.dumps(skipped), encoding="utf-8")
+    return squares, skipped
+
+
+def _middle_square(image: Any, side: int) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC), np.uint8)
+
+
+def views(
+    squares: np.ndarray,
+    side: int,
+    changes: Augmentation | None = None,
+    rng: torch.Generator | None = None,
+) -> Tensor:
+    """What a model sees of pictures.
+
+    Args:
+        squares: uint8 ``[n, stored, stored, 3]``.
+        side: pixels of a view.
+        changes: None for the whole picture as it is.
+        rng: draws the changes.
+
+    Returns:
+        float32 ``[n, 3, side, side]`` in 0 to 1.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(squares)).permute(0, 3, 1, 2).float() / 255
+    if changes is None:
+        return torch.nn.functional.interpolate(
+            pixels, (side, side), mode="bicubic", antialias=True, align_corners=False
+        ).clamp(0, 1)
+    grid = torch.nn.functional.affine_grid(
+        _placed(len(squares), changes, rng), [len(squares), 3, side, side], align_corners=False
+    )
+    seen = torch.nn.functional.grid_sample(
+        pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    return _erased(_lit(seen, changes, rng), changes, rng)
+
+
+def _between(low: float, high: float, n: int, rng: torch.Generator | None) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=rng)
+
+
+def _placed(n: int, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
+    """Where each view lies in its square: float ``[n, 2, 3]``, as ``affine_grid`` takes it."""
+    scale = _between(changes.smallest, 1.0, n, rng)
+    angle = _between(-1.0, 1.0, n, rng) * math.radians(changes.degrees)
+    mirror = torch.ones(n)
+    if changes.flip:
+        mirror[torch.rand(n, generator=rng) < 0.5] = -1.0
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    x, y = (_between(-2 * changes.shift, 2 * changes.shift, n, rng) for _ in range(2))
+    rows = [torch.stack([mirror * cos, -sin, x], 1), torch.stack([mirror * sin, cos, y], 1)]
+    return torch.stack(rows, 1)
+
+
+def _lit(seen: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
+    contrast, light = (
+        1 + changes.light * _between(-1.0, 1.0, len(seen), rng).view(-1, 1, 1, 1) for _ in range(2)
+    )
+    middle = seen.mean((1, 2, 3), keepdim=True)
+    return (((seen - middle) * contrast + middle) * light).clamp(0, 1)
+
+
+def _erased(seen: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
+    if not changes.erase:
+        return seen
+    side = seen.shape[-1]
+    for row in torch.nonzero(torch.rand(len(seen), generator=rng) < changes.erase).flatten():
+        high, wide = (int(side * share) for share in _between(0.15, 0.45, 2, rng))
+        top, left = (int(torch.randint(side, (1,), generator=rng)) for _ in range(2))
+        seen[row, :, top : top + high, left : left + wide] = 0.5
+    return seen

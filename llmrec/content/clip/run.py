@@ -1,0 +1,268 @@
+"""``llmrec train clip``: a small CLIP for a shop, from its own pictures and words.
+
+    llmrec train clip --dataset runs/shop/dataset --media-root data/media --out runs/clip
+
+Where pretrained weights can be had, take them instead: ``llmrec embed media --image-model
+ViT-B-32:laion2b_s34b_b79k``. This is for a machine without them, and for pictures unlike any on
+the web. The folder is one that open_clip opens, and ``--image-model`` takes; ``metrics.jsonl`` has
+the loss and the validation of each epoch, ``loss.png`` draws them, ``skipped.jsonl`` says which
+pictures could not be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.config import as_dict, build, build_section
+from llmrec.content.clip.settings import Config
+from llmrec.content.features.media_catalogue import scan
+from llmrec.content.features.media_config import Config as MediaConfig
+from llmrec.content.media.source import MediaSource
+from llmrec.content.schema import Schema, load_schema
+from llmrec.data.dataset import Dataset
+from llmrec.data.item_lists import left_out_items
+from llmrec.errors import CatalogError, ConfigError
+from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+
+STAGE = "train-clip"
+_SPEED_SETTINGS = ("device", "workers")
+
+
+def run(
+    config: Config,
+    dataset: Path,
+    out: Path,
+    *,
+    media_root: Path | None = None,
+    leave_out: Path | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+) -> Path:
+    """Train a CLIP on the pictures of ``dataset`` into the folder ``out``.
+
+    Args:
+        config: settings.
+        dataset: folder of ``llmrec ingest``.
+        out: folder to write.
+        media_root: where paths of the catalogue start.
+        leave_out: file of items that are not looked at (:func:`read_item_list`).
+        seed: of everything drawn.
+        log: takes the lines that tell how it went.
+
+    Raises:
+        CatalogError: if there are no pictures, or too few that can be used.
+        ConfigError: if the schema or a path is wrong.
+        DataError: if the list of items to leave out cannot be read or names an unknown one.
+    """
+    shop = Dataset(dataset)
+    left_out = left_out_items(shop, leave_out)
+    pictures = MediaConfig(modalities=("image",), max_pixels=config.max_pixels)
+    scan(Path(dataset) / "items.parquet", pictures, media_root)  # for what it refuses
+    source = MediaSource(media_root, Path(out).parent / "media_cache", pictures.limits)
+    rows, values = _with_pictures(shop, left_out, source.root, config.views)
+    settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
+    inputs = {"dataset": folder_hash(dataset), "files": _stamped(values, source.root)}
+    schema = sayable_schema(config, shop)
+    if schema is not None:
+        settings["schema"] = schema.as_dict()
+    if leave_out is not None:
+        inputs["leave_out"] = file_hash(leave_out)
+
+    def work(run: StageRun) -> None:
+        _train(run, config, shop, schema, rows, values, source, seed)
+        run.counts["left_out"] = int(left_out.sum())
+        log(_told(run.counts))
+
+    return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True, log=log)
+
+
+def sayable_schema(config: Config, shop: Dataset) -> Schema | None:
+    """The schema's fields that texts name; None where the catalogue has none of them.
+
+    Raises:
+        ConfigError: if a field is not in the schema.
+    """
+    schema = load_schema(config.schema)
+    unknown = [name for name in config.fields if name not in schema.fields]
+    if unknown:
+        raise ConfigError(
+            f"fields: {unknown[0]!r} is not in the schema {config.schema!r}; it has "
+            f"{', '.join(schema.names)}"
+        )
+    fields = {}
+    for name in config.fields:
+        try:
+            one = Schema({name: schema.fields[name]}).resolved(shop)
+        except ConfigError:  # a catalogue without this field: its titles are left
+            continue
+        fields[name] = one.fields[name]
+    return Schema(fields) if fields else None
+
+
+def _train(
+    run: StageRun,
+    config: Config,
+    shop: Dataset,
+    schema: Schema | None,
+    rows: np.ndarray,
+    values: list[Any],
+    source: MediaSource,
+    seed: int,
+) -> None:
+    import torch
+
+    from llmrec.content.clip.model import new_clip, save_clip
+    from llmrec.content.clip.pictures import store_pictures
+    from llmrec.content.clip.sizes import SIZES
+    from llmrec.content.clip.texts import Texts
+    from llmrec.content.clip.training import ClipTrainer, write_log
+
+    work = run.folder / "work"
+    work.mkdir(exist_ok=True)
+    side = int(SIZES[config.size]["vision_cfg"]["image_size"])
+    squares, skipped = store_pictures(values, source, side, work, config.max_pixels, config.workers)
+    items = [shop.item(int(row)) for row in rows]
+    known = [schema.known(item) if schema else {} for item in items]
+    texts = Texts([item.title for item in items], known, config.fields, config.title_share)
+    usable = texts.sayable
+    usable[list(skipped)] = False
+    train, validation = _parted(np.flatnonzero(usable), rows, config.validation_share, seed)
+    if len(train) < 2:
+        raise CatalogError(
+            f"{shop.folder}: {len(train)} pictures can be learned from, 2 are needed; "
+            f"{len(skipped)} could not be used"
+        )
+    config = replace(config, batch_size=min(config.batch_size, len(train)))
+    torch.manual_seed(seed)
+    clip, tokenize = new_clip(config.size, config.dropout)
+    trainer = ClipTrainer(
+        clip, tokenize, squares, texts, train, validation, config, seed, work / "checkpoint"
+    )
+    progress = trainer.run()
+    save_clip(clip, config.size, run.folder)
+    write_log(progress.log, run.folder / "metrics.jsonl")
+    plot_epochs(progress.log, run.folder / "loss.png")
+    _write_skipped(run.folder / "skipped.jsonl", skipped, [item.item_id for item in items])
+    run.counts.update(trained_on=len(train), validated_on=len(validation), skipped=len(skipped))
+    run.counts.update(progress.log[-1])
+    shutil.rmtree(work)
+
+
+def _with_pictures(
+    shop: Dataset, left_out: np.ndarray, root: Path | None, views: int
+) -> tuple[np.ndarray, list[Any]]:
+    """Item and source of every picture to learn from, an item's own one first."""
+    rows, values = [], []
+    for row, value in enumerate(shop.items["image"].to_pylist()):
+        if value and not left_out[row]:
+            found = [value, *_further_views(value, root, views)]
+            rows += [row] * len(found)
+            values += found
+    return np.array(rows, dtype=int), values
+
+
+def _stamped(values: list[Any], root: Path | None) -> str:
+    """What stands for the pictures' contents: their sizes and times of change."""
+    digest = hashlib.sha256()
+    for value in values:
+        if isinstance(value, str) and root is not None and (root / value).is_file():
+            status = (root / value).stat()
+            digest.update(f"{value} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _further_views(value: Any, root: Path | None, views: int) -> list[str]:
+    if not isinstance(value, str) or "://" in value or root is None:
+        return []
+    own = Path(value)
+    named = [str(own.with_name(f"{own.stem}-{n}{own.suffix}")) for n in range(2, views + 1)]
+    return list(takewhile(lambda name: (root / name).is_file(), named))
+
+
+def _parted(
+    pictures: np.ndarray, rows: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures to learn from and to validate on; all of an item are on one side.
+
+    Args:
+        pictures: int, those that can be used.
+        rows: int, the item of every picture.
+    """
+    drawn = np.random.default_rng(seed).permutation(np.unique(rows[pictures]))
+    held_back = np.isin(rows[pictures], drawn[: int(len(drawn) * share)])
+    return pictures[~held_back], pictures[held_back]
+
+
+def _write_skipped(path: Path, skipped: dict[int, str], item_ids: list[str]) -> None:
+    lines = [
+        json.dumps({"item": item_ids[row], "field": "image", "reason": reason}, ensure_ascii=False)
+        for row, reason in sorted(skipped.items())
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def plot_epochs(log: list[dict[str, Any]], path: Path) -> Path:
+    """The loss and the accuracies of each epoch, side by side."""
+    from llmrec.metrics.plots import open_pyplot, save_figure
+
+    pyplot = open_pyplot()
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5))
+    epochs = [entry["epoch"] for entry in log]
+    left.plot(epochs, [entry["loss"] for entry in log])
+    left.set(xlabel="epoch", ylabel="loss")
+    for name in (name for name in log[-1] if name.startswith("accuracy_")):
+        right.plot(epochs, [entry[name] for entry in log], label=name.removeprefix("accuracy_"))
+    right.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
+    if right.lines:
+        right.legend()
+    return save_figure(pyplot, figure, path)
+
+
+def _told(counts: dict[str, Any]) -> str:
+    right = ", ".join(
+        f"{name.removeprefix('accuracy_')} {value:.0%}"
+        for name, value in counts.items()
+        if name.startswith("accuracy_")
+    )
+    skipped = f", {counts['skipped']} skipped (see skipped.jsonl)" if counts["skipped"] else ""
+    return f"{STAGE}: {counts['trained_on']} pictures{skipped}; right in validation: {right or '-'}"
+
+
+def main(argv: list[str]) -> None:
+    """The command line of ``llmrec train clip``."""
+    parser = argparse.ArgumentParser(
+        prog="llmrec train clip", description="A small CLIP from a shop's own pictures and words."
+    )
+    parser.add_argument("recipe", nargs="?", type=Path, help="YAML with a `clip:` section")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--media-root", type=Path, help="folder that paths of the catalogue are in")
+    parser.add_argument("--leave-out", type=Path, help="file of items not to look at")
+    parser.add_argument("--size", help="of the towers, instead of the recipe's")
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    names = ("size", "epochs")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.recipe is not None:
+        config = build_section(Config, args.recipe, "clip", given)
+    else:
+        config = build(Config, given, "llmrec train clip")
+    run(
+        config,
+        args.dataset,
+        args.out,
+        media_root=args.media_root,
+        leave_out=args.leave_out,
+        seed=args.seed,
+    )

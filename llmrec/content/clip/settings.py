@@ -1,0 +1,102 @@
+"""Settings of ``llmrec train clip``. Light: nothing here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmrec.content.clip.sizes import SIZES
+from llmrec.content.features.image_encoder import Precision
+from llmrec.content.media.images import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a picture is changed each time it is seen. No change alters the name of a colour.
+
+    Attributes:
+        smallest: share of the picture's side that a view shows at least.
+        shift: the view's middle moves by so much of the side, at most.
+        degrees: turned by so much, at most.
+        flip: mirrored half of the time.
+        light: brightness and contrast change by this share, at most.
+        erase: chance that a rectangle of the view is grey.
+    """
+
+    smallest: float = 0.8
+    shift: float = 0.08
+    degrees: float = 8.0
+    flip: bool = True
+    light: float = 0.1
+    erase: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest <= 1:
+            raise ValueError(f"smallest: must be in (0, 1], got {self.smallest}")
+        for name in ("shift", "degrees", "light", "erase"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of ``llmrec train clip``.
+
+    Attributes:
+        size: of the towers (``llmrec/content/clip/sizes.py``).
+        schema: the fields of items, by name or path, as ``llmrec caption`` uses them.
+        fields: those of the schema that pictures show; a text names some, in this order.
+        title_share: share of the texts that are titles; all where items have no such field.
+        views: of each item, learn from so many pictures: its own, and those named like it with -2,
+            -3 and so on behind (``mug.jpg``, ``mug-2.jpg``), as far as there are any.
+        field_weight: how much a linear head that tells each field's value counts beside contrast;
+            the head is thrown away.
+        optimizer: ``muon`` (with AdamW for what is no matrix) or ``adamw``.
+        epochs, batch_size, learning_rate, weight_decay: cosine down after a warm-up.
+        dropout: share of the patches that are not looked at in training, which halves its cost.
+        augmentation: how pictures change.
+        validation_share: items held back to validate on.
+        max_minutes: stop after so many minutes of training; 0 is no limit.
+        max_pixels: pictures with more are skipped.
+        workers: threads that decode.
+        precision: of the towers' forward passes; ``auto`` is bfloat16 on a GPU, float32 on a CPU.
+        device: auto, cpu, cuda, cuda:1, ...
+    """
+
+    size: str = "vit-micro"
+    schema: str = "shop"
+    fields: tuple[str, ...] = ("colour", "pattern", "category")
+    title_share: float = 0.1
+    views: int = 16
+    field_weight: float = 1.0
+    optimizer: Literal["muon", "adamw"] = "muon"
+    epochs: int = 40
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    dropout: float = 0.5
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    validation_share: float = 0.05
+    max_minutes: float = 0.0
+    max_pixels: int = MAX_PIXELS
+    workers: int = 2
+    precision: Precision = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"size: {self.size!r} is not one of {', '.join(SIZES)}")
+        for name in ("epochs", "views", "max_pixels", "workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size: contrast needs 2 or more, got {self.batch_size}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate: must be above 0, got {self.learning_rate}")
+        for name in ("title_share", "validation_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: must be in [0, 1], got {getattr(self, name)}")
+        if self.field_weight < 0:
+            raise ValueError(f"field_weight: must be 0 or more, got {self.field_weight}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")

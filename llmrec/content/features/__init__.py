@@ -1,0 +1,1 @@
+"""``llmrec embed``: vectors of text, attributes, pictures, videos and speech."""

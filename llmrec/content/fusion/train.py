@@ -1,0 +1,238 @@
+"""The training loop of an encoder of items: behaviour and contrast, validated every epoch.
+
+Any module with the call of :class:`~llmrec.content.fusion.encoder.FusionEncoder` can be trained,
+which is what makes encoders comparable. An epoch is a fixed number of steps; the weights of the
+best one are kept. Everything is drawn from the seed and the epoch, and a checkpoint an epoch lets a
+killed run go on exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from llmrec.content.fusion.behaviour import Pairs
+from llmrec.content.fusion.embedding import Catalogue, find_device
+from llmrec.content.fusion.losses import behaviour_loss, contrast_loss
+from llmrec.content.fusion.modalities import Modalities, hide, two_subsets
+from llmrec.content.fusion.settings import TrainSettings
+from llmrec.errors import ConfigError, LlmrecError
+from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
+
+
+@dataclass
+class Progress:
+    """What a run knows of itself.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done.
+        best_score: of the best epoch's validation, higher is better.
+        best_epoch: which that was, from 1.
+        log: one row an epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def several_modalities(modalities: Modalities, among: np.ndarray | None = None) -> np.ndarray:
+    """Items with two modalities or more, int64, out of ``among`` (None: of the catalogue)."""
+    items = np.arange(len(modalities)) if among is None else among
+    chosen: np.ndarray = items[modalities.present[items].sum(axis=1) > 1]
+    return chosen
+
+
+class FusionTrainer:
+    """Trains one encoder.
+
+    Args:
+        encoder: moved to the device of the settings.
+        modalities: of the catalogue.
+        pairs: what behaviour teaches, or None for contrast alone.
+        score: of the encoder as it is; higher is better.
+        settings: how to train.
+        seed: of every draw.
+        contrast_items: int64, items that contrast may learn from; None for all.
+        folder: for checkpoints, or None for none.
+        name: in front of the progress bar.
+
+    Raises:
+        ConfigError: if there is neither behaviour nor an item with two modalities.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        modalities: Modalities,
+        pairs: Pairs | None,
+        score: Callable[[nn.Module], float],
+        settings: TrainSettings,
+        *,
+        seed: int = 0,
+        contrast_items: np.ndarray | None = None,
+        folder: Path | None = None,
+        name: str = "fusion",
+    ) -> None:
+        self.settings, self.seed, self.folder, self.name = settings, seed, folder, name
+        self.pairs = pairs if pairs is not None and len(pairs) else None
+        several = several_modalities(modalities, contrast_items)
+        wanted = settings.contrast_weight > 0 or self.pairs is None
+        self.several = several if wanted and len(several) > 1 else several[:0]
+        if self.pairs is None and not len(self.several):
+            raise ConfigError(
+                "there is nothing to learn from: no two items were liked together, and fewer than "
+                "two items have two modalities; give a dataset with behaviour, or --features and "
+                "--media"
+            )
+        self.device = find_device(settings.device)
+        self.catalogue = Catalogue(modalities, self.device)
+        self.encoder, self.score = encoder.to(self.device), score
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(encoder, settings.weight_decay), settings.learning_rate
+        )
+        if self.pairs is not None:
+            self.log_q = torch.from_numpy(self.pairs.log_q).to(self.device)
+        self.best: dict[str, Tensor] = {}
+        self.progress = Progress()
+
+    def run(self, on_epoch: Callable[[dict[str, Any]], object] = lambda row: None) -> Progress:
+        """Train to the end; afterwards the encoder holds the weights of the best epoch.
+
+        Args:
+            on_epoch: is told of every epoch, also of those an earlier try did.
+
+        Raises:
+            LlmrecError: if the loss stops being a number.
+        """
+        if self.folder is not None:
+            # the best weights take the place that a checkpoint has for averaged ones
+            state = load_checkpoint(self.folder, self.encoder, self.best, self.optimizer)
+            if state is not None:
+                known = {k: v for k, v in state.items() if k in Progress.__dataclass_fields__}
+                self.progress = Progress(**known)
+        for row in self.progress.log:
+            on_epoch(row)
+        total = self.settings.epochs * self.settings.steps_per_epoch
+        with tqdm(
+            total=total, initial=self.progress.step, unit="step", desc=self.name, mininterval=1.0
+        ) as bar:
+            while not self._finished():
+                self._epoch(bar)
+                on_epoch(self.progress.log[-1])
+                if self.folder is not None:
+                    save_checkpoint(
+                        self.folder, self.encoder, self.best, self.optimizer, vars(self.progress)
+                    )
+        self.encoder.load_state_dict(self.best)
+        self.encoder.eval()
+        return self.progress
+
+    def _finished(self) -> bool:
+        waited = self.progress.epoch - self.progress.best_epoch
+        return self.progress.epoch >= self.settings.epochs or waited >= self.settings.patience
+
+    def _epoch(self, bar: tqdm[Any]) -> None:
+        rng = np.random.default_rng([self.seed, self.progress.epoch])
+        self.encoder.train()
+        sums: dict[str, float] = {}
+        for _ in range(self.settings.steps_per_epoch):
+            for name, loss in self._step(rng).items():
+                sums[name] = sums.get(name, 0.0) + loss
+            bar.update()
+        progress = self.progress
+        progress.epoch += 1
+        score = self.score(self.encoder)
+        row: dict[str, Any] = {"epoch": progress.epoch, "step": progress.step}
+        row |= {name: value / self.settings.steps_per_epoch for name, value in sums.items()}
+        progress.log.append(row | {"validation": score})
+        bar.set_postfix(validation=f"{score:.4f}", refresh=False)
+        if score > progress.best_score:
+            progress.best_score, progress.best_epoch = score, progress.epoch
+            self.best = {k: v.detach().clone() for k, v in self.encoder.state_dict().items()}
+
+    def _step(self, rng: np.random.Generator) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self._rate()
+        losses: dict[str, Tensor] = {}
+        if self.pairs is not None:
+            losses["behaviour"] = self._behaviour(self.pairs, rng)
+        weight = self._contrast_weight()
+        if len(self.several) and weight:
+            losses["contrast"] = self._contrast(rng)
+        loss = sum(value * (weight if name == "contrast" else 1) for name, value in losses.items())
+        assert isinstance(loss, Tensor)
+        if not torch.isfinite(loss):
+            raise LlmrecError(
+                f"{self.name}: the loss is {loss.item()} after {self.progress.step} steps; "
+                "lower train.learning_rate or raise train.temperature"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.progress.step += 1
+        return {name: value.item() for name, value in losses.items()}
+
+    def _behaviour(self, pairs: Pairs, rng: np.random.Generator) -> Tensor:
+        s = self.settings
+        left, right = pairs.draw(s.batch_size, rng)
+        both = np.concatenate([left, right])
+        items, places = np.unique(both, return_inverse=True)  # popular items are drawn often
+        shown = self.catalogue.present[items]
+        partial = rng.random(len(items)) < s.partial_share
+        shown = np.where(partial[:, None], hide(shown, s.modality_dropout, rng), shown)
+        rows = torch.from_numpy(places).to(self.device)
+        a, b = self.catalogue.encode(self.encoder, items, shown)[rows].chunk(2)
+        a_items, b_items = torch.from_numpy(both).to(self.device).chunk(2)
+        return behaviour_loss(a, b, a_items, b_items, self.log_q, s.temperature)
+
+    def _contrast(self, rng: np.random.Generator) -> Tensor:
+        s = self.settings
+        size = min(s.contrast_batch, len(self.several))
+        items = rng.choice(self.several, size, replace=False)
+        subsets = np.concatenate(two_subsets(self.catalogue.present[items], rng))
+        first, second = self.catalogue.encode(self.encoder, np.tile(items, 2), subsets).chunk(2)
+        return contrast_loss(first, second, s.temperature)
+
+    def _contrast_weight(self) -> float:
+        """It falls to nothing half-way: what an item's parts have in common is a good start, but
+        what people like together is not all in common."""
+        if self.pairs is None:
+            return 1.0
+        half = self.settings.epochs * self.settings.steps_per_epoch / 2
+        return self.settings.contrast_weight * max(0.0, 1 - self.progress.step / half)
+
+    def _rate(self) -> float:
+        """Share of the peak learning rate: a linear warm-up, then a cosine."""
+        s, step = self.settings, self.progress.step
+        if step < s.steps_per_epoch:
+            return (step + 1) / s.steps_per_epoch
+        done = (step - s.steps_per_epoch) / max(1, (s.epochs - 1) * s.steps_per_epoch)
+        return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+
+
+def _parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay on matrices that multiply, not on biases, norms and learned tokens."""
+    matrices = {
+        f"{name}.{part}"
+        for name, module in encoder.named_modules()
+        for part, value in module.named_parameters(recurse=False)
+        if part.endswith("weight") and value.ndim > 1
+    }
+    named = list(encoder.named_parameters())
+    return [
+        {"params": [p for n, p in named if n in matrices], "weight_decay": weight_decay},
+        {"params": [p for n, p in named if n not in matrices], "weight_decay": 0.0},
+    ]

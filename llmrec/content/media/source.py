@@ -1,0 +1,134 @@
+"""Where an item's media come from: a file below a folder, bytes in a table, or a URL.
+
+    source = MediaSource(root=Path("data/pictures"), cache=Path("cache"))
+    source.read("shoes/1.jpg")               # a path in the folder
+    source.read("https://shop.example/1.jpg")  # a path in the cache
+    source.read(b"...")                      # the bytes themselves
+
+The cache keeps each content once, under its sha256, and a small record a URL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from llmrec.content.media.download import Limits, download
+from llmrec.content.media.errors import EmptyMediaError, SourceError, TooLargeError
+
+
+@dataclass(frozen=True)
+class MediaSource:
+    """Finds media, within limits.
+
+    Attributes:
+        root: the folder that relative paths start at, and that no path leaves; None when there
+            is none.
+        cache: the folder for what comes from URLs; None when there is none, and URLs are refused.
+        limits: what one file may cost; the size holds for files and bytes too.
+    """
+
+    root: Path | None = None
+    cache: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    def read(self, value: Any) -> Path | bytes:
+        """The file or bytes behind one field of a catalogue.
+
+        Args:
+            value: a path, a URL, bytes, or a mapping with ``bytes`` or ``path`` as Hugging Face
+                datasets store media.
+
+        Raises:
+            SourceError: if it cannot be had, or lies where it may not be read.
+            TooLargeError: if it is larger than allowed.
+            EmptyMediaError: if it has no bytes.
+        """
+        if isinstance(value, Mapping):
+            value = value.get("bytes") or value.get("path") or ""
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self._checked_bytes(bytes(value))
+        if not isinstance(value, str) or not value.strip():
+            raise SourceError(f"neither a path, a URL nor bytes but {type(value).__name__}")
+        if "://" in value:
+            return self._fetched(value.strip())
+        return self._file(value)
+
+    def _checked_bytes(self, content: bytes) -> bytes:
+        self._check_size(len(content))
+        return content
+
+    def _file(self, name: str) -> Path:
+        if self.root is None:
+            raise SourceError("a path, and no folder of media was given")
+        try:
+            root = self.root.resolve()
+            path = (root / name).resolve()  # follows links: they may lead out of the folder
+            inside = path.is_relative_to(root)
+            status = path.stat() if inside else None
+        except (OSError, ValueError, RuntimeError) as error:
+            said = getattr(error, "strerror", None) or "not a path"
+            raise SourceError(f"no such file ({said})") from None
+        if status is None:
+            raise SourceError("the path leads out of the folder of media")
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError("not a file")
+        if not os.access(path, os.R_OK):
+            raise SourceError("the file may not be read")
+        self._check_size(status.st_size)
+        return path
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limits.max_bytes:
+            raise TooLargeError(f"{size:,} bytes, at most {self.limits.max_bytes:,} are read")
+        if size == 0:
+            raise EmptyMediaError("an empty file")
+
+    def _fetched(self, url: str) -> Path:
+        if self.cache is None:
+            raise SourceError("a URL, and no folder to keep downloads in was given")
+        record = self.cache / "urls" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
+        path = self._cached(record)
+        if path is not None:
+            return path
+        contents = self.cache / "contents"
+        contents.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=contents, prefix=".download-")
+        try:
+            with os.fdopen(descriptor, "w+b") as file:
+                self._check_size(download(url, cast(BinaryIO, file), self.limits))
+                file.seek(0)
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            path = contents / digest
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        _write_whole(record, json.dumps({"url": url, "sha256": digest}))
+        return path
+
+    def _cached(self, record: Path) -> Path | None:
+        """What an earlier download of the same URL kept, if it is still there."""
+        assert self.cache is not None
+        try:
+            digest = str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+            path = self.cache / "contents" / digest
+            size = path.stat().st_size
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        self._check_size(size)  # it may be from a run that allowed more
+        return path
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(name, path)

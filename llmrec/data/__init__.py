@@ -1,0 +1,1 @@
+"""From raw files to a dataset folder: formats, ingest, split, and how it is opened."""

@@ -1,0 +1,14 @@
+"""A generated shop, bundled as code: rich enough to try every stage, with the truth known.
+
+About 500 things to wear and for the home, 3,500 people whose tastes, seasons and sessions
+can be learned, 18 months of events and the lists they were shown. Needs only numpy; its
+pictures, videos and speech (``media``), which are off by default, need ``llmrec[demo]``.
+
+Read on in this order: ``vocabulary`` and ``kinds`` (tables), ``catalogue``, ``people``,
+``choice`` (why somebody wants an item), ``simulate``, ``shop``, ``write``.
+"""
+
+from llmrec.demo_shop.shop import DemoShop, Impression, generate
+from llmrec.demo_shop.write import Config, main, run, write
+
+__all__ = ["Config", "DemoShop", "Impression", "generate", "main", "run", "write"]

@@ -1,0 +1,102 @@
+"""What is said aloud: sentences about items, and questions to the shop.
+
+Their words are the plain ones of the truth, so that whether a transcript is right can be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmrec.demo_shop.kinds import KIND_INDEX, KINDS
+from llmrec.demo_shop.vocabulary import COLOURS, OCCASIONS
+from llmrec.types import Item
+
+_DESCRIPTIONS = (
+    "{this} {colour} {noun} {be} made of {material}, in a {pattern} design.",
+    "Here {be} {brand}'s {noun} in {colour} {material}, with a {pattern} look.",
+    "{colour} and {pattern}: {this} {noun} {be} made for {occasion}.",
+    "{this} {noun} {be} {colour} and {pattern}. Think of {occasion}.",
+)
+_BY_CATEGORY = (
+    "Find me the best {noun}.",
+    "Which {noun} can you recommend?",
+    "I would like to see every kind of {noun}.",
+)
+_BY_COLOUR = (
+    "Do you have anything in {colour}?",
+    "Show me things that are {colour}.",
+    "Everything {colour}, please.",
+)
+_BY_BOTH = (
+    "Find me the best {colour} {noun}.",
+    "Which {colour} {noun} can you recommend?",
+    "Any {noun} in {colour}, please.",
+)
+_N_BOTH = 50  # questions that name a category and a colour
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something a customer asks aloud.
+
+    Attributes:
+        category, colour: what it names, or None; at least one is named.
+        items: ids of all items that are right, at least one.
+    """
+
+    text: str
+    category: str | None
+    colour: str | None
+    items: tuple[str, ...]
+
+
+def describe_aloud(item: Item, rng: np.random.Generator) -> str:
+    """A sentence or two that name the item's kind, colour and pattern."""
+    attributes = item.attributes
+    plural = KINDS[KIND_INDEX[attributes["category"]]].plural
+    text = _pick(rng, _DESCRIPTIONS).format(
+        this="These" if plural else "This",
+        be="are" if plural else "is",
+        noun=attributes["category"],
+        colour=attributes["colour"],
+        pattern=attributes["pattern"],
+        material=attributes["material"],
+        brand=item.brand,
+        occasion=OCCASIONS[attributes["occasion"]],
+    )
+    # "Red and striped: This mug": only the first word of a sentence has a capital
+    return text[:1].upper() + text[1:].replace(": T", ": t")
+
+
+def make_questions(items: Sequence[Item], rng: np.random.Generator) -> Iterator[Question]:
+    """One question a colour and one a category that the shop has, and some that name both."""
+    for colour in COLOURS:
+        yield from _ask(items, rng, None, colour)
+    for kind in KINDS:
+        yield from _ask(items, rng, kind.name, None)
+    pairs = sorted({(item.attributes["category"], item.attributes["colour"]) for item in items})
+    for index in rng.permutation(len(pairs))[:_N_BOTH]:
+        yield from _ask(items, rng, *pairs[index])
+
+
+def _ask(
+    items: Sequence[Item], rng: np.random.Generator, category: str | None, colour: str | None
+) -> Iterator[Question]:
+    """The question, unless the shop has nothing to answer it with."""
+    right = tuple(
+        item.item_id
+        for item in items
+        if category in (None, item.attributes["category"])
+        and colour in (None, item.attributes["colour"])
+    )
+    templates = _BY_COLOUR if category is None else _BY_CATEGORY if colour is None else _BY_BOTH
+    text = _pick(rng, templates).format(noun=category, colour=colour)
+    if right:
+        yield Question(text, category, colour, right)
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
+    return options[int(rng.integers(len(options)))]

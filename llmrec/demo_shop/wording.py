@@ -1,0 +1,183 @@
+"""Words for the demo shop: titles, descriptions and reviews.
+
+Templates leave fields out and pick synonyms, so texts differ the way a real shop's do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmrec.demo_shop.kinds import Kind
+from llmrec.demo_shop.vocabulary import COLOURS, LINES, OCCASIONS, PATTERNS, SEASONS, STYLES
+
+_TITLES = (
+    "{brand} {colour} {material} {noun}",
+    "{style} {noun} in {colour}",
+    "{pattern} {material} {noun}, {colour}",
+    "{brand} {line} {noun}",
+    "{line} {pattern} {noun} by {brand}",
+    "{brand} {style} {noun}, {colour}",
+    "{colour} {pattern} {noun}",
+    "{line} {noun}: {style}, {material}",
+    "{brand} {shape} {noun} in {colour} {material}",
+    "{style} {pattern} {noun} by {brand}",
+)
+_OPENERS = (
+    "{A} {style} {noun} in {material}.",
+    "Meet the {line}: {a} {noun} with {a_shape} shape.",
+    "{A} {noun} in {colour} {material}.",
+    "{brand} at its best: {style}, simple to live with, made of {material}.",
+    "Our {style} take on the {noun}, made with {material}.",
+    "{material}, {shape}, {colour}: {a} {noun} to keep.",
+)
+_LOOKS = (
+    "The {pattern} finish comes in {colour}.",
+    "Shown in {colour}.",
+    "A {pattern} design.",
+    "Its {colour} tone goes with most things.",
+    "The {shape} shape is the one people ask for.",
+    "",
+    "",
+)
+_USES = (
+    "Made for {occasion}.",
+    "Think of {occasion}.",
+    "Ideal for {occasion}.",
+    "{season}",
+    "{season} Made for {occasion}.",
+    "",
+)
+_CARE = (
+    "Easy to care for.",
+    "Made in small runs.",
+    "Packed without plastic.",
+    "Two-year guarantee.",
+    "",
+    "",
+    "",
+)
+_REVIEWS = {
+    1: (
+        "Not at all what I expected, the {material} feels thin.",
+        "The {colour} looks wrong in daylight. Sent my complaint.",
+        "Fell apart within a week.",
+        "Poor. I would not buy this {noun} again.",
+    ),
+    2: (
+        "The {noun} is fine but not for this price.",
+        "Disappointed by the {material}.",
+        "Colour is off, more dull than {colour}.",
+        "The {pattern} look did not work for me.",
+    ),
+    3: (
+        "Does what it should, nothing more.",
+        "Nice {colour}, but the {material} could be better.",
+        "Okay for {occasion}, I suppose.",
+        "Average {noun}; delivery was quick.",
+    ),
+    4: (
+        "Really pleased, the {colour} is lovely.",
+        "Good {material}, good shape. Would buy from {brand} again.",
+        "Works well for {occasion}.",
+        "I like the {pattern} look more than I thought I would.",
+    ),
+    5: (
+        "Exactly the {colour} I hoped for. Love it!",
+        "The best {noun} I have owned; the {material} feels wonderful.",
+        "Perfect for {occasion}. My friends keep asking where it is from.",
+        "So {style}! {brand} never lets me down.",
+    ),
+}
+
+
+def _pick(rng: np.random.Generator, options: tuple[str, ...] | list[str]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1].lower() in "aeiou" else "a"
+
+
+def _words(
+    rng: np.random.Generator, kind: Kind, attributes: dict[str, str], brand: str
+) -> dict[str, str]:
+    """One wording of every field a template may ask for."""
+    noun, style = _pick(rng, kind.words), _pick(rng, STYLES[attributes["style"]])
+    return {
+        "noun": noun,
+        "brand": brand,
+        "style": style,
+        "colour": _pick(rng, COLOURS[attributes["colour"]]),
+        "pattern": _pick(rng, PATTERNS[attributes["pattern"]]),
+        "material": attributes["material"],
+        "shape": attributes["shape"],
+        "a_shape": f"{_article(attributes['shape'])} {attributes['shape']}",
+        "line": _pick(rng, LINES),
+        "occasion": OCCASIONS[attributes["occasion"]],
+        "season": SEASONS[attributes["season"]],
+    }
+
+
+def _sentence_case(text: str) -> str:
+    """Single spaces, and a capital at every sentence's start."""
+    sentences = " ".join(text.split()).split(". ")
+    return ". ".join(sentence[:1].upper() + sentence[1:] for sentence in sentences)
+
+
+def make_title(
+    rng: np.random.Generator,
+    kind: Kind,
+    attributes: dict[str, str],
+    brand: str,
+    taken: set[str],
+) -> str:
+    """A title that is not in ``taken`` yet; adds it there."""
+    for attempt in range(30):
+        words = _words(rng, kind, attributes, brand)
+        template = _pick(rng, _TITLES)
+        if attributes["pattern"] == "plain":
+            words["pattern"] = ""  # nobody advertises a plain thing as plain
+        if words["material"] in words["noun"]:
+            words["material"] = ""  # "denim denim jacket"
+        title = template.format(**words)
+        if attempt >= 20:  # a huge catalogue: let a number tell the models apart
+            title += f", No. {int(rng.integers(2, 10_000))}"
+        title = _sentence_case(title)
+        if title.lower() not in taken:
+            break
+    else:
+        raise RuntimeError(f"no unused title for a {kind.name}")
+    taken.add(title.lower())
+    return title
+
+
+def make_description(
+    rng: np.random.Generator, kind: Kind, attributes: dict[str, str], brand: str
+) -> str:
+    """One to four sentences that say some of what the attributes say."""
+    words = _words(rng, kind, attributes, brand)
+    template = " ".join(_pick(rng, part) for part in (_OPENERS, _LOOKS, _USES, _CARE))
+    # The article depends on the word that follows it in this template.
+    follows = "style" if "{A} {style}" in template else "noun"
+    article = "a pair of" if kind.plural else _article(words[follows])
+    if kind.name == "pyjamas":
+        article = "a set of"
+    words["a"] = article if follows == "noun" else _article(words["noun"])
+    words["A"] = article
+    return _sentence_case(template.format(**words))
+
+
+def make_review(
+    rng: np.random.Generator,
+    kind: Kind,
+    attributes: dict[str, str],
+    brand: str,
+    rating: int,
+    sent_back: bool,
+) -> str:
+    """A short review whose tone follows the rating (1 to 5)."""
+    words = _words(rng, kind, attributes, brand)
+    text = _pick(rng, _REVIEWS[rating]).format(**words)
+    if sent_back:
+        text += " Sent it back."
+    return _sentence_case(text)

@@ -1,0 +1,1 @@
+"""``llmrec index``: item IDs that a language model can generate; atomic or semantic."""

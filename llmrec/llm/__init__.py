@@ -1,0 +1,1 @@
+"""The language model itself: sizes, vocabulary, tokenizer, layout of a folder, adapters."""

@@ -1,0 +1,330 @@
+"""LoRA adapters on one expanded base: their files.
+
+An adapter's folder is peft's own (``adapter_config.json``, ``adapter_model.safetensors``), so
+that peft and vLLM open it, and holds ``llmrec_adapter.json`` beside it: what the adapter is for and
+which base it was trained on. An adapter changes linear layers inside the blocks and nothing
+else. The vocabulary belongs to the base (:mod:`llmrec.training.next_item.expand`): vLLM cannot
+serve an adapter that carries rows of it. :mod:`llmrec.generation.adapted` serves them.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from llmrec.errors import ArtifactError, ConfigError, require
+from llmrec.llm.layout import LAYOUT
+from llmrec.stage import file_hash
+
+SCHEMA_VERSION = 1
+INFO, CONFIG, WEIGHTS = "llmrec_adapter.json", "adapter_config.json", "adapter_model.safetensors"
+MATRICES = (".lora_A.weight", ".lora_B.weight")  # all that plain LoRA holds
+VOCABULARY = ("embed_tokens", "lm_head")
+# Extras of peft that vLLM refuses, or overlooks so that its answers would be others.
+EXTRAS = (
+    "modules_to_save",
+    "trainable_token_indices",
+    "target_parameters",
+    "use_dora",
+    "use_qalora",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "alora_invocation_tokens",
+)
+# The other named ways to begin change the base's own weights, which all adapters share.
+INITS = (True, False, "gaussian", "orthogonal")
+
+
+@dataclass(frozen=True)
+class AdapterInfo:
+    """``llmrec_adapter.json``.
+
+    Attributes:
+        name: what requests call it.
+        version: of this name, as its maker counts.
+        task: what it was trained for, such as ``recommend``.
+        base_hash: :func:`base_hash` of the base it was trained on.
+        base_name: that base's folder name, for messages.
+        created: when, ISO 8601 UTC.
+        rank, alpha: of the LoRA matrices.
+        weights_hash: sha256 of ``adapter_model.safetensors``.
+    """
+
+    name: str
+    version: str
+    task: str
+    base_hash: str
+    base_name: str
+    created: str
+    rank: int
+    alpha: float
+    weights_hash: str
+    schema_version: int = SCHEMA_VERSION
+
+
+def base_hash(folder: str | Path) -> str:
+    """What stands for a base model: a hash of all that decides its answers.
+
+    That is its weights, ``config.json``, ``llmrec.json`` and ``item_ids/``; neither the folder's
+    name nor the age of its files. Every byte is read, about a second a gigabyte, once a process.
+
+    Raises:
+        ArtifactError: if the folder is no expanded base.
+    """
+    folder = Path(folder)
+    paths = [folder / "config.json", folder / LAYOUT, *(folder / "item_ids").glob("*")]
+    weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing or not weights:
+        raise ArtifactError(
+            f"{folder}: is no base for adapters (it has no {(missing or ['weights'])[0]}); give "
+            "the folder of llmrec model expand or llmrec train"
+        )
+    whole = hashlib.sha256()
+    for path in sorted([*paths, *weights]):
+        stat = path.stat()
+        digest = _file_hash(path.resolve(), stat.st_size, stat.st_mtime_ns)
+        whole.update(f"{path.relative_to(folder).as_posix()} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, _size: int, _changed: int) -> str:
+    return file_hash(path)
+
+
+def save_adapter(
+    peft_model: Any, folder: str | Path, *, name: str, version: str, task: str, base: str | Path
+) -> Path:
+    """Write the active adapter of a peft model.
+
+    Args:
+        folder: made if it is not there; ``llmrec_adapter.json`` is written last.
+        name: what requests will call it: letters, digits and hyphens.
+        base: folder of the base it was trained on.
+
+    Raises:
+        ConfigError: for a name that cannot be used, an adapter that is not plain LoRA inside the
+            blocks, or a model of which more was trained than the adapter.
+        ArtifactError: if ``base`` is no expanded base.
+    """
+    peft = require("peft", "tune")
+    folder, adapters = Path(folder), peft_model.base_model.active_adapters
+    check_name(name)
+    if len(adapters) != 1:
+        raise ConfigError(f"adapter: {len(adapters)} adapters are active; set the one to save")
+    (active,) = adapters
+    config = copy.copy(peft_model.peft_config[active])
+    state = peft.get_peft_model_state_dict(
+        peft_model,
+        # not state_dict(), which unpacks the weights of a quantised base and spoils them
+        state_dict=dict(peft_model.named_parameters()),
+        adapter_name=active,
+        save_embedding_layers=False,
+    )
+    reason = _not_plain(config.to_dict(), state) or _trained_besides(peft_model, Path(base))
+    if reason is not None:
+        raise ConfigError(f"adapter {name!r}: {reason}")
+    made_for, base_name = base_hash(base), Path(base).resolve().name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INFO).unlink(missing_ok=True)
+    config.inference_mode, config.base_model_name_or_path = True, base_name
+    config.save_pretrained(folder)
+    _save_weights(state, folder / WEIGHTS)
+    info = AdapterInfo(
+        name=name,
+        version=version,
+        task=task,
+        base_hash=made_for,
+        base_name=base_name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        rank=config.r,
+        alpha=config.lora_alpha,
+        weights_hash=file_hash(folder / WEIGHTS),
+    )
+    (folder / INFO).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def read_adapter(folder: str | Path) -> AdapterInfo:
+    """What an adapter's folder says of itself, its files checked.
+
+    Raises:
+        ArtifactError: if a file is missing, damaged or from a newer llmrec, or the adapter is not
+            plain LoRA inside the blocks.
+    """
+    folder = Path(folder)
+    raw = read_json(folder / INFO)
+    schema = raw.get("schema_version")
+    if not isinstance(schema, int):
+        raise ArtifactError(f"{folder / INFO}: has no schema_version; it is not an adapter's")
+    if schema > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{folder / INFO}: written with schema version {schema}, this llmrec reads up to "
+            f"{SCHEMA_VERSION}; upgrade llmrec"
+        )
+    known = {field.name for field in fields(AdapterInfo)}
+    try:
+        info = AdapterInfo(**{key: value for key, value in raw.items() if key in known})
+    except TypeError as error:
+        raise ArtifactError(f"{folder / INFO}: a field is missing ({error})") from None
+    config = read_json(folder / CONFIG)
+    try:
+        if file_hash(folder / WEIGHTS) != info.weights_hash:
+            raise ArtifactError(
+                f"{folder / WEIGHTS}: is not what {INFO} was written for; save the adapter again"
+            )
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            tensors = list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{folder / WEIGHTS}: cannot be read ({error})") from None
+    reason = _not_plain(config, tensors)
+    if reason is not None:
+        raise ArtifactError(f"{folder}: {reason}")
+    check_name(info.name)
+    return info
+
+
+def check_adapters(base: str | Path, adapters: Sequence[str | Path]) -> dict[str, Path]:
+    """Folders by name, of adapters that were made for this base.
+
+    Raises:
+        ArtifactError: for a folder that cannot be used, or an adapter made for another base.
+        ConfigError: without adapters, or if two have the same name.
+    """
+    require("peft", "tune")
+    if not adapters:
+        raise ConfigError("adapter: none was given")
+    given = base_hash(base)
+    found: dict[str, Path] = {}
+    for folder in map(Path, adapters):
+        info = read_adapter(folder)
+        if info.base_hash != given:
+            raise ArtifactError(
+                f"{folder}: adapter {info.name!r} was made for the base {info.base_name!r} "
+                f"({info.base_hash[:12]}), {base} is another ({given[:12]})"
+            )
+        if info.name in found:
+            raise ConfigError(
+                f"adapter: {found[info.name]} and {folder} are both called {info.name!r}"
+            )
+        found[info.name] = folder
+    return found
+
+
+def attach(model: Any, name: str, folder: Path) -> Any:
+    """A peft model of ``model``, a causal LM or a peft model, with one adapter more.
+
+    Raises:
+        ArtifactError: if the adapter's files do not fit the model or each other.
+    """
+    peft = require("peft", "tune")
+    try:
+        if isinstance(model, peft.PeftModel):
+            model.load_adapter(folder, name)
+        else:
+            model = peft.PeftModel.from_pretrained(model, folder, adapter_name=name)
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{folder}: the adapter does not fit its base ({reason})") from None
+    wanted = {
+        parameter.replace(f".{name}.", ".")
+        for parameter, _ in model.named_parameters()
+        if "lora_" in parameter and f".{name}." in parameter
+    }
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        different = sorted(wanted ^ set(file.keys()))
+    if different:  # peft would go on with fresh values
+        raise ArtifactError(
+            f"{folder}: {CONFIG} and {WEIGHTS} do not agree on {different[0]}; save it again"
+        )
+    return model
+
+
+def _not_plain(config: Mapping[str, Any], tensors: Iterable[str]) -> str | None:
+    """Why an adapter cannot be served over a shared base; None if it can."""
+    remedy = "train a LoRA of the linear layers alone, or merge it into its base"
+    if config.get("peft_type") != "LORA":
+        return f"it is {config.get('peft_type')}, not LoRA; {remedy}"
+    for tensor in tensors:
+        if any(part in tensor for part in VOCABULARY):
+            return f"it changes the base's vocabulary ({tensor}), which vLLM cannot serve; {remedy}"
+        if not tensor.endswith(MATRICES):
+            return f"it holds more than LoRA matrices ({tensor}), which vLLM cannot serve; {remedy}"
+    extras = [name for name in EXTRAS if config.get(name)]
+    if config.get("bias", "none") != "none":
+        extras.append("bias")
+    if extras:
+        return f"it uses {extras[0]}, which vLLM cannot serve; {remedy}"
+    if config.get("init_lora_weights", True) not in INITS:
+        return (
+            f"it began with {config['init_lora_weights']!r}, which changes the base's weights; "
+            "use one of true, gaussian, orthogonal"
+        )
+    return None
+
+
+def _trained_besides(peft_model: Any, base: Path) -> str | None:
+    """Why the base does not go with the adapter: it was changed too; None if it was not."""
+    for name, parameter in peft_model.named_parameters():
+        if parameter.requires_grad and "lora_" not in name:
+            return f"{name} was trained as well, which an adapter does not hold; freeze it"
+    expected = read_json(base / "config.json").get("vocab_size")
+    rows = peft_model.get_base_model().get_input_embeddings().weight.shape[0]
+    if expected != rows:
+        return (
+            f"its model has rows for {rows} tokens, {base} for {expected}; tokens are added once, "
+            "by llmrec model expand"
+        )
+    return None
+
+
+def check_name(name: str) -> None:
+    """Check that an adapter can have a name.
+
+    Raises:
+        ConfigError: if peft or a path could not keep it.
+    """
+    plain = name.replace("-", "").isalnum() and name.isascii() and name[0].isalpha()
+    # peft keeps adapters in module dictionaries, where some words are taken
+    if not plain or hasattr(torch.nn.ModuleDict(), name):
+        raise ConfigError(
+            f"adapter: {name!r} cannot be its name; take letters, digits and hyphens, a letter "
+            "first, and no name of a method such as 'items' or 'train'"
+        )
+
+
+def _save_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(plain, path, metadata={"format": "pt"})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds a mapping.
+
+    Raises:
+        ArtifactError: if it is missing or holds something else.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not found; is this an adapter's folder?") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(raw, dict):
+        raise ArtifactError(f"{path}: holds no mapping; save the adapter again")
+    return raw

@@ -1,0 +1,1 @@
+"""``llmrec run``: all stages of a recipe in order."""

@@ -1,0 +1,3 @@
+"""From candidates to calibrated click probabilities: retrieval, click model, calibration,
+re-ranking, monitoring.
+"""

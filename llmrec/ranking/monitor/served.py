@@ -1,0 +1,143 @@
+"""A log of what was served, a batch at a time, every row checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.data.raw_files import Chunk, chunks, files_at, strings
+from llmrec.data.timestamps import UnreadableTimeError, to_seconds
+from llmrec.errors import DataError
+from llmrec.ranking.monitor.reference import Numbers, Reference
+
+P, CLICKED, TIME = "p_click", "clicked", "timestamp"
+_CLICKS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some shown items.
+
+    Attributes:
+        p: float64 ``[n]``, the probability that was served.
+        clicked: float64 ``[n]`` of 0 and 1, NaN where not known.
+        seconds: float64 ``[n]`` since 1970 UTC.
+        bins: by input of the reference, int64 ``[n]``.
+    """
+
+    p: np.ndarray
+    clicked: np.ndarray
+    seconds: np.ndarray
+    bins: dict[str, np.ndarray]
+
+
+def read_served(path: str | Path, reference: Reference) -> Iterator[Batch]:
+    """Read a log: a JSON-lines or Parquet file (CSV too), or a folder of them.
+
+    Raises:
+        DataError: for a missing column, a row that is wrong, or a log without rows, naming the
+            file, the row and the fix.
+    """
+    required = {
+        P: "log the calibrated click probability of every shown item",
+        TIME: "log when every item was shown",
+    }
+    for name in reference.columns:
+        required.setdefault(name, "log this input too, or fit the reference without it")
+    rows = 0
+    for file in files_at(Path(path)):
+        for chunk in chunks(file, [*required, CLICKED], required):
+            rows += len(chunk.rows)
+            yield _batch(chunk, reference)
+    if not rows:
+        raise DataError(f"{path}: the log holds no row; give one with at least one shown item")
+
+
+def _batch(chunk: Chunk, reference: Reference) -> Batch:
+    bins = {}
+    for name, column in reference.columns.items():
+        if isinstance(column, Numbers):
+            bins[name] = column.place(_numbers(chunk, name))
+        else:
+            bins[name] = column.place(_texts(chunk.columns[name]))
+    return Batch(_probabilities(chunk), _clicks(chunk), _times(chunk), bins)
+
+
+def _probabilities(chunk: Chunk) -> np.ndarray:
+    p = _numbers(chunk, P)
+    _refuse(chunk, P, np.isnan(p), "is missing", "log a probability for every shown item")
+    _refuse(chunk, P, (p < 0) | (p > 1), "is outside [0, 1]", "log the probability, not the logit")
+    return p
+
+
+def _clicks(chunk: Chunk) -> np.ndarray:
+    column = chunk.columns.get(CLICKED)
+    if column is None:
+        return np.full(len(chunk.rows), np.nan)
+    found = pc.dictionary_encode(_texts(column))
+    known = [_CLICKS.get(text.strip().lower(), -1.0) for text in found.dictionary.to_pylist()]
+    place = pc.fill_null(found.indices, len(known)).to_numpy(zero_copy_only=False)
+    clicked = np.array([*known, np.nan])[place]
+    _refuse(chunk, CLICKED, clicked < 0, "is neither 0 nor 1", "or leave it out if not known yet")
+    return clicked
+
+
+def _times(chunk: Chunk) -> np.ndarray:
+    column = chunk.columns[TIME]
+    try:
+        seconds, _ = to_seconds(column)
+    except UnreadableTimeError as error:
+        row = chunk.rows[error.index]
+        raise DataError(
+            f"{chunk.path}: row {row}: {TIME}: {error}; log seconds since 1970 or ISO 8601"
+        ) from None
+    except pa.ArrowException:
+        raise DataError(
+            f"{chunk.path}: {TIME} is a column of {column.type}; log seconds since 1970 or ISO 8601"
+        ) from None
+    wrong = np.isnan(seconds)
+    _refuse(chunk, TIME, wrong, "is no time after 1970", "log when every item was shown")
+    return seconds
+
+
+def _numbers(chunk: Chunk, name: str) -> np.ndarray:
+    """A column as float64 ``[n]``, NaN where missing."""
+    column = chunk.columns[name]
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    try:
+        return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    except pa.ArrowException:
+        wrong = np.array([not _is_number(value) for value in column.to_pylist()])
+        _refuse(chunk, name, wrong, "is no number", "log a number, or leave it out where missing")
+        raise
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return value is None or np.isscalar(float(str(value)))
+    except ValueError:
+        return False
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    """A column as text, written as the reference's was; null where missing."""
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_large_string(column.type) or pa.types.is_dictionary(column.type):
+        return column.cast(pa.string())
+    return strings(column.to_pylist())
+
+
+def _refuse(chunk: Chunk, name: str, wrong: np.ndarray, why: str, fix: str) -> None:
+    """Raise a DataError that names the first row where ``wrong`` is true."""
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        value = chunk.columns[name][int(rows[0])].as_py()
+        shown = "" if value is None else f" {value!r}"
+        raise DataError(f"{chunk.path}: row {chunk.rows[rows[0]]}: {name}{shown} {why}; {fix}")

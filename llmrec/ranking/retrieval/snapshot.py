@@ -1,0 +1,229 @@
+"""What was known of the items at a time: counts, popularity and neighbours, fitted on a log.
+
+A snapshot counts the events before its time ``until`` and nothing that happened at or after it, so
+it may be asked about moments from ``until`` on. Popularity is as of ``until``, not as of the moment
+that is asked about: between two snapshots nothing fades and nothing is added, in training as in
+serving, so a feature means the same in both when snapshots are as far apart in both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.errors import ArtifactError, CatalogError, DataError, require
+from llmrec.ranking.retrieval.co_occurrence import co_occurrence
+from llmrec.ranking.retrieval.log import Log
+from llmrec.ranking.retrieval.settings import RetrievalConfig
+
+DAY = 86_400.0  # seconds
+_HEADER, _TENSORS = "snapshot.json", "snapshot.safetensors"
+_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What was known at a time.
+
+    Attributes:
+        until: seconds since 1970 UTC; only events before it are counted. -inf: nothing is known.
+        counts: int64 ``[n_items]``, events of each item.
+        popularity: float64 ``[n_items]``, weights of each item's events, halved for every half-life
+            that lies between the event and ``until``.
+        starts: int64 ``[n_items + 1]``, where each item's neighbours begin.
+        neighbours: int32 ``[pairs]``, items taken together with it, ascending in an item.
+        cosines: float32 ``[pairs]``, above 0.
+    """
+
+    until: float
+    counts: np.ndarray
+    popularity: np.ndarray
+    starts: np.ndarray
+    neighbours: np.ndarray
+    cosines: np.ndarray
+
+    @property
+    def n_items(self) -> int:
+        """Items that were known; items with a larger index came later."""
+        return len(self.counts)
+
+    @classmethod
+    def empty(cls, n_items: int = 0) -> Snapshot:
+        """What is known before anything happened."""
+        return cls(
+            -np.inf,
+            np.zeros(n_items, np.int64),
+            np.zeros(n_items),
+            np.zeros(n_items + 1, np.int64),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.float32),
+        )
+
+    def similarity(self, n_items: int) -> Any:
+        """The cosines as a sparse ``[n_items, n_items]`` matrix, for ``n_items`` of a catalogue
+        that may have grown since."""
+        starts = np.concatenate([self.starts, np.full(n_items - self.n_items, self.starts[-1])])
+        sparse = require("scipy.sparse", "eval")
+        return sparse.csr_matrix((self.cosines, self.neighbours, starts), shape=(n_items, n_items))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a folder, which is made."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        save_file(arrays, folder / _TENSORS)
+        until = None if np.isneginf(self.until) else self.until
+        header = {"version": _VERSION, "until": until, "n_items": self.n_items}
+        (folder / _HEADER).write_text(json.dumps(header) + "\n", encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Snapshot:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: if it is missing, damaged or written by a newer llmrec.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
+            if header["version"] > _VERSION:
+                raise ArtifactError(f"{folder}: written by a newer llmrec; upgrade llmrec")
+            tensors = load_file(folder / _TENSORS)
+            until = -np.inf if header["until"] is None else float(header["until"])
+            made = cls(until, **{name: tensors[name] for name in _ARRAYS})
+            made._check(header["n_items"])
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{folder}: not a readable snapshot ({error}); fit it again"
+            ) from None
+        return made
+
+    def _check(self, n_items: int) -> None:
+        pairs = {len(self.neighbours), len(self.cosines), int(self.starts[-1])}
+        if {len(self.counts), len(self.popularity), len(self.starts) - 1} != {n_items}:
+            raise ValueError(f"its arrays are not of {n_items} items")
+        outside = len(self.neighbours) and not 0 <= self.neighbours.min() <= self.neighbours.max()
+        if len(pairs) > 1 or outside or (self.neighbours >= n_items).any():
+            raise ValueError("its neighbours do not fit together")
+
+
+_ARRAYS = ("counts", "popularity", "starts", "neighbours", "cosines")
+
+
+def fit_snapshot(
+    log: Log, until: float, n_items: int, settings: RetrievalConfig | None = None
+) -> Snapshot:
+    """Count what happened before a time.
+
+    Args:
+        until: seconds since 1970 UTC; inf counts the whole log, as of just after its last event.
+        n_items: items of the catalogue.
+
+    Raises:
+        CatalogError: if an event is of an item outside the catalogue.
+        DataError: if ``until`` is not a number.
+    """
+    settings = settings or RetrievalConfig()
+    if np.isnan(until):
+        raise DataError("until: is not a time")
+    known = log.before(until)
+    if len(known) and known.item.max() >= n_items:
+        raise CatalogError(f"log.item: an event is of none of the {n_items} items of the catalogue")
+    if np.isposinf(until):
+        until = float(np.nextafter(known.time[-1], np.inf)) if len(known) else -np.inf
+    ages = (until - known.time) / (settings.half_life_days * DAY) if len(known) else known.time
+    similar = co_occurrence(known, n_items, settings.window, settings.neighbours, settings.shrink)
+    return Snapshot(
+        until=float(until),
+        counts=np.bincount(known.item, minlength=n_items).astype(np.int64),
+        popularity=np.bincount(
+            known.item, weights=known.weight * np.exp2(-ages), minlength=n_items
+        ),
+        starts=similar.indptr.astype(np.int64),
+        neighbours=similar.indices.astype(np.int32),
+        cosines=similar.data,
+    )
+
+
+def check_size(snapshot: Snapshot, n_items: int) -> None:
+    """Check that a catalogue holds all items that a snapshot knows.
+
+    Raises:
+        DataError: if it does not.
+    """
+    if n_items < snapshot.n_items:
+        raise DataError(
+            f"the snapshot knows {snapshot.n_items} items, the catalogue has {n_items}; items may "
+            "be added to a catalogue but not removed"
+        )
+
+
+class Snapshots:
+    """Snapshots of several times, to describe each moment by what was known of it.
+
+    Args:
+        snapshots: in any order.
+
+    Raises:
+        DataError: if two are of the same time.
+    """
+
+    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
+        self.snapshots = tuple(sorted(snapshots, key=lambda s: s.until))
+        self.until = np.array([s.until for s in self.snapshots], dtype=np.float64)
+        if len(np.unique(self.until)) < len(self.until):
+            raise DataError("two snapshots are of the same time")
+
+    def __len__(self) -> int:
+        return len(self.snapshots)
+
+    def of(self, now: np.ndarray) -> np.ndarray:
+        """The newest snapshot not later than each moment: int64 ``[moments]``, -1 where none is.
+
+        Args:
+            now: float64 ``[moments]``, seconds since 1970 UTC.
+        """
+        return np.searchsorted(self.until, now, side="right") - 1
+
+    def save(self, folder: str | Path) -> Path:
+        """Write each into a folder of its own, numbered in time order."""
+        for number, snapshot in enumerate(self.snapshots):
+            snapshot.save(Path(folder) / f"{number:04d}")
+        return Path(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Snapshots:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArtifactError: if there is none, or one is damaged.
+        """
+        folders = sorted(path.parent for path in Path(folder).glob(f"*/{_HEADER}"))
+        if not folders:
+            raise ArtifactError(f"{folder}: holds no snapshots; fit them again")
+        return cls([Snapshot.load(path) for path in folders])
+
+
+def fit_snapshots(
+    log: Log, times: Sequence[float], n_items: int, settings: RetrievalConfig | None = None
+) -> Snapshots:
+    """A snapshot for each time.
+
+    Raises:
+        CatalogError, DataError: as for :func:`fit_snapshot`.
+    """
+    from tqdm import tqdm
+
+    shown = tqdm(times, unit="snapshot", desc="snapshots", disable=None)
+    return Snapshots([fit_snapshot(log, until, n_items, settings) for until in shown])

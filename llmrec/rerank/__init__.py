@@ -1,9 +1,0 @@
-"""What a shop does with a ranked list before it is shown: diversity, categories, freshness.
-
-Every option is off by default, and with all of them off the order is that of the scores.
-"""
-
-from llmrec.rerank.order import changes, rerank
-from llmrec.rerank.settings import RerankConfig
-
-__all__ = ["RerankConfig", "changes", "rerank"]

@@ -1,0 +1,1 @@
+"""Training of the language model: next item, supervised fine-tuning, preferences, and jobs."""

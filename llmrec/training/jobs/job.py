@@ -1,0 +1,250 @@
+"""A job: a folder with a command of llmrec that trains, and all that came of it.
+
+::
+
+    JOBS/NAME/
+      recipe.yaml        as it was when the job was made
+      job.json           the command line
+      status.json        state, step, loss, time left
+      log.txt            what the command printed
+      metrics.jsonl      one line per logging step
+      .result.part/      while it runs: checkpoints in work/
+      result/            what the command wrote
+"""
+
+from __future__ import annotations
+
+import difflib
+import fcntl
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from llmrec.config import build, load_yaml
+from llmrec.errors import ArtifactError, ConfigError, LlmrecError
+from llmrec.loop.alive import same_process
+from llmrec.loop.status import State, read_status
+
+KINDS = ("tune", "prefer")  # commands that a job may be, and the sections of their recipes
+RECIPE, SPEC, LOG, RESULT, LOCK, ACCELERATE = (
+    "recipe.yaml",
+    "job.json",
+    "log.txt",
+    "result",
+    "lock",
+    "accelerate.yaml",
+)
+RESUMABLE = ("stopped", "failed", "killed")
+
+
+def jobs_folder(given: Path | None) -> Path:
+    """Where jobs are: as given, else ``$LLMREC_JOBS``, else ``runs/jobs``."""
+    return given or Path(os.environ.get("LLMREC_JOBS") or "runs/jobs")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a job runs.
+
+    Attributes:
+        kind: the command: ``tune`` or ``prefer``.
+        arguments: its flags, without the recipe and ``--out``; paths are absolute.
+        processes: how many train together.
+        created: when the job was made, in seconds since 1970.
+        threads: ``OMP_NUM_THREADS`` at that time, empty where it was not set; sums over another
+            number of threads round otherwise.
+    """
+
+    kind: str
+    arguments: list[str]
+    processes: int = 1
+    created: float = 0.0
+    threads: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ConfigError(f"kind: {self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.processes < 1:
+            raise ConfigError("--processes: must be at least 1")
+        if self.kind != "tune" and self.processes > 1:
+            raise ConfigError(f"--processes: llmrec {self.kind} trains in one process")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's folder, opened."""
+
+    folder: Path
+    spec: Spec
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.folder.name
+
+    @property
+    def result(self) -> Path:
+        """Where the result is, or will be."""
+        return self.folder / RESULT
+
+    @property
+    def log(self) -> Path:
+        """What the command printed, all tries one after the other."""
+        return self.folder / LOG
+
+    def status(self) -> dict[str, Any]:
+        """What it last said of itself, its state corrected where its process is gone."""
+        status = read_status(self.folder)
+        if status.get("state") in ("queued", "running") and not same_process(
+            status.get("pid"), status.get("process")
+        ):
+            status |= {"state": "killed", "error": "its process is gone"}
+        return status
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        return cast(State, self.status().get("state", "killed"))
+
+    def command(self) -> list[str]:
+        """The command line, under ``accelerate launch`` where several processes train."""
+        launch = [sys.executable, "-m"]
+        config = self.folder / ACCELERATE
+        if config.is_file() or self.spec.processes > 1:
+            launch += ["accelerate.commands.launch", "--main_process_port", "0"]
+            if config.is_file():
+                launch += ["--config_file", str(config)]
+            else:
+                launch += ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"]
+                launch += ["--dynamo_backend", "no"]
+            if self.spec.processes > 1:
+                launch += ["--num_processes", str(self.spec.processes)]
+            launch.append("-m")
+        recipe, out = self.folder / RECIPE, ["--out", str(self.result)]
+        return [*launch, "llmrec", self.spec.kind, str(recipe), *self.spec.arguments, *out]
+
+    def lock(self, wait: float = 0.0) -> int:
+        """Take the job, so that nobody else can start it; as long as the descriptor is open.
+
+        Args:
+            wait: seconds to try, for a process that is just ending.
+
+        Raises:
+            LlmrecError: if somebody has it.
+        """
+        return _lock(self.folder, wait)
+
+
+def create(root: Path, name: str, spec: Spec, recipe: Path, accelerate: Path | None) -> int:
+    """Make a job's folder.
+
+    Returns:
+        the descriptor of its lock.
+
+    Raises:
+        ConfigError: if the name cannot be one, or the job exists.
+        LlmrecError: if somebody is making it at this moment.
+    """
+    check_name(name)
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = _lock(folder, 0.0)
+    if (folder / SPEC).is_file():
+        state = open_job(root, name).state
+        os.close(lock)
+        again = f"go on with llmrec jobs resume {name}, or " if state in RESUMABLE else ""
+        raise ConfigError(f"{folder}: there is a job {name} ({state}); {again}take another name")
+    shutil.copyfile(recipe, folder / RECIPE)
+    if accelerate is not None:
+        shutil.copyfile(accelerate, folder / ACCELERATE)
+    partial = folder / f".{SPEC}.part"
+    partial.write_text(json.dumps(asdict(spec), indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / SPEC)
+    return lock
+
+
+def check_name(name: str) -> None:
+    """A job's name is a folder's, and must need no quotes.
+
+    Raises:
+        ConfigError: if it is no such name.
+    """
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ConfigError(
+            f"name: {name!r} cannot be a job's; take up to 100 letters, digits, dots, hyphens and "
+            "underscores, a letter or digit first"
+        )
+
+
+def open_job(root: Path, name: str) -> Job:
+    """Open a job.
+
+    Raises:
+        ConfigError: if there is none of this name.
+        ArtifactError: if its ``job.json`` is damaged.
+    """
+    check_name(name)
+    folder = (root / name).absolute()
+    if not (folder / SPEC).is_file():
+        known = [job.name for job in all_jobs(root)]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known) or 'none'}"
+        raise ConfigError(f"{root}: no job {name!r}; {hint}")
+    path = folder / SPEC
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error})") from None
+    return Job(folder, build(Spec, raw, str(path)))
+
+
+def all_jobs(root: Path) -> Iterator[Job]:
+    """Every job in a folder, by name."""
+    for path in sorted(root.glob(f"*/{SPEC}")):
+        yield open_job(root, path.parent.name)
+
+
+def kind_of(recipe: Path) -> str:
+    """The command that a recipe is for; its settings are checked.
+
+    Raises:
+        ConfigError: if it has no section of one, or of several, or a setting is wrong.
+    """
+    sections = load_yaml(recipe)
+    kinds = [kind for kind in KINDS if isinstance(sections.get(kind), dict)]
+    if len(kinds) != 1:
+        wanted = " or ".join(f"`{kind}:`" for kind in KINDS)
+        raise ConfigError(f"{recipe}: a job needs one section, {wanted}, and not both")
+    if kinds[0] == "tune":
+        from llmrec.training.tune.settings import Config as TuneConfig
+
+        build(TuneConfig, sections["tune"], f"{recipe}: tune")
+    else:
+        from llmrec.training.preference.settings import Config as PreferConfig
+
+        build(PreferConfig, sections["prefer"], f"{recipe}: prefer")
+    return kinds[0]
+
+
+def _lock(folder: Path, wait: float) -> int:
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    until = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(descriptor)
+                raise LlmrecError(
+                    f"{folder}: job {folder.name} runs, or is being started; see "
+                    f"llmrec jobs show {folder.name}"
+                ) from None
+            time.sleep(0.05)

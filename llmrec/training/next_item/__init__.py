@@ -1,0 +1,1 @@
+"""``llmrec train``: a causal LM or SASRec learns the next item of a history."""

@@ -1,0 +1,130 @@
+"""Training batches: histories as token sequences, grouped by length.
+
+Grouping sequences of like length keeps padding to a few percent, so nearly all of the time
+goes into real tokens. The batches of an epoch depend on ``(seed, epoch)`` alone, which is
+what lets a killed run go on exactly where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from llmrec.llm.vocabulary import HistoryEncoder
+from llmrec.types import Histories
+
+# Share of histories said without their times, so that a model with time tokens also answers
+# when it is asked without: never trained, the tokens of an unknown time make it worse than
+# popularity.
+TIMELESS = 0.15
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's sequences.
+
+    Attributes:
+        tokens: int64 ``[sequences, length]``, right-padded with token 0.
+        positions: one int64 ``[targets]`` a level, positions in the flattened
+            ``[sequences * length]`` hidden states whose next token is an item's code.
+        codes: one int64 ``[targets]`` a level, the codes to predict.
+    """
+
+    tokens: torch.Tensor
+    positions: list[torch.Tensor]
+    codes: list[torch.Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(
+            self.tokens.to(device),
+            [p.to(device) for p in self.positions],
+            [c.to(device) for c in self.codes],
+        )
+
+
+class TrainingBatches:
+    """All training sequences and the way they are dealt into batches.
+
+    Args:
+        histories: training histories; those without an event are left out.
+        encoder: says a history in tokens.
+        tokens_per_batch: about so many tokens a batch, padding included.
+        seed: decides the order of every epoch.
+    """
+
+    def __init__(
+        self, histories: Histories, encoder: HistoryEncoder, tokens_per_batch: int, seed: int
+    ) -> None:
+        self.encoder = encoder
+        self.tokens_per_batch = tokens_per_batch
+        self.seed = seed
+        self.sequences = [
+            encoder.events(histories[user], histories.times(user)).ravel()
+            for user in np.flatnonzero(histories.lengths())
+        ]
+        self.lengths = np.array([len(s) for s in self.sequences])
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, shuffled."""
+        sequences = self.said(epoch)
+        return (self.batch([sequences[i] for i in group]) for group in self.groups(epoch))
+
+    def said(self, epoch: int) -> list[np.ndarray]:
+        """The sequences, some of them without times where there are time tokens."""
+        fields = len(self.encoder.vocabulary.time_fields)
+        if fields == 0:
+            return self.sequences
+        nothing = np.array([np.nan])
+        unknown = self.encoder.vocabulary.time_tokens(nothing, nothing)
+        said = list(self.sequences)
+        draws = np.random.default_rng([self.seed, epoch, 1]).random(len(said))
+        for index in np.flatnonzero(draws < TIMELESS):
+            events = said[index].reshape(-1, self.encoder.event_width).copy()
+            events[:, :fields] = unknown
+            said[index] = events.ravel()
+        return said
+
+    def groups(self, epoch: int) -> list[np.ndarray]:
+        """Which sequences share a batch, in the epoch's order."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = np.argsort(self.lengths + rng.random(len(self.lengths)), kind="stable")
+        widths = self.lengths[order] + len(self.encoder.prefix)
+        groups, start = [], 0
+        while start < len(order):
+            # longest sequence so far times their number must stay within the budget
+            ahead = widths[start : start + self.tokens_per_batch]
+            area = ahead * np.arange(1, len(ahead) + 1)
+            count = max(1, int(np.searchsorted(area, self.tokens_per_batch, side="right")))
+            groups.append(order[start : start + count])
+            start += count
+        return [groups[i] for i in rng.permutation(len(groups))]
+
+    def batch(self, sequences: list[np.ndarray]) -> Batch:
+        """Pad sequences and note where each level's targets are."""
+        encoder, prefix = self.encoder, self.encoder.prefix
+        lengths = np.array([len(s) for s in sequences]) + len(prefix)
+        width = int(lengths.max())
+        tokens = np.zeros((len(sequences), width), dtype=np.int64)
+        tokens[:, : len(prefix)] = prefix
+        for row, sequence in enumerate(sequences):
+            tokens[row, len(prefix) : len(prefix) + len(sequence)] = sequence
+        # the first code of event e stands at prefix + e * event_width + time tokens
+        events = (lengths - len(prefix)) // encoder.event_width
+        rows = np.repeat(np.arange(len(sequences)), events)
+        starts = np.concatenate([[0], np.cumsum(events)])[:-1]
+        event = np.arange(events.sum()) - np.repeat(starts, events)
+        first = len(prefix) + event * encoder.event_width + encoder.event_width - encoder.levels
+        if len(prefix) == 0:
+            keep = first > 0
+            rows, first = rows[keep], first[keep]
+        offset = encoder.vocabulary.item_offset
+        positions, codes = [], []
+        for level in range(encoder.levels):
+            at = rows * width + first + level
+            start, _ = encoder.vocabulary.level_range(level)
+            codes.append(torch.from_numpy(tokens.ravel()[at] - offset - start))
+            positions.append(torch.from_numpy(at - 1))
+        return Batch(torch.from_numpy(tokens), positions, codes)

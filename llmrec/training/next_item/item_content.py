@@ -1,0 +1,80 @@
+"""Content vectors that item rows are computed from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from llmrec.errors import ConfigError
+from llmrec.item_ids.item_ids import ItemIds
+
+if TYPE_CHECKING:
+    from llmrec.training.next_item.settings import Config
+
+
+def token_content(config: Config, features: Path | None, ids: ItemIds) -> torch.Tensor | None:
+    """Content vector of every item token: its item's, or the mean of the items that share it."""
+
+    content = content_matrix(features, config.content)
+    if content is None:
+        return None
+    tokens = np.asarray(ids.tokens(np.arange(ids.n_items)))
+    sums = np.zeros((ids.n_tokens, content.shape[1]), dtype=np.float64)
+    counts = np.zeros(ids.n_tokens)
+    for level in tokens.T:
+        np.add.at(sums, level, content)
+        np.add.at(counts, level, 1)
+    return torch.from_numpy((sums / np.maximum(counts, 1)[:, None]).astype(np.float32))
+
+
+def content_matrix(features: Path | None, components: dict[str, int]) -> np.ndarray | None:
+    """Content vectors the item rows are computed from.
+
+    Each block is reduced to its principal components and scaled to unit mean square.
+
+    Args:
+        features: folder of the embed stage.
+        components: block name -> principal components kept.
+
+    Returns:
+        float32 ``[items, sum of components]`` or None when ``components`` is empty.
+
+    Raises:
+        ConfigError: for features that are not there.
+    """
+    if not components:
+        return None
+    if features is None:
+        raise ConfigError(
+            "train.content: asks for feature blocks but there is no features folder; run "
+            "llmrec embed, or set content: {}"
+        )
+    from llmrec.content.features.blocks import load_blocks
+
+    blocks = load_blocks(features)
+    parts = []
+    for name, kept in components.items():
+        if name not in blocks:
+            known = ", ".join(sorted(blocks))
+            raise ConfigError(f"train.content: {features} has no block {name!r}; it has {known}")
+        parts.append(principal_components(blocks[name], kept))
+    return np.concatenate(parts, axis=1)
+
+
+def principal_components(vectors: np.ndarray, kept: int) -> np.ndarray:
+    """The leading principal components, scaled to unit mean square over the whole matrix.
+
+    Args:
+        vectors: float ``[items, dim]``.
+
+    Returns:
+        float32 ``[items, min(kept, dim)]``.
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(0)
+    values, axes = np.linalg.eigh(centred.T @ centred)
+    leading = centred @ axes[:, np.argsort(values)[::-1][:kept]]
+    scale = np.sqrt((leading**2).mean())
+    return (leading / max(scale, 1e-12)).astype(np.float32)

@@ -1,0 +1,131 @@
+"""Settings of ``llmrec train``. Light: nothing here loads torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmrec.errors import ConfigError
+from llmrec.training.tasks.names import check_tasks
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Settings of the training loop.
+
+    Attributes:
+        epochs: at most so many passes over the training histories.
+        max_minutes: stop training after so many minutes (validation not counted); 0 is no limit.
+        patience: stop after so many validations without a better NDCG@10.
+        validate_every: epochs between validations.
+        tokens_per_batch: about so many tokens a step, padding included.
+        learning_rate: peak rate, reached after ``warmup_steps``.
+        schedule: ``constant``, or ``cosine`` down to 2% at the last epoch.
+        warmup_steps: steps of linear warm-up.
+        weight_decay: AdamW's, on matrices only.
+        label_smoothing: as in cross-entropy.
+        gradient_clip: largest global norm of the gradient.
+        average_decay: of the moving average of the weights; 0 turns it off.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        report_to: ``none``, ``tensorboard`` or ``wandb``.
+    """
+
+    epochs: int = 40
+    max_minutes: float = 0.0
+    patience: int = 5
+    validate_every: int = 1
+    tokens_per_batch: int = 1024
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 200
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    gradient_clip: float = 1.0
+    average_decay: float = 0.999
+    precision: Literal["fp32", "bf16"] = "fp32"
+    report_to: Literal["none", "tensorboard", "wandb"] = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "validate_every", "tokens_per_batch", "patience"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}: must be at least 1")
+        if self.learning_rate <= 0:
+            raise ConfigError("train.learning_rate: must be above 0")
+        if not 0 <= self.average_decay < 1:
+            raise ConfigError("train.average_decay: must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a training run.
+
+    Attributes:
+        kind: ``llm``, or ``sasrec`` for the baseline of that name.
+        base: a size (nano, micro, mini, small, medium), a folder or a hub id.
+        prompt: template of the history prompt, by name or path.
+        max_items: events of a history that are said, newest kept.
+        time_tokens: any of gap, hour, weekday, month; needs timestamps.
+        content: feature blocks the item rows are computed from, with the number of principal
+            components of each; an empty mapping gives purely learned rows.
+        content_dropout: share of content dropped in training.
+        content_std: of the fresh weights that project content into rows: larger starts nearer to
+            content alone.
+        dropout: on every block of the network and on its input.
+        share: of the training events, the earliest, that are learned from; less than 1 for a model
+            whose scores of the events after them teach a click model.
+        validation_users: validate on so many users, drawn once; 0 is all of them.
+        beams: beam width while validating semantic IDs.
+        tasks: tasks in words to teach beside the histories, by their shares, named as in
+            ``llmrec tune``; next_item is what the histories teach already.
+        task_examples: examples of them that a step reads.
+        task_length: most tokens of one.
+        task_weight: their loss counts this much beside the histories' own.
+        loop: the training loop's settings.
+    """
+
+    kind: Literal["llm", "sasrec"] = "llm"
+    base: str = "micro"
+    prompt: str = "recommend"
+    max_items: int = 50
+    time_tokens: list[str] = field(default_factory=list)
+    content: dict[str, int] = field(default_factory=lambda: {"text": 192, "attributes": 96})
+    content_dropout: float = 0.2
+    content_std: float = 0.02
+    dropout: float = 0.4
+    share: float = 1.0
+    validation_users: int = 0
+    beams: int = 20
+    tasks: dict[str, float] = field(default_factory=dict)
+    task_examples: int = 16
+    task_length: int = 256
+    task_weight: float = 0.1
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if self.max_items < 1:
+            raise ConfigError("train.max_items: must be at least 1")
+        for name in ("dropout", "content_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"train.{name}: must be in [0, 1)")
+        if not 0 < self.share <= 1:
+            raise ConfigError("train.share: must be above 0 and at most 1")
+        self._check_tasks()
+
+    def _check_tasks(self) -> None:
+        if not self.tasks:
+            return
+        if self.share < 1:
+            raise ConfigError("train.tasks: tasks in words learn from all events; set share: 1")
+        if self.kind == "sasrec":
+            raise ConfigError("train.tasks: sasrec has no words; leave it empty")
+        if "next_item" in self.tasks:
+            raise ConfigError(
+                "train.tasks: next_item is what the histories teach already; leave it out"
+            )
+        check_tasks(self.tasks)
+        if self.task_examples < 1:
+            raise ConfigError("train.task_examples: must be at least 1")
+        if self.task_length < 32:
+            raise ConfigError("train.task_length: an example needs at least 32 tokens")
+        if not self.task_weight > 0:
+            raise ConfigError("train.task_weight: must be above 0")

@@ -1,0 +1,181 @@
+"""Settings of ``llmrec prefer``. Light: nothing here loads torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmrec.errors import ConfigError
+from llmrec.training.tune.settings import PROJECTIONS, LoopConfig
+from llmrec.training.tune.settings import Config as TuneConfig
+from llmrec.types import EVENT_TYPES
+
+PARTS = ("hit", "rank", "stock", "price", "valid")
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """What a recommended item is worth: a weighted sum of the parts of ``rewards.py``.
+
+    Attributes:
+        hit: weight of being the item that was taken.
+        rank: weight of the same, discounted by its place in the list.
+        stock: weight of being in stock.
+        price: weight of costing what the user usually pays for such a thing.
+        valid: weight of being an item at all.
+        price_share: the user's usual prices are this middle share of those in the history.
+        price_margin: and so much below and above, as a factor.
+    """
+
+    hit: float = 1.0
+    rank: float = 0.0
+    stock: float = 0.0
+    price: float = 0.0
+    valid: float = 0.0
+    price_share: float = 0.8
+    price_margin: float = 1.1
+
+    def __post_init__(self) -> None:
+        for name in PARTS:
+            weight = getattr(self, name)
+            if not (weight >= 0 and math.isfinite(weight)):
+                raise ConfigError(f"rewards.{name}: a weight must be 0 or above, not {weight}")
+        if not any(self.weights.values()):
+            raise ConfigError("rewards: all weights are 0, so nothing is preferred; raise one")
+        if not 0 < self.price_share <= 1:
+            raise ConfigError("rewards.price_share: must be above 0 and at most 1")
+        if not 1 <= self.price_margin < math.inf:
+            raise ConfigError("rewards.price_margin: must be at least 1")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of every part."""
+        return {name: getattr(self, name) for name in PARTS}
+
+
+@dataclass(frozen=True)
+class DpoConfig:
+    """Settings of direct preference optimisation (Rafailov et al., arXiv 2305.18290).
+
+    Attributes:
+        negatives: what a taken item is preferred to. ``shown``: what the same list showed, or was
+            viewed in the same session, and was passed over. ``popular``: drawn in proportion to
+            popularity ** 0.75. ``model``: what the starting model ranks highest. Never what the
+            user took at any time of the training split.
+        rejected: at most so many of them for each taken item, a pair each.
+        chosen: event types that say an item was taken; events without a type do.
+        likelihood: weight of the taken item's own log-likelihood beside the pairs, which keeps it
+            from falling together with the rejected one's (as in Pang et al., arXiv 2404.19733).
+    """
+
+    negatives: Literal["shown", "popular", "model"] = "shown"
+    rejected: int = 3
+    chosen: list[str] = field(default_factory=lambda: ["click", "cart", "purchase"])
+    likelihood: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rejected < 1:
+            raise ConfigError(
+                "dpo.rejected: without a rejected item there is no pair; set 1 or more"
+            )
+        unknown = [name for name in self.chosen if name not in EVENT_TYPES]
+        if unknown or not self.chosen:
+            raise ConfigError(
+                f"dpo.chosen: {unknown[0] if unknown else 'nothing'!r} is no event type; known: "
+                f"{', '.join(EVENT_TYPES)}"
+            )
+        if not (self.likelihood >= 0 and math.isfinite(self.likelihood)):
+            raise ConfigError("dpo.likelihood: must be 0 or above")
+
+
+@dataclass(frozen=True)
+class GrpoConfig:
+    """Settings of group relative policy optimisation (Shao et al., arXiv 2402.03300).
+
+    Attributes:
+        group: different items drawn for each prompt and compared with each other.
+        scale: ``group`` divides a group's advantages by their standard deviation, so that every
+            prompt counts alike; ``none`` leaves them in the units of the reward, so that prompts
+            where more is at stake count more (Liu et al., arXiv 2503.20783).
+    """
+
+    group: int = 16
+    scale: Literal["none", "group"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise ConfigError(
+                f"grpo.group: {self.group} trains nothing, since an item is compared with the "
+                "others of its group; set at least 2"
+            )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a preference tuning run.
+
+    Attributes:
+        method: ``dpo`` learns from pairs of the log, ``grpo`` from rewards for what it draws.
+        beta: how strongly it is held to the adapter it starts from. For ``dpo`` the usual 0.1 or
+            so; for ``grpo`` the price of a unit of KL divergence, in units of the reward.
+        rewards: what is measured before and after, and what ``grpo`` trains on.
+        dpo, grpo: the method's own settings.
+        rank, alpha, targets: of a fresh adapter, where none is given to start from.
+        quantise: hold the base in 4 bits.
+        loop: as in ``llmrec tune``; an example is a pair (``dpo``) or a prompt (``grpo``).
+        validation_users: measure on so many users, drawn once; 0 is all of them.
+        beams: beam width while validating semantic IDs.
+        name, version: what requests call the adapter, and which of this name it is.
+    """
+
+    method: Literal["dpo", "grpo"] = "grpo"
+    beta: float = 0.1
+    rewards: RewardConfig = field(default_factory=RewardConfig)
+    dpo: DpoConfig = field(default_factory=DpoConfig)
+    grpo: GrpoConfig = field(default_factory=GrpoConfig)
+    rank: int = 16
+    alpha: float = 32.0
+    targets: list[str] = field(default_factory=lambda: list(PROJECTIONS))
+    quantise: bool = False
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    validation_users: int = 0
+    beams: int = 20
+    name: str = "prefer"
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        if not (self.beta > 0 and math.isfinite(self.beta)):
+            raise ConfigError(
+                f"beta: {self.beta} does not hold the model to where it starts; set it above 0"
+            )
+        if self.method == "grpo" and not any(
+            weight for name, weight in self.rewards.weights.items() if name != "valid"
+        ):
+            raise ConfigError(
+                "rewards: only valid has a weight, and everything that is drawn is valid, so it "
+                "trains nothing; raise another"
+            )
+        if self.loop.validate_every or self.loop.patience or self.loop.keep != "last":
+            raise ConfigError(
+                "loop: validate_every, keep and patience are of llmrec tune alone; leave them out"
+            )
+        self.tuning()  # which checks the settings they share
+
+    def tuning(self) -> TuneConfig:
+        """The same as settings of ``llmrec tune``, whose parts open and train the model.
+
+        There is no dropout: a model must be the one that drew, or is compared with its start.
+        """
+        return TuneConfig(
+            method="qlora" if self.quantise else "lora",
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=0.0,
+            targets=self.targets,
+            loop=self.loop,
+            validation_users=self.validation_users,
+            beams=self.beams,
+            name=self.name,
+            version=self.version,
+        )

@@ -1,0 +1,118 @@
+"""What examples are made of: the training histories and what the catalogue says of its items."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError
+from llmrec.training.tasks.queries import Queries
+from llmrec.training.tasks.writer import Writer
+from llmrec.types import Histories
+
+RECENT = 20  # events of a history that is described or ranked for
+
+
+class Corpus:
+    """A dataset as tasks see it. Only its training split is read.
+
+    Args:
+        dataset: folder of the ingest stage.
+        writer: says items, histories and words.
+    """
+
+    def __init__(self, dataset: Dataset, writer: Writer) -> None:
+        self.dataset, self.writer = dataset, writer
+
+    @cached_property
+    def histories(self) -> Histories:
+        """Every user's training events."""
+        return self.dataset.train_histories()
+
+    @property
+    def n_items(self) -> int:
+        return self.dataset.n_items
+
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """Training events of every item, int64 ``[items]``."""
+        return np.bincount(self.histories.items, minlength=self.n_items)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """Training events with another one before them: int64 places in ``histories.items``."""
+        first = np.zeros(len(self.histories.items), dtype=bool)
+        starts = self.histories.offsets[:-1]
+        first[starts[self.histories.lengths() > 0]] = True
+        return np.flatnonzero(~first)
+
+    def step(self, place: int) -> tuple[np.ndarray, np.ndarray | None, int, float | None]:
+        """What came before a training event, and the event.
+
+        Returns:
+            items and times of the history, then item and time of the event; times are None
+            where the dataset has none.
+        """
+        histories = self.histories
+        user = int(np.searchsorted(histories.offsets, place, side="right")) - 1
+        before = slice(int(histories.offsets[user]), place)
+        times = None if histories.timestamps is None else histories.timestamps[before]
+        now = None if histories.timestamps is None else float(histories.timestamps[place])
+        return histories.items[before], times, int(histories.items[place]), now
+
+    @cached_property
+    def queries(self) -> Queries:
+        """What can be searched for."""
+        columns = {
+            name: column.to_pylist()
+            for name in ("title", "categories")
+            if (column := self._column(name)) is not None and self.have(name).any()
+        }
+        titles = columns.get("title", [None] * self.n_items)
+        return Queries(titles, columns.get("categories"), self.popularity)
+
+    def have(self, field: str) -> np.ndarray:
+        """Which items have something in a field, bool ``[items]``."""
+        column = self._column(field)
+        if column is None:
+            return np.zeros(self.n_items, dtype=bool)
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            sizes = pc.list_value_length(column)
+        elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            sizes = pc.utf8_length(pc.utf8_trim_whitespace(column))
+        else:
+            return np.asarray(pc.is_valid(column))
+        return np.asarray(pc.fill_null(pc.greater(sizes, 0), False))
+
+    def with_fields(self, task: str, *fields: str) -> np.ndarray:
+        """Indices of the items that have any of the fields.
+
+        Raises:
+            ConfigError: naming the task and its fields, if no item has one.
+        """
+        found = np.flatnonzero(np.any([self.have(field) for field in fields], axis=0))
+        if len(found) == 0:
+            names = " or ".join(fields)
+            raise ConfigError(
+                f"tasks.{task}: no item of {self.dataset.folder} has {names}; ingest a catalogue "
+                f"with it, or leave the task out"
+            )
+        return found
+
+    def value(self, field: str, item: int) -> Any:
+        """One field of one item; None where there is nothing."""
+        column = self._column(field)
+        return None if column is None else column[item].as_py()
+
+    def text(self, field: str, item: int) -> str:
+        """A text field, in one line."""
+        return " ".join((self.value(field, item) or "").split())
+
+    def _column(self, field: str) -> pa.ChunkedArray | None:
+        columns = self.dataset.items
+        return columns[field] if field in columns.column_names else None

@@ -1,0 +1,80 @@
+"""What a method trains: an adapter on the projections, the rows of new tokens, or everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmrec.errors import ConfigError, require
+from llmrec.training.tune.settings import Config
+
+
+def with_adapter(model: Any, config: Config) -> Any:
+    """The model with a fresh LoRA adapter on its targets; only that is trained.
+
+    Raises:
+        ConfigError: if a target names no linear layer of the model.
+    """
+    peft = require("peft", "tune")
+    check_targets(model, config.targets)
+    return peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=list(config.targets),
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def check_targets(model: Any, targets: list[str]) -> None:
+    """Every target must name a linear layer.
+
+    Raises:
+        ConfigError: naming the first that does not, and what there is.
+    """
+    from torch import nn
+
+    embeddings = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and id(module) not in embeddings
+    ]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
+            raise ConfigError(f"targets: no linear layer of the base is named {target!r}; {known}")
+
+
+def with_token_rows(model: Any, tokens: range) -> Any:
+    """The model with the rows of some tokens trained and everything else frozen.
+
+    Input and output rows are trained as one where they are tied, and each for itself elsewhere.
+    """
+    peft = require("peft", "tune")
+    from peft.utils.constants import DUMMY_TARGET_MODULES
+
+    indices = list(tokens)
+    tied = bool(model.config.tie_word_embeddings)
+    wrapped = peft.get_peft_model(
+        model,
+        peft.LoraConfig(
+            target_modules=DUMMY_TARGET_MODULES,  # no matrices beside the rows
+            trainable_token_indices=(
+                indices if tied else {"embed_tokens": indices, "lm_head": indices}
+            ),
+            task_type="CAUSAL_LM",
+        ),
+    )
+    head = wrapped.get_base_model().get_output_embeddings()
+    if "bias" not in dir(head):
+        # trl reads the head's weight and bias; peft passes on the weight only
+        head.bias = head.original_module.bias
+    return wrapped
+
+
+def trained_parameters(model: Any) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,258 @@
+"""The base of a fine-tuning run: an expanded model's folder, opened, checked and copied.
+
+An expanded folder is an ordinary Hugging Face folder whose vocabulary holds time and item
+tokens, with ``llmrec.json`` and ``item_ids/``: what ``llmrec model expand`` and
+``llmrec train`` write.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.errors import ArtifactError, ConfigError
+from llmrec.item_ids.item_ids import ItemIds
+from llmrec.llm.layout import LAYOUT, read_layout
+from llmrec.llm.merge import copy_beside
+from llmrec.llm.tokenizer import load_tokenizer
+from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.training.tune.settings import Config
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
+
+
+@dataclass(frozen=True)
+class Base:
+    """An expanded model's folder.
+
+    Attributes:
+        folder: where it is.
+        ids: how items are said.
+        vocabulary: where its tokens are.
+        encoder: says histories as serving does.
+        tokenizer: with the time and item tokens.
+    """
+
+    folder: Path
+    ids: ItemIds
+    vocabulary: Vocabulary
+    encoder: HistoryEncoder
+    tokenizer: Any
+
+    @property
+    def new_tokens(self) -> range:
+        """Ids of the time and item tokens."""
+        return range(self.vocabulary.time_offset, self.vocabulary.size)
+
+
+def open_base(folder: Path) -> Base:
+    """Open a folder and check that it says items.
+
+    Raises:
+        ConfigError: if it is no expanded model, or its tokenizer does not say the items.
+    """
+    if not (folder / LAYOUT).is_file():
+        raise ConfigError(
+            f"--base: {folder} has no {LAYOUT}, so its vocabulary holds no item tokens; run "
+            "llmrec model expand on it first, or give a folder that llmrec train wrote"
+        )
+    try:
+        ids, encoder = read_layout(folder)
+    except ArtifactError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--base: {folder} is no expanded model ({reason})") from None
+    tokenizer = load_tokenizer(str(folder))
+    check_tokenizer(folder, tokenizer, encoder.vocabulary, ids)
+    return Base(folder, ids, encoder.vocabulary, encoder, tokenizer)
+
+
+def check_tokenizer(folder: Path, tokenizer: Any, vocabulary: Vocabulary, ids: ItemIds) -> None:
+    """Every time and item token must be one token, with the id the layout says.
+
+    Raises:
+        ConfigError: naming the first that is not.
+    """
+    names = vocabulary.time_token_strings() + ids.token_strings()
+    found = tokenizer.convert_tokens_to_ids(names)
+    for place, name in enumerate(names):
+        if found[place] != vocabulary.time_offset + place:
+            raise ConfigError(f"--base: the tokenizer of {folder} has no token {name}; {_AGAIN}")
+    # a token may be in the vocabulary and still be split while text is read
+    edges = {0, vocabulary.item_offset - vocabulary.time_offset, len(names) - 1}
+    for place in sorted(edges):
+        said = tokenizer.encode(names[place], add_special_tokens=False)
+        if said != [vocabulary.time_offset + place]:
+            raise ConfigError(
+                f"--base: the tokenizer of {folder} splits {names[place]} into {len(said)} "
+                f"tokens; {_AGAIN}"
+            )
+
+
+_AGAIN = "it does not belong to these item ids; run llmrec model expand again"
+
+
+def load_model(folder: Path, config: Config) -> Any:
+    """The model of a folder as a method trains it: in 4 bits for ``qlora``, on the GPU if any.
+
+    Raises:
+        ConfigError: if it cannot be loaded or has no rows for the item tokens.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    # of several processes each has a GPU of its own
+    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
+    bf16 = config.loop.precision == "bf16"
+    # every weight of a full run is trained, and keeps 32 bits for small steps to count
+    dtype = torch.bfloat16 if bf16 and config.method != "full" else torch.float32
+    options: dict[str, Any] = {"dtype": dtype}
+    if config.method == "qlora":
+        options |= {"quantization_config": _four_bits(dtype), "device_map": {"": device}}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--base: {folder} cannot be loaded ({reason})") from None
+    if config.method != "qlora":
+        return model.to(device)
+    keep_layout(model)
+    return model
+
+
+def keep_layout(model: Any) -> None:
+    """Read the weights of 4-bit layers as they were trained.
+
+    On some CPUs bitsandbytes rearranges a layer's weights the first time it is used outside
+    training and rounds their scales: training cannot go on after that, and the same adapter
+    would give other scores than on the next machine.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _four_bits(dtype: torch.dtype) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    from llmrec.errors import require
+
+    require("bitsandbytes", "tune")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def read_config(base: Base) -> dict[str, Any]:
+    """The model's ``config.json``.
+
+    Raises:
+        ConfigError: if it cannot be read, or says that the weights are stored quantised.
+    """
+    path = base.folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--base: {path} cannot be read ({error})") from None
+    if "quantization_config" in config:
+        raise ConfigError(
+            f"--base: the weights of {base.folder} are stored quantised; give it in full "
+            "precision, which method: qlora quantises while it reads it"
+        )
+    return config
+
+
+def copy_base(folder: Path, out: Path) -> None:
+    """A model's folder: its weights and what stands beside them."""
+    out.mkdir(parents=True, exist_ok=True)
+    copy_beside(folder, out)
+    for pattern in ("config.json", "generation_config.json", *_WEIGHTS):
+        for path in folder.glob(pattern):
+            shutil.copy(path, out)
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Trained rows of the new tokens.
+
+    Attributes:
+        inputs: ``[new tokens, width]``, rows of the input embedding.
+        outputs: the same of the head; None where the two are one.
+    """
+
+    inputs: torch.Tensor
+    outputs: torch.Tensor | None
+
+
+@torch.no_grad()
+def bake(base: Base, rows: TokenRows, out: Path) -> None:
+    """Write the base with these rows in place of its own; all else stays as it was."""
+    from transformers import AutoModelForCausalLM
+
+    # in the precision it is stored in, whatever it was trained in
+    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype="auto", local_files_only=True)
+    where = slice(base.new_tokens.start, base.new_tokens.stop)
+    model.get_input_embeddings().weight[where] = rows.inputs.to(model.dtype)
+    if rows.outputs is not None:
+        model.get_output_embeddings().weight[where] = rows.outputs.to(model.dtype)
+    out.mkdir(parents=True, exist_ok=True)
+    copy_beside(base.folder, out)
+    model.save_pretrained(out)
+
+
+def check_items(base: Base, n_items: int, dataset: Path) -> None:
+    """The base must know exactly the dataset's items.
+
+    Raises:
+        ConfigError: if it knows others.
+    """
+    if base.ids.n_items != n_items:
+        raise ConfigError(
+            f"--base: {base.folder} knows {base.ids.n_items} items, {dataset} has {n_items}; "
+            "expand a base with the item ids of this dataset"
+        )
+
+
+def item_encoder(base: Base, max_length: int) -> HistoryEncoder:
+    """Says histories in at most so many tokens, answer included.
+
+    Raises:
+        ConfigError: if not even one event fits.
+    """
+    try:
+        return base.encoder.limited(max_length)
+    except ConfigError:
+        width = base.encoder.event_width
+        need = len(base.encoder.prefix) + 2 * width
+        raise ConfigError(
+            f"loop.max_length: {max_length} tokens cannot hold an event and its answer; set at "
+            f"least {need}"
+        ) from None
+
+
+def trained_rows(model: Any, tokens: range) -> TokenRows:
+    """The rows of some tokens as a model with trained token rows has them now."""
+    where = np.asarray(tokens)
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = bool(model.config.tie_word_embeddings)
+    return TokenRows(
+        inputs.weight[where].detach().float().cpu(),
+        None if tied else outputs.weight[where].detach().float().cpu(),
+    )
+
+
+def new_row_parameters(base: Base) -> int:
+    """How many numbers the rows of the new tokens hold, input and output."""
+    config = read_config(base)
+    tables = 1 if config.get("tie_word_embeddings", False) else 2
+    return len(base.new_tokens) * int(config["hidden_size"]) * tables

@@ -1,0 +1,44 @@
+"""Memory that runs out, on a GPU or on the CPU, said as something a user can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from llmrec.errors import ConfigError
+from llmrec.metrics.machine import peak_mib
+
+
+@contextmanager
+def advised() -> Iterator[None]:
+    """Turn running out of memory into advice.
+
+    Raises:
+        ConfigError: saying what to lower.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        raise ConfigError(
+            "out of memory; lower loop.batch_size (and raise loop.gradient_accumulation "
+            "as much) or loop.max_length, set loop.gradient_checkpointing, or use method: qlora; "
+            "while validating, lower beams"
+        ) from error
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def most_memory_mib() -> float | None:
+    """The most memory the GPU has held for this process; without one, the process itself."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return peak_mib()

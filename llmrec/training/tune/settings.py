@@ -1,0 +1,173 @@
+"""Settings of ``llmrec tune``. Light: nothing here loads torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmrec.errors import ConfigError
+from llmrec.training.tasks.names import check_tasks
+
+# every projection of attention and of the feed-forward block, as the LLaMA family names them
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+EMBEDDINGS = ("embed_tokens", "lm_head")
+
+
+@dataclass(frozen=True)
+class AlignConfig:
+    """The short first step that trains the rows of the new tokens and nothing else.
+
+    Attributes:
+        steps: steps of it; 0 leaves it out.
+        learning_rate: peak rate.
+    """
+
+    steps: int = 0
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ConfigError("align.steps: must be at least 0")
+        if not self.learning_rate > 0:
+            raise ConfigError("align.learning_rate: must be above 0")
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Settings of the training loop.
+
+    Attributes:
+        epochs: passes over the mixture; counts only where ``max_steps`` is 0.
+        max_steps: steps; 0 leaves it to ``epochs``.
+        learning_rate: peak rate.
+        schedule: ``linear`` or ``cosine`` down to 0, or ``constant``.
+        warmup_ratio: share of the steps with a linear warm-up.
+        batch_size: examples a device reads at once.
+        gradient_accumulation: batches a step.
+        max_length: most tokens of an example; histories say fewer events where they must.
+        gradient_checkpointing: save memory at the cost of time.
+        precision: ``fp32``, or ``bf16`` on a GPU.
+        save_steps: steps between checkpoints.
+        logging_steps: steps between lines of the log.
+        validate_every: steps between validations on the way; 0 validates before and after only.
+        keep: ``last`` keeps the weights of the last step, where the schedule has brought the
+            rate down; ``best`` those that validated best, which costs the validations and makes
+            the validation's own figure a little too good.
+        patience: end after so many validations in a row that were no better; 0 never does.
+        report_to: ``none``, ``tensorboard`` or ``wandb``.
+    """
+
+    epochs: int = 1
+    max_steps: int = 0
+    learning_rate: float = 2e-4
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_ratio: float = 0.03
+    batch_size: int = 16
+    gradient_accumulation: int = 1
+    max_length: int = 512
+    gradient_checkpointing: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+    save_steps: int = 200
+    logging_steps: int = 10
+    validate_every: int = 0
+    keep: Literal["last", "best"] = "last"
+    patience: int = 0
+    report_to: Literal["none", "tensorboard", "wandb"] = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "gradient_accumulation", "save_steps", "logging_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"loop.{name}: must be at least 1")
+        if self.epochs < 0 or self.max_steps < 0 or self.epochs + self.max_steps == 0:
+            raise ConfigError("loop: trains nothing; set max_steps or epochs to at least 1")
+        if self.max_length < 8:
+            raise ConfigError("loop.max_length: must be at least 8 tokens")
+        if not self.learning_rate > 0:
+            raise ConfigError("loop.learning_rate: must be above 0")
+        if not 0 <= self.warmup_ratio < 1:
+            raise ConfigError("loop.warmup_ratio: must be in [0, 1)")
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        for name in ("validate_every", "patience"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"loop.{name}: must be at least 0")
+        if self.keep == "best" and self.validate_every == 0:
+            raise ConfigError(
+                "loop.keep: the best weights are known only where loop.validate_every is set"
+            )
+        if self.patience > 0 and self.keep != "best":
+            raise ConfigError(
+                "loop.patience: ends a run some validations after its best weights; set "
+                "loop.keep: best to keep those"
+            )
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples a step learns from, in each process."""
+        return self.batch_size * self.gradient_accumulation
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a fine-tuning run.
+
+    Attributes:
+        method: ``lora`` trains small matrices beside frozen ones, ``qlora`` the same on a base
+            held in 4 bits, ``full`` every weight.
+        rank: of the adapter's matrices.
+        alpha: the adapter is scaled by alpha / rank.
+        dropout: on the adapter's input.
+        targets: names of the linear layers that get an adapter.
+        tasks: weight of each task, its share of the examples. The loss is a mean over tokens, so
+            tasks with long answers weigh more in it than their share.
+        align: the first step, for the rows of new tokens.
+        loop: the training loop's settings.
+        validation_users: validate on so many users, drawn once; 0 is all of them.
+        beams: beam width while validating semantic IDs.
+        name, version: what requests call the adapter, and which of this name it is.
+    """
+
+    method: Literal["lora", "qlora", "full"] = "lora"
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.05
+    targets: list[str] = field(default_factory=lambda: list(PROJECTIONS))
+    tasks: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
+    align: AlignConfig = field(default_factory=AlignConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    validation_users: int = 0
+    beams: int = 20
+    name: str = "recommend"
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        check_tasks(self.tasks)
+        if self.method != "full":
+            self._check_adapter()
+        if self.validation_users < 0:
+            raise ConfigError("validation_users: must be at least 0")
+        if self.beams < 1:
+            raise ConfigError("beams: must be at least 1")
+
+    def _check_adapter(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"rank: an adapter of rank {self.rank} trains nothing; set 1 or more")
+        if not self.targets:
+            raise ConfigError("targets: an adapter on no layer trains nothing; name some")
+        wrong = [name for name in self.targets if name.rsplit(".", 1)[-1] in EMBEDDINGS]
+        if wrong:
+            raise ConfigError(
+                f"targets: {wrong[0]!r} holds the rows of tokens, which adapters leave alone; "
+                "train those with align.steps, or use method: full"
+            )
+        if not self.alpha > 0:
+            raise ConfigError("alpha: must be above 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError("dropout: must be in [0, 1)")
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", self.name):
+            raise ConfigError(
+                f"name: {self.name!r} cannot be an adapter's; take letters, digits and hyphens, "
+                "a letter first"
+            )

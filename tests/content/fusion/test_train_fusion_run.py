@@ -1,0 +1,195 @@
+"""``llmrec train fusion`` from folders to a folder; what it says, keeps and refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the train extra")
+
+from fusion_world import World, write_dataset, write_features, write_media
+
+from llmrec.config import build
+from llmrec.content.features.fused import load_blocks, load_fused
+from llmrec.content.fusion import run as fusion_run
+from llmrec.content.fusion.embedding import embed
+from llmrec.content.fusion.encoder import FusionEncoder
+from llmrec.content.fusion.modalities import read_modalities
+from llmrec.content.fusion.settings import Config
+from llmrec.content.fusion.train import FusionTrainer
+from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError
+from llmrec.stage import read_manifest
+from llmrec.types import Histories
+
+SETTINGS = {
+    "encoder": {"dim": 12, "width": 16, "layers": 1, "heads": 2, "queries": 1},
+    "train": {
+        "epochs": 2,
+        "steps_per_epoch": 4,
+        "batch_size": 64,
+        "contrast_batch": 32,
+        "device": "cpu",
+    },
+}
+CONFIG = build(Config, SETTINGS, "test")
+RECIPE = json.dumps(SETTINGS)
+
+
+def test_the_folder_holds_a_unit_vector_an_item_and_what_made_it(folders, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    out = tmp_path / "fusion"
+    flags = [f"--{name}={getattr(folders, name)}" for name in folders._fields]
+    fusion_run.main([*flags, f"--out={out}", f"--config={recipe}", "--seed=3"])
+    fused = load_fused(out)
+    assert fused.dtype == np.float32
+    assert fused.shape == (216, 12)
+    np.testing.assert_allclose(np.linalg.norm(fused, axis=1), 1, atol=1e-5)
+    assert list(load_blocks(out)) == ["fused"]
+    encoder = FusionEncoder.load(out / "encoder.safetensors")
+    modalities = read_modalities(folders.features, folders.media, 216)
+    np.testing.assert_array_equal(embed(encoder, modalities), fused)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert {"behaviour", "contrast", "validation"} <= rows[0].keys()
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    manifest = read_manifest(out, "fusion")
+    assert manifest.seed == 3
+    assert manifest.counts["with_image"] == manifest.counts["items"] == 216
+    assert manifest.counts["best_validation"] == max(row["validation"] for row in rows)
+    assert not (out / "work").exists()
+
+
+def test_a_current_folder_is_left_alone(folders, tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        fusion_run.run(
+            CONFIG, *folders[:1], tmp_path / "out", features=folders.features, log=said.append
+        )
+    assert said[-1] == f"fusion: up to date in {tmp_path / 'out'}"
+    assert sum("wrote" in line for line in said) == 1
+
+
+def test_a_killed_run_goes_on_after_its_last_epoch(
+    folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(out: Path) -> Path:
+        return fusion_run.run(
+            CONFIG, folders.dataset, out, features=folders.features, media=folders.media
+        )
+
+    steps: list[int] = []
+    step = FusionTrainer._step
+
+    def counted(self: FusionTrainer, rng: np.random.Generator) -> dict[str, float]:
+        steps.append(self.progress.step)
+        if len(steps) == 7:
+            raise KeyboardInterrupt
+        return step(self, rng)
+
+    monkeypatch.setattr(FusionTrainer, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    assert not (tmp_path / "killed").exists()
+    steps.extend([-1] * 9)
+    run(tmp_path / "killed")
+    assert steps[16:] == [4, 5, 6, 7]
+    run(tmp_path / "straight")
+    np.testing.assert_array_equal(
+        load_fused(tmp_path / "killed"), load_fused(tmp_path / "straight")
+    )
+
+
+def test_without_behaviour_modalities_teach_each_other_and_it_says_so(
+    folders, tmp_path: Path
+) -> None:
+    lonely = Histories.from_lists([[n] for n in range(40)])
+    dataset = write_dataset(tmp_path / "dataset", lonely, 216)
+    said: list[str] = []
+    out = fusion_run.run(
+        CONFIG,
+        dataset,
+        tmp_path / "out",
+        features=folders.features,
+        media=folders.media,
+        log=said.append,
+    )
+    assert said[0] == (
+        "fusion: 216 items: text 216, image 216; no two items were liked together: "
+        "contrast between modalities alone"
+    )
+    assert "behaviour" not in json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+    assert np.isfinite(load_fused(out)).all()
+
+
+def test_one_modality_learns_from_behaviour_alone_and_it_says_so(folders, tmp_path: Path) -> None:
+    said: list[str] = []
+    out = fusion_run.run(
+        CONFIG, folders.dataset, tmp_path / "out", media=folders.media, log=said.append
+    )
+    assert said[0].endswith("pairs liked together; no item has two modalities: no contrast")
+    assert "contrast" not in json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
+    assert load_fused(out).shape == (216, 12)
+
+
+def test_an_item_without_anything_has_a_vector_too(world: World, folders, tmp_path: Path) -> None:
+    there = np.ones(216, dtype=bool)
+    there[5:7] = False
+    media = write_media(tmp_path / "media", {"image": world.modalities.blocks["image"]}, there)
+    fused = load_fused(fusion_run.run(CONFIG, folders.dataset, tmp_path / "out", media=media))
+    np.testing.assert_array_equal(fused[5], fused[6])
+    assert np.linalg.norm(fused[5]) == pytest.approx(1, abs=1e-5)
+
+
+def test_few_people_are_learned_from_though_none_can_be_held_back(folders, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset", Histories.from_lists([[0, 1, 2]]), 216)
+    out = fusion_run.run(CONFIG, dataset, tmp_path / "out", features=folders.features)
+    assert read_manifest(out).counts["pairs"] == 3
+
+
+def test_features_of_another_catalogue_leave_nothing_behind(folders, tmp_path: Path) -> None:
+    features = write_features(tmp_path / "features", np.eye(7, 24, dtype=np.float32))
+    with pytest.raises(DataError, match="holds vectors of 7 items") as caught:
+        fusion_run.run(CONFIG, folders.dataset, tmp_path / "out", features=features)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_catalogue_and_no_features_are_told_so(folders, tmp_path: Path) -> None:
+    empty = write_dataset(tmp_path / "dataset", Histories.from_lists([]), 0)
+    with pytest.raises(CatalogError, match="the catalogue has no items"):
+        fusion_run.run(CONFIG, empty, tmp_path / "out", features=folders.features)
+    with pytest.raises(ConfigError, match="give --features"):
+        fusion_run.run(CONFIG, folders.dataset, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("train: {epoch: 3}", "train: unknown key 'epoch'; did you mean 'epochs'?"),
+        ("train: {temperature: 0}", "temperature: must be above 0, got 0"),
+        ("encoder: {heads: 3}", "heads: 3 does not divide width 128"),
+        ("train: 3", "train: expected settings"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(
+    folders, tmp_path: Path, recipe: str, message: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe)
+    with pytest.raises(ConfigError) as caught:
+        fusion_run.main(
+            [f"--dataset={folders.dataset}", f"--out={tmp_path / 'out'}", f"--config={path}"]
+        )
+    assert message in str(caught.value).replace(f"{path}.", "")
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_damaged_folder_is_told_so(folders, tmp_path: Path) -> None:
+    out = fusion_run.run(CONFIG, folders.dataset, tmp_path / "out", media=folders.media)
+    (out / "features.safetensors").write_bytes(b"broken")
+    with pytest.raises(ArtifactError, match="run llmrec train fusion again"):
+        load_fused(out)
+    with pytest.raises(ArtifactError, match="holds the 'embed' stage, expected 'fusion'"):
+        load_fused(folders.features)

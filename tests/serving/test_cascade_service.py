@@ -1,0 +1,136 @@
+"""The cascade over HTTP and on the command line, and its two benchmarks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from llmrec.bench import cascade, ctr_latency
+from llmrec.bench.random_shop import NOW, RandomShop
+from llmrec.cli import main
+from llmrec.metrics.results import read_result
+from llmrec.serving.app import create_app
+from llmrec.serving.build import run as bundle_run
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.recommendations import NO_CLICK_MODEL
+from llmrec.serving.recommender import Recommender
+
+PATH = "/v1/recommendations"
+
+
+@pytest.fixture(scope="module")
+def client(recommender: Recommender) -> TestClient:
+    known = Recommender(recommender.bundle, recommender.model, {"anna": ["item-3", "item-9"]})
+    return TestClient(create_app(recommender.bundle, known), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def plain(shop: RandomShop, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    """A service of a bundle without a click model."""
+    home = shop.bundle.parent
+    out = tmp_path_factory.mktemp("plain") / "bundle"
+    return TestClient(create_app(Bundle(bundle_run(home / "dataset", None, home / "model", out))))
+
+
+def test_the_service_answers_with_probabilities(
+    client: TestClient, recommender: Recommender, shop: RandomShop
+) -> None:
+    asked = {"events": shop.history(3), "context": {"device": "mobile"}, "n": 4, "now": NOW}
+    told = client.post(PATH, json=asked).json()
+    expected = recommender.recommend(
+        history=shop.history(3), context={"device": "mobile"}, n=4, now=NOW
+    )
+    assert told["recommendations"] == [
+        json.loads(json.dumps(one.as_dict())) for one in expected.recommendations
+    ]
+    assert {"p_click", "sources", "reason", "llm_logp"} <= set(told["recommendations"][0])
+    assert told["notes"] == [] and told["timings_ms"]["total"] > 0
+    assert told["catalog_version"] == recommender.bundle.catalog_version
+
+
+def test_the_service_knows_people(client: TestClient) -> None:
+    by_name = client.post(PATH, json={"user": "anna", "n": 3, "now": NOW}).json()
+    by_ids = client.post(PATH, json={"history": ["item-3", "item-9"], "n": 3, "now": NOW}).json()
+    assert by_name["recommendations"] == by_ids["recommendations"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"history": ["item-x"]}, "history"),
+        ({"events": [{"item_id": "item-3", "timestamp": 1.7e12}]}, "history[0].timestamp"),
+        ({"events": [{"item_id": "item-3", "colour": "red"}]}, "events.0.colour"),
+        ({"history": [], "events": []}, "events"),
+        ({"n": 0}, "n"),
+        ({"where": {"price_max": -1}}, "where"),
+        ({"rerank": {"mmr_lambda": 7}}, "rerank"),
+        ({"wishes": 3}, "wishes"),
+    ],
+)
+def test_a_mistake_is_a_400_that_names_the_field(
+    client: TestClient, wrong: dict, param: str
+) -> None:
+    answer = client.post(PATH, json=wrong)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+def test_a_bundle_without_a_click_model_still_answers(plain: TestClient) -> None:
+    asked = {"history": ["item-3"], "n": 3, "context": {"device": "mobile"}}
+    told = plain.post(PATH, json=asked).json()
+    assert len(told["recommendations"]) == 3 and NO_CLICK_MODEL in told["notes"]
+    assert set(told["recommendations"][0]) == {"item_id", "title", "rank", "score", "reason"}
+    assert plain.post(PATH, json={"rerank": {"per_category": 1}}).status_code == 400
+
+
+def test_a_chat_answer_has_the_fields_it_always_had(plain: TestClient) -> None:
+    asked = {"messages": [{"role": "user", "content": ""}], "history": ["item-3"], "n": 2}
+    told = plain.post("/v1/chat/completions", json=asked).json()
+    assert set(told["recommendations"][0]) == {"item_id", "title", "rank", "score", "reason"}
+
+
+def test_the_command_prints_probabilities(
+    shop: RandomShop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["recommend", str(shop.bundle), "--history", "item-3,item-9", "--calibrated"]
+    assert main([*asked, "-n", "3", "--context", "device=mobile", "--now", str(NOW)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert all("%" in line and line.endswith("]") for line in lines)
+    assert main([*asked, "-n", "2", "--json", "--rerank", "per_category=1"]) == 0
+    assert all(0 < one["p_click"] < 1 for one in json.loads(capsys.readouterr().out))
+
+
+def test_the_command_refuses_what_does_not_fit(
+    shop: RandomShop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["recommend", str(shop.bundle), "--history", "item-3"]
+    assert main([*asked, "--context", "device=mobile"]) == 2
+    assert "add --calibrated" in capsys.readouterr().err
+    assert main([*asked, "--calibrated", "--query", "warm"]) == 2
+    assert "--query" in capsys.readouterr().err
+    assert main([*asked, "--calibrated", "--context", "device"]) == 2
+    assert "NAME=VALUE" in capsys.readouterr().err
+
+
+def test_the_answer_of_a_click_model_is_timed(shop: RandomShop, tmp_path: Path) -> None:
+    out = tmp_path / "ctr-latency.json"
+    ctr_latency.main(["--ctr", str(shop.ctr), "--runs", "3", "--warmup", "1", "--out", str(out)])
+    metrics = read_result(out)["metrics"]
+    assert metrics["candidates"] == 60
+    parts = ("features", "head", "calibration")
+    assert 0 < metrics["p50_ms"] <= metrics["p99_ms"]
+    assert all(0 < metrics[f"{part}_p50_ms"] <= metrics["p99_ms"] for part in parts)
+
+
+def test_the_whole_cascade_is_timed(tmp_path: Path) -> None:
+    out = tmp_path / "cascade-latency.json"
+    cascade.main(
+        ["--items", "100", "--users", "40", "--size", "nano", "--runs", "3", "--warmup", "1",
+         "--out", str(out)]
+    )  # fmt: skip
+    metrics = read_result(out)["metrics"]
+    assert metrics["items"] == 100 and 0 < metrics["p50_ms"] <= metrics["p99_ms"]
+    steps = ("retrieve", "llm", "features", "head", "rerank")
+    assert sum(metrics[f"{step}_p50_ms"] for step in steps) <= metrics["p99_ms"] * 1.5
