@@ -17,7 +17,7 @@ import numpy as np
 
 from llmrec.config import build_section
 from llmrec.content.clip.run import run as train_clip
-from llmrec.content.clip.settings import Config
+from llmrec.content.clip.settings import ClipConfig
 from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.content.media.images import decode_image
 from llmrec.data.dataset import Dataset
@@ -59,7 +59,7 @@ def main() -> None:
     left_out = args.out / "left_out.txt"
     left_out.write_text("".join(f"{item}\n" for item in parts["validation"] + parts["test"]))
     clip = train_clip(
-        build_section(Config, args.recipe, "clip"),
+        build_section(ClipConfig, args.recipe, "clip"),
         dataset.folder,
         args.out / "clip",
         media_root=args.photographs,

@@ -27,7 +27,7 @@ from llmrec.ranking.ctr.features import Assembler
 from llmrec.ranking.ctr.material import Folders, Material, Rows, gather, make_sources, run_signals
 from llmrec.ranking.ctr.prepare import assemble
 from llmrec.ranking.ctr.run import parser, read_arguments
-from llmrec.ranking.ctr.settings import Config
+from llmrec.ranking.ctr.settings import CtrConfig
 
 HEADS = ("full", "no_captions", "no_time", "no_media")
 GAINS = {"no_captions": "caption", "no_time": "time", "no_media": "media"}
@@ -48,7 +48,7 @@ class Measured:
 
 
 def run(
-    config: Config,
+    config: CtrConfig,
     folders: Folders,
     out: Path,
     signals: Path,
@@ -111,7 +111,7 @@ def _counts(material: Material) -> dict[str, Any]:
 
 
 def _heads(
-    config: Config,
+    config: CtrConfig,
     folders: Folders,
     material: Material,
     rows: dict[str, Rows],
@@ -162,7 +162,7 @@ def _heads(
 
 
 def _text_alone(
-    config: Config, folders: Folders, material: Material, features: Path, media: Path
+    config: CtrConfig, folders: Folders, material: Material, features: Path, media: Path
 ) -> Material:
     """The same with every item's vector fused from its text alone, wherever vectors are read."""
     from llmrec.content.features.fused import ENCODER
@@ -232,7 +232,7 @@ def _baselines(material: Material, rows: dict[str, Rows], seed: int) -> dict[str
 
 
 def _figures(
-    config: Config,
+    config: CtrConfig,
     models: dict[str, Measured],
     rows: dict[str, Rows],
     seed: int,

@@ -10,14 +10,14 @@ import numpy as np
 
 from llmrec.ranking.ctr.material import Folders, Material, make_sources
 from llmrec.ranking.ctr.run import choose_llm_weight, ranked_choices
-from llmrec.ranking.ctr.settings import Config
+from llmrec.ranking.ctr.settings import CtrConfig
 
 CASES, CANDIDATES = 3000, 600  # people's choices, and candidates of each
 _SHOWN = 200  # candidates of a source, in the report
 
 
 def measure_ranking(
-    config: Config,
+    config: CtrConfig,
     folders: Folders,
     material: Material,
     heads: list[Any],
@@ -85,7 +85,7 @@ def _llm_ranks(model: Any, asked: Any) -> np.ndarray:
 
 
 def _recall_table(
-    config: Config, folders: Folders, material: Material, model: Any, asked: Any,
+    config: CtrConfig, folders: Folders, material: Material, model: Any, asked: Any,
     resamples: int, seed: int,
 ) -> Any:  # fmt: skip
     """How many of the choices each source proposes, as of the beginning of the test part."""

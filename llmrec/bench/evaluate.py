@@ -27,14 +27,14 @@ from llmrec.metrics.summary import intervals_of, metrics_of, slices_of
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
 
-__all__ = ["BASELINES", "Config", "evaluate", "main", "run", "train_counts"]
+__all__ = ["BASELINES", "EvaluateConfig", "evaluate", "main", "run", "train_counts"]
 
 BASELINES = ("popularity", "item-knn")
 _HEADLINES = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr", "coverage@10", "invalid_rate")
 
 
 @dataclass(frozen=True)
-class Config:
+class EvaluateConfig:
     """Settings of an evaluation.
 
     Attributes:
@@ -73,7 +73,7 @@ class Config:
             raise ConfigError(f"name: {self.name!r} must be a plain file name, without folders")
 
 
-def run(config: Config, dataset: Path, model: str | Path, out: Path, seed: int = 0) -> Path:
+def run(config: EvaluateConfig, dataset: Path, model: str | Path, out: Path, seed: int = 0) -> Path:
     """Evaluate, or find it done; a killed run goes on where it was.
 
     Args:
@@ -124,7 +124,7 @@ def load(
 
 
 def _evaluate(
-    config: Config, dataset: Dataset, model: str | Path, name: str, stage: StageRun, seed: int
+    config: EvaluateConfig, dataset: Dataset, model: str | Path, name: str, stage: StageRun, seed: int
 ) -> None:
     checkpoint = stage.folder / "batches"
     evaluation = evaluate(
@@ -231,7 +231,7 @@ def _evaluate_main(argv: list[str]) -> None:
         "with_history": not arguments.history_removed_only,
         "name": arguments.name or _default_name(arguments.dataset, arguments.model, arguments.out),
     }
-    config = build(Config, values, "llmrec evaluate")
+    config = build(EvaluateConfig, values, "llmrec evaluate")
     out = arguments.out or Path("runs") / "evaluation" / config.name
     run(config, arguments.dataset, arguments.model, out, arguments.seed)
     path = out / f"{config.name}.json"

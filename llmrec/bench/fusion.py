@@ -22,7 +22,7 @@ import numpy as np
 from llmrec.config import as_dict
 from llmrec.content.fusion.modalities import read_modalities
 from llmrec.content.fusion.run import read_config
-from llmrec.content.fusion.settings import Config
+from llmrec.content.fusion.settings import FusionConfig
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.metrics.bootstrap import bootstrap_means, intervals
@@ -74,7 +74,7 @@ class Settings:
 
 
 def run(
-    config: Config,
+    config: FusionConfig,
     settings: Settings,
     dataset: Path,
     features: Path,
@@ -139,7 +139,7 @@ class Answers:
     log: dict[str, dict[str, Any]]
 
 
-def _one(task: Task, config: Config, settings: Settings, repeat: int, folder: Path) -> Answers:
+def _one(task: Task, config: FusionConfig, settings: Settings, repeat: int, folder: Path) -> Answers:
     from llmrec.bench.fusion_compare import TRAINED, compare_missing, compare_whole, train_encoder
 
     seed = settings.seed + repeat

@@ -34,7 +34,7 @@ from llmrec.content.fusion.embedding import embed
 from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.modalities import Modalities, hide
 from llmrec.content.fusion.retrieval import Cases, Found, measure, retrieval_cases
-from llmrec.content.fusion.settings import Config, FusionConfig
+from llmrec.content.fusion.settings import FusionConfig, FusionConfig
 from llmrec.content.fusion.train import FusionTrainer, Progress
 from llmrec.content.fusion.validation import retrieval_score
 from llmrec.data.dataset import Dataset
@@ -72,7 +72,7 @@ class Task:
 def make_task(
     dataset: Dataset,
     modalities: Modalities,
-    config: Config,
+    config: FusionConfig,
     *,
     test_users: float = 0.2,
     cold_items: float = 0.2,
@@ -149,7 +149,7 @@ class Trained:
 
 
 def train_encoder(
-    name: str, task: Task, config: Config, *, seed: int = 0, folder: Path | None = None
+    name: str, task: Task, config: FusionConfig, *, seed: int = 0, folder: Path | None = None
 ) -> Trained:
     """Train one of :data:`TRAINED`.
 

@@ -37,9 +37,9 @@ from llmrec.metrics.results import read_result, write_result
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import read_manifest
 from llmrec.training.preference.measure import SERVED, reward_per_case
-from llmrec.training.preference.settings import Config as PreferConfig
+from llmrec.training.preference.settings import BenchPreferConfig as PreferConfig
 from llmrec.training.preference.settings import RewardConfig
-from llmrec.training.tune.settings import Config as TuneConfig
+from llmrec.training.tune.settings import BenchPreferConfig as TuneConfig
 
 START = "supervised"
 Values = dict[str, np.ndarray]
@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Config:
+class BenchPreferConfig:
     """A recipe of this benchmark.
 
     Attributes:
@@ -81,7 +81,7 @@ class Config:
             build_section(PreferConfig, path, "prefer")
 
 
-def run(config: Config, where: str, out: Path, results: Path) -> Path:
+def run(config: BenchPreferConfig, where: str, out: Path, results: Path) -> Path:
     """Train, tune and measure, or go on with it; write the result file.
 
     Raises:
@@ -127,7 +127,7 @@ def run(config: Config, where: str, out: Path, results: Path) -> Path:
     )
 
 
-def _supervise(config: Config, base: Path, dataset: Path, out: Path) -> Path:
+def _supervise(config: BenchPreferConfig, base: Path, dataset: Path, out: Path) -> Path:
     recipe, tuned = out / f"{START}.yaml", out / START
     settings = {"tune": as_dict(config.supervised)}
     recipe.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
@@ -135,7 +135,7 @@ def _supervise(config: Config, base: Path, dataset: Path, out: Path) -> Path:
     return tuned
 
 
-def _prefer(config: Config, name: str, tuned: Path, dataset: Path, out: Path) -> Path:
+def _prefer(config: BenchPreferConfig, name: str, tuned: Path, dataset: Path, out: Path) -> Path:
     path, folder = config.runs[name], out / "prefer" / name
     folders = {"base": tuned / "base", "adapter": tuned / "adapter", "dataset": dataset}
     settings = build_section(PreferConfig, path, "prefer")
@@ -149,7 +149,7 @@ def _load(folder: Path, tuned: Path) -> Scorer | ListRecommender:
     return load_tuned(tuned) if folder == tuned else opened(tuned / "base", folder / "adapter")
 
 
-def measure(recommender: Scorer | ListRecommender, folder: Path, config: Config) -> Values:
+def measure(recommender: Scorer | ListRecommender, folder: Path, config: BenchPreferConfig) -> Values:
     """NDCG@10, Recall@10, and rewards of ten items, of every test case: float64 ``[cases]``."""
     dataset = Dataset(folder)
     rewards = reward_per_case(recommender, dataset.cases("test"), dataset, config.rewards)
@@ -157,7 +157,7 @@ def measure(recommender: Scorer | ListRecommender, folder: Path, config: Config)
     return {"ndcg@10": rewards["rank"] * SERVED, "recall@10": rewards["hit"] * SERVED} | rewards
 
 
-def row_of(name: str, values: dict[str, Values], config: Config) -> Row:
+def row_of(name: str, values: dict[str, Values], config: BenchPreferConfig) -> Row:
     """One run: every metric with its interval and, of those that went on, the difference.
 
     Differences to the supervised adapter are ``gain_METRIC``, their intervals ``range_METRIC``.
@@ -187,6 +187,6 @@ def figures(rows: list[Row]) -> tuple[dict[str, float], dict[str, list[float]]]:
 
 def main(argv: list[str]) -> None:
     """``llmrec bench prefer``."""
-    config, where, out, results = read_arguments("prefer", __doc__, Config, argv)
+    config, where, out, results = read_arguments("prefer", __doc__, BenchPreferConfig, argv)
     run(config, where, out, results)
     print(write_preferring_report(read_result(results), results.parent).read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ from llmrec.ranking.ctr.features import Assembler, Signals, shrunk_rates
 from llmrec.ranking.ctr.model import CALIBRATOR, SNAPSHOT, Card, head_file
 from llmrec.ranking.ctr.moments import DAY, ContextIds, Moments, moment_of_events
 from llmrec.ranking.ctr.network import Head, Shape
-from llmrec.ranking.ctr.settings import Combine, Config, Labels, Network
+from llmrec.ranking.ctr.settings import Combine, CtrConfig, Labels, Network
 from llmrec.ranking.ctr.shelf import Shelf
 from llmrec.ranking.retrieval.log import Log
 from llmrec.ranking.retrieval.snapshot import fit_snapshot
@@ -189,7 +189,7 @@ def _draw_shelf(settings: ShopSettings, topic: np.ndarray, rng: np.random.Genera
 
 
 def _write_ctr(out: Path, settings: ShopSettings, dataset: Path, shelf: Shelf, log: Log) -> Path:
-    config = Config(labels=Labels("sampled"), network=settings.network, combine=Combine(llm=0.2))
+    config = CtrConfig(labels=Labels("sampled"), network=settings.network, combine=Combine(llm=0.2))
     context = ContextIds.of(CONTEXT)
     rates = shrunk_rates(shelf.totals)
     assembler = Assembler(shelf, config.past, context, rates, config.holidays)

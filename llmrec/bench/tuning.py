@@ -49,14 +49,14 @@ from llmrec.metrics.results import read_result, write_result
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, read_manifest
 from llmrec.training.next_item import run as train
-from llmrec.training.tune.settings import Config as TuneConfig
+from llmrec.training.tune.settings import BenchTuneConfig as TuneConfig
 
 Run = dict[str, Any]
 CASES = ("ndcg@10", "recall@10")
 
 
 @dataclass(frozen=True)
-class Config:
+class BenchTuneConfig:
     """A recipe of this benchmark.
 
     Attributes:
@@ -124,7 +124,7 @@ class Measured:
     older: dict[str, np.ndarray]
 
 
-def run(config: Config, where: str, out: Path, results: Path) -> Path:
+def run(config: BenchTuneConfig, where: str, out: Path, results: Path) -> Path:
     """Train, tune and measure, or go on with it; write the result file.
 
     Raises:
@@ -179,16 +179,16 @@ def run(config: Config, where: str, out: Path, results: Path) -> Path:
     )
 
 
-def prepare(config: Config, where: str, out: Path) -> tuple[Path, Path, Path]:
+def prepare(config: BenchTuneConfig, where: str, out: Path) -> tuple[Path, Path, Path]:
     """The base and the two cohorts' datasets, made where they are not there."""
     recipe = run_stages(config.source, config.model, ("index",), where, out)
     older, newest = cohorts.run(out / "dataset", out / "cohorts", config.newest, config.by)
     return _train_base(config, recipe, older, out), older, newest
 
 
-def _train_base(config: Config, recipe: dict[str, Any], older: Path, out: Path) -> Path:
+def _train_base(config: BenchTuneConfig, recipe: dict[str, Any], older: Path, out: Path) -> Path:
     settings = build(
-        train.Config,
+        train.TrainConfig,
         recipe["models"][config.model].get("train", {}),
         f"{config.source}: models.{config.model}",
     )
@@ -198,7 +198,7 @@ def _train_base(config: Config, recipe: dict[str, Any], older: Path, out: Path) 
 
 
 def tune_best(
-    config: Config, name: str, base: Path, newest: Path, folder: Path
+    config: BenchTuneConfig, name: str, base: Path, newest: Path, folder: Path
 ) -> tuple[Path, float]:
     """Fine-tune with every learning rate of a run.
 
@@ -265,7 +265,7 @@ def per_case(
 
 
 def figures(
-    rows: list[Run], measured: Mapping[str, Measured], config: Config
+    rows: list[Run], measured: Mapping[str, Measured], config: BenchTuneConfig
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Metrics and intervals; fills every row's own.
 
@@ -323,6 +323,6 @@ def _mapping(value: Any, where: str) -> Run:
 
 def main(argv: list[str]) -> None:
     """``llmrec bench tune``."""
-    config, where, out, results = read_arguments("tune", __doc__, Config, argv)
+    config, where, out, results = read_arguments("tune", __doc__, BenchTuneConfig, argv)
     run(config, where, out, results)
     print(write_tuning_report(read_result(results), results.parent).read_text(encoding="utf-8"))

@@ -49,7 +49,7 @@ BUCKETS = 256
 
 
 @dataclass(frozen=True)
-class Config:
+class CategoricalConfig:
     """Settings of ``llmrec embed captions``.
 
     Attributes:
@@ -133,7 +133,7 @@ def load_categorical(folder: str | Path) -> CategoricalFeatures:
 
 
 def run(
-    config: Config,
+    config: CategoricalConfig,
     captions: Path,
     out: Path,
     *,
@@ -177,7 +177,7 @@ def _earlier(folder: Path | None) -> Vocabulary | None:
     return Vocabulary.load(Path(folder) / VOCABULARY)
 
 
-def _start(config: Config, earlier: Vocabulary | None, fields: list[str]) -> Vocabulary:
+def _start(config: CategoricalConfig, earlier: Vocabulary | None, fields: list[str]) -> Vocabulary:
     """The vocabulary before the items are read: that of the earlier run, or an empty one."""
     known = {} if earlier is None else dict(earlier.fields)
     known |= {name: Values() for name in fields if name not in known}
@@ -202,7 +202,7 @@ def _or(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _embed(stage: StageRun, config: Config, table: CaptionTable, start: Vocabulary) -> None:
+def _embed(stage: StageRun, config: CategoricalConfig, table: CaptionTable, start: Vocabulary) -> None:
     names = [f"field.{name}" for name in start.fields]
     counts: dict[str, Counter[str]] = {name: Counter() for name in (*names, TOKENS)}
     for rows in table.batches("count"):
@@ -274,5 +274,5 @@ def main(argv: list[str]) -> None:
     )
     settings = load_yaml(path) if path else {}
     settings.update({name: value for name, value in args.items() if value is not None})
-    config = build(Config, settings, str(path or "llmrec embed captions"))
+    config = build(CategoricalConfig, settings, str(path or "llmrec embed captions"))
     run(config, captions, out, vocabulary=earlier)

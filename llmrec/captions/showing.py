@@ -12,7 +12,7 @@ from llmrec.captions.asking import TASKS, Seen, known_text
 from llmrec.captions.engine import Questions
 from llmrec.captions.inputs import shown
 from llmrec.captions.model import MultimodalModel
-from llmrec.captions.settings import Config
+from llmrec.captions.settings import CaptionConfig
 from llmrec.content.features.media_work import prefetched
 from llmrec.content.media.errors import MediaError
 from llmrec.content.media.images import decode_image
@@ -53,7 +53,7 @@ class Viewer:
         questions: what it will be asked.
     """
 
-    config: Config
+    config: CaptionConfig
     source: MediaSource
     transcripts: dict[str, dict[str, Any]]
     model: MultimodalModel
@@ -123,7 +123,7 @@ def _without(seen: Seen, lost: str) -> Seen:
     return replace(seen, transcript="") if lost == "transcript" else replace(seen, text="")
 
 
-def stamp_files(dataset: Dataset, config: Config, root: Path | None) -> str:
+def stamp_files(dataset: Dataset, config: CaptionConfig, root: Path | None) -> str:
     """What stands for the contents of the files that are shown: sizes and times of change.
 
     Raises:

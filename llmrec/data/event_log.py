@@ -94,7 +94,7 @@ class EventTable:
 
 @dataclass(frozen=True)
 class Rules:
-    """What an event must be like to stay; see ``llmrec.data.settings.Config``."""
+    """What an event must be like to stay; see ``llmrec.data.settings.IngestConfig``."""
 
     default_type: str
     type_names: dict[str, str]

@@ -22,7 +22,7 @@ from llmrec.config import as_dict, build, load_recipe
 from llmrec.data import splitting
 from llmrec.data.catalogue import Catalogue
 from llmrec.data.event_log import EventLog, EventTable, Rules, write_events
-from llmrec.data.settings import Config
+from llmrec.data.settings import IngestConfig
 from llmrec.data.sources import Source, open_source
 from llmrec.data.text_spill import TextSpill
 from llmrec.errors import ConfigError, DataError
@@ -32,7 +32,7 @@ Counts = dict[str, Any]
 _SPLITS = ("train", "validation", "test")  # by code
 
 
-def run(config: Config, out: str | Path, seed: int = 0) -> Path:
+def run(config: IngestConfig, out: str | Path, seed: int = 0) -> Path:
     """Make the dataset folder ``out``, unless it is up to date.
 
     Args:
@@ -48,7 +48,7 @@ def run(config: Config, out: str | Path, seed: int = 0) -> Path:
     return run_stage(out, manifest, lambda stage: _ingest(config, source, stage, seed))
 
 
-def _ingest(config: Config, source: Source, stage: StageRun, seed: int) -> None:
+def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) -> None:
     spill = stage.folder / "spill"
     spill.mkdir()
     catalogue = _read_items(config, source, spill / "items")
@@ -69,7 +69,7 @@ def _ingest(config: Config, source: Source, stage: StageRun, seed: int) -> None:
     shutil.rmtree(spill)
 
 
-def _read_items(config: Config, source: Source, spill: Path) -> Catalogue:
+def _read_items(config: IngestConfig, source: Source, spill: Path) -> Catalogue:
     keep_first = source.from_amazon
     if config.duplicate_items is not None:
         keep_first = config.duplicate_items == "first"
@@ -84,7 +84,7 @@ def _read_items(config: Config, source: Source, spill: Path) -> Catalogue:
 
 
 def _read_events(
-    config: Config, source: Source, catalogue: Catalogue, texts: TextSpill
+    config: IngestConfig, source: Source, catalogue: Catalogue, texts: TextSpill
 ) -> EventLog:
     rules = Rules(
         default_type=config.default_type or source.default_type,
@@ -102,7 +102,7 @@ def _read_events(
     return log
 
 
-def _order(events: EventTable, config: Config, counts: Counts, log: EventLog) -> bool:
+def _order(events: EventTable, config: IngestConfig, counts: Counts, log: EventLog) -> bool:
     """Sort by user, then time; say whether times are known."""
     timeless = np.isnan(events.time)
     if timeless.all():
@@ -122,7 +122,7 @@ def _order(events: EventTable, config: Config, counts: Counts, log: EventLog) ->
     return True
 
 
-def _filter(events: EventTable, config: Config, times_known: bool, log: EventLog) -> None:
+def _filter(events: EventTable, config: IngestConfig, times_known: bool, log: EventLog) -> None:
     if config.duplicates != "keep" and times_known:
         e = events
         equal = splitting.exact_duplicates(e.user, e.item, e.kind, e.time, e.rating)
@@ -138,7 +138,7 @@ def _filter(events: EventTable, config: Config, times_known: bool, log: EventLog
         events.take(np.flatnonzero(core))
 
 
-def _split(events: EventTable, config: Config, times_known: bool) -> np.ndarray:
+def _split(events: EventTable, config: IngestConfig, times_known: bool) -> np.ndarray:
     if config.split == "leave-one-out":
         return splitting.leave_one_out(events.user)
     split = splitting.global_time(events.time, config.validation_share, config.test_share)
@@ -170,7 +170,7 @@ def _count_ties(events: EventTable, split: np.ndarray) -> Counts:
 def _write(
     events: EventTable,
     split: np.ndarray,
-    config: Config,
+    config: IngestConfig,
     source: Source,
     catalogue: Catalogue,
     log: EventLog,
@@ -211,7 +211,7 @@ def _write_users(path: Path, codes: dict[str, int], kept: np.ndarray) -> None:
     pq.write_table(pa.table({"user_id": pa.array(names, pa.string())}), path)
 
 
-def _nothing_left(config: Config, log: EventLog) -> str:
+def _nothing_left(config: IngestConfig, log: EventLog) -> str:
     dropped = ", ".join(f"{n} {reason}" for reason, n in log.dropped.items() if n)
     fix = "lower k_core" if log.dropped["outside_core"] else "check the columns and the filters"
     return f"{config.events}: no events left of {log.read} (dropped: {dropped}); {fix}"
@@ -251,4 +251,4 @@ def main(argv: list[str]) -> None:
         raise ConfigError("llmrec ingest: name the folder to write with --out")
     flags = {name: getattr(args, name) for name in ("format", "events", "items", "split", "k_core")}
     given = {name: value for name, value in flags.items() if value is not None}
-    run(build(Config, {**section, **given}, where), out, seed)
+    run(build(IngestConfig, {**section, **given}, where), out, seed)

@@ -15,7 +15,7 @@ Format = Literal["table", "sequences", "movielens", "amazon-2014", "amazon-2018"
 
 
 @dataclass(frozen=True)
-class Config:
+class IngestConfig:
     """Settings of ``llmrec ingest``. Relative paths start at the working directory.
 
     Attributes:

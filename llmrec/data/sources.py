@@ -24,7 +24,7 @@ from llmrec.data.event_log import EVENT_FIELDS, EventChunk
 from llmrec.errors import DataError
 
 if TYPE_CHECKING:
-    from llmrec.data.settings import Config
+    from llmrec.data.settings import IngestConfig
 
 _POSTERS = ("posters/{}.jpg", "posters/{}.png")
 _TAGS_PER_MOVIE = 10
@@ -49,7 +49,7 @@ class Source:
     from_amazon: bool = False
 
 
-def open_source(config: Config) -> Source:
+def open_source(config: IngestConfig) -> Source:
     """The source that the settings name.
 
     Raises:
@@ -59,7 +59,7 @@ def open_source(config: Config) -> Source:
     return openers.get(config.format, _amazon)(config)
 
 
-def _table(config: Config) -> Source:
+def _table(config: IngestConfig) -> Source:
     event_files = raw_files.files_at(config.events)
     item_files = raw_files.files_at(config.items) if config.items else []
 
@@ -95,7 +95,7 @@ def _required(
     return fixes
 
 
-def _table_items(path: Path, config: Config) -> Iterator[RawItem]:
+def _table_items(path: Path, config: IngestConfig) -> Iterator[RawItem]:
     mapping = _mapping(ITEM_FIELDS, config.item_columns)
     required = _required(path, mapping, ("item_id",), config.item_columns, "item_columns")
     required |= {name: "correct attribute_columns" for name in config.attribute_columns}
@@ -109,7 +109,7 @@ def _table_items(path: Path, config: Config) -> Iterator[RawItem]:
         yield RawItem(path, row, fields)
 
 
-def _table_events(path: Path, config: Config) -> Iterator[EventChunk]:
+def _table_events(path: Path, config: IngestConfig) -> Iterator[EventChunk]:
     mapping = _mapping(EVENT_FIELDS, config.event_columns)
     always = ("user_id", "item_id", "timestamp")
     required = _required(path, mapping, always, config.event_columns, "event_columns")
@@ -132,7 +132,7 @@ def _gather(columns: dict[str, pa.Array], names: list[str]) -> pa.Array:
     return pa.array([json.dumps(context, ensure_ascii=False) for context in found], pa.string())
 
 
-def _sequences(config: Config) -> Source:
+def _sequences(config: IngestConfig) -> Source:
     path = config.events
     if not path.is_file():
         raise DataError(f"{path}: no such file; check the path in the recipe")
@@ -184,7 +184,7 @@ def _sequence_events(path: Path) -> Iterator[EventChunk]:
         yield chunk()
 
 
-def _movielens(config: Config) -> Source:
+def _movielens(config: IngestConfig) -> Source:
     folder = config.events
     ratings, movies, tags = (folder / f"{n}.csv" for n in ("ratings", "movies", "tags"))
     for path in (ratings, movies):
@@ -243,7 +243,7 @@ def _most_given_tags(path: Path) -> dict[str, list[str]]:
     }
 
 
-def _amazon(config: Config) -> Source:
+def _amazon(config: IngestConfig) -> Source:
     year = config.format.removeprefix("amazon-")
     event_files = raw_files.files_at(config.events)
     item_files = raw_files.files_at(config.items) if config.items else []

@@ -61,7 +61,7 @@ media_truth.jsonl: what a model should make of every item's pictures and sound
 
 
 @dataclass(frozen=True)
-class Config:
+class DemoShopConfig:
     """Settings of the demo shop.
 
     Attributes:
@@ -103,7 +103,7 @@ def write(shop: DemoShop, folder: str | Path, *, media: bool = False) -> Path:
     return Path(folder)
 
 
-def run(config: Config) -> Path:
+def run(config: DemoShopConfig) -> Path:
     """Generate and write a shop, unless the folder already holds this very shop."""
     views = config.views if config.media else 0
     settings = _settings(config.items, config.users, views)
@@ -219,20 +219,20 @@ def main(argv: list[str]) -> None:
         description="Write a generated shop: items, events, impressions and the truth behind them.",
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--seed", type=int, default=Config.seed, help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=Config.items, help="default: %(default)s")
-    parser.add_argument("--users", type=int, default=Config.users, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=DemoShopConfig.seed, help="default: %(default)s")
+    parser.add_argument("--items", type=int, default=DemoShopConfig.items, help="default: %(default)s")
+    parser.add_argument("--users", type=int, default=DemoShopConfig.users, help="default: %(default)s")
     parser.add_argument(
         "--media", action="store_true", help="with pictures, videos and spoken descriptions"
     )
     parser.add_argument(
         "--views",
         type=int,
-        default=Config.views,
+        default=DemoShopConfig.views,
         help="pictures of each item (default: %(default)s)",
     )
     args = parser.parse_args(argv)
     if args.views > 1 and not args.media:
         raise ConfigError("--views: needs --media, without which there are no pictures")
     settings = {name: getattr(args, name) for name in ("seed", "items", "users", "media", "views")}
-    run(build(Config, {"out": str(args.out), **settings}, "llmrec data demo"))
+    run(build(DemoShopConfig, {"out": str(args.out), **settings}, "llmrec data demo"))

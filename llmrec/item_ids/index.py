@@ -46,7 +46,7 @@ REPORT = "report.json"
 
 
 @dataclass(frozen=True)
-class Config:
+class IndexConfig:
     """Settings of ``llmrec index``.
 
     Attributes:
@@ -87,7 +87,7 @@ class Config:
             raise ValueError("balanced: only rq-kmeans can balance its codes")
 
 
-def run(config: Config, dataset: Path, features: Path | None, out: Path, seed: int = 0) -> Path:
+def run(config: IndexConfig, dataset: Path, features: Path | None, out: Path, seed: int = 0) -> Path:
     """Give the items of ``dataset`` IDs and write them to the folder ``out``.
 
     Raises:
@@ -115,7 +115,7 @@ def run(config: Config, dataset: Path, features: Path | None, out: Path, seed: i
 
 
 def build_ids(
-    config: Config, n_items: int, vectors: np.ndarray | None, seed: int = 0
+    config: IndexConfig, n_items: int, vectors: np.ndarray | None, seed: int = 0
 ) -> tuple[ItemIds, dict[str, Any]]:
     """Make the IDs in memory.
 
@@ -140,7 +140,7 @@ def build_ids(
 
 
 def _index(
-    run: StageRun, config: Config, n_items: int, vectors: np.ndarray | None, seed: int
+    run: StageRun, config: IndexConfig, n_items: int, vectors: np.ndarray | None, seed: int
 ) -> None:
     started = time.monotonic()
     ids, report = build_ids(config, n_items, vectors, seed)
@@ -155,7 +155,7 @@ def _index(
             run.counts[name] = report[name]
 
 
-def _semantic(config: Config, vectors: np.ndarray, seed: int) -> tuple[ItemIds, dict[str, Any]]:
+def _semantic(config: IndexConfig, vectors: np.ndarray, seed: int) -> tuple[ItemIds, dict[str, Any]]:
     n_items = len(vectors)
     if config.codebook_size**config.levels < n_items:
         raise ConfigError(
@@ -195,7 +195,7 @@ def _semantic(config: Config, vectors: np.ndarray, seed: int) -> tuple[ItemIds, 
     return ids, report
 
 
-def _fit(config: Config, vectors: np.ndarray, sizes: tuple[int, ...], seed: int) -> Fitted:
+def _fit(config: IndexConfig, vectors: np.ndarray, sizes: tuple[int, ...], seed: int) -> Fitted:
     if config.method == "rq-kmeans":
         return fit_rq_kmeans(
             vectors,
@@ -210,7 +210,7 @@ def _fit(config: Config, vectors: np.ndarray, sizes: tuple[int, ...], seed: int)
     return fit_rq_vae(vectors, sizes, config.rq_vae, seed=seed)
 
 
-def _resolve(config: Config, fitted: Fitted) -> tuple[Resolved, tuple[int, ...]]:
+def _resolve(config: IndexConfig, fitted: Fitted) -> tuple[Resolved, tuple[int, ...]]:
     """Unique codes, and the sizes of their levels."""
     quantizer, sizes = fitted.quantizer, fitted.quantizer.level_sizes
     if config.collisions == "last-level":
@@ -224,7 +224,7 @@ def _resolve(config: Config, fitted: Fitted) -> tuple[Resolved, tuple[int, ...]]
 
 
 def _token_vectors(
-    config: Config,
+    config: IndexConfig,
     fitted: Fitted,
     resolved: Resolved,
     vectors: np.ndarray,
@@ -275,6 +275,6 @@ def main(argv: list[str]) -> None:
     settings.update({name: value for name, value in args.items() if value is not None})
     if isinstance(settings.get("blocks"), list):
         settings["blocks"] = _parse_blocks(settings["blocks"])
-    config = build(Config, settings, str(path or "llmrec index"))
+    config = build(IndexConfig, settings, str(path or "llmrec index"))
     folder = run(config, dataset, features, out, seed)
     print(format_report(json.loads((folder / REPORT).read_text(encoding="utf-8"))))

@@ -12,7 +12,7 @@ from fusion_world import World
 from llmrec.bench import fusion as bench
 from llmrec.bench.fusion_compare import make_task
 from llmrec.config import build
-from llmrec.content.fusion.settings import Config
+from llmrec.content.fusion.settings import FusionConfig
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError
 from llmrec.metrics.results import read_result
@@ -52,7 +52,7 @@ def result(folders, tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def test_no_item_or_person_is_on_two_sides(world: World, folders) -> None:
-    config = build(Config, SETTINGS, "test")
+    config = build(FusionConfig, SETTINGS, "test")
     task = make_task(Dataset(folders.dataset), world.modalities, config, seed=1)
     assert 20 < task.cold.sum() < 70
     for items in (task.pairs.left, task.pairs.right, task.validation.queries):
@@ -106,13 +106,13 @@ def test_the_page_shows_the_figures_of_the_file(result: dict) -> None:
 
 
 def test_text_alone_cannot_be_compared_with_itself(world: World, folders) -> None:
-    config = build(Config, SETTINGS, "test")
+    config = build(FusionConfig, SETTINGS, "test")
     with pytest.raises(ConfigError, match="compared with text alone: give --features"):
         make_task(Dataset(folders.dataset), world.modalities.only(["text"]), config)
 
 
 def test_too_few_people_are_told_so(world: World, folders) -> None:
-    config = build(Config, SETTINGS | {"train": {"min_rating": 6.0}}, "test")
+    config = build(FusionConfig, SETTINGS | {"train": {"min_rating": 6.0}}, "test")
     with pytest.raises(DataError, match="parting 240 people leaves no pairs to learn from"):
         make_task(Dataset(folders.dataset), world.modalities, config)
 

@@ -66,7 +66,7 @@ def test_the_command_goes_on_from_one_adapter_and_measures_all(
 
 def test_differences_are_paired_by_case(tmp_path: Path) -> None:
     settings = yaml.safe_load(recipe(tmp_path).read_text())
-    config = build(preferring.Config, settings, "bench")
+    config = build(preferring.BenchPreferConfig, settings, "bench")
     start = np.linspace(0, 1, 40)
     values = {"supervised": {"total": start}, "grpo": {"total": start + 0.25}}
     rows = [preferring.row_of(name, values, config) for name in values]

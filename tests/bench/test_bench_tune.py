@@ -10,7 +10,7 @@ import yaml
 
 from llmrec import cli
 from llmrec.bench import tuning
-from llmrec.bench.tuning import Config, Measured
+from llmrec.bench.tuning import BenchTuneConfig, Measured
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest
 
@@ -86,7 +86,7 @@ def test_of_several_rates_the_best_on_validation_is_kept(
     monkeypatch.setattr(tuning, "run_apart", lambda *_, **__: None)
     monkeypatch.setattr(tuning, "read_manifest", Found)
     runs = {"one": {"method": "lora", "learning_rates": [1e-3, 1e-2, 1e-1]}}
-    config = Config("bench", Path("source.yaml"), "atomic", runs)
+    config = BenchTuneConfig("bench", Path("source.yaml"), "atomic", runs)
     best, rate = tuning.tune_best(config, "one", tmp_path, tmp_path, tmp_path / "tune")
     assert (best.name, rate) == ("one@0.01", 1e-2)
     written = yaml.safe_load((tmp_path / "tune" / "one@0.1.yaml").read_text())
@@ -116,7 +116,7 @@ def test_the_headline_is_the_run_that_validation_chose() -> None:
         )
         for name, value in level.items()
     }
-    config = Config("b", Path("s.yaml"), "a", {"r4": {"learning_rates": [1e-3]}}, resamples=20)
+    config = BenchTuneConfig("b", Path("s.yaml"), "a", {"r4": {"learning_rates": [1e-3]}}, resamples=20)
     metrics, intervals = tuning.figures(rows, measured, config)
     assert metrics["lora_ndcg@10"] == pytest.approx(0.3)
     assert metrics["lora_over_full_ndcg@10"] == pytest.approx(0.6)
@@ -147,7 +147,7 @@ def test_a_run_that_trains_rows_first_is_a_method_of_its_own() -> None:
 )
 def test_a_wrong_recipe_is_one_line(runs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Config("bench", Path("source.yaml"), "atomic", runs)
+        BenchTuneConfig("bench", Path("source.yaml"), "atomic", runs)
 
 
 def test_a_model_that_the_source_has_not_is_named(

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.bench.evaluate import Config, main, run
+from llmrec.bench.evaluate import EvaluateConfig, main, run
 from llmrec.config import build
 from llmrec.errors import ConfigError
 from llmrec.metrics.results import read_cases, read_result
@@ -57,22 +57,22 @@ def test_command_writes_result_and_cases(dataset, tmp_path, capsys, model):
 
 
 def test_validation_split_has_shorter_histories(dataset, tmp_path):
-    folder = run(Config(split="validation"), dataset, "popularity", tmp_path / "valid")
+    folder = run(EvaluateConfig(split="validation"), dataset, "popularity", tmp_path / "valid")
     found = read_cases(folder / "valid.cases.parquet")
     assert found.targets.tolist() == [u[-2] for u in USERS]
 
 
 def test_same_evaluation_is_not_run_twice(dataset, tmp_path, capsys):
-    first = run(Config(), dataset, "popularity", tmp_path / "pop")
+    first = run(EvaluateConfig(), dataset, "popularity", tmp_path / "pop")
     stamp = (first / "pop.json").stat().st_mtime_ns
-    run(Config(), dataset, "popularity", tmp_path / "pop")
+    run(EvaluateConfig(), dataset, "popularity", tmp_path / "pop")
     assert (first / "pop.json").stat().st_mtime_ns == stamp
     assert "up to date" in capsys.readouterr().out
     assert read_manifest(first, "evaluate").counts == {"cases": 6, "items": 6}
 
 
 def test_two_runs_can_be_compared_and_reported(dataset, tmp_path, capsys):
-    folders = [run(Config(), dataset, m, tmp_path / m) for m in ("popularity", "item-knn")]
+    folders = [run(EvaluateConfig(), dataset, m, tmp_path / m) for m in ("popularity", "item-knn")]
     cases = [str(folder / f"{folder.name}.cases.parquet") for folder in folders]
     main(["compare", *cases])
     assert "| recall@10 |" in capsys.readouterr().out
@@ -94,9 +94,9 @@ def test_two_runs_can_be_compared_and_reported(dataset, tmp_path, capsys):
 )
 def test_wrong_settings_are_named(values, named):
     with pytest.raises(ConfigError, match=named):
-        build(Config, values, "recipe.yaml: evaluate")
+        build(EvaluateConfig, values, "recipe.yaml: evaluate")
 
 
 def test_unknown_model_is_named(dataset, tmp_path):
     with pytest.raises(ConfigError, match="itemknn: neither popularity nor item-knn nor a folder"):
-        run(Config(), dataset, "itemknn", tmp_path / "x")
+        run(EvaluateConfig(), dataset, "itemknn", tmp_path / "x")

@@ -11,7 +11,7 @@ from tiny_media import clip
 
 from llmrec.captions import work
 from llmrec.captions.run import main, run, told
-from llmrec.captions.settings import Config
+from llmrec.captions.settings import CaptionConfig
 from llmrec.captions.table import columns, load_captions
 from llmrec.captions.transformers_engine import TransformersEngine
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, LlmrecError, MissingExtraError
@@ -22,7 +22,7 @@ LONG = "more words than fit the 1024 tokens that the model reads"
 
 
 def captioned(shop: Path, nano: Path, out: Path, items: Path | None = None, **more: Any) -> Path:
-    config = Config(schema=str(shop / "fields.yaml"), **QUICK | more)
+    config = CaptionConfig(schema=str(shop / "fields.yaml"), **QUICK | more)
     places = {"media_root": shop / "media", "items": items}
     return run(config, shop / "dataset", str(nano), out, log=lambda _: None, **places)
 
@@ -148,19 +148,19 @@ def test_only_the_listed_items_are_captioned(shop: Path, nano: Path, tmp_path: P
 
 
 def test_words_alone_need_no_folder_of_media(shop: Path, nano: Path, tmp_path: Path) -> None:
-    config = Config(schema=str(shop / "fields.yaml"), inputs=("title", "price"), **QUICK)
+    config = CaptionConfig(schema=str(shop / "fields.yaml"), inputs=("title", "price"), **QUICK)
     run(config, shop / "dataset", str(nano), tmp_path / "out", log=lambda _: None)
     assert read_manifest(tmp_path / "out").counts["captioned"] == 8
     with pytest.raises(ConfigError, match="--media-root: the column image names files"):
-        run(Config(schema="shop"), shop / "dataset", str(nano), tmp_path / "out")
+        run(CaptionConfig(schema="shop"), shop / "dataset", str(nano), tmp_path / "out")
     with pytest.raises(ConfigError, match=r"--media-root: .* is no folder"):
-        run(Config(), shop / "dataset", str(nano), tmp_path / "o", media_root=tmp_path / "x")
+        run(CaptionConfig(), shop / "dataset", str(nano), tmp_path / "o", media_root=tmp_path / "x")
 
 
 def test_a_dataset_without_items_is_told_so(shop: Path, nano: Path, tmp_path: Path) -> None:
     empty = write_items(tmp_path / "empty", [])
     with pytest.raises(CatalogError, match="the catalogue has no items"):
-        run(Config(), empty, str(nano), tmp_path / "out")
+        run(CaptionConfig(), empty, str(nano), tmp_path / "out")
 
 
 def test_the_fields_that_a_model_was_trained_on_are_its_own(
@@ -172,7 +172,7 @@ def test_the_fields_that_a_model_was_trained_on_are_its_own(
         (model / file.name).symlink_to(file)
     own = {"colour": {"values": ["red", "blue"], "source": "", "limits": []}}
     (model / "schema.json").write_text(json.dumps(own))
-    config = Config(inputs=("title",), **QUICK)
+    config = CaptionConfig(inputs=("title",), **QUICK)
     run(config, shop / "dataset", str(model), tmp_path / "out", log=lambda _: None)
     assert load_captions(tmp_path / "out")[1].names == ["colour"]
     (model / "schema.json").write_text("[")
@@ -185,7 +185,7 @@ def test_speech_comes_from_transcripts(shop: Path, nano: Path, tmp_path: Path) -
     with writing(media, Manifest("embed-media", {})) as stage:
         said = {"item": "i9", "language": "en", "text": "a white mug", "segments": []}
         (stage.folder / "transcripts.jsonl").write_text(json.dumps(said) + "\n")
-    config = Config(schema=str(shop / "fields.yaml"), inputs=("speech",), **QUICK)
+    config = CaptionConfig(schema=str(shop / "fields.yaml"), inputs=("speech",), **QUICK)
     out, quiet = tmp_path / "out", {"log": lambda _: None}
     run(config, shop / "dataset", str(nano), out, media=media, **quiet)
     rows = load_captions(out)[0].to_pylist()
@@ -198,7 +198,7 @@ def test_more_words_than_the_model_reads_are_left_out_with_a_reason(
     nano: Path, shop: Path, tmp_path: Path
 ) -> None:
     data = write_items(tmp_path / "data", [{"title": "\u65e5" * 900}, {"title": "short"}])
-    config = Config(schema=str(shop / "fields.yaml"), **QUICK)
+    config = CaptionConfig(schema=str(shop / "fields.yaml"), **QUICK)
     run(config, data, str(nano), tmp_path / "out", log=lambda _: None)
     assert lines(tmp_path / "out" / "skipped.jsonl") == [
         {"item": "i0", "field": "text", "reason": LONG},
@@ -207,7 +207,7 @@ def test_more_words_than_the_model_reads_are_left_out_with_a_reason(
     counts = read_manifest(tmp_path / "out").counts
     assert (counts["captioned"], counts["text_skipped"]) == (1, 1)
     with pytest.raises(ConfigError, match=r"take more than the 1024 tokens .* fewer --enhance"):
-        long = Config(schema=str(shop / "fields.yaml"), enhance_tokens=1020)
+        long = CaptionConfig(schema=str(shop / "fields.yaml"), enhance_tokens=1020)
         run(long, data, str(nano), tmp_path / "none", log=lambda _: None)
 
 
@@ -216,7 +216,7 @@ def test_a_video_stands_for_a_picture_that_is_not_there(
 ) -> None:
     clip(tmp_path / "mug.mp4", ["red", "navy", "green"])
     data = write_items(tmp_path / "data", [{"video": "mug.mp4"}, {"video": "none.mp4"}])
-    config = Config(schema=str(shop / "fields.yaml"), frames=3, **QUICK)
+    config = CaptionConfig(schema=str(shop / "fields.yaml"), frames=3, **QUICK)
     run(config, data, str(nano), tmp_path / "out", media_root=tmp_path, log=lambda _: None)
     rows = load_captions(tmp_path / "out")[0].to_pylist()
     assert rows[0]["colour"] in COLOURS
@@ -229,7 +229,7 @@ def test_without_xgrammar_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "xgrammar", None)
     with pytest.raises(MissingExtraError, match="xgrammar is not installed: run  pip install"):
-        run(Config(inputs=("title",)), shop / "dataset", str(nano), tmp_path / "out")
+        run(CaptionConfig(inputs=("title",)), shop / "dataset", str(nano), tmp_path / "out")
 
 
 def test_the_command_captions_and_draws_a_sheet(

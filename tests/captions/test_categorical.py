@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.captions.categorical import Config, load_categorical, main, run
+from llmrec.captions.categorical import CategoricalConfig, load_categorical, main, run
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, LlmrecError
 from llmrec.stage import Manifest, read_manifest, writing
 
@@ -66,7 +66,7 @@ def quiet(_: str) -> None:
 
 def test_fields_and_words_become_these_integers(given: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    found = load_categorical(run(Config(hash_buckets=0), given, tmp_path / "out", log=lines.append))
+    found = load_categorical(run(CategoricalConfig(hash_buckets=0), given, tmp_path / "out", log=lines.append))
     assert found.vocabulary.fields["category"].values == ("mug", "socks", "vase")
     assert found.vocabulary.fields["colour"].values == ("red", "blue")
     assert found.vocabulary.tokens.values == ("a", "mug", "red")  # 3, 2 and 2 items
@@ -86,7 +86,7 @@ def test_fields_and_words_become_these_integers(given: Path, tmp_path: Path) -> 
 
 
 def test_every_row_encodes_to_what_was_written(given: Path, tmp_path: Path) -> None:
-    found = load_categorical(run(Config(hash_buckets=3), given, tmp_path / "out", log=quiet))
+    found = load_categorical(run(CategoricalConfig(hash_buckets=3), given, tmp_path / "out", log=quiet))
     for item, row in enumerate(ROWS):
         fields, tokens = found.encode(row)
         assert fields == {name: int(column[item]) for name, column in found.fields.items()}
@@ -96,7 +96,7 @@ def test_every_row_encodes_to_what_was_written(given: Path, tmp_path: Path) -> N
 
 def test_an_embedding_bag_takes_the_arrays_as_they_are(given: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs the train extra")
-    found = load_categorical(run(Config(), given, tmp_path / "out", log=quiet))
+    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out", log=quiet))
     bag = torch.nn.EmbeddingBag(found.sizes["tokens"], 4, mode="sum", include_last_offset=True)
     ids, offsets = torch.from_numpy(found.token_ids), torch.from_numpy(found.token_offsets)
     summed = bag(ids, offsets.int())
@@ -106,10 +106,10 @@ def test_an_embedding_bag_takes_the_arrays_as_they_are(given: Path, tmp_path: Pa
 
 
 def test_ids_of_an_earlier_run_stay_and_new_ones_come_after(given: Path, tmp_path: Path) -> None:
-    first = load_categorical(run(Config(hash_buckets=4), given, tmp_path / "one", log=quiet))
+    first = load_categorical(run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one", log=quiet))
     fresh = {"caption": "A green café chair", "category": "chair", "colour": "red"}
     more = captions(tmp_path / "more", [fresh, fresh, *reversed(ROWS), fresh])
-    out = run(Config(), more, tmp_path / "two", vocabulary=tmp_path / "one", log=quiet)
+    out = run(CategoricalConfig(), more, tmp_path / "two", vocabulary=tmp_path / "one", log=quiet)
     later = load_categorical(out)
     for name in FIELDS:
         before = first.fields[name]
@@ -124,11 +124,11 @@ def test_ids_of_an_earlier_run_stay_and_new_ones_come_after(given: Path, tmp_pat
 
 
 def test_a_field_that_is_no_longer_captioned_keeps_its_ids(given: Path, tmp_path: Path) -> None:
-    run(Config(), given, tmp_path / "one", log=quiet)
+    run(CategoricalConfig(), given, tmp_path / "one", log=quiet)
     rows = [{"caption": "a mug", "colour": "red", "style": "plain"}]
     columns = {"item_id": TEXT, "caption": TEXT, "colour": TEXT, "style": TEXT}
     less = captions(tmp_path / "less", rows, columns=columns, fields=["colour", "style"])
-    out = run(Config(), less, tmp_path / "two", vocabulary=tmp_path / "one", log=quiet)
+    out = run(CategoricalConfig(), less, tmp_path / "two", vocabulary=tmp_path / "one", log=quiet)
     found = load_categorical(out)
     assert {name: column.tolist() for name, column in found.fields.items()} == {
         "category": [0],
@@ -140,7 +140,7 @@ def test_a_field_that_is_no_longer_captioned_keeps_its_ids(given: Path, tmp_path
 def test_a_value_that_no_item_has_yet_is_no_stranger(tmp_path: Path) -> None:
     closed = {"category": ["mug", "socks", "vase", "chair"], "colour": ["red", "blue", "azure"]}
     given = captions(tmp_path / "captions", ROWS, closed=closed)
-    found = load_categorical(run(Config(), given, tmp_path / "out", log=quiet))
+    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out", log=quiet))
     assert found.vocabulary.fields["colour"].values == ("red", "blue", "azure")
     assert found.encode({"category": "chair"})[0]["category"] == 5
 
@@ -148,15 +148,15 @@ def test_a_value_that_no_item_has_yet_is_no_stranger(tmp_path: Path) -> None:
 def test_columns_that_a_caption_may_lack_are_not_asked_for(tmp_path: Path) -> None:
     columns = {"item_id": TEXT, **{name: TEXT for name in FIELDS}}
     given = captions(tmp_path / "captions", ROWS, columns=columns)
-    found = load_categorical(run(Config(), given, tmp_path / "out", log=quiet))
+    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out", log=quiet))
     assert found.token_offsets.tolist() == [0] * 6 and found.fields["colour"].any()
 
 
 def test_the_summary_counts_when_it_is_asked_for(given: Path, tmp_path: Path) -> None:
-    config = Config(summary=True, min_count=1, hash_buckets=0)
+    config = CategoricalConfig(summary=True, min_count=1, hash_buckets=0)
     with_summary = load_categorical(run(config, given, tmp_path / "out", log=quiet))
     assert "warm" in with_summary.vocabulary.tokens.values
-    config = Config(min_count=1)  # the earlier choice holds
+    config = CategoricalConfig(min_count=1)  # the earlier choice holds
     again = run(config, given, tmp_path / "two", vocabulary=tmp_path / "out", log=quiet)
     assert load_categorical(again).tokens(0).tolist() == with_summary.tokens(0).tolist()
 
@@ -174,16 +174,16 @@ def test_the_same_captions_are_not_tokenized_again(given: Path, tmp_path: Path) 
 def test_another_earlier_vocabulary_is_another_input(given: Path, tmp_path: Path) -> None:
     for name, word in (("one", "zebra"), ("two", "yak")):
         folder = captions(tmp_path / f"{name} captions", [{"caption": word}] * 2)
-        run(Config(), folder, tmp_path / name, log=quiet)
-        out = run(Config(), given, tmp_path / "out", vocabulary=tmp_path / name, log=quiet)
+        run(CategoricalConfig(), folder, tmp_path / name, log=quiet)
+        out = run(CategoricalConfig(), given, tmp_path / "out", vocabulary=tmp_path / name, log=quiet)
         assert load_categorical(out).vocabulary.tokens.values == (word, "a", "mug", "red")
 
 
 def test_a_vocabulary_can_grow_in_its_own_folder(given: Path, tmp_path: Path) -> None:
-    out = run(Config(), given, tmp_path / "out", log=quiet)
+    out = run(CategoricalConfig(), given, tmp_path / "out", log=quiet)
     before = load_categorical(out)
     more = captions(tmp_path / "more", [*ROWS, {"caption": "blue socks"}])
-    after = load_categorical(run(Config(), more, out, vocabulary=out, log=quiet))
+    after = load_categorical(run(CategoricalConfig(), more, out, vocabulary=out, log=quiet))
     kept = len(before.vocabulary.tokens.values)
     assert after.vocabulary.tokens.values[:kept] == before.vocabulary.tokens.values
     assert after.vocabulary.tokens.values[kept:] == ("blue", "socks")
@@ -196,7 +196,7 @@ def refused(
     given: Path, tmp_path: Path, kind: type[LlmrecError], message: str, **more: Any
 ) -> None:
     with pytest.raises(kind, match=message) as told:
-        run(Config(), given, tmp_path / "refused", **more)
+        run(CategoricalConfig(), given, tmp_path / "refused", **more)
     assert "\n" not in str(told.value) and not (tmp_path / "refused").exists()
 
 
@@ -236,7 +236,7 @@ def test_captions_without_items_or_fields_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_of_a_newer_version_is_refused(given: Path, tmp_path: Path) -> None:
-    earlier = run(Config(), given, tmp_path / "one", log=quiet)
+    earlier = run(CategoricalConfig(), given, tmp_path / "one", log=quiet)
     path = earlier / "vocabulary.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 7', 1))
     refused(given, tmp_path, ArtifactError, "version 7, .*upgrade", vocabulary=earlier)
@@ -245,15 +245,15 @@ def test_a_vocabulary_of_a_newer_version_is_refused(given: Path, tmp_path: Path)
 
 
 def test_settings_that_would_move_ids_are_refused(given: Path, tmp_path: Path) -> None:
-    earlier = run(Config(hash_buckets=4), given, tmp_path / "one", log=quiet)
+    earlier = run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one", log=quiet)
     for config, name in (
-        (Config(hash_buckets=5), "hash_buckets: .* made with 4"),
-        (Config(hash_seed=1), "hash_seed: .* made with 0"),
-        (Config(summary=True), "summary: .* made with False"),
+        (CategoricalConfig(hash_buckets=5), "hash_buckets: .* made with 4"),
+        (CategoricalConfig(hash_seed=1), "hash_seed: .* made with 0"),
+        (CategoricalConfig(summary=True), "summary: .* made with False"),
     ):
         with pytest.raises(ConfigError, match=name):
             run(config, given, tmp_path / "two", vocabulary=earlier)
-    run(Config(hash_buckets=4, hash_seed=0, summary=False), given, tmp_path / "two", log=quiet)
+    run(CategoricalConfig(hash_buckets=4, hash_seed=0, summary=False), given, tmp_path / "two", log=quiet)
 
 
 def test_settings_that_make_no_sense_name_the_setting(given: Path, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_settings_that_make_no_sense_name_the_setting(given: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["features.safetensors", "vocabulary.json"])
 def test_a_damaged_result_names_the_file(given: Path, tmp_path: Path, name: str) -> None:
-    out = run(Config(), given, tmp_path / "out", log=quiet)
+    out = run(CategoricalConfig(), given, tmp_path / "out", log=quiet)
     whole = shutil.copytree(out, tmp_path / "copy")
     (whole / name).write_bytes(b"{")
     with pytest.raises(ArtifactError, match=rf"{name}: .*run llmrec embed captions again"):

@@ -15,7 +15,7 @@ from llmrec.captions.engine import Asked, Questions
 from llmrec.captions.inputs import shown
 from llmrec.captions.model import MultimodalModel, open_multimodal
 from llmrec.captions.run import run
-from llmrec.captions.settings import Config
+from llmrec.captions.settings import CaptionConfig
 from llmrec.captions.table import load_captions, row_of
 from llmrec.captions.transformers_engine import TransformersEngine
 from llmrec.captions.vllm_engine import VllmEngine
@@ -66,7 +66,7 @@ def test_the_command_writes_the_same_table_on_either(
     tables = []
     for engine in ("transformers", "vllm"):
         settings: dict[str, Any] = {"caption_tokens": 12, "enhance_tokens": 40, "engine": engine}
-        config = Config(schema=str(shop / "fields.yaml"), **settings)
+        config = CaptionConfig(schema=str(shop / "fields.yaml"), **settings)
         out = tmp_path / engine
         more: dict[str, Any] = {"media_root": shop / "media", "log": lambda _: None}
         run(config, shop / "dataset", str(nano), out, **more)

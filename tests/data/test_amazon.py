@@ -10,7 +10,7 @@ import pytest
 
 from llmrec.data.dataset import Dataset
 from llmrec.data.ingest import run
-from llmrec.data.settings import Config
+from llmrec.data.settings import IngestConfig
 from llmrec.errors import DataError
 
 META_2014 = (
@@ -74,7 +74,7 @@ def ingest(tmp_path: Path, year: str, meta: list[Any], **settings: Any) -> Datas
     events.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
     texts = [m if isinstance(m, str) else json.dumps(m) for m in meta]
     items.write_bytes(gzip.compress("\n".join(texts).encode()))
-    config = Config(events=events, items=items, format=f"amazon-{year}", **settings)  # type: ignore[arg-type]
+    config = IngestConfig(events=events, items=items, format=f"amazon-{year}", **settings)  # type: ignore[arg-type]
     return Dataset(run(config, tmp_path / "out"))
 
 

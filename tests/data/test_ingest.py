@@ -18,7 +18,7 @@ import pytest
 from llmrec.config import build
 from llmrec.data.dataset import Dataset
 from llmrec.data.ingest import main, run
-from llmrec.data.settings import Config
+from llmrec.data.settings import IngestConfig
 from llmrec.errors import ConfigError
 
 ITEMS = [{"item_id": f"i{n}", "title": f"Item {n}"} for n in range(5)]
@@ -32,7 +32,7 @@ def ingest(tmp_path: Path, events: Any, items: Any = None, **settings: Any) -> D
         paths["items"] = tmp_path / "items.jsonl"
         paths["items"].write_text("".join(json.dumps(i) + "\n" for i in items))
     seed = settings.pop("seed", 0)
-    return Dataset(run(Config(**paths, **settings), tmp_path / "out", seed))
+    return Dataset(run(IngestConfig(**paths, **settings), tmp_path / "out", seed))
 
 
 def event(user: str, item: str, when: Any = 1, **more: Any) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def test_mapped_columns_in_every_kind_of_file(tmp_path: Path, ending: str) -> No
         events.write_bytes(gzip.compress(raw) if ending.endswith(".gz") else raw)
     items = tmp_path / "items.csv"
     items.write_text("sku,name,cats,cost,tint\na,Apple,fruit|red,1.5,red\nb,Bread,,NaN,\n")
-    config = Config(
+    config = IngestConfig(
         events=events,
         items=items,
         item_columns={"item_id": "sku", "title": "name", "categories": "cats", "price": "cost"},
@@ -155,7 +155,7 @@ def test_a_folder_of_parts_is_one_log(tmp_path: Path) -> None:
     for part in (1, 2):
         rows = [event(f"u{part}", "a", part)]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log" / f"part-{part}.parquet")
-    data = Dataset(run(Config(events=tmp_path / "log"), tmp_path / "out"))
+    data = Dataset(run(IngestConfig(events=tmp_path / "log"), tmp_path / "out"))
     assert data.user_ids == ["u1", "u2"]
     assert len(data.manifest.inputs) == 2
 
@@ -283,7 +283,7 @@ def test_texts_follow_their_events_through_sort_and_shuffle(tmp_path: Path) -> N
 
 def test_untimed_log_keeps_its_order_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("user_id,item_id\nu,c\nu,a\nv,a\nu,c\n")
-    config = Config(events=tmp_path / "log.csv", event_columns={"timestamp": None})
+    config = IngestConfig(events=tmp_path / "log.csv", event_columns={"timestamp": None})
     data = Dataset(run(config, tmp_path / "out"))
     assert sequences(data) == {"u": ["c", "a", "c"], "v": ["a"]}  # a repeat is no duplicate here
     assert "order of the file was kept" in data.manifest.counts["order"]
@@ -295,7 +295,7 @@ def test_sequences_keep_item_file_order_and_side_fields(tmp_path: Path) -> None:
     items = tmp_path / "items.jsonl"
     rows = [{"item_id": n, "title": f"T{n}", "attribute_ids": [n, 9]} for n in (3, 2, 1, 4)]
     items.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    config = Config(events=tmp_path / "s.txt", items=items, format="sequences")
+    config = IngestConfig(events=tmp_path / "s.txt", items=items, format="sequences")
     data = Dataset(run(config, tmp_path / "out"))
     assert data.item_ids == ["3", "2", "1", "4"]
     assert data.item(0).attributes == {"attribute_ids": "3,9"}
@@ -304,7 +304,7 @@ def test_sequences_keep_item_file_order_and_side_fields(tmp_path: Path) -> None:
 
 def test_beauty_has_its_published_size(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "amazon2014-beauty"
-    config = Config(
+    config = IngestConfig(
         events=folder / "sequences.txt", items=folder / "items.jsonl", format="sequences"
     )
     data = Dataset(run(config, tmp_path / "out"))
@@ -320,7 +320,7 @@ def test_beauty_has_its_published_size(shared_data: Path, tmp_path: Path) -> Non
 
 def test_movielens_folder(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "ml-latest-small"
-    data = Dataset(run(Config(events=folder, format="movielens"), tmp_path / "out"))
+    data = Dataset(run(IngestConfig(events=folder, format="movielens"), tmp_path / "out"))
     counts = data.manifest.counts
     assert (counts["users"], counts["items"], counts["events"]) == (610, 9_742, 100_836)
     assert counts["items_without_events"] == 18 and counts["dropped"] == {}
@@ -372,7 +372,7 @@ def test_command_line_with_recipe_and_with_flags(tmp_path: Path) -> None:
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Config, {"events": "log.csv", **settings}, "r.yaml: ingest")
+        build(IngestConfig, {"events": "log.csv", **settings}, "r.yaml: ingest")
 
 
 def test_a_killed_run_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL  # it was still at work
     assert texts.exists() and not out.exists()
-    data = Dataset(run(Config(events=log), out))
+    data = Dataset(run(IngestConfig(events=log), out))
     assert data.manifest.counts["events"] == 999
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "out"]
     assert sorted(p.name for p in out.iterdir()) == [

@@ -14,7 +14,7 @@ import pytest
 
 from llmrec.data.dataset import Dataset
 from llmrec.data.ingest import run
-from llmrec.data.settings import Config
+from llmrec.data.settings import IngestConfig
 from llmrec.errors import DataError
 
 HEADER = b"user_id,item_id,timestamp,rating\n"
@@ -25,10 +25,10 @@ def attempt(tmp_path: Path, name: str, content: bytes, **settings: Any) -> str:
     """Ingest a bad event file; the message, after checking that nothing was left behind."""
     path = tmp_path / name
     path.write_bytes(content)
-    return failing(tmp_path, Config(events=path, **settings))
+    return failing(tmp_path, IngestConfig(events=path, **settings))
 
 
-def failing(tmp_path: Path, config: Config) -> str:
+def failing(tmp_path: Path, config: IngestConfig) -> str:
     before = sorted(tmp_path.iterdir())
     with pytest.raises(DataError) as caught:
         run(config, tmp_path / "out")
@@ -92,16 +92,16 @@ def test_a_broken_parquet_page_is_no_disk_error(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[8:400] = bytes(392)
     path.write_bytes(raw)
-    assert "log.parquet: cannot be read" in failing(tmp_path, Config(events=path))
+    assert "log.parquet: cannot be read" in failing(tmp_path, IngestConfig(events=path))
 
 
 def test_missing_files(tmp_path: Path) -> None:
-    assert "no such file" in failing(tmp_path, Config(events=tmp_path / "gone.csv"))
+    assert "no such file" in failing(tmp_path, IngestConfig(events=tmp_path / "gone.csv"))
     for format_ in ("sequences", "movielens"):
-        config = Config(events=tmp_path / "gone", format=format_)  # type: ignore[arg-type]
+        config = IngestConfig(events=tmp_path / "gone", format=format_)  # type: ignore[arg-type]
         assert "no such file" in failing(tmp_path, config)
     (tmp_path / "empty").mkdir()
-    assert "holds no .csv" in failing(tmp_path, Config(events=tmp_path / "empty"))
+    assert "holds no .csv" in failing(tmp_path, IngestConfig(events=tmp_path / "empty"))
 
 
 def test_a_sequence_without_items(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_bad_item_files(tmp_path: Path, lines: list[str], expected: str) -> None
     (tmp_path / "log.csv").write_bytes(GOOD)
     items = tmp_path / "items.jsonl"
     items.write_text("\n".join(lines) + "\n")
-    message = failing(tmp_path, Config(events=tmp_path / "log.csv", items=items))
+    message = failing(tmp_path, IngestConfig(events=tmp_path / "log.csv", items=items))
     assert "items.jsonl" in message and expected in message
 
 
@@ -133,9 +133,9 @@ def test_unknown_items_are_skipped_and_counted_or_refused(tmp_path: Path) -> Non
     (tmp_path / "log.csv").write_bytes(GOOD)
     items = tmp_path / "items.jsonl"
     items.write_text('{"item_id": "a", "title": "A"}\n{"item_id": "b", "price": NaN}\n')
-    config = Config(events=tmp_path / "log.csv", items=items, unknown_items="error")
+    config = IngestConfig(events=tmp_path / "log.csv", items=items, unknown_items="error")
     assert "row 4: item 'c' is not among the items" in failing(tmp_path, config)
-    counts = Dataset(run(Config(config.events, items), tmp_path / "out")).manifest.counts
+    counts = Dataset(run(IngestConfig(config.events, items), tmp_path / "out")).manifest.counts
     assert counts["dropped"] == {"unknown_item": 1}
     assert counts["items_without_title"] == 1 and counts["prices_unreadable"] == 1
 
@@ -166,7 +166,7 @@ def test_unusable_numbers_are_counted(tmp_path: Path) -> None:
     ]
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    counts = Dataset(run(Config(events=path), tmp_path / "out")).manifest.counts
+    counts = Dataset(run(IngestConfig(events=path), tmp_path / "out")).manifest.counts
     assert counts["times_unusable"] == 2 and counts["ratings_unusable"] == 1
     assert counts["dropped"] == {"no_user": 1, "no_time": 2}
 
@@ -174,7 +174,7 @@ def test_unusable_numbers_are_counted(tmp_path: Path) -> None:
 def test_only_unusable_times_means_no_times(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(HEADER + b"u,b,0,\nu,a,0,\n")
-    data = Dataset(run(Config(events=path), tmp_path / "out"))
+    data = Dataset(run(IngestConfig(events=path), tmp_path / "out"))
     assert "order of the file" in data.manifest.counts["order"]
     assert data.train_histories()[0].tolist() == [0, 1]
 
@@ -202,7 +202,7 @@ sys.exit(main(sys.argv[1:]))
 def test_an_older_result_survives_a_failed_run(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_bytes(GOOD)
-    run(Config(events=path), tmp_path / "out")
+    run(IngestConfig(events=path), tmp_path / "out")
     path.write_bytes(GOOD + b"u,d,never,1\n")
-    failing(tmp_path, Config(events=path))
+    failing(tmp_path, IngestConfig(events=path))
     assert len(Dataset(tmp_path / "out").train_histories()[0]) == 1

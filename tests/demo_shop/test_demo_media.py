@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from llmrec.data.catalogue import to_pairs
-from llmrec.demo_shop import Config, generate, main, run, write
+from llmrec.demo_shop import DemoShopConfig, generate, main, run, write
 from llmrec.demo_shop.media import make_plan, write_media
 from llmrec.demo_shop.media.wording import make_questions
 from llmrec.errors import ConfigError, MissingExtraError
@@ -35,7 +35,7 @@ def files(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def plain_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(Config(tmp_path_factory.mktemp("plain") / "shop", seed=7, items=120, users=40))
+    return run(DemoShopConfig(tmp_path_factory.mktemp("plain") / "shop", seed=7, items=120, users=40))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.demo_shop import Config, DemoShop, generate, main, run, write
+from llmrec.demo_shop import DemoShopConfig, DemoShop, generate, main, run, write
 from llmrec.demo_shop.choice import click_probabilities
 from llmrec.demo_shop.kinds import KIND_INDEX, KINDS
 from llmrec.demo_shop.people import month_of
@@ -345,10 +345,10 @@ def test_run_skips_what_is_there_and_redoes_what_differs(tmp_path, capsys):
     out = tmp_path / "demo"
     main(["--out", str(out), "--items", "100", "--users", "5"])
     first = (out / "events.jsonl").stat().st_mtime_ns
-    run(Config(out, items=100, users=5))
+    run(DemoShopConfig(out, items=100, users=5))
     assert "up to date" in capsys.readouterr().out
     assert (out / "events.jsonl").stat().st_mtime_ns == first
-    run(Config(out, seed=1, items=100, users=5))
+    run(DemoShopConfig(out, seed=1, items=100, users=5))
     assert (out / "events.jsonl").stat().st_mtime_ns != first
 
 

@@ -13,7 +13,7 @@ from llmrec.item_ids.collisions import (
     resolve_last_level,
     row_keys,
 )
-from llmrec.item_ids.index import Config, build_ids
+from llmrec.item_ids.index import IndexConfig, build_ids
 from llmrec.item_ids.quantizer import ResidualQuantizer
 
 # One dimension: prefixes at 0 and 100, last codes 0, 1, 2 above them.
@@ -70,7 +70,7 @@ def test_many_items_without_content_all_get_ids() -> None:
     rng = np.random.default_rng(0)
     vectors = np.zeros((1500, 16), np.float32)
     vectors[:300] = rng.normal(size=(300, 16))
-    ids, report = build_ids(Config(kind="semantic", codebook_size=16), 1500, vectors)
+    ids, report = build_ids(IndexConfig(kind="semantic", codebook_size=16), 1500, vectors)
     assert report["without_content"] == 1200 and report["left_prefix"] > 1000
     assert len(np.unique(ids.codes, axis=0)) == 1500
 
@@ -83,7 +83,7 @@ def test_row_keys_order_rows_as_numbers_do() -> None:
 @pytest.mark.parametrize("collisions", ["last-level", "extra-level"])
 def test_ids_of_all_real_titles_are_one_to_one(title_vectors: np.ndarray, collisions: str) -> None:
     n = len(title_vectors)
-    config = Config(kind="semantic", collisions=collisions, kmeans_iterations=5)
+    config = IndexConfig(kind="semantic", collisions=collisions, kmeans_iterations=5)
     ids, report = build_ids(config, n, title_vectors)
     assert report["collisions_before"] > 100 and report["collisions_after"] == 0
     assert count_collisions(ids.codes) == 0

@@ -9,7 +9,7 @@ import pytest
 from llmrec.config import build
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError
 from llmrec.item_ids import index
-from llmrec.item_ids.index import Config, run
+from llmrec.item_ids.index import IndexConfig, run
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.item_ids.quantizer import ResidualQuantizer
 from llmrec.item_ids.report import level_report
@@ -22,7 +22,7 @@ VECTORS = RNG.normal(size=(200, 8)).astype(np.float32)
 
 def test_semantic_folder_is_complete(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(np.concatenate([VECTORS, VECTORS[:5]]))
-    config = Config(kind="semantic", codebook_size=8)
+    config = IndexConfig(kind="semantic", codebook_size=8)
     out = run(config, dataset, features, tmp_path / "item_ids", seed=1)
     ids = ItemIds.load(out)
     assert ids.level_sizes == (8, 8, 8) and ids.n_items == 205
@@ -37,10 +37,10 @@ def test_semantic_folder_is_complete(make_folders, tmp_path: Path) -> None:
 
 def test_atomic_needs_no_features(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS)
-    bare = ItemIds.load(run(Config(), dataset, None, tmp_path / "bare"))
+    bare = ItemIds.load(run(IndexConfig(), dataset, None, tmp_path / "bare"))
     assert bare.n_items == 200 and bare.n_tokens == 264  # 5% would be 10: at least 64
     assert bare.token_vectors.shape == (264, 0)
-    rich = ItemIds.load(run(Config(spare=7), dataset, features, tmp_path / "rich"))
+    rich = ItemIds.load(run(IndexConfig(spare=7), dataset, features, tmp_path / "rich"))
     np.testing.assert_array_equal(rich.token_vectors[:200], VECTORS)
     assert rich.n_tokens == 207
     assert bare.assign_new(np.zeros((64, 0))).n_items == 264
@@ -127,7 +127,7 @@ def test_one_rq_vae_step_moves_every_weight() -> None:
 
 def test_a_single_item_gets_an_id(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS[:1])
-    out = run(Config(kind="semantic"), dataset, features, tmp_path / "ids")
+    out = run(IndexConfig(kind="semantic"), dataset, features, tmp_path / "ids")
     assert ItemIds.load(out).decode([0, 0, 0]) == 0
 
 
@@ -136,33 +136,33 @@ def test_a_vector_that_is_not_finite_names_block_and_row(make_folders, tmp_path:
     vectors[7, 2] = np.nan
     dataset, features = make_folders(vectors)
     with pytest.raises(DataError, match=r"block 'text': item row 7"):
-        run(Config(kind="semantic"), dataset, features, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), dataset, features, tmp_path / "ids")
     assert not (tmp_path / "ids").exists()
 
 
 def test_an_empty_catalogue_is_an_error(make_folders, tmp_path: Path) -> None:
     dataset, _ = make_folders(VECTORS[:0])
     with pytest.raises(CatalogError, match="no items"):
-        run(Config(), dataset, None, tmp_path / "ids")
+        run(IndexConfig(), dataset, None, tmp_path / "ids")
 
 
 def test_features_of_another_catalogue_are_refused(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS)
-    config = Config(kind="semantic", blocks={"image": 1.0})
+    config = IndexConfig(kind="semantic", blocks={"image": 1.0})
     with pytest.raises(ConfigError, match="no block 'image'; it has: text"):
         run(config, dataset, features, tmp_path / "ids")
     make_folders(VECTORS[:50])[0].rename(tmp_path / "small")
     _, features = make_folders(VECTORS)
     with pytest.raises(DataError, match="for 50 items"):
-        run(Config(kind="semantic"), tmp_path / "small", features, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), tmp_path / "small", features, tmp_path / "ids")
 
 
 def test_semantic_without_features_says_so(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS)
     with pytest.raises(ConfigError, match="features: semantic"):
-        run(Config(kind="semantic"), dataset, None, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), dataset, None, tmp_path / "ids")
     with pytest.raises(ArtifactError, match="'ingest' stage, which has no vectors"):
-        run(Config(kind="semantic"), dataset, dataset, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), dataset, dataset, tmp_path / "ids")
     assert features.is_dir()
 
 
@@ -181,4 +181,4 @@ def test_semantic_without_features_says_so(make_folders, tmp_path: Path) -> None
 )
 def test_wrong_settings_name_the_setting(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Config, settings, "recipe.yaml: index")
+        build(IndexConfig, settings, "recipe.yaml: index")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError
-from llmrec.item_ids.index import Config, build_ids
+from llmrec.item_ids.index import IndexConfig, build_ids
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.item_ids.rq_vae_settings import RqVaeSettings
 
@@ -18,7 +18,7 @@ def vectors_with_duplicates(n: int, distinct: int, seed: int, dim: int = 6) -> n
 
 
 def semantic(vectors: np.ndarray, seed: int = 0, **options: object) -> ItemIds:
-    return build_ids(Config(kind="semantic", **options), len(vectors), vectors, seed)[0]
+    return build_ids(IndexConfig(kind="semantic", **options), len(vectors), vectors, seed)[0]
 
 
 def assert_one_to_one(ids: ItemIds) -> None:

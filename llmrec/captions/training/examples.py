@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.captions.asking import TASKS, TEXT_SOURCES, Seen, Task, known_text, question, target
-from llmrec.captions.training.settings import Config, Drop
+from llmrec.captions.training.settings import MultimodalConfig, Drop
 from llmrec.content.schema import Schema
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError
@@ -54,7 +54,7 @@ class Corpus:
     targets: dict[int, dict[Task, str]]
     said: dict[str, str]
     schema: Schema
-    config: Config
+    config: MultimodalConfig
     seed: int
     counts: dict[str, int]
     train: np.ndarray = field(init=False)
@@ -115,7 +115,7 @@ class Corpus:
 def make_corpus(
     shop: Dataset,
     schema: Schema,
-    config: Config,
+    config: MultimodalConfig,
     left_out: np.ndarray,
     said: dict[str, str],
     seed: int,
@@ -182,7 +182,7 @@ def drawn_sources(has: Sequence[str], drop: Drop, rng: np.random.Generator) -> t
     return tuple(kept) if kept else (has[int(rng.integers(len(has)))],)
 
 
-def _targets(item: Item, schema: Schema, config: Config) -> dict[Task, str]:
+def _targets(item: Item, schema: Schema, config: MultimodalConfig) -> dict[Task, str]:
     """The answers about an item that the catalogue tells, of the tasks that are asked."""
     found: dict[Task, str] = {}
     for task in TASKS:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.captions.asking import TASKS
-from llmrec.captions.training.settings import SPEED_SETTINGS, Config
+from llmrec.captions.training.settings import SPEED_SETTINGS, MultimodalConfig
 from llmrec.config import as_dict, build, build_section
 from llmrec.content.schema import Schema, load_schema
 from llmrec.data.dataset import Dataset
@@ -43,7 +43,7 @@ SCHEMA, METRICS, SKIPPED = "schema.json", "metrics.jsonl", "skipped.jsonl"
 
 
 def run(
-    config: Config,
+    config: MultimodalConfig,
     dataset: Path,
     out: Path,
     *,
@@ -115,7 +115,7 @@ def run(
         return run_stage(out, manifest, work, resume=True, log=log)
 
 
-def _check_base(config: Config) -> bool:
+def _check_base(config: MultimodalConfig) -> bool:
     """Whether the base gets fresh weights.
 
     Raises:
@@ -137,17 +137,17 @@ def _check_base(config: Config) -> bool:
     return scratch
 
 
-def _fresh_tower(config: Config) -> bool:
+def _fresh_tower(config: MultimodalConfig) -> bool:
     from llmrec.captions.training.llava import SIZES
 
     return config.base in SIZES and config.clip is None
 
 
-def _input_hashes(config: Config, shop: Dataset, media_root: Path | None) -> dict[str, str]:
+def _input_hashes(config: MultimodalConfig, shop: Dataset, media_root: Path | None) -> dict[str, str]:
     """What stands for the base, the CLIP, the prompts and the pictures."""
     from llmrec.content.features.image_encoder import weights_hash
     from llmrec.content.features.media_catalogue import scan
-    from llmrec.content.features.media_config import Config as MediaConfig
+    from llmrec.content.features.media_config import MultimodalConfig as MediaConfig
 
     hashes = {"base": weights_hash(config.base)}
     if config.clip is not None:
@@ -246,9 +246,9 @@ def main(argv: list[str]) -> None:
     args = vars(parser.parse_args(argv))
     names = ("dataset", "out", "media_root", "media", "leave_out", "cache", "seed", "config")
     dataset, out, media_root, media, leave_out, cache, seed, path = map(args.pop, names)
-    config = build_section(Config, path, "multimodal") if path else Config()
+    config = build_section(MultimodalConfig, path, "multimodal") if path else MultimodalConfig()
     given = {name: value for name, value in args.items() if value is not None}
-    config = build(Config, as_dict(config) | given, "llmrec train multimodal")
+    config = build(MultimodalConfig, as_dict(config) | given, "llmrec train multimodal")
     with exit_if_stopped():
         run(
             config,

@@ -123,7 +123,7 @@ class Vary:
 
 
 @dataclass(frozen=True)
-class Config:
+class MultimodalConfig:
     """Settings of ``llmrec train multimodal``.
 
     Attributes:

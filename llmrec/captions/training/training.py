@@ -19,7 +19,7 @@ from torch import nn
 from llmrec.captions.training.batches import Batch
 from llmrec.captions.training.feed import Feed
 from llmrec.captions.training.parts import in_full_precision, learning, learns_language
-from llmrec.captions.training.settings import Config
+from llmrec.captions.training.settings import MultimodalConfig
 from llmrec.captions.training.validation import answer_loss, validate
 from llmrec.errors import LlmrecError
 from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
@@ -76,7 +76,7 @@ class Trainer:
     ) -> None:
         self.model, self.feed, self.stretch = model, feed, stretch
         self.folder, self.progress = folder, progress
-        self.config: Config = feed.corpus.config
+        self.config: MultimodalConfig = feed.corpus.config
         self.device = next(model.parameters()).device
         self.weights = learning(model)
         in_full_precision(self.weights)
@@ -230,7 +230,7 @@ class Trainer:
         self.model.eval()
 
 
-def optimizer_of(model: nn.Module, config: Config, rate: float) -> Together:
+def optimizer_of(model: nn.Module, config: MultimodalConfig, rate: float) -> Together:
     """An optimizer of all that learns."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     return make_optimizer(

@@ -16,7 +16,7 @@ from llmrec.captions.training.feed import Feed
 from llmrec.captions.training.llava import SIZES, load_multimodal, new_multimodal, save_multimodal
 from llmrec.captions.training.parts import learn_projector, learn_second, merged
 from llmrec.captions.training.pictures import Opener
-from llmrec.captions.training.settings import Config
+from llmrec.captions.training.settings import MultimodalConfig
 from llmrec.captions.training.training import State, Stretch, Trainer
 from llmrec.content.features.image_encoder import pick_device
 from llmrec.content.media.source import MediaSource
@@ -38,7 +38,7 @@ class Work:
         counts: what the manifest will say.
     """
 
-    config: Config
+    config: MultimodalConfig
     model: Any
     feed: Feed
     folder: Path
@@ -48,7 +48,7 @@ class Work:
     @classmethod
     def prepare(
         cls,
-        config: Config,
+        config: MultimodalConfig,
         shop: Dataset,
         schema: Schema,
         left_out: np.ndarray,
@@ -176,7 +176,7 @@ class Work:
         return self.model.model.language_model.embed_tokens.weight.dtype
 
 
-def _open(config: Config, corpus: Corpus, device: torch.device, seed: int) -> tuple[Any, Any]:
+def _open(config: MultimodalConfig, corpus: Corpus, device: torch.device, seed: int) -> tuple[Any, Any]:
     if config.base in SIZES:
         return new_multimodal(
             config.base, clip=config.clip, texts=corpus.texts(), video=config.video, seed=seed

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from llmrec.config import as_dict, build, build_section
-from llmrec.content.clip.settings import Config
+from llmrec.content.clip.settings import ClipConfig
 from llmrec.content.features.media_catalogue import scan
-from llmrec.content.features.media_config import Config as MediaConfig
+from llmrec.content.features.media_config import ClipConfig as MediaConfig
 from llmrec.content.media.source import MediaSource
 from llmrec.content.schema import Schema, load_schema
 from llmrec.data.dataset import Dataset
@@ -39,7 +39,7 @@ _SPEED_SETTINGS = ("device", "workers")
 
 
 def run(
-    config: Config,
+    config: ClipConfig,
     dataset: Path,
     out: Path,
     *,
@@ -86,7 +86,7 @@ def run(
     return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True, log=log)
 
 
-def sayable_schema(config: Config, shop: Dataset) -> Schema | None:
+def sayable_schema(config: ClipConfig, shop: Dataset) -> Schema | None:
     """The schema's fields that texts name; None where the catalogue has none of them.
 
     Raises:
@@ -111,7 +111,7 @@ def sayable_schema(config: Config, shop: Dataset) -> Schema | None:
 
 def _train(
     run: StageRun,
-    config: Config,
+    config: ClipConfig,
     shop: Dataset,
     schema: Schema | None,
     rows: np.ndarray,
@@ -255,9 +255,9 @@ def main(argv: list[str]) -> None:
     names = ("size", "epochs")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.recipe is not None:
-        config = build_section(Config, args.recipe, "clip", given)
+        config = build_section(ClipConfig, args.recipe, "clip", given)
     else:
-        config = build(Config, given, "llmrec train clip")
+        config = build(ClipConfig, given, "llmrec train clip")
     run(
         config,
         args.dataset,

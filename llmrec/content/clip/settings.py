@@ -39,7 +39,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Config:
+class ClipConfig:
     """Settings of ``llmrec train clip``.
 
     Attributes:

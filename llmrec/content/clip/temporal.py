@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from llmrec.config import as_dict, build, build_section
-from llmrec.content.clip.temporal_settings import Config
+from llmrec.content.clip.temporal_settings import TemporalConfig
 from llmrec.content.features.media_catalogue import scan
-from llmrec.content.features.media_config import Config as MediaConfig
+from llmrec.content.features.media_config import TemporalConfig as MediaConfig
 from llmrec.content.media.source import MediaSource
 from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import left_out_items
@@ -36,7 +36,7 @@ FRAMES_FILE = "frames.safetensors"
 
 
 def run(
-    config: Config,
+    config: TemporalConfig,
     dataset: Path,
     out: Path,
     *,
@@ -106,7 +106,7 @@ def labelled_videos(shop: Dataset, field: str) -> tuple[np.ndarray, list[Any], l
 
 def _train(
     run: StageRun,
-    config: Config,
+    config: TemporalConfig,
     media: MediaConfig,
     source: MediaSource,
     shop: Dataset,
@@ -186,9 +186,9 @@ def main(argv: list[str]) -> None:
     names = ("image_model", "field", "epochs")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.recipe is not None:
-        config = build_section(Config, args.recipe, "temporal", given)
+        config = build_section(TemporalConfig, args.recipe, "temporal", given)
     else:
-        config = build(Config, given, "llmrec train temporal")
+        config = build(TemporalConfig, given, "llmrec train temporal")
     run(
         config,
         args.dataset,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Config:
+class TemporalConfig:
     """Settings of ``llmrec train temporal``.
 
     Attributes:

@@ -19,7 +19,7 @@ from llmrec.content.features.temporal import TemporalConfig, TemporalEncoder, me
 from llmrec.content.media.errors import MediaError
 
 if TYPE_CHECKING:
-    from llmrec.content.clip.temporal_settings import Config
+    from llmrec.content.clip.temporal_settings import TemporalConfig
 
 Pool = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -80,7 +80,7 @@ def train_and_tell(
     labels: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
-    config: Config,
+    config: TemporalConfig,
     n_values: int,
     seed: int,
 ) -> tuple[TemporalEncoder, dict[str, np.ndarray]]:
@@ -121,7 +121,7 @@ def _fit(
     frames: Frames,
     labels: np.ndarray,
     train: np.ndarray,
-    config: Config,
+    config: TemporalConfig,
     seed: int,
 ) -> None:
     weights = [p for module in modules for p in module.parameters()]

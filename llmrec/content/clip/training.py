@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from llmrec.content.clip.model import contrastive_loss, normalised
 from llmrec.content.clip.pictures import views
-from llmrec.content.clip.settings import Config
+from llmrec.content.clip.settings import ClipConfig
 from llmrec.content.clip.texts import Texts
 from llmrec.content.features.image_encoder import mixed_precision, pick_device
 from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
@@ -58,7 +58,7 @@ class ClipTrainer:
     texts: Texts
     train: np.ndarray
     validation: np.ndarray
-    config: Config
+    config: ClipConfig
     seed: int
     folder: Path
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from llmrec.config import build
 from llmrec.content.features.attributes import AttributeEncoder, attribute_tokens
-from llmrec.content.features.text import STAGE, Config, item_text
+from llmrec.content.features.text import STAGE, EmbedConfig, item_text
 from llmrec.content.features.text_encoder import TextEncoder, model_hash
 from llmrec.errors import ArtifactError
 from llmrec.stage import read_manifest
@@ -36,7 +36,7 @@ class ItemEncoder:
 
     def __init__(self, folder: str | Path, *, device: str = "auto") -> None:
         manifest = read_manifest(folder, STAGE)
-        self.config = build(Config, manifest.config, str(folder))
+        self.config = build(EmbedConfig, manifest.config, str(folder))
         if model_hash(self.config.model) != manifest.inputs["model"]:
             raise ArtifactError(
                 f"{folder}: made with other weights of {self.config.model!r} than are "

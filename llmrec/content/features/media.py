@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from llmrec.config import as_dict, build, load_yaml
 from llmrec.content.features.media_catalogue import scan, shards
-from llmrec.content.features.media_config import COLUMNS, MODALITIES, Config
+from llmrec.content.features.media_config import COLUMNS, MODALITIES, EmbedMediaConfig
 from llmrec.content.features.media_work import Encoders, ShardBlock
 from llmrec.content.media.source import MediaSource
 from llmrec.errors import ArtifactError, ConfigError
@@ -86,7 +86,7 @@ def load_transcripts(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 
 def run(
-    config: Config,
+    config: EmbedMediaConfig,
     dataset: Path,
     out: Path,
     *,
@@ -129,7 +129,7 @@ def run(
     return run_stage(out, manifest, work, resume=True, log=log)
 
 
-def _model_hashes(config: Config, counts: Counter[str]) -> dict[str, str]:
+def _model_hashes(config: EmbedMediaConfig, counts: Counter[str]) -> dict[str, str]:
     from llmrec.content.features.image_encoder import weights_hash
 
     hashes = {}
@@ -207,7 +207,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def _join(run: StageRun, folder: Path, counts: Counter[str], config: Config) -> None:
+def _join(run: StageRun, folder: Path, counts: Counter[str], config: EmbedMediaConfig) -> None:
     """The shards' blocks and lines as one file each, and the manifest's counts."""
     parts = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     blocks: dict[str, np.ndarray] = {}
@@ -276,5 +276,5 @@ def main(argv: list[str]) -> None:
     settings.update({name: value for name, value in args.items() if value is not None})
     if isinstance(settings.get("modalities"), str):
         settings["modalities"] = settings["modalities"].split(",")
-    config = build(Config, settings, str(path or "llmrec embed media"))
+    config = build(EmbedMediaConfig, settings, str(path or "llmrec embed media"))
     run(config, dataset, out, media_root=media_root, cache=cache, seed=seed)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.content.features.media_config import COLUMNS, Config
+from llmrec.content.features.media_config import COLUMNS, EmbedMediaConfig
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
 
 SHARD_ITEMS = 512
@@ -45,7 +45,7 @@ def _unreadable(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again")
 
 
-def scan(catalogue: Path, config: Config, root: Path | None) -> tuple[Counter[str], str]:
+def scan(catalogue: Path, config: EmbedMediaConfig, root: Path | None) -> tuple[Counter[str], str]:
     """How many items, and files of each modality; and what stands for the files' contents.
 
     Sizes and times of change stand for contents: reading every file twice would double the work.

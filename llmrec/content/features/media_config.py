@@ -18,7 +18,7 @@ COLUMNS = {"image": "image", "video": "video", "speech": "audio"}
 
 
 @dataclass(frozen=True)
-class Config:
+class EmbedMediaConfig:
     """Settings of ``llmrec embed media``.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from llmrec.content.features.media_config import Config
+from llmrec.content.features.media_config import EmbedMediaConfig
 from llmrec.content.media.audio import Window, windows
 from llmrec.content.media.errors import EmptyMediaError, MediaError
 from llmrec.content.media.images import decode_image
@@ -61,7 +61,7 @@ class Encoders:
         source: where files come from.
     """
 
-    config: Config
+    config: EmbedMediaConfig
     source: MediaSource
 
     @cached_property

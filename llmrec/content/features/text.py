@@ -45,7 +45,7 @@ _SPEED_SETTINGS = ("device", "batch_size")
 
 
 @dataclass(frozen=True)
-class Config:
+class EmbedConfig:
     """Settings of ``llmrec embed``.
 
     Attributes:
@@ -116,7 +116,7 @@ def load_features(folder: str | Path) -> dict[str, np.ndarray]:
         raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec embed again") from None
 
 
-def run(config: Config, dataset: Path, out: Path, seed: int = 0) -> Path:
+def run(config: EmbedConfig, dataset: Path, out: Path, seed: int = 0) -> Path:
     """Embed every item of ``dataset`` into the folder ``out``.
 
     Raises:
@@ -131,7 +131,7 @@ def run(config: Config, dataset: Path, out: Path, seed: int = 0) -> Path:
     return run_stage(out, manifest, lambda r: _embed(r, config, catalogue, seed), resume=True)
 
 
-def _embed(run: StageRun, config: Config, catalogue: Path, seed: int) -> None:
+def _embed(run: StageRun, config: EmbedConfig, catalogue: Path, seed: int) -> None:
     n_items = _n_items(catalogue)
     shards = run.folder / "shards"
     shards.mkdir(exist_ok=True)
@@ -159,7 +159,7 @@ def _embed(run: StageRun, config: Config, catalogue: Path, seed: int) -> None:
     shutil.rmtree(shards)
 
 
-def _text_shards(shards: Path, config: Config, catalogue: Path, n_items: int) -> list[np.ndarray]:
+def _text_shards(shards: Path, config: EmbedConfig, catalogue: Path, n_items: int) -> list[np.ndarray]:
     """Vectors shard by shard; a shard that an earlier try finished is read back."""
     encoder: TextEncoder | None = None
     vectors = []
@@ -239,5 +239,5 @@ def embed_text(argv: list[str]) -> tuple[Path, Path]:
     dataset, out, seed, path = (args.pop(name) for name in ("dataset", "out", "seed", "config"))
     settings = load_yaml(path) if path else {}
     settings.update({name: value for name, value in args.items() if value is not None})
-    run(build(Config, settings, str(path or "llmrec embed")), dataset, out, seed)
+    run(build(EmbedConfig, settings, str(path or "llmrec embed")), dataset, out, seed)
     return dataset, out

@@ -33,7 +33,7 @@ from llmrec.content.features.fused import ENCODER, FEATURES, FUSED, STAGE
 from llmrec.content.fusion.behaviour import Pairs, liked_histories, split_users, windowed_pairs
 from llmrec.content.fusion.modalities import Modalities, read_modalities
 from llmrec.content.fusion.retrieval import Cases, retrieval_cases
-from llmrec.content.fusion.settings import Config, FusionConfig, TrainSettings
+from llmrec.content.fusion.settings import FusionConfig, FusionConfig, TrainSettings
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.metrics.plots import open_pyplot, save_figure
@@ -47,7 +47,7 @@ _HELD_BACK_ITEMS = 0.1  # where there are no people to hold back
 
 
 def run(
-    config: Config,
+    config: FusionConfig,
     dataset: Path,
     out: Path,
     *,
@@ -95,7 +95,7 @@ def run(
 
 def _train(
     stage: StageRun,
-    config: Config,
+    config: FusionConfig,
     dataset: Dataset,
     modalities: Modalities,
     seed: int,
@@ -230,7 +230,7 @@ def main(argv: list[str]) -> None:
     run(config, args.dataset, args.out, features=args.features, media=args.media, seed=args.seed)
 
 
-def read_config(path: Path | None, command: str, args: argparse.Namespace) -> Config:
+def read_config(path: Path | None, command: str, args: argparse.Namespace) -> FusionConfig:
     """Settings of a file, with those of the flags ``epochs``, ``min_rating`` and ``device``.
 
     Raises:
@@ -241,4 +241,4 @@ def read_config(path: Path | None, command: str, args: argparse.Namespace) -> Co
     train = settings.get("train") or {}
     if isinstance(train, dict):
         settings["train"] = train | {k: v for k, v in given.items() if v is not None}
-    return build(Config, settings, str(path or command))
+    return build(FusionConfig, settings, str(path or command))

@@ -118,7 +118,7 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
-class Config:
+class FusionConfig:
     """Settings of ``llmrec train fusion``.
 
     Attributes:

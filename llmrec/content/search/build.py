@@ -28,7 +28,7 @@ from llmrec.config import as_dict, build, load_yaml
 from llmrec.content.features.media import load_media_features
 from llmrec.content.search.model import open_same_model
 from llmrec.content.search.nearest import build_index, choose_kind, measure_recall, save_index
-from llmrec.content.search.settings import Config
+from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.content.search.vectors import ItemVectors, item_vectors
 from llmrec.errors import ArtifactError, CatalogError
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
@@ -62,7 +62,7 @@ def media_of(media: Path, dataset: Path) -> Manifest:
 
 
 def run(
-    config: Config,
+    config: SearchIndexConfig,
     dataset: Path,
     media: Path,
     out: Path,
@@ -111,7 +111,7 @@ class _Indexing:
     """One run of the stage; the model is loaded only when something needs it."""
 
     def __init__(
-        self, config: Config, made: Manifest, dataset: Path, media: Path, model: str, seed: int
+        self, config: SearchIndexConfig, made: Manifest, dataset: Path, media: Path, model: str, seed: int
     ) -> None:
         self.config, self.made, self.media, self.seed = config, made, media, seed
         self.model = model
@@ -230,6 +230,6 @@ def main(argv: list[str]) -> None:
     dataset, media, out, path, image_model, seed = (args.pop(name) for name in places)
     settings = load_yaml(path) if path else {}
     settings.update({name: value for name, value in args.items() if value is not None})
-    config = build(Config, settings, str(path or "llmrec search index"))
+    config = build(SearchIndexConfig, settings, str(path or "llmrec search index"))
     out = out or media.parent / "search_index"
     run(config, dataset, media, out, image_model=image_model, seed=seed)

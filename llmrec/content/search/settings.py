@@ -9,7 +9,7 @@ Kind = Literal["auto", "flat", "hnsw", "ivfpq"]
 
 
 @dataclass(frozen=True)
-class Config:
+class SearchIndexConfig:
     """Settings of ``llmrec search index``.
 
     Attributes:

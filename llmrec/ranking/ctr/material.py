@@ -26,7 +26,7 @@ from llmrec.ranking.ctr.prepare import (
     read_fused,
     read_said,
 )
-from llmrec.ranking.ctr.settings import Config
+from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.ranking.ctr.shelf import Happenings, Shelf, happenings
 from llmrec.ranking.ctr.signals import Ranked, describe_lists, open_models, snapshots_of
 from llmrec.ranking.retrieval.snapshot import Snapshots
@@ -154,7 +154,7 @@ class Rows:
         return values[np.searchsorted(rows, self.lists), self.place]
 
 
-def open_shop(config: Config, folders: Folders, seed: int) -> Shop:
+def open_shop(config: CtrConfig, folders: Folders, seed: int) -> Shop:
     """Read the log and what was shown.
 
     Raises:
@@ -182,7 +182,7 @@ def open_shop(config: Config, folders: Folders, seed: int) -> Shop:
 
 
 def run_signals(
-    config: Config, folders: Folders, out: Path, seed: int = 0, log: Callable[[str], None] = print
+    config: CtrConfig, folders: Folders, out: Path, seed: int = 0, log: Callable[[str], None] = print
 ) -> Path:
     """Ask every source about everything that was shown, or find it done."""
     settings = {name: as_dict(getattr(config, name)) for name in ("labels", "past", "retrieval")}
@@ -212,7 +212,7 @@ def run_signals(
 
 
 def make_sources(
-    config: Config, folders: Folders, shop: Shop, model: Ranked | None = None
+    config: CtrConfig, folders: Folders, shop: Shop, model: Ranked | None = None
 ) -> StandardSources:
     """The sources of candidates of a shop."""
     from llmrec.ranking.ctr.shelf import first_seen
@@ -246,7 +246,7 @@ def read_signals(folder: Path) -> tuple[Signals, Snapshots]:
     )
 
 
-def gather(config: Config, folders: Folders, signals: Path, seed: int = 0) -> Material:
+def gather(config: CtrConfig, folders: Folders, signals: Path, seed: int = 0) -> Material:
     """Put together what heads are trained and measured on.
 
     Args:

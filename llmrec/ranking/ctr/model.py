@@ -15,7 +15,7 @@ from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.ranking.calibration.calibrator import Calibrator, load_calibrator
 from llmrec.ranking.ctr.features import Assembler, Inputs, Signals
 from llmrec.ranking.ctr.moments import ContextIds, Moments
-from llmrec.ranking.ctr.settings import Config
+from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.ranking.ctr.shelf import Shelf
 from llmrec.ranking.retrieval.snapshot import Snapshot
 from llmrec.stage import read_manifest
@@ -84,7 +84,7 @@ class ClickModel:
 
     def __init__(self, folder: Path, card: Card, heads: Any) -> None:
         self.folder, self.card, self.heads = folder, card, heads
-        self.config = build(Config, card.config, f"{folder / MODEL}: config")
+        self.config = build(CtrConfig, card.config, f"{folder / MODEL}: config")
         self.past, self.retrieval = self.config.past, self.config.retrieval
         self.shelf = Shelf.load(folder)
         self.context = ContextIds.of(card.context)

@@ -14,7 +14,7 @@ from llmrec.ranking.ctr.lists import Lists
 from llmrec.ranking.ctr.log import Log
 from llmrec.ranking.ctr.model import combined
 from llmrec.ranking.ctr.moments import moments_of
-from llmrec.ranking.ctr.settings import Config
+from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.ranking.ctr.shelf import Happenings, Shelf
 from llmrec.ranking.ctr.signals import histories_of
 from llmrec.ranking.retrieval.candidates import candidates
@@ -42,7 +42,7 @@ class Choices:
 
 
 def choices(
-    shown: Lists, log: Log, config: Config, start: float, end: float, most: int, seed: int
+    shown: Lists, log: Log, config: CtrConfig, start: float, end: float, most: int, seed: int
 ) -> Choices:
     """What was clicked of the lists of a span of time; so many at most, at random."""
     inside = (shown.time >= start) & (shown.time < end) & (shown.user >= 0)
@@ -94,7 +94,7 @@ def rank_choices(
     shelf: Shelf,
     happened: Happenings,
     heads: list[Any],
-    config: Config,
+    config: CtrConfig,
     contexts: np.ndarray,
     limit: int,
 ) -> RankedLists:
@@ -129,7 +129,7 @@ def rank_choices(
 
 
 def _candidates(
-    asked: Choices, rows: np.ndarray, made: Any, names: tuple[str, ...], limit: int, config: Config
+    asked: Choices, rows: np.ndarray, made: Any, names: tuple[str, ...], limit: int, config: CtrConfig
 ) -> tuple[np.ndarray, Signals]:
     histories = asked.cases.histories.select(rows)
     found = candidates(made, histories, config.retrieval.k, limit)
@@ -152,7 +152,7 @@ def _inputs(
     log: Log,
     assembler: Assembler,
     happened: Happenings,
-    config: Config,
+    config: CtrConfig,
     contexts: np.ndarray,
 ) -> Inputs:
     times = asked.times[rows]

@@ -3,7 +3,7 @@
     llmrec ctr RECIPE.yaml --dataset DIR --log DIR --fusion DIR --captions DIR \\
         --model EARLY --model LATE --out DIR
 
-The recipe's ``ctr:`` section holds the settings (:class:`~llmrec.ranking.ctr.settings.Config`). The
+The recipe's ``ctr:`` section holds the settings (:class:`~llmrec.ranking.ctr.settings.CtrConfig`). The
 folder holds
 
 * ``head-0.safetensors`` ...: the networks, with their shape; ``head.onnx`` and ``items.onnx``: the
@@ -30,7 +30,7 @@ import numpy as np
 
 from llmrec.config import as_dict, build, load_yaml
 from llmrec.errors import ConfigError
-from llmrec.ranking.ctr.settings import Config, split_section
+from llmrec.ranking.ctr.settings import CtrConfig, split_section
 from llmrec.stage import Manifest, StageRun, file_hash, run_stage
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from llmrec.ranking.ctr.network import Head
     from llmrec.ranking.ctr.signals import Ranked
 
-__all__ = ["Config", "main", "run"]
+__all__ = ["CtrConfig", "main", "run"]
 
 STAGE = "ctr"
 FIGURES = "figures.json"
@@ -49,7 +49,7 @@ _REFERENCE_ROWS = 50_000
 
 
 def run(
-    config: Config,
+    config: CtrConfig,
     folders: Folders,
     out: Path,
     seed: int = 0,
@@ -94,7 +94,7 @@ def _told_of(material: Material) -> str:
 
 def _write(
     stage: StageRun,
-    config: Config,
+    config: CtrConfig,
     folders: Folders,
     material: Material,
     seed: int,
@@ -149,7 +149,7 @@ def _write(
 
 
 def _calibrate(
-    path: Path, config: Config, rows: Any, logits: np.ndarray, seed: int, log: Callable[[str], None]
+    path: Path, config: CtrConfig, rows: Any, logits: np.ndarray, seed: int, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Choose a calibrator on the validation part and write it; its figures there."""
     from llmrec.metrics.click_metrics import auc, ece, log_loss
@@ -180,7 +180,7 @@ def _calibrate(
 
 
 def choose_llm_weight(
-    config: Config, folders: Folders, material: Material, heads: list[Head], seed: int
+    config: CtrConfig, folders: Folders, material: Material, heads: list[Head], seed: int
 ) -> tuple[float, dict[str, float]]:
     """The weight of the language model in what items are ranked by, and what was tried."""
     from llmrec.metrics.metrics import ndcg
@@ -203,7 +203,7 @@ def choose_llm_weight(
 
 
 def ranked_choices(
-    config: Config,
+    config: CtrConfig,
     folders: Folders,
     material: Material,
     heads: list[Head],
@@ -274,7 +274,7 @@ def parser(prog: str, about: str) -> argparse.ArgumentParser:
     return made
 
 
-def read_arguments(args: argparse.Namespace) -> tuple[Config, Folders]:
+def read_arguments(args: argparse.Namespace) -> tuple[CtrConfig, Folders]:
     """Settings and folders that flags name.
 
     Raises:
@@ -286,7 +286,7 @@ def read_arguments(args: argparse.Namespace) -> tuple[Config, Folders]:
     if not isinstance(section, dict):
         raise ConfigError(f"{args.recipe}: has no `ctr:` section of settings")
     _, settings = split_section(section, f"{args.recipe}: ctr")
-    config = build(Config, settings, f"{args.recipe}: ctr")
+    config = build(CtrConfig, settings, f"{args.recipe}: ctr")
     folders = Folders(args.dataset, args.log, args.fusion, args.captions, tuple(args.model))
     return config, folders
 

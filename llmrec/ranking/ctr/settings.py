@@ -168,7 +168,7 @@ class Combine:
 
 
 @dataclass(frozen=True)
-class Config:
+class CtrConfig:
     """Settings of ``llmrec ctr``.
 
     Attributes:

@@ -19,7 +19,7 @@ from llmrec.errors import ArtifactError, ConfigError
 from llmrec.ranking.ctr.features import Signals
 from llmrec.ranking.ctr.lists import Lists
 from llmrec.ranking.ctr.log import Log, is_positive
-from llmrec.ranking.ctr.settings import Config, Past
+from llmrec.ranking.ctr.settings import CtrConfig, Past
 from llmrec.ranking.retrieval.describe import describe, describe_as_of
 from llmrec.ranking.retrieval.generated import Generated
 from llmrec.ranking.retrieval.log import Log as Choices
@@ -103,7 +103,7 @@ def describe_lists(
     sources: StandardSources,
     snapshots: Snapshots,
     models: Sequence[Ranked],
-    config: Config,
+    config: CtrConfig,
 ) -> Signals:
     """What each source says of what was shown; the language model first, if there is one.
 

@@ -223,11 +223,11 @@ def kind_of(recipe: Path) -> str:
         wanted = " or ".join(f"`{kind}:`" for kind in KINDS)
         raise ConfigError(f"{recipe}: a job needs one section, {wanted}, and not both")
     if kinds[0] == "tune":
-        from llmrec.training.tune.settings import Config as TuneConfig
+        from llmrec.training.tune.settings import TuneConfig
 
         build(TuneConfig, sections["tune"], f"{recipe}: tune")
     else:
-        from llmrec.training.preference.settings import Config as PreferConfig
+        from llmrec.training.preference.settings import PreferConfig
 
         build(PreferConfig, sections["prefer"], f"{recipe}: prefer")
     return kinds[0]

@@ -35,7 +35,7 @@ from llmrec.prompts import Template, load_template
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, read_manifest, run_stage
 from llmrec.training.next_item.item_content import token_content
 from llmrec.training.next_item.row_init import content_part, initialise_rows
-from llmrec.training.next_item.settings import Config
+from llmrec.training.next_item.settings import TrainConfig
 
 STAGE = "expand"
 AROUND = (("", ""), ("Someone bought ", " and left."))  # an item alone, and inside a sentence
@@ -204,7 +204,7 @@ def _content(settings: ExpandSettings, features: Path | None, ids: ItemIds) -> t
                 f"IDs are of {ids.n_items}; run llmrec embed and llmrec index on one dataset"
             )
     kept = {name: min(settings.components, block.shape[1]) for name, block in blocks.items()}
-    return token_content(Config(content=kept), features, ids)
+    return token_content(TrainConfig(content=kept), features, ids)
 
 
 def _tokenizer(

@@ -12,10 +12,10 @@ from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 
 if TYPE_CHECKING:
-    from llmrec.training.next_item.settings import Config
+    from llmrec.training.next_item.settings import TrainConfig
 
 
-def token_content(config: Config, features: Path | None, ids: ItemIds) -> torch.Tensor | None:
+def token_content(config: TrainConfig, features: Path | None, ids: ItemIds) -> torch.Tensor | None:
     """Content vector of every item token: its item's, or the mean of the items that share it."""
 
     content = content_matrix(features, config.content)

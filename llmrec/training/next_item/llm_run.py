@@ -33,11 +33,11 @@ from llmrec.training.tasks.writer import Writer
 from llmrec.types import Cases
 
 if TYPE_CHECKING:
-    from llmrec.training.next_item.settings import Config
+    from llmrec.training.next_item.settings import TrainConfig
 
 
 def prepare(
-    config: Config,
+    config: TrainConfig,
     dataset: Dataset,
     item_ids: Path | None,
     features: Path | None,
@@ -104,7 +104,7 @@ def prepare(
 
 
 def word_tasks(
-    config: Config, dataset: Dataset, writer: Writer, context: int, seed: int
+    config: TrainConfig, dataset: Dataset, writer: Writer, context: int, seed: int
 ) -> WordTasks | None:
     """What a step learns beside histories, or None.
 
@@ -118,7 +118,7 @@ def word_tasks(
     return WordTasks(mixture, config.task_examples, config.task_weight)
 
 
-def expanded_tokenizer(config: Config, dataset: Dataset, ids: ItemIds) -> tuple[Any, Vocabulary]:
+def expanded_tokenizer(config: TrainConfig, dataset: Dataset, ids: ItemIds) -> tuple[Any, Vocabulary]:
     """The base's tokenizer with time and item tokens, and where they are."""
     tokenizer = plain_tokenizer(config.base, dataset)
     base_size = len(tokenizer)
@@ -128,7 +128,7 @@ def expanded_tokenizer(config: Config, dataset: Dataset, ids: ItemIds) -> tuple[
 
 
 def base_model(
-    config: Config, vocabulary: Vocabulary, encoder: HistoryEncoder, tokenizer: Any
+    config: TrainConfig, vocabulary: Vocabulary, encoder: HistoryEncoder, tokenizer: Any
 ) -> Any:
     """The causal LM with the expanded vocabulary."""
     if config.base in SIZES:
@@ -143,7 +143,7 @@ def base_model(
 
 
 def next_item_model(
-    config: Config, plain: Any, vocabulary: Vocabulary, content: torch.Tensor | None
+    config: TrainConfig, plain: Any, vocabulary: Vocabulary, content: torch.Tensor | None
 ) -> LlamaNextItem:
     """Wrap the causal LM for training."""
     width = plain.config.hidden_size

@@ -20,14 +20,14 @@ from llmrec.config import as_dict, build, load_yaml
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
-from llmrec.training.next_item.settings import Config
+from llmrec.training.next_item.settings import TrainConfig
 from llmrec.types import Histories
 
-__all__ = ["Config", "main", "run"]
+__all__ = ["TrainConfig", "main", "run"]
 
 
 def run(
-    config: Config,
+    config: TrainConfig,
     dataset: Path,
     item_ids: Path | None,
     features: Path | None,
@@ -62,7 +62,7 @@ def run(
 
 
 def _train(
-    config: Config,
+    config: TrainConfig,
     dataset: Dataset,
     item_ids: Path | None,
     features: Path | None,
@@ -155,7 +155,7 @@ def main(argv: list[str]) -> None:
         section = recipe["train"]
     if arguments.base is not None:
         section["base"] = arguments.base
-    config = build(Config, section, f"{arguments.recipe or 'command line'}: train")
+    config = build(TrainConfig, section, f"{arguments.recipe or 'command line'}: train")
     if config.kind == "llm" and arguments.item_ids is None:
         raise ConfigError("--item-ids: needed to train an llm; run llmrec index first")
     run(

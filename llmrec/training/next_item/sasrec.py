@@ -30,7 +30,7 @@ from llmrec.training.next_item.validation import validation_metrics
 from llmrec.types import Cases, Histories, Ranking
 
 if TYPE_CHECKING:
-    from llmrec.training.next_item.settings import Config
+    from llmrec.training.next_item.settings import TrainConfig
 
 SHAPE = "sasrec.json"
 
@@ -130,7 +130,7 @@ class SasRecRecommender:
 
 
 def prepare(
-    config: Config,
+    config: TrainConfig,
     dataset: Dataset,
     item_ids: Path | None,
     features: Path | None,

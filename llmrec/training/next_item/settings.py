@@ -56,7 +56,7 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class TrainConfig:
     """Settings of a training run.
 
     Attributes:

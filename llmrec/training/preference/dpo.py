@@ -12,7 +12,7 @@ from typing import Any
 from trl import DPOConfig, DPOTrainer
 
 from llmrec.training.preference.pairs import Pairs
-from llmrec.training.preference.settings import Config
+from llmrec.training.preference.settings import PreferConfig
 from llmrec.training.preference.training import Resuming, arguments
 
 
@@ -23,7 +23,7 @@ class PairTrainer(Resuming, DPOTrainer):
         return dataset
 
 
-def dpo_trainer(model: Any, pairs: Pairs, config: Config, **place: Any) -> PairTrainer:
+def dpo_trainer(model: Any, pairs: Pairs, config: PreferConfig, **place: Any) -> PairTrainer:
     """A trainer, ready to go.
 
     Args:

@@ -29,7 +29,7 @@ from llmrec.generation.engine import TorchEngine
 from llmrec.generation.llm import Llm
 from llmrec.training.preference.answers import Answers
 from llmrec.training.preference.rollouts import Rollouts
-from llmrec.training.preference.settings import PARTS, Config
+from llmrec.training.preference.settings import PARTS, PreferConfig
 from llmrec.training.preference.training import Resuming, arguments
 
 with warnings.catch_warnings():
@@ -39,7 +39,7 @@ with warnings.catch_warnings():
 
 
 def grpo_trainer(
-    model: Any, llm: Llm, rollouts: Rollouts, config: Config, places: np.ndarray, **place: Any
+    model: Any, llm: Llm, rollouts: Rollouts, config: PreferConfig, places: np.ndarray, **place: Any
 ) -> GRPOTrainer:
     """A trainer, ready to go.
 

@@ -26,13 +26,13 @@ from llmrec.errors import ConfigError, DataError, require
 from llmrec.loop.noise import hush
 from llmrec.loop.stopping import exit_if_stopped, on_sigterm
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
-from llmrec.training.preference.settings import Config
+from llmrec.training.preference.settings import PreferConfig
 
-__all__ = ["Config", "main", "run"]
+__all__ = ["PreferConfig", "main", "run"]
 
 
 def run(
-    config: Config,
+    config: PreferConfig,
     base: Path,
     adapter: Path | None,
     dataset: Path,
@@ -74,7 +74,7 @@ def run(
         return run_stage(out, manifest, work, resume=True)
 
 
-def _check_impressions(config: Config, impressions: Path | None) -> None:
+def _check_impressions(config: PreferConfig, impressions: Path | None) -> None:
     if impressions is None:
         return
     if config.method != "dpo" or config.dpo.negatives != "shown":
@@ -86,7 +86,7 @@ def _check_impressions(config: Config, impressions: Path | None) -> None:
 
 
 def _prefer(
-    config: Config,
+    config: PreferConfig,
     base: Path,
     adapter: Path | None,
     dataset: Dataset,
@@ -164,7 +164,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    config = build_section(Config, arguments.recipe, "prefer")
+    config = build_section(PreferConfig, arguments.recipe, "prefer")
     with exit_if_stopped():
         run(
             config,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from llmrec.errors import ConfigError
 from llmrec.training.tune.settings import PROJECTIONS, LoopConfig
-from llmrec.training.tune.settings import Config as TuneConfig
+from llmrec.training.tune.settings import PreferConfig as TuneConfig
 from llmrec.types import EVENT_TYPES
 
 PARTS = ("hit", "rank", "stock", "price", "valid")
@@ -112,7 +112,7 @@ class GrpoConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class PreferConfig:
     """Settings of a preference tuning run.
 
     Attributes:

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from llmrec.errors import require
 from llmrec.llm.adapters import attach
 from llmrec.loop.progress import Progress
-from llmrec.training.preference.settings import Config
+from llmrec.training.preference.settings import PreferConfig
 from llmrec.training.tune.adapter import with_adapter
 from llmrec.training.tune.base import Base, load_model
 from llmrec.training.tune.callbacks import Finite, Stop, Watch, last_checkpoint, quieten
@@ -33,7 +33,7 @@ _KEPT = {
 }
 
 
-def open_model(base: Base, adapter: Path | None, config: Config) -> Any:
+def open_model(base: Base, adapter: Path | None, config: PreferConfig) -> Any:
     """A peft model whose only trained weights are those of an adapter.
 
     Args:
@@ -56,7 +56,7 @@ def open_model(base: Base, adapter: Path | None, config: Config) -> Any:
     return model
 
 
-def arguments(config: Config, folder: Path, seed: int, steps: int) -> dict[str, Any]:
+def arguments(config: PreferConfig, folder: Path, seed: int, steps: int) -> dict[str, Any]:
     """Settings of the loop as TRL calls them.
 
     Args:
@@ -89,7 +89,7 @@ def arguments(config: Config, folder: Path, seed: int, steps: int) -> dict[str, 
 
 
 def train(
-    make: Callable[[], Any], model: Any, config: Config, folder: Path, steps: int
+    make: Callable[[], Any], model: Any, config: PreferConfig, folder: Path, steps: int
 ) -> list[dict[str, Any]]:
     """Run a trainer to its end, from its last checkpoint if there is one.
 

@@ -21,7 +21,7 @@ from llmrec.training.next_item.validation import validation_cases, validation_me
 from llmrec.training.preference.measure import SERVED, check_rules, facts_of, reward_per_case
 from llmrec.training.preference.pairs import make_pairs
 from llmrec.training.preference.rewards import Facts
-from llmrec.training.preference.settings import Config
+from llmrec.training.preference.settings import PreferConfig
 from llmrec.training.preference.training import open_model, train
 from llmrec.training.tasks.corpus import Corpus
 from llmrec.training.tasks.writer import Writer
@@ -61,7 +61,7 @@ class Work:
         counts: what the manifest will say.
     """
 
-    config: Config
+    config: PreferConfig
     base: Base
     adapter: Path | None
     impressions: Path | None
@@ -75,7 +75,7 @@ class Work:
     @classmethod
     def prepare(
         cls,
-        config: Config,
+        config: PreferConfig,
         folder: Path,
         adapter: Path | None,
         dataset: Dataset,
@@ -227,7 +227,7 @@ class Work:
         self.counts["adapter_bytes"] = (folder / WEIGHTS).stat().st_size
 
 
-def _check_group(config: Config, corpus: Corpus) -> None:
+def _check_group(config: PreferConfig, corpus: Corpus) -> None:
     if config.grpo.group >= corpus.n_items:
         raise ConfigError(
             f"grpo.group: {config.grpo.group} different items cannot be drawn from a catalogue of "

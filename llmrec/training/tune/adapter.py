@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llmrec.errors import ConfigError, require
-from llmrec.training.tune.settings import Config
+from llmrec.training.tune.settings import TuneConfig
 
 
-def with_adapter(model: Any, config: Config) -> Any:
+def with_adapter(model: Any, config: TuneConfig) -> Any:
     """The model with a fresh LoRA adapter on its targets; only that is trained.
 
     Raises:

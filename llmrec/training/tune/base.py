@@ -22,7 +22,7 @@ from llmrec.llm.layout import LAYOUT, read_layout
 from llmrec.llm.merge import copy_beside
 from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.training.tune.settings import Config
+from llmrec.training.tune.settings import TuneConfig
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
 
@@ -97,7 +97,7 @@ def check_tokenizer(folder: Path, tokenizer: Any, vocabulary: Vocabulary, ids: I
 _AGAIN = "it does not belong to these item ids; run llmrec model expand again"
 
 
-def load_model(folder: Path, config: Config) -> Any:
+def load_model(folder: Path, config: TuneConfig) -> Any:
     """The model of a folder as a method trains it: in 4 bits for ``qlora``, on the GPU if any.
 
     Raises:

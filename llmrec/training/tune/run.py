@@ -36,17 +36,17 @@ from llmrec.stage import (
     library_versions,
     run_stage,
 )
-from llmrec.training.tune.settings import Config
+from llmrec.training.tune.settings import TuneConfig
 
 if TYPE_CHECKING:
     from llmrec.training.tune.processes import Processes
 
-__all__ = ["Config", "main", "run"]
+__all__ = ["TuneConfig", "main", "run"]
 
 _FINISHED = ".finished.json"  # the counts of a run that has only to be put in its place
 
 
-def run(config: Config, base: Path, dataset: Path, out: Path, seed: int = 0) -> Path:
+def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0) -> Path:
     """Fine-tune, or find it done.
 
     Args:
@@ -83,7 +83,7 @@ def run(config: Config, base: Path, dataset: Path, out: Path, seed: int = 0) -> 
     return out
 
 
-def _manifest(config: Config, base: Path, dataset: Path, seed: int, processes: int) -> Manifest:
+def _manifest(config: TuneConfig, base: Path, dataset: Path, seed: int, processes: int) -> Manifest:
     """What the result depends on."""
     inputs = {"dataset": folder_hash(dataset)}
     for path in sorted([*base.glob("*.json"), *base.glob("*.safetensors"), *base.glob("*.bin")]):
@@ -104,7 +104,7 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _tune(
-    config: Config,
+    config: TuneConfig,
     folder: Path,
     dataset: Dataset,
     stage: StageRun,
@@ -147,7 +147,7 @@ def _tune(
         shutil.rmtree(stage.folder / "work", ignore_errors=True)
 
 
-def _check_machine(config: Config, sharded: bool) -> None:
+def _check_machine(config: TuneConfig, sharded: bool) -> None:
     """What can be known before anything is read.
 
     Raises:
@@ -228,6 +228,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    config = build_section(Config, arguments.recipe, "tune")
+    config = build_section(TuneConfig, arguments.recipe, "tune")
     with exit_if_stopped():
         run(config, arguments.base, arguments.dataset, arguments.out, arguments.seed)

@@ -110,7 +110,7 @@ class LoopConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class TuneConfig:
     """Settings of a fine-tuning run.
 
     Attributes:

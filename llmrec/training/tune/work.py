@@ -24,7 +24,7 @@ from llmrec.training.tune import base as bases
 from llmrec.training.tune.base import Base
 from llmrec.training.tune.memory import most_memory_mib
 from llmrec.training.tune.processes import Processes
-from llmrec.training.tune.settings import Config
+from llmrec.training.tune.settings import TuneConfig
 from llmrec.training.tune.sft import Stretch, Trained, Values, fine_tune
 from llmrec.types import Cases
 
@@ -43,7 +43,7 @@ class Work:
         counts: what the manifest will say.
     """
 
-    config: Config
+    config: TuneConfig
     base: Base
     mixture: Mixture
     cases: Cases
@@ -61,7 +61,7 @@ class Work:
     @classmethod
     def prepare(
         cls,
-        config: Config,
+        config: TuneConfig,
         folder: Path,
         dataset: Dataset,
         out: Path,

@@ -8,7 +8,7 @@ from coloured_shop import tiny_config, write_clip, write_items, write_schema, wr
 
 from llmrec.captions.training import training
 from llmrec.captions.training.run import main, run
-from llmrec.captions.training.settings import Config, Drop, ProjectorStep, SecondStep, Vary
+from llmrec.captions.training.settings import MultimodalConfig, Drop, ProjectorStep, SecondStep, Vary
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError, LlmrecError
 
 
@@ -135,7 +135,7 @@ def test_a_loss_that_is_no_number_ends_the_run(
 )
 def test_settings_are_checked(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        Config(**settings)
+        MultimodalConfig(**settings)
 
 
 def test_settings_of_the_parts_are_checked() -> None:

@@ -23,7 +23,7 @@ from llmrec.captions.inputs import media_of, prompt_of, shown
 from llmrec.captions.training import training
 from llmrec.captions.training.llava import load_multimodal, new_multimodal
 from llmrec.captions.training.run import main, run
-from llmrec.captions.training.settings import Config, Drop, ProjectorStep, SecondStep
+from llmrec.captions.training.settings import MultimodalConfig, Drop, ProjectorStep, SecondStep
 from llmrec.content.schema import Schema, schema_from
 from llmrec.loop.stopping import Stopped
 from llmrec.stage import Manifest, read_manifest, writing
@@ -272,7 +272,7 @@ def test_a_trained_model_is_a_base_for_the_next(home: Path, tmp_path: Path) -> N
 
 def test_the_same_seed_gives_the_same_model(home: Path, tmp_path: Path) -> None:
     def made(name: str, seed: int) -> bytes:
-        config: Config = tiny_config(home / "schema.yaml", workers=seed + 1)
+        config: MultimodalConfig = tiny_config(home / "schema.yaml", workers=seed + 1)
         folder = tmp_path / name
         run(config, home / "dataset", folder, media_root=home / "media", seed=seed)
         return (folder / "model.safetensors").read_bytes()

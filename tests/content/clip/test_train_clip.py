@@ -9,7 +9,7 @@ from shop_of_colours import COLOURS, SHAPES, picture_shop, write_dataset
 from llmrec.content.clip.model import contrastive_loss
 from llmrec.content.clip.pictures import views
 from llmrec.content.clip.run import run
-from llmrec.content.clip.settings import Augmentation, Config
+from llmrec.content.clip.settings import Augmentation, ClipConfig
 from llmrec.content.clip.texts import Texts
 from llmrec.content.clip.training import ClipTrainer
 from llmrec.content.features.image_encoder import ImageEncoder
@@ -19,7 +19,7 @@ from llmrec.stage import read_manifest
 
 Shop = tuple[Path, Path, Path]
 FIELDS = ("colour", "category")
-FAST = Config(
+FAST = ClipConfig(
     size="vit-nano", fields=FIELDS, epochs=25, batch_size=9, learning_rate=3e-3, dropout=0.0,
     validation_share=0.1,
 )  # fmt: skip
@@ -66,7 +66,7 @@ def test_the_folder_shows_how_training_went_and_keeps_no_working_files(trained: 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Config(**{**FAST.__dict__, "epochs": 3, "dropout": 0.5})
+    config = ClipConfig(**{**FAST.__dict__, "epochs": 3, "dropout": 0.5})
     whole = run(config, shop[0], tmp_path / "whole", media_root=shop[1])
     validate, calls = ClipTrainer.validate, []
 
@@ -87,7 +87,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
 
 
 def test_adamw_alone_learns_too(shop: Shop, tmp_path: Path) -> None:
-    config = Config(**{**FAST.__dict__, "epochs": 4, "optimizer": "adamw"})
+    config = ClipConfig(**{**FAST.__dict__, "epochs": 4, "optimizer": "adamw"})
     out = run(config, shop[0], tmp_path / "clip", media_root=shop[1])
     log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < log[0]["loss"]
@@ -98,7 +98,7 @@ def test_a_picture_that_cannot_be_used_is_skipped_with_its_reason(tmp_path: Path
     whole = (media / "3.png").read_bytes()
     (media / "3.png").write_bytes(whole[: len(whole) // 2])
     (media / "4.png").write_text("no picture")
-    config = Config(**{**FAST.__dict__, "epochs": 1})
+    config = ClipConfig(**{**FAST.__dict__, "epochs": 1})
     out = run(config, dataset, tmp_path / "clip", media_root=media)
     skipped = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     assert [row["item"] for row in skipped] == ["i3", "i4"]
@@ -110,7 +110,7 @@ def test_titles_serve_where_the_catalogue_has_no_fields(tmp_path: Path) -> None:
     rows = [{"item_id": f"i{n}", "title": f"thing {n}", "image": f"{n}.png"} for n in range(12)]
     dataset = write_dataset(tmp_path / "titled", rows)
     out = run(
-        Config(**{**FAST.__dict__, "epochs": 1}), dataset, tmp_path / "clip", media_root=media
+        ClipConfig(**{**FAST.__dict__, "epochs": 1}), dataset, tmp_path / "clip", media_root=media
     )
     assert read_manifest(out).counts["trained_on"] == 11
 
@@ -143,7 +143,7 @@ def test_without_usable_pictures_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_a_field_that_the_schema_lacks_is_named(shop: Shop, tmp_path: Path) -> None:
-    config = Config(**{**FAST.__dict__, "fields": ("colour", "flavour")})
+    config = ClipConfig(**{**FAST.__dict__, "fields": ("colour", "flavour")})
     with pytest.raises(ConfigError, match="'flavour' is not in the schema"):
         run(config, shop[0], tmp_path / "out", media_root=shop[1])
 
@@ -153,7 +153,7 @@ def test_a_field_that_the_schema_lacks_is_named(shop: Shop, tmp_path: Path) -> N
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        Config(**wrong)  # type: ignore[arg-type]
+        ClipConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_text_is_true_of_every_picture_with_its_values() -> None:
@@ -210,7 +210,7 @@ def test_further_views_of_an_item_are_learned_from_and_stay_together(tmp_path: P
     for n in range(24):
         for view in (2, 3, 5):  # no fourth: what comes after a gap is not looked for
             (media / f"{n}-{view}.png").write_bytes((media / f"{n}.png").read_bytes())
-    config = Config(**{**FAST.__dict__, "epochs": 1, "validation_share": 0.5})
+    config = ClipConfig(**{**FAST.__dict__, "epochs": 1, "validation_share": 0.5})
     out = run(config, dataset, tmp_path / "clip", media_root=media, leave_out=left_out)
     counts = read_manifest(out).counts
     assert (counts["trained_on"], counts["validated_on"]) == (3 * 9, 3 * 9)
@@ -218,6 +218,6 @@ def test_further_views_of_an_item_are_learned_from_and_stay_together(tmp_path: P
     run(config, dataset, tmp_path / "clip", media_root=media, leave_out=left_out)
     more = read_manifest(out).counts
     assert more["trained_on"] + more["validated_on"] == 6 * 9 + 2
-    one = Config(**{**config.__dict__, "views": 1})
+    one = ClipConfig(**{**config.__dict__, "views": 1})
     out = run(one, dataset, tmp_path / "one", media_root=media, leave_out=left_out)
     assert read_manifest(out).counts["trained_on"] == 9

@@ -7,7 +7,7 @@ from tiny_media import tiny_clip
 
 from llmrec.bench.temporal import run as bench
 from llmrec.content.clip.temporal import run
-from llmrec.content.clip.temporal_settings import Config
+from llmrec.content.clip.temporal_settings import TemporalConfig
 from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.content.features.video_encoder import VideoEncoder
 from llmrec.content.media.video import sample_frames
@@ -24,13 +24,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+def config(tmp_path_factory: pytest.TempPathFactory) -> TemporalConfig:
     clip = tiny_clip(tmp_path_factory.mktemp("clip") / "clip")
-    return Config(str(clip), frames=4, width=32, epochs=40, batch_size=8, learning_rate=3e-3)
+    return TemporalConfig(str(clip), frames=4, width=32, epochs=40, batch_size=8, learning_rate=3e-3)
 
 
 @pytest.fixture(scope="module")
-def trained(shop: Shop, config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(shop: Shop, config: TemporalConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "temporal"
     return run(config, shop[0], out, media_root=shop[1], leave_out=shop[2])
 
@@ -50,7 +50,7 @@ def test_what_it_told_of_each_video_is_kept(trained: Path) -> None:
 
 
 def test_its_file_is_what_the_video_encoder_takes(
-    trained: Path, shop: Shop, config: Config
+    trained: Path, shop: Shop, config: TemporalConfig
 ) -> None:
     images = ImageEncoder(config.image_model)
     clip = sample_frames(shop[1] / "0.mp4", 4)
@@ -61,25 +61,25 @@ def test_its_file_is_what_the_video_encoder_takes(
 
 
 def test_a_video_that_cannot_be_decoded_is_skipped_with_its_reason(
-    tmp_path: Path, config: Config
+    tmp_path: Path, config: TemporalConfig
 ) -> None:
     dataset, media, _ = video_shop(tmp_path, 6)
     (media / "5.mp4").write_bytes(b"no video")
     out = run(
-        Config(**{**config.__dict__, "epochs": 1}), dataset, tmp_path / "out", media_root=media
+        TemporalConfig(**{**config.__dict__, "epochs": 1}), dataset, tmp_path / "out", media_root=media
     )
     counts = read_manifest(out).counts
     assert (counts["trained_on"], counts["measured_on"], counts["skipped"]) == (5, 0, 1)
     assert len(counts["skipped_reasons"]) == 1
 
 
-def test_a_field_without_two_values_is_told_so(shop: Shop, config: Config, tmp_path: Path) -> None:
-    other = Config(**{**config.__dict__, "field": "colour"})
+def test_a_field_without_two_values_is_told_so(shop: Shop, config: TemporalConfig, tmp_path: Path) -> None:
+    other = TemporalConfig(**{**config.__dict__, "field": "colour"})
     with pytest.raises(CatalogError, match="0 videos have the attribute 'colour'"):
         run(other, shop[0], tmp_path / "out", media_root=shop[1])
 
 
-def test_leaving_out_all_of_a_value_is_told_so(shop: Shop, config: Config, tmp_path: Path) -> None:
+def test_leaving_out_all_of_a_value_is_told_so(shop: Shop, config: TemporalConfig, tmp_path: Path) -> None:
     (tmp_path / "odd.txt").write_text("".join(f"i{n}\n" for n in range(1, 24, 2)))
     with pytest.raises(CatalogError, match="leave out fewer items"):
         run(config, shop[0], tmp_path / "out", media_root=shop[1], leave_out=tmp_path / "odd.txt")
@@ -90,7 +90,7 @@ def test_leaving_out_all_of_a_value_is_told_so(shop: Shop, config: Config, tmp_p
 
 def test_a_model_must_be_named() -> None:
     with pytest.raises(ValueError, match="which CLIP"):
-        Config()
+        TemporalConfig()
 
 
 def test_the_result_file_compares_both_video_by_video(trained: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from llmrec.config import build
 from llmrec.content.features import media, media_catalogue
 from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.content.features.media import load_media_features, load_transcripts, run
-from llmrec.content.features.media_config import Config
+from llmrec.content.features.media_config import EmbedMediaConfig
 from llmrec.content.features.media_work import prefetched
 from llmrec.content.media.audio import windows
 from llmrec.content.media.download import Limits
@@ -96,7 +96,7 @@ def test_blocks_hold_what_there_is_and_reasons_tell_the_rest(
     dataset: Path, root: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    config = Config(**models, batch_size=2, frames=3)
+    config = EmbedMediaConfig(**models, batch_size=2, frames=3)
     out = run(config, dataset, tmp_path / "out", media_root=root, log=lines.append)
     blocks = load_media_features(out)
     assert blocks["image_present"].tolist() == [1, 0, 1, 0, 0, 1]
@@ -122,7 +122,7 @@ def test_blocks_hold_what_there_is_and_reasons_tell_the_rest(
 def test_a_row_is_what_the_encoder_gives(
     dataset: Path, root: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
-    config = Config(**models, modalities=("image",))
+    config = EmbedMediaConfig(**models, modalities=("image",))
     blocks = load_media_features(run(config, dataset, tmp_path / "out", media_root=root))
     assert set(blocks) == {"image", "image_present"}
     encoder = ImageEncoder(models["image_model"], device="cpu")
@@ -133,10 +133,10 @@ def test_a_row_is_what_the_encoder_gives(
 def test_batches_and_shards_change_nothing(
     dataset: Path, root: Path, models: dict[str, str], tmp_path: Path, shards_of_two: None
 ) -> None:
-    config = Config(**models, batch_size=1, workers=1)
+    config = EmbedMediaConfig(**models, batch_size=1, workers=1)
     small = load_media_features(run(config, dataset, tmp_path / "small", media_root=root))
     media_catalogue.SHARD_ITEMS = 512
-    whole = load_media_features(run(Config(**models), dataset, tmp_path / "big", media_root=root))
+    whole = load_media_features(run(EmbedMediaConfig(**models), dataset, tmp_path / "big", media_root=root))
     assert set(small) == set(whole)
     for name in whole:
         np.testing.assert_allclose(small[name], whole[name], atol=1e-5)
@@ -151,7 +151,7 @@ def test_a_killed_run_goes_on_with_the_next_shard(
     monkeypatch: pytest.MonkeyPatch,
     shards_of_two: None,
 ) -> None:
-    config = Config(**models, modalities=("image",))
+    config = EmbedMediaConfig(**models, modalities=("image",))
     whole = load_media_features(run(config, dataset, tmp_path / "whole", media_root=root))
     encode, calls = ImageEncoder.encode_prepared, []
 
@@ -166,7 +166,7 @@ def test_a_killed_run_goes_on_with_the_next_shard(
         run(config, dataset, tmp_path / "resumed", media_root=root)
     assert not (tmp_path / "resumed").exists() and calls == [1, 1, 1]
     # Another batch size changes nothing of the result, so the earlier shards still count.
-    smaller = Config(**models, modalities=("image",), batch_size=1)
+    smaller = EmbedMediaConfig(**models, modalities=("image",), batch_size=1)
     resumed = load_media_features(run(smaller, dataset, tmp_path / "resumed", media_root=root))
     assert calls == [1, 1, 1, 1]
     np.testing.assert_allclose(resumed["image"], whole["image"], atol=1e-6)
@@ -177,7 +177,7 @@ def test_it_is_done_once_until_a_file_changes(
     dataset: Path, root: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
     own = shutil.copytree(root, tmp_path / "own")
-    config = Config(**models, modalities=("image",))
+    config = EmbedMediaConfig(**models, modalities=("image",))
     out = run(config, dataset, tmp_path / "out", media_root=own)
     lines: list[str] = []
     run(config, dataset, out, media_root=own, log=lines.append)
@@ -194,7 +194,7 @@ def test_it_is_done_once_until_a_file_changes(
 def test_transcripts_are_kept_by_item(
     dataset: Path, root: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
-    config = Config(**models, modalities=("speech",), transcribe=True, language="en")
+    config = EmbedMediaConfig(**models, modalities=("speech",), transcribe=True, language="en")
     out = run(config, dataset, tmp_path / "out", media_root=root)
     said = load_transcripts(out)
     assert set(said) == {"i0", "i5"} and said["i0"]["language"] == "en"
@@ -218,7 +218,7 @@ def test_a_recording_of_many_windows_is_one_vector(
     rows = [{"audio": "high.wav"}, {"audio": "long.wav"}, {"audio": "high.wav"}]
     dataset = write_media_catalogue(tmp_path / "dataset", rows)
     monkeypatch.setattr(media_work, "windows", short)
-    config = Config(**models, modalities=("speech",), batch_size=16)  # two windows
+    config = EmbedMediaConfig(**models, modalities=("speech",), batch_size=16)  # two windows
     vectors = load_media_features(run(config, dataset, tmp_path / "out", media_root=root))["speech"]
     from llmrec.content.features.speech_encoder import SpeechEncoder
 
@@ -234,7 +234,7 @@ def test_bytes_in_the_catalogue_are_pictures_too(
     contents = [(root / "red.png").read_bytes(), None, b"no picture"]
     table = pa.table({"item_id": ["a", "b", "c"], "image": contents})
     pq.write_table(table, dataset / "items.parquet")
-    out = run(Config(**models), dataset, tmp_path / "out")
+    out = run(EmbedMediaConfig(**models), dataset, tmp_path / "out")
     assert load_media_features(out)["image_present"].tolist() == [1, 0, 0]
     assert skipped(out) == [("c", "image", "not a picture in a format that is read")]
 
@@ -251,7 +251,7 @@ def test_urls_are_fetched_once_into_a_cache(
         own = Limits(networks=("127.0.0.1/32",))
         outcomes = []
         for name, limits in (("closed", Limits()), ("open", own)):
-            config = Config(**models, modalities=("image",), limits=limits)
+            config = EmbedMediaConfig(**models, modalities=("image",), limits=limits)
             out = run(config, dataset, tmp_path / name, media_root=root)
             outcomes.append(load_media_features(out)["image_present"].tolist())
         server.shutdown()
@@ -295,13 +295,13 @@ def test_a_defect_is_raised_and_not_counted_as_a_bad_file() -> None:
 )
 def test_wrong_settings_name_the_setting(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Config, settings, "recipe.yaml: embed_media")
+        build(EmbedMediaConfig, settings, "recipe.yaml: embed_media")
 
 
 def test_what_cannot_work_is_said_before_anything_is_loaded(
     dataset: Path, root: Path, tmp_path: Path
 ) -> None:
-    config = Config(image_model="no-such:model", speech_model="no-such")
+    config = EmbedMediaConfig(image_model="no-such:model", speech_model="no-such")
     with pytest.raises(ConfigError, match=r"--media-root: .*'red\.png'"):
         run(config, dataset, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"--media-root: .*no folder"):
@@ -318,7 +318,7 @@ def test_an_encoder_alone_is_not_asked_for_words(
     folder = shared_data / "whisper-tiny-en-encoder"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    config = Config(modalities=("speech",), speech_model=str(folder), transcribe=True, device="cpu")
+    config = EmbedMediaConfig(modalities=("speech",), speech_model=str(folder), transcribe=True, device="cpu")
     with pytest.raises(ConfigError, match=r"transcribe: .*only an audio encoder"):
         run(config, dataset, tmp_path / "out", media_root=root)
 
@@ -339,7 +339,7 @@ def test_the_command_line_reads_a_recipe_and_flags(
 def test_damaged_features_name_file_and_fix(
     dataset: Path, root: Path, models: dict[str, str], tmp_path: Path
 ) -> None:
-    config = Config(**models, modalities=("image",))
+    config = EmbedMediaConfig(**models, modalities=("image",))
     out = run(config, dataset, tmp_path / "out", media_root=root)
     (out / "media.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ArtifactError, match=r"media\.safetensors: .*llmrec embed media"):

@@ -10,7 +10,7 @@ import pytest
 
 from llmrec.content.features import text, text_encoder
 from llmrec.content.features.item_encoder import ItemEncoder
-from llmrec.content.features.text import Config, item_text, load_features, run
+from llmrec.content.features.text import EmbedConfig, item_text, load_features, run
 from llmrec.content.features.text_encoder import TextEncoder, locate_model
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, MissingExtraError
 from llmrec.types import Item
@@ -55,7 +55,7 @@ def test_encoder_matches_the_library_used_directly(encoder: TextEncoder) -> None
 
 
 def test_run_writes_blocks_that_find_alike_items(dataset: Path, tmp_path: Path) -> None:
-    config = Config(fields=("title",), attributes=True, attribute_min_items=2, device="cpu")
+    config = EmbedConfig(fields=("title",), attributes=True, attribute_min_items=2, device="cpu")
     out = run(config, dataset, tmp_path / "features")
     blocks = load_features(out)
     assert blocks["present"].tolist() == [1, 0, 1, 1, 1, 1]
@@ -73,7 +73,7 @@ def test_run_writes_blocks_that_find_alike_items(dataset: Path, tmp_path: Path) 
 def test_new_items_get_the_vectors_the_catalogue_would_have_given(
     dataset: Path, tmp_path: Path
 ) -> None:
-    config = Config(attributes=True, attribute_min_items=2, device="cpu")
+    config = EmbedConfig(attributes=True, attribute_min_items=2, device="cpu")
     out = run(config, dataset, tmp_path / "features")
     item = Item("n", "Red nail polish", brand="OPI", categories=("Beauty", "Nails"))
     new, old = ItemEncoder(out, device="cpu").encode([item]), load_features(out)
@@ -85,7 +85,7 @@ def test_a_killed_run_goes_on_with_the_next_shard(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(text, "SHARD_ITEMS", 2)
-    config = Config(fields=("title",), device="cpu")
+    config = EmbedConfig(fields=("title",), device="cpu")
     whole = load_features(run(config, dataset, tmp_path / "whole"))
     encode, calls = TextEncoder.encode, []
 
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_with_the_next_shard(
         run(config, dataset, tmp_path / "resumed")
     assert not (tmp_path / "resumed").exists()
     # Another batch size changes nothing of the result, so the earlier shards still count.
-    smaller = Config(fields=("title",), device="cpu", batch_size=1)
+    smaller = EmbedConfig(fields=("title",), device="cpu", batch_size=1)
     resumed = load_features(run(smaller, dataset, tmp_path / "resumed"))
     assert calls[3:] == [["Two-person hiking tent", "Green nail polish"]]
     np.testing.assert_allclose(resumed["text"], whole["text"], atol=1e-5)
@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_with_the_next_shard(
 def test_a_finished_folder_is_not_made_again(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = Config(fields=("title",), device="cpu")
+    config = EmbedConfig(fields=("title",), device="cpu")
     run(config, dataset, tmp_path / "features")
     monkeypatch.setattr(TextEncoder, "encode", None)  # would fail if it were called
     run(config, dataset, tmp_path / "features")
@@ -126,7 +126,7 @@ def test_command_line_reads_a_recipe_and_flags(dataset: Path, tmp_path: Path) ->
 
 def test_an_empty_catalogue_is_an_error(make_dataset, tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="no items"):
-        run(Config(), make_dataset([]), tmp_path / "features")
+        run(EmbedConfig(), make_dataset([]), tmp_path / "features")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_wrong_settings_name_the_setting(settings: dict, message: str) -> None:
     from llmrec.config import build
 
     with pytest.raises(ConfigError, match=message):
-        build(Config, settings, "recipe.yaml: embed")
+        build(EmbedConfig, settings, "recipe.yaml: embed")
 
 
 @pytest.mark.parametrize("model", ["./nowhere", "no-such-owner/no-such-model"])
@@ -163,7 +163,7 @@ def test_missing_minilm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_damaged_features_name_file_and_fix(dataset: Path, tmp_path: Path) -> None:
-    out = run(Config(fields=("title",), device="cpu"), dataset, tmp_path / "features")
+    out = run(EmbedConfig(fields=("title",), device="cpu"), dataset, tmp_path / "features")
     (out / "embeddings.safetensors").write_bytes(b"not tensors")
     with pytest.raises(ArtifactError, match=r"embeddings\.safetensors: .*llmrec embed"):
         load_features(out)

@@ -16,7 +16,7 @@ from llmrec.content.fusion import run as fusion_run
 from llmrec.content.fusion.embedding import embed
 from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.modalities import read_modalities
-from llmrec.content.fusion.settings import Config
+from llmrec.content.fusion.settings import FusionConfig
 from llmrec.content.fusion.train import FusionTrainer
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError
 from llmrec.stage import read_manifest
@@ -32,7 +32,7 @@ SETTINGS = {
         "device": "cpu",
     },
 }
-CONFIG = build(Config, SETTINGS, "test")
+CONFIG = build(FusionConfig, SETTINGS, "test")
 RECIPE = json.dumps(SETTINGS)
 
 

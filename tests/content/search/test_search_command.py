@@ -19,7 +19,7 @@ from llmrec.content.search.build import run
 from llmrec.content.search.command import main
 from llmrec.content.search.question import transcribe
 from llmrec.content.search.searcher import Answer, SearchIndex
-from llmrec.content.search.settings import Config
+from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.content.search.show import as_table
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
 
@@ -27,7 +27,7 @@ from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
 @pytest.fixture(scope="module")
 def folder(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("asked") / "search_index"
-    return run(Config(device="cpu"), shop.dataset, shop.media, out, log=lambda _: None)
+    return run(SearchIndexConfig(device="cpu"), shop.dataset, shop.media, out, log=lambda _: None)
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,14 @@ from llmrec.content.features.media import load_media_features
 from llmrec.content.media.images import decode_image
 from llmrec.content.search.build import main, run
 from llmrec.content.search.searcher import SearchIndex
-from llmrec.content.search.settings import Config
+from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.content.search.vectors import item_vectors
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.stage import read_manifest
 
 
 def indexed(shop: Shop, out: Path, **settings: object) -> Path:
-    config = Config(device="cpu", **settings)  # type: ignore[arg-type]
+    config = SearchIndexConfig(device="cpu", **settings)  # type: ignore[arg-type]
     return run(config, shop.dataset, shop.media, out, log=lambda _: None)
 
 
@@ -125,13 +125,13 @@ def test_videos_of_a_trained_temporal_encoder_are_not_compared_with_words(
     blocks = load_media_features(shop.media)
     kept = {"image": blocks["image"], "video": blocks["video"]}
     media = write_media(tmp_path / "m", shop.dataset, shop.clip, kept, temporal="t.safetensors")
-    out = run(Config(device="cpu"), shop.dataset, media, tmp_path / "out", log=lambda _: None)
+    out = run(SearchIndexConfig(device="cpu"), shop.dataset, media, tmp_path / "out", log=lambda _: None)
     assert read_manifest(out).counts["from_video"] == 0
 
 
 def test_an_approximate_index_states_its_recall_on_titles(shop: Shop, tmp_path: Path) -> None:
     lines: list[str] = []
-    config = Config("hnsw", device="cpu")
+    config = SearchIndexConfig("hnsw", device="cpu")
     run(config, shop.dataset, shop.media, tmp_path / "out", log=lines.append)
     counts = read_manifest(tmp_path / "out").counts
     assert (counts["kind"], counts["recall@10"]) == ("hnsw", 1.0)
@@ -154,7 +154,7 @@ def test_other_media_are_indexed_anew(shop: Shop, tmp_path: Path) -> None:
     for seen in (3, 5):
         blocks = {"image": np.eye(8, 24, dtype=np.float32) * (np.arange(8) < seen)[:, None]}
         media = write_media(tmp_path / f"seen {seen}", shop.dataset, shop.clip, blocks, seen=seen)
-        out = run(Config(), shop.dataset, media, tmp_path / "out", log=lambda _: None)
+        out = run(SearchIndexConfig(), shop.dataset, media, tmp_path / "out", log=lambda _: None)
         assert read_manifest(out).counts["indexed"] == seen
 
 
@@ -164,7 +164,7 @@ def test_other_media_are_indexed_anew(shop: Shop, tmp_path: Path) -> None:
 def test_media_of_another_dataset_are_refused(shop: Shop, tmp_path: Path) -> None:
     other = write_dataset(tmp_path / "other", ["x"], ["a thing"], {})
     with pytest.raises(ArtifactError, match=r"was not made from .*other; run llmrec embed media"):
-        run(Config(), other, shop.media, tmp_path / "out")
+        run(SearchIndexConfig(), other, shop.media, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -172,7 +172,7 @@ def test_a_shop_of_which_nothing_can_be_seen_is_told_so(shop: Shop, tmp_path: Pa
     blocks = {"image": np.zeros((8, 24), np.float32)}
     media = write_media(tmp_path / "m", shop.dataset, shop.clip, blocks)
     with pytest.raises(CatalogError, match="no item has a vector to be found by"):
-        run(Config(), shop.dataset, media, tmp_path / "out")
+        run(SearchIndexConfig(), shop.dataset, media, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

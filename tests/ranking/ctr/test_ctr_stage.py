@@ -25,7 +25,7 @@ from llmrec.ranking.ctr.moments import moments_of
 from llmrec.ranking.ctr.prepare import boundaries
 from llmrec.ranking.ctr.ranking import choices
 from llmrec.ranking.ctr.run import run as train
-from llmrec.ranking.ctr.settings import Config, Labels, split_section
+from llmrec.ranking.ctr.settings import CtrConfig, Labels, split_section
 from llmrec.ranking.monitor.reference import Reference
 from llmrec.serving.build import run as bundle
 from llmrec.stage import read_manifest
@@ -77,10 +77,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def config_of(run: Path) -> Config:
+def config_of(run: Path) -> CtrConfig:
     recipe, _ = read_recipe(run.parent / "recipe.yaml", run)
     assert recipe.ctr is not None
-    return build(Config, split_section(recipe.ctr, "ctr")[1], "ctr")
+    return build(CtrConfig, split_section(recipe.ctr, "ctr")[1], "ctr")
 
 
 def folders_of(run: Path) -> Folders:
@@ -265,7 +265,7 @@ def test_a_log_of_other_items_is_refused(run: Path, tmp_path: Path) -> None:
 def test_what_people_chose_is_not_in_what_is_known_of_them(material: Material) -> None:
     """A click is preceded by a view of the same item, which no ranking may look at."""
     asked = choices(
-        material.shop.lists, material.shop.log, Config(Labels("ratings")), 0.0, np.inf, 500, 0
+        material.shop.lists, material.shop.log, CtrConfig(Labels("ratings")), 0.0, np.inf, 500, 0
     )
     assert len(asked.cases) == 500
     moments = moments_of(

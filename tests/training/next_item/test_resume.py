@@ -24,7 +24,7 @@ from llmrec.loop.checkpoint import STATE, load_checkpoint
 from llmrec.training.next_item.llm_run import prepare
 from llmrec.training.next_item.loop import Trainer
 from llmrec.training.next_item.run import run
-from llmrec.training.next_item.settings import Config, LoopConfig
+from llmrec.training.next_item.settings import TrainConfig, LoopConfig
 from llmrec.training.next_item.validation import validation_cases
 
 EPOCHS = 6
@@ -82,7 +82,7 @@ def train_and_kill(folders: Folders, out: Path) -> list[dict[str, float]]:
 def test_a_killed_run_ends_as_if_it_had_not_been(
     folders: Folders, tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = build(Config, SETTINGS, "test")
+    config = build(TrainConfig, SETTINGS, "test")
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     before_kill = train_and_kill(folders, killed)
     assert 1 <= len(before_kill) < EPOCHS

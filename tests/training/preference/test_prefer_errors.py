@@ -13,7 +13,7 @@ from tiny_models import make_histories, write_dataset
 from llmrec.config import build
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec.training.preference.run import main, run
-from llmrec.training.preference.settings import Config
+from llmrec.training.preference.settings import PreferConfig
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ from llmrec.training.preference.settings import Config
 )
 def test_a_setting_that_makes_no_sense_is_named(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Config, section, "recipe.yaml: prefer")
+        build(PreferConfig, section, "recipe.yaml: prefer")
 
 
 def fails(home: Path, tmp_path: Path, message: str, **changes: Any) -> None:

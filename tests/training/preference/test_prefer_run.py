@@ -20,7 +20,7 @@ from llmrec.metrics.bootstrap import compare
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 from llmrec.training.preference.measure import reward_per_case
 from llmrec.training.preference.run import run
-from llmrec.training.preference.settings import Config
+from llmrec.training.preference.settings import PreferConfig
 
 RECIPES = Path(__file__).parents[3] / "training"
 
@@ -169,7 +169,7 @@ def test_a_recipe_runs_and_is_not_repeated(
 @pytest.mark.parametrize("method", ["dpo", "grpo"])
 def test_the_shipped_recipes_are_right(method: str) -> None:
     recipe = RECIPES / f"prefer_demo_{method}.yaml"
-    config = build(Config, load_yaml(recipe)["prefer"], str(recipe))
+    config = build(PreferConfig, load_yaml(recipe)["prefer"], str(recipe))
     assert config.method == method
 
 

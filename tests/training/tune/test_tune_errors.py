@@ -18,7 +18,7 @@ from llmrec.training.tasks.names import TASK_NAMES
 from llmrec.training.tune.base import open_base
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.run import main, run
-from llmrec.training.tune.settings import Config
+from llmrec.training.tune.settings import TuneConfig
 from llmrec.training.tune.work import Work
 
 
@@ -56,17 +56,17 @@ from llmrec.training.tune.work import Work
 )
 def test_a_setting_that_makes_no_sense_is_named(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Config, section, "recipe.yaml: tune")
+        build(TuneConfig, section, "recipe.yaml: tune")
 
 
 def test_the_shipped_recipe_is_right() -> None:
     recipe = Path(__file__).parents[3] / "training" / "tune_demo.yaml"
-    config = build(Config, load_yaml(recipe)["tune"], str(recipe))
+    config = build(TuneConfig, load_yaml(recipe)["tune"], str(recipe))
     assert set(config.tasks) == set(TASK_NAMES)
 
 
 def test_a_full_run_needs_no_adapter() -> None:
-    assert build(Config, {"method": "full", "rank": 0, "targets": []}, "x").rank == 0
+    assert build(TuneConfig, {"method": "full", "rank": 0, "targets": []}, "x").rank == 0
 
 
 def fails(home: Path, tmp_path: Path, message: str, **changes: Any) -> None:

@@ -14,7 +14,7 @@ from llmrec.loop.stopping import Stopped
 from llmrec.training.tune import sft
 from llmrec.training.tune.callbacks import note_processes
 from llmrec.training.tune.run import main, run
-from llmrec.training.tune.settings import Config
+from llmrec.training.tune.settings import TuneConfig
 
 
 class Stop:
@@ -63,7 +63,7 @@ def test_a_stopped_run_ends_with_the_same_losses(
 def test_what_was_done_is_not_done_again(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config: Config = tiny_tune({"max_steps": 8, "save_steps": 2}, align=2)
+    config: TuneConfig = tiny_tune({"max_steps": 8, "save_steps": 2}, align=2)
     Stop(monkeypatch, [6])
     with pytest.raises(KeyboardInterrupt):
         run(config, home / "atomic", home / "dataset", tmp_path / "tuned")
