@@ -89,8 +89,43 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     Raises:
         ConfigError: for an unknown or missing key or a value of the wrong type.
     """
+    arguments = _arguments(cls, values, where)
+    try:
+        return cls(**arguments)
+    except (ValueError, ConfigError) as error:  # of a cross-check in __post_init__
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def build_partial(cls: type[T], values: dict[str, Any], where: str, missing: Any) -> T:
+    """Settings that are still to be completed: as :func:`build`, without the cross-checks.
+
+    Args:
+        missing: stands for what has neither a value nor a default.
+
+    Raises:
+        ConfigError: for an unknown key or a value of the wrong type.
+    """
+    settings = object.__new__(cls)
+    for name, value in _arguments(cls, values, where, missing).items():
+        object.__setattr__(settings, name, value)  # also of a frozen class
+    return settings
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """A settings dataclass as plain JSON-able values."""
+    plain = dataclasses.asdict(settings)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in plain.items()}
+
+
+_REQUIRED = object()  # no stand-in: a missing key is an error
+
+
+def _arguments(
+    cls: type, values: dict[str, Any], where: str, missing: Any = _REQUIRED
+) -> dict[str, Any]:
+    """Every field's value, from the mapping or its default."""
     hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected settings ({', '.join(fields)}), got {values!r}")
     for key in values:
@@ -102,18 +137,15 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     for name, spec in fields.items():
         if name in values:
             arguments[name] = _convert(values[name], hints[name], f"{where}.{name}")
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+        elif spec.default is not dataclasses.MISSING:
+            arguments[name] = spec.default
+        elif spec.default_factory is not dataclasses.MISSING:
+            arguments[name] = spec.default_factory()
+        elif missing is not _REQUIRED:
+            arguments[name] = missing
+        else:
             raise ConfigError(f"{where}: missing key {name!r}")
-    try:
-        return cls(**arguments)
-    except (ValueError, ConfigError) as error:  # of a cross-check in __post_init__
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def as_dict(settings: Any) -> dict[str, Any]:
-    """A settings dataclass as plain JSON-able values."""
-    plain = dataclasses.asdict(settings)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in plain.items()}
+    return arguments
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

@@ -124,7 +124,12 @@ def load(
 
 
 def _evaluate(
-    config: EvaluateConfig, dataset: Dataset, model: str | Path, name: str, stage: StageRun, seed: int
+    config: EvaluateConfig,
+    dataset: Dataset,
+    model: str | Path,
+    name: str,
+    stage: StageRun,
+    seed: int,
 ) -> None:
     checkpoint = stage.folder / "batches"
     evaluation = evaluate(

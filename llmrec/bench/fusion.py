@@ -139,7 +139,9 @@ class Answers:
     log: dict[str, dict[str, Any]]
 
 
-def _one(task: Task, config: FusionConfig, settings: Settings, repeat: int, folder: Path) -> Answers:
+def _one(
+    task: Task, config: FusionConfig, settings: Settings, repeat: int, folder: Path
+) -> Answers:
     from llmrec.bench.fusion_compare import TRAINED, compare_missing, compare_whole, train_encoder
 
     seed = settings.seed + repeat

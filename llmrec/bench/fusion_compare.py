@@ -34,7 +34,7 @@ from llmrec.content.fusion.embedding import embed
 from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.modalities import Modalities, hide
 from llmrec.content.fusion.retrieval import Cases, Found, measure, retrieval_cases
-from llmrec.content.fusion.settings import FusionConfig, FusionConfig
+from llmrec.content.fusion.settings import FusionConfig, FusionShape
 from llmrec.content.fusion.train import FusionTrainer, Progress
 from llmrec.content.fusion.validation import retrieval_score
 from llmrec.data.dataset import Dataset
@@ -157,7 +157,7 @@ def train_encoder(
         folder: for checkpoints; a finished training is found there again.
     """
     modalities = task.modalities.only([TEXT]) if name == TEXT else task.modalities
-    shape = FusionConfig(modalities.dims, **vars(config.encoder))
+    shape = FusionShape(modalities.dims, **vars(config.encoder))
     torch.manual_seed(seed)
     encoder = ConcatEncoder(shape) if name.startswith("concat") else FusionEncoder(shape)
     score = retrieval_score(modalities, task.validation)

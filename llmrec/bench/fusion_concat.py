@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmrec.content.fusion.settings import FusionConfig
+from llmrec.content.fusion.settings import FusionShape
 
 
 class ConcatEncoder(nn.Module):
@@ -20,7 +20,7 @@ class ConcatEncoder(nn.Module):
             (hidden layers), ``dropout`` and ``input_dropout`` are used.
     """
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: FusionShape) -> None:
         super().__init__()
         self.config = config
         hidden = 4 * config.width

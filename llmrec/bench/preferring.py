@@ -37,9 +37,8 @@ from llmrec.metrics.results import read_result, write_result
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import read_manifest
 from llmrec.training.preference.measure import SERVED, reward_per_case
-from llmrec.training.preference.settings import BenchPreferConfig as PreferConfig
-from llmrec.training.preference.settings import RewardConfig
-from llmrec.training.tune.settings import BenchPreferConfig as TuneConfig
+from llmrec.training.preference.settings import PreferConfig, RewardConfig
+from llmrec.training.tune.settings import TuneConfig
 
 START = "supervised"
 Values = dict[str, np.ndarray]
@@ -149,7 +148,9 @@ def _load(folder: Path, tuned: Path) -> Scorer | ListRecommender:
     return load_tuned(tuned) if folder == tuned else opened(tuned / "base", folder / "adapter")
 
 
-def measure(recommender: Scorer | ListRecommender, folder: Path, config: BenchPreferConfig) -> Values:
+def measure(
+    recommender: Scorer | ListRecommender, folder: Path, config: BenchPreferConfig
+) -> Values:
     """NDCG@10, Recall@10, and rewards of ten items, of every test case: float64 ``[cases]``."""
     dataset = Dataset(folder)
     rewards = reward_per_case(recommender, dataset.cases("test"), dataset, config.rewards)

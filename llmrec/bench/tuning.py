@@ -49,7 +49,7 @@ from llmrec.metrics.results import read_result, write_result
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, read_manifest
 from llmrec.training.next_item import run as train
-from llmrec.training.tune.settings import BenchTuneConfig as TuneConfig
+from llmrec.training.tune.settings import TuneConfig
 
 Run = dict[str, Any]
 CASES = ("ndcg@10", "recall@10")

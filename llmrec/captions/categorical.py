@@ -202,7 +202,9 @@ def _or(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
-def _embed(stage: StageRun, config: CategoricalConfig, table: CaptionTable, start: Vocabulary) -> None:
+def _embed(
+    stage: StageRun, config: CategoricalConfig, table: CaptionTable, start: Vocabulary
+) -> None:
     names = [f"field.{name}" for name in start.fields]
     counts: dict[str, Counter[str]] = {name: Counter() for name in (*names, TOKENS)}
     for rows in table.batches("count"):

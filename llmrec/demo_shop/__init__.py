@@ -11,4 +11,4 @@ Read on in this order: ``vocabulary`` and ``kinds`` (tables), ``catalogue``, ``p
 from llmrec.demo_shop.shop import DemoShop, Impression, generate
 from llmrec.demo_shop.write import DemoShopConfig, main, run, write
 
-__all__ = ["DemoShopConfig", "DemoShop", "Impression", "generate", "main", "run", "write"]
+__all__ = ["DemoShop", "DemoShopConfig", "Impression", "generate", "main", "run", "write"]

@@ -219,9 +219,15 @@ def main(argv: list[str]) -> None:
         description="Write a generated shop: items, events, impressions and the truth behind them.",
     )
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--seed", type=int, default=DemoShopConfig.seed, help="default: %(default)s")
-    parser.add_argument("--items", type=int, default=DemoShopConfig.items, help="default: %(default)s")
-    parser.add_argument("--users", type=int, default=DemoShopConfig.users, help="default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, default=DemoShopConfig.seed, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--items", type=int, default=DemoShopConfig.items, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--users", type=int, default=DemoShopConfig.users, help="default: %(default)s"
+    )
     parser.add_argument(
         "--media", action="store_true", help="with pictures, videos and spoken descriptions"
     )

@@ -87,7 +87,9 @@ class IndexConfig:
             raise ValueError("balanced: only rq-kmeans can balance its codes")
 
 
-def run(config: IndexConfig, dataset: Path, features: Path | None, out: Path, seed: int = 0) -> Path:
+def run(
+    config: IndexConfig, dataset: Path, features: Path | None, out: Path, seed: int = 0
+) -> Path:
     """Give the items of ``dataset`` IDs and write them to the folder ``out``.
 
     Raises:
@@ -155,7 +157,9 @@ def _index(
             run.counts[name] = report[name]
 
 
-def _semantic(config: IndexConfig, vectors: np.ndarray, seed: int) -> tuple[ItemIds, dict[str, Any]]:
+def _semantic(
+    config: IndexConfig, vectors: np.ndarray, seed: int
+) -> tuple[ItemIds, dict[str, Any]]:
     n_items = len(vectors)
     if config.codebook_size**config.levels < n_items:
         raise ConfigError(

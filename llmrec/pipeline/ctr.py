@@ -23,6 +23,7 @@ from typing import Any
 
 from llmrec.config import build
 from llmrec.errors import ConfigError
+from llmrec.flags import config_class
 from llmrec.ranking.ctr.settings import Settings, split_section
 
 MODULES = {
@@ -83,7 +84,7 @@ def ctr_plan(
     """
     recipe, settings = split_section(section, f"{where}: ctr")
     module = load(MODULES["ctr"])
-    config = build(module.Config, settings, f"{where}: ctr")
+    config = build(config_class(module.run), settings, f"{where}: ctr")
     scored = [key for key, model in models.items() if model.index is not None]
     chosen = scored if recipe.models is None else recipe.models
     for model in chosen:
@@ -97,7 +98,7 @@ def ctr_plan(
     if recipe.log is not None:
         log = out / "log"
         reader = load(MODULES["ingest"])
-        read = build(reader.Config, ingest | recipe.log, f"{where}: ctr.log")
+        read = build(config_class(reader.run), ingest | recipe.log, f"{where}: ctr.log")
         steps["log"] = partial(reader.run, read, seed=seed, out=log)
     has = {part: media is not None and getattr(media, part) is not None
            for part in ("fusion", "categories", "embed")}  # fmt: skip

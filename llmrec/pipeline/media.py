@@ -29,6 +29,7 @@ from typing import Any
 from llmrec.config import build
 from llmrec.data.item_lists import HELD_OUT
 from llmrec.errors import ConfigError
+from llmrec.flags import config_class
 
 Settings = dict[str, Any]
 Steps = dict[str, Callable[[], object]]
@@ -105,7 +106,7 @@ class _Plan:
         section = getattr(self.recipe, stage)
         known = {key: str(value) for key, value in taken.items() if value is not None}
         module = self.load(MODULES[stage])
-        return build(module.Config, known | section, f"{self.where}: media.{stage}")
+        return build(config_class(module.run), known | section, f"{self.where}: media.{stage}")
 
     def run(self, stage: str) -> Any:
         return self.load(MODULES[stage]).run

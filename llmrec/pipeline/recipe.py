@@ -39,6 +39,7 @@ from typing import Any, Literal
 
 from llmrec.config import build, load_recipe
 from llmrec.errors import ConfigError
+from llmrec.flags import config_class
 from llmrec.pipeline.ctr import CtrPlan, ctr_plan
 from llmrec.pipeline.media import MediaRecipe, media_steps
 
@@ -167,7 +168,7 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
     def stage(name: str, section: str, settings: Settings, **folders: Any) -> partial[object]:
         """A call of one stage's ``run`` with its checked settings."""
         module = load(MODULES[name])
-        config = build(module.Config, settings, f"{where}: {section}")
+        config = build(config_class(module.run), settings, f"{where}: {section}")
         return partial(module.run, config, seed=recipe.seed, **folders)
 
     dataset = out / "dataset"
@@ -178,7 +179,9 @@ def plan(recipe: Recipe, out: Path, where: str, load: Load = importlib.import_mo
     if recipe.demo_shop is not None:
         shop = {"out": str(out / "raw"), "seed": recipe.seed} | recipe.demo_shop
         module = load(MODULES["demo_shop"])
-        steps["demo_shop"] = partial(module.run, build(module.Config, shop, f"{where}: demo_shop"))
+        steps["demo_shop"] = partial(
+            module.run, build(config_class(module.run), shop, f"{where}: demo_shop")
+        )
     steps["ingest"] = stage("ingest", "ingest", recipe.ingest, out=dataset)
     if recipe.embed is not None:
         steps["embed"] = stage("embed", "embed", recipe.embed, dataset=dataset, out=features)

@@ -116,7 +116,9 @@ def test_the_headline_is_the_run_that_validation_chose() -> None:
         )
         for name, value in level.items()
     }
-    config = BenchTuneConfig("b", Path("s.yaml"), "a", {"r4": {"learning_rates": [1e-3]}}, resamples=20)
+    config = BenchTuneConfig(
+        "b", Path("s.yaml"), "a", {"r4": {"learning_rates": [1e-3]}}, resamples=20
+    )
     metrics, intervals = tuning.figures(rows, measured, config)
     assert metrics["lora_ndcg@10"] == pytest.approx(0.3)
     assert metrics["lora_over_full_ndcg@10"] == pytest.approx(0.6)

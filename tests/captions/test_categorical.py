@@ -66,7 +66,9 @@ def quiet(_: str) -> None:
 
 def test_fields_and_words_become_these_integers(given: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    found = load_categorical(run(CategoricalConfig(hash_buckets=0), given, tmp_path / "out", log=lines.append))
+    found = load_categorical(
+        run(CategoricalConfig(hash_buckets=0), given, tmp_path / "out", log=lines.append)
+    )
     assert found.vocabulary.fields["category"].values == ("mug", "socks", "vase")
     assert found.vocabulary.fields["colour"].values == ("red", "blue")
     assert found.vocabulary.tokens.values == ("a", "mug", "red")  # 3, 2 and 2 items
@@ -86,7 +88,9 @@ def test_fields_and_words_become_these_integers(given: Path, tmp_path: Path) -> 
 
 
 def test_every_row_encodes_to_what_was_written(given: Path, tmp_path: Path) -> None:
-    found = load_categorical(run(CategoricalConfig(hash_buckets=3), given, tmp_path / "out", log=quiet))
+    found = load_categorical(
+        run(CategoricalConfig(hash_buckets=3), given, tmp_path / "out", log=quiet)
+    )
     for item, row in enumerate(ROWS):
         fields, tokens = found.encode(row)
         assert fields == {name: int(column[item]) for name, column in found.fields.items()}
@@ -106,7 +110,9 @@ def test_an_embedding_bag_takes_the_arrays_as_they_are(given: Path, tmp_path: Pa
 
 
 def test_ids_of_an_earlier_run_stay_and_new_ones_come_after(given: Path, tmp_path: Path) -> None:
-    first = load_categorical(run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one", log=quiet))
+    first = load_categorical(
+        run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one", log=quiet)
+    )
     fresh = {"caption": "A green café chair", "category": "chair", "colour": "red"}
     more = captions(tmp_path / "more", [fresh, fresh, *reversed(ROWS), fresh])
     out = run(CategoricalConfig(), more, tmp_path / "two", vocabulary=tmp_path / "one", log=quiet)
@@ -175,7 +181,9 @@ def test_another_earlier_vocabulary_is_another_input(given: Path, tmp_path: Path
     for name, word in (("one", "zebra"), ("two", "yak")):
         folder = captions(tmp_path / f"{name} captions", [{"caption": word}] * 2)
         run(CategoricalConfig(), folder, tmp_path / name, log=quiet)
-        out = run(CategoricalConfig(), given, tmp_path / "out", vocabulary=tmp_path / name, log=quiet)
+        out = run(
+            CategoricalConfig(), given, tmp_path / "out", vocabulary=tmp_path / name, log=quiet
+        )
         assert load_categorical(out).vocabulary.tokens.values == (word, "a", "mug", "red")
 
 
@@ -253,7 +261,12 @@ def test_settings_that_would_move_ids_are_refused(given: Path, tmp_path: Path) -
     ):
         with pytest.raises(ConfigError, match=name):
             run(config, given, tmp_path / "two", vocabulary=earlier)
-    run(CategoricalConfig(hash_buckets=4, hash_seed=0, summary=False), given, tmp_path / "two", log=quiet)
+    run(
+        CategoricalConfig(hash_buckets=4, hash_seed=0, summary=False),
+        given,
+        tmp_path / "two",
+        log=quiet,
+    )
 
 
 def test_settings_that_make_no_sense_name_the_setting(given: Path, tmp_path: Path) -> None:

@@ -35,7 +35,9 @@ def files(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def plain_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(DemoShopConfig(tmp_path_factory.mktemp("plain") / "shop", seed=7, items=120, users=40))
+    return run(
+        DemoShopConfig(tmp_path_factory.mktemp("plain") / "shop", seed=7, items=120, users=40)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.demo_shop import DemoShopConfig, DemoShop, generate, main, run, write
+from llmrec.demo_shop import DemoShop, DemoShopConfig, generate, main, run, write
 from llmrec.demo_shop.choice import click_probabilities
 from llmrec.demo_shop.kinds import KIND_INDEX, KINDS
 from llmrec.demo_shop.people import month_of

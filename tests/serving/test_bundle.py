@@ -216,7 +216,9 @@ def other_dataset(tiny_run: TinyRun, tmp_path: Path) -> Path:
     from llmrec.data import ingest
 
     raw = tiny_run.folder / "raw"
-    config = ingest.IngestConfig(raw / "events.jsonl", raw / "items.jsonl", event_types=["purchase"])
+    config = ingest.IngestConfig(
+        raw / "events.jsonl", raw / "items.jsonl", event_types=["purchase"]
+    )
     return ingest.run(config, tmp_path / "other")
 
 

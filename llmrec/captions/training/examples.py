@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.captions.asking import TASKS, TEXT_SOURCES, Seen, Task, known_text, question, target
-from llmrec.captions.training.settings import MultimodalConfig, Drop
+from llmrec.captions.training.settings import Drop, MultimodalConfig
 from llmrec.content.schema import Schema
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError

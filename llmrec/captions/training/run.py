@@ -143,11 +143,13 @@ def _fresh_tower(config: MultimodalConfig) -> bool:
     return config.base in SIZES and config.clip is None
 
 
-def _input_hashes(config: MultimodalConfig, shop: Dataset, media_root: Path | None) -> dict[str, str]:
+def _input_hashes(
+    config: MultimodalConfig, shop: Dataset, media_root: Path | None
+) -> dict[str, str]:
     """What stands for the base, the CLIP, the prompts and the pictures."""
     from llmrec.content.features.image_encoder import weights_hash
     from llmrec.content.features.media_catalogue import scan
-    from llmrec.content.features.media_config import MultimodalConfig as MediaConfig
+    from llmrec.content.features.media_config import EmbedMediaConfig
 
     hashes = {"base": weights_hash(config.base)}
     if config.clip is not None:
@@ -158,7 +160,7 @@ def _input_hashes(config: MultimodalConfig, shop: Dataset, media_root: Path | No
     named = [name for name in wanted if name in shop.items.column_names]
     if any(value for name in named for value in shop.items[name].to_pylist()):
         modalities: Any = wanted
-        _, files = scan(shop.folder / "items.parquet", MediaConfig(modalities), media_root)
+        _, files = scan(shop.folder / "items.parquet", EmbedMediaConfig(modalities), media_root)
         hashes["files"] = files
     return hashes
 

@@ -176,7 +176,9 @@ class Work:
         return self.model.model.language_model.embed_tokens.weight.dtype
 
 
-def _open(config: MultimodalConfig, corpus: Corpus, device: torch.device, seed: int) -> tuple[Any, Any]:
+def _open(
+    config: MultimodalConfig, corpus: Corpus, device: torch.device, seed: int
+) -> tuple[Any, Any]:
     if config.base in SIZES:
         return new_multimodal(
             config.base, clip=config.clip, texts=corpus.texts(), video=config.video, seed=seed

@@ -26,7 +26,7 @@ import numpy as np
 from llmrec.config import as_dict, build, build_section
 from llmrec.content.clip.settings import ClipConfig
 from llmrec.content.features.media_catalogue import scan
-from llmrec.content.features.media_config import ClipConfig as MediaConfig
+from llmrec.content.features.media_config import EmbedMediaConfig
 from llmrec.content.media.source import MediaSource
 from llmrec.content.schema import Schema, load_schema
 from llmrec.data.dataset import Dataset
@@ -66,7 +66,7 @@ def run(
     """
     shop = Dataset(dataset)
     left_out = left_out_items(shop, leave_out)
-    pictures = MediaConfig(modalities=("image",), max_pixels=config.max_pixels)
+    pictures = EmbedMediaConfig(modalities=("image",), max_pixels=config.max_pixels)
     scan(Path(dataset) / "items.parquet", pictures, media_root)  # for what it refuses
     source = MediaSource(media_root, Path(out).parent / "media_cache", pictures.limits)
     rows, values = _with_pictures(shop, left_out, source.root, config.views)

@@ -23,7 +23,7 @@ import numpy as np
 from llmrec.config import as_dict, build, build_section
 from llmrec.content.clip.temporal_settings import TemporalConfig
 from llmrec.content.features.media_catalogue import scan
-from llmrec.content.features.media_config import TemporalConfig as MediaConfig
+from llmrec.content.features.media_config import EmbedMediaConfig
 from llmrec.content.media.source import MediaSource
 from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import left_out_items
@@ -58,7 +58,7 @@ def run(
 
     shop = Dataset(dataset)
     left_out = left_out_items(shop, leave_out)
-    media = MediaConfig(
+    media = EmbedMediaConfig(
         modalities=("video",),
         image_model=config.image_model,
         frames=config.frames,
@@ -107,7 +107,7 @@ def labelled_videos(shop: Dataset, field: str) -> tuple[np.ndarray, list[Any], l
 def _train(
     run: StageRun,
     config: TemporalConfig,
-    media: MediaConfig,
+    media: EmbedMediaConfig,
     source: MediaSource,
     shop: Dataset,
     left_out: np.ndarray,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from llmrec.content.features.media_work import Encoders, prefetched
-from llmrec.content.features.temporal import TemporalConfig, TemporalEncoder, mean_pool
+from llmrec.content.features.temporal import TemporalEncoder, TemporalShape, mean_pool
 from llmrec.content.media.errors import MediaError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def train_and_tell(
     """
     dim = frames.vectors.shape[-1]
     torch.manual_seed(seed)
-    encoder = TemporalEncoder(TemporalConfig(dim, config.width, config.layers, config.heads))
+    encoder = TemporalEncoder(TemporalShape(dim, config.width, config.layers, config.heads))
     pools: dict[str, tuple[Pool, list[nn.Module]]] = {
         "temporal": (encoder, [encoder]),
         "mean": (lambda vectors, times, mask: mean_pool(vectors, mask), []),

@@ -22,7 +22,7 @@ _SLOWEST = 64.0  # seconds of the longest wave
 
 
 @dataclass(frozen=True)
-class TemporalConfig:
+class TemporalShape:
     """The shape of a temporal encoder.
 
     Attributes:
@@ -66,7 +66,7 @@ class TemporalEncoder(nn.Module):
         config: its shape.
     """
 
-    def __init__(self, config: TemporalConfig) -> None:
+    def __init__(self, config: TemporalShape) -> None:
         super().__init__()
         self.config = config
         self.frame_in = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.width))
@@ -115,7 +115,7 @@ class TemporalEncoder(nn.Module):
         Raises:
             ArtifactError: if the file is missing, damaged or something else.
         """
-        return load_shaped(cls, TemporalConfig, _KIND, path)
+        return load_shaped(cls, TemporalShape, _KIND, path)
 
 
 def _time_waves(times: Tensor, mask: Tensor) -> Tensor:

@@ -159,7 +159,9 @@ def _embed(run: StageRun, config: EmbedConfig, catalogue: Path, seed: int) -> No
     shutil.rmtree(shards)
 
 
-def _text_shards(shards: Path, config: EmbedConfig, catalogue: Path, n_items: int) -> list[np.ndarray]:
+def _text_shards(
+    shards: Path, config: EmbedConfig, catalogue: Path, n_items: int
+) -> list[np.ndarray]:
     """Vectors shard by shard; a shard that an earlier try finished is read back."""
     encoder: TextEncoder | None = None
     vectors = []

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmrec.content.features.shaped import load_shaped, save_shaped
-from llmrec.content.fusion.settings import FusionConfig
+from llmrec.content.fusion.settings import FusionShape
 
 _KIND = "fusion"
 _START = 0.1  # of the usual size, the weights of what attention adds
@@ -30,7 +30,7 @@ class CrossAttentionLayer(nn.Module):
         config: the encoder's shape.
     """
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: FusionShape) -> None:
         super().__init__()
         width = config.width
         self.query_norm = nn.LayerNorm(width)
@@ -61,7 +61,7 @@ class CrossAttentionLayer(nn.Module):
         return queries + self.feed_forward(self.forward_norm(queries))
 
 
-def _reader(config: FusionConfig, name: str) -> nn.Sequential:
+def _reader(config: FusionShape, name: str) -> nn.Sequential:
     """What one modality's vectors say, before any other is asked: ``dim`` to ``4 width``."""
     hidden = 4 * config.width
     return nn.Sequential(
@@ -80,7 +80,7 @@ class FusionEncoder(nn.Module):
         config: its shape.
     """
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: FusionShape) -> None:
         super().__init__()
         self.config = config
         width = config.width
@@ -143,4 +143,4 @@ class FusionEncoder(nn.Module):
         Raises:
             ArtifactError: if the file is missing, damaged or something else.
         """
-        return load_shaped(cls, FusionConfig, _KIND, path)
+        return load_shaped(cls, FusionShape, _KIND, path)

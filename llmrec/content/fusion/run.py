@@ -33,7 +33,7 @@ from llmrec.content.features.fused import ENCODER, FEATURES, FUSED, STAGE
 from llmrec.content.fusion.behaviour import Pairs, liked_histories, split_users, windowed_pairs
 from llmrec.content.fusion.modalities import Modalities, read_modalities
 from llmrec.content.fusion.retrieval import Cases, retrieval_cases
-from llmrec.content.fusion.settings import FusionConfig, FusionConfig, TrainSettings
+from llmrec.content.fusion.settings import FusionConfig, FusionShape, TrainSettings
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.metrics.plots import open_pyplot, save_figure
@@ -118,7 +118,7 @@ def _train(
         learns, judged = _held_back(several, seed)
         score = contrast_score(modalities, judged, seed)
     torch.manual_seed(seed)
-    encoder = FusionEncoder(FusionConfig(modalities.dims, **vars(config.encoder)))
+    encoder = FusionEncoder(FusionShape(modalities.dims, **vars(config.encoder)))
     trainer = FusionTrainer(
         encoder,
         modalities,

@@ -8,7 +8,7 @@ _COUNTS = ("epochs", "steps_per_epoch", "batch_size", "contrast_batch", "patienc
 
 
 @dataclass(frozen=True)
-class FusionConfig:
+class FusionShape:
     """The shape of a fusion encoder.
 
     Attributes:
@@ -44,7 +44,7 @@ class FusionConfig:
 class EncoderSettings:
     """What a recipe says of the encoder; the modalities come from the features.
 
-    Attributes: as of :class:`FusionConfig`.
+    Attributes: as of :class:`FusionShape`.
     """
 
     dim: int = 128
@@ -130,7 +130,7 @@ class FusionConfig:
     train: TrainSettings = field(default_factory=TrainSettings)
 
 
-def check_shape(shape: FusionConfig | EncoderSettings) -> None:
+def check_shape(shape: FusionShape | EncoderSettings) -> None:
     """Check what both descriptions of a shape share.
 
     Raises:

@@ -111,7 +111,13 @@ class _Indexing:
     """One run of the stage; the model is loaded only when something needs it."""
 
     def __init__(
-        self, config: SearchIndexConfig, made: Manifest, dataset: Path, media: Path, model: str, seed: int
+        self,
+        config: SearchIndexConfig,
+        made: Manifest,
+        dataset: Path,
+        media: Path,
+        model: str,
+        seed: int,
     ) -> None:
         self.config, self.made, self.media, self.seed = config, made, media, seed
         self.model = model

@@ -182,7 +182,11 @@ def open_shop(config: CtrConfig, folders: Folders, seed: int) -> Shop:
 
 
 def run_signals(
-    config: CtrConfig, folders: Folders, out: Path, seed: int = 0, log: Callable[[str], None] = print
+    config: CtrConfig,
+    folders: Folders,
+    out: Path,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
 ) -> Path:
     """Ask every source about everything that was shown, or find it done."""
     settings = {name: as_dict(getattr(config, name)) for name in ("labels", "past", "retrieval")}

@@ -129,7 +129,12 @@ def rank_choices(
 
 
 def _candidates(
-    asked: Choices, rows: np.ndarray, made: Any, names: tuple[str, ...], limit: int, config: CtrConfig
+    asked: Choices,
+    rows: np.ndarray,
+    made: Any,
+    names: tuple[str, ...],
+    limit: int,
+    config: CtrConfig,
 ) -> tuple[np.ndarray, Signals]:
     histories = asked.cases.histories.select(rows)
     found = candidates(made, histories, config.retrieval.k, limit)

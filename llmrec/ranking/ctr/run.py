@@ -3,8 +3,8 @@
     llmrec ctr RECIPE.yaml --dataset DIR --log DIR --fusion DIR --captions DIR \\
         --model EARLY --model LATE --out DIR
 
-The recipe's ``ctr:`` section holds the settings (:class:`~llmrec.ranking.ctr.settings.CtrConfig`). The
-folder holds
+The recipe's ``ctr:`` section holds the settings (:class:`~llmrec.ranking.ctr.settings.CtrConfig`).
+The folder holds
 
 * ``head-0.safetensors`` ...: the networks, with their shape; ``head.onnx`` and ``items.onnx``: the
   same for ONNX Runtime, checked against them;
@@ -149,7 +149,12 @@ def _write(
 
 
 def _calibrate(
-    path: Path, config: CtrConfig, rows: Any, logits: np.ndarray, seed: int, log: Callable[[str], None]
+    path: Path,
+    config: CtrConfig,
+    rows: Any,
+    logits: np.ndarray,
+    seed: int,
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Choose a calibrator on the validation part and write it; its figures there."""
     from llmrec.metrics.click_metrics import auc, ece, log_loss

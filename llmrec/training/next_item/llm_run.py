@@ -118,7 +118,9 @@ def word_tasks(
     return WordTasks(mixture, config.task_examples, config.task_weight)
 
 
-def expanded_tokenizer(config: TrainConfig, dataset: Dataset, ids: ItemIds) -> tuple[Any, Vocabulary]:
+def expanded_tokenizer(
+    config: TrainConfig, dataset: Dataset, ids: ItemIds
+) -> tuple[Any, Vocabulary]:
     """The base's tokenizer with time and item tokens, and where they are."""
     tokenizer = plain_tokenizer(config.base, dataset)
     base_size = len(tokenizer)

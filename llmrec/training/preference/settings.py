@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.errors import ConfigError
-from llmrec.training.tune.settings import PROJECTIONS, LoopConfig
-from llmrec.training.tune.settings import PreferConfig as TuneConfig
+from llmrec.training.tune.settings import PROJECTIONS, LoopConfig, TuneConfig
 from llmrec.types import EVENT_TYPES
 
 PARTS = ("hit", "rank", "stock", "price", "valid")

@@ -8,7 +8,13 @@ from coloured_shop import tiny_config, write_clip, write_items, write_schema, wr
 
 from llmrec.captions.training import training
 from llmrec.captions.training.run import main, run
-from llmrec.captions.training.settings import MultimodalConfig, Drop, ProjectorStep, SecondStep, Vary
+from llmrec.captions.training.settings import (
+    Drop,
+    MultimodalConfig,
+    ProjectorStep,
+    SecondStep,
+    Vary,
+)
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError, LlmrecError
 
 

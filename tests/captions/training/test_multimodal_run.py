@@ -23,7 +23,7 @@ from llmrec.captions.inputs import media_of, prompt_of, shown
 from llmrec.captions.training import training
 from llmrec.captions.training.llava import load_multimodal, new_multimodal
 from llmrec.captions.training.run import main, run
-from llmrec.captions.training.settings import MultimodalConfig, Drop, ProjectorStep, SecondStep
+from llmrec.captions.training.settings import Drop, MultimodalConfig, ProjectorStep, SecondStep
 from llmrec.content.schema import Schema, schema_from
 from llmrec.loop.stopping import Stopped
 from llmrec.stage import Manifest, read_manifest, writing

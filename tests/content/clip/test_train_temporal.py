@@ -26,7 +26,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TemporalConfig:
     clip = tiny_clip(tmp_path_factory.mktemp("clip") / "clip")
-    return TemporalConfig(str(clip), frames=4, width=32, epochs=40, batch_size=8, learning_rate=3e-3)
+    return TemporalConfig(
+        str(clip), frames=4, width=32, epochs=40, batch_size=8, learning_rate=3e-3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +68,27 @@ def test_a_video_that_cannot_be_decoded_is_skipped_with_its_reason(
     dataset, media, _ = video_shop(tmp_path, 6)
     (media / "5.mp4").write_bytes(b"no video")
     out = run(
-        TemporalConfig(**{**config.__dict__, "epochs": 1}), dataset, tmp_path / "out", media_root=media
+        TemporalConfig(**{**config.__dict__, "epochs": 1}),
+        dataset,
+        tmp_path / "out",
+        media_root=media,
     )
     counts = read_manifest(out).counts
     assert (counts["trained_on"], counts["measured_on"], counts["skipped"]) == (5, 0, 1)
     assert len(counts["skipped_reasons"]) == 1
 
 
-def test_a_field_without_two_values_is_told_so(shop: Shop, config: TemporalConfig, tmp_path: Path) -> None:
+def test_a_field_without_two_values_is_told_so(
+    shop: Shop, config: TemporalConfig, tmp_path: Path
+) -> None:
     other = TemporalConfig(**{**config.__dict__, "field": "colour"})
     with pytest.raises(CatalogError, match="0 videos have the attribute 'colour'"):
         run(other, shop[0], tmp_path / "out", media_root=shop[1])
 
 
-def test_leaving_out_all_of_a_value_is_told_so(shop: Shop, config: TemporalConfig, tmp_path: Path) -> None:
+def test_leaving_out_all_of_a_value_is_told_so(
+    shop: Shop, config: TemporalConfig, tmp_path: Path
+) -> None:
     (tmp_path / "odd.txt").write_text("".join(f"i{n}\n" for n in range(1, 24, 2)))
     with pytest.raises(CatalogError, match="leave out fewer items"):
         run(config, shop[0], tmp_path / "out", media_root=shop[1], leave_out=tmp_path / "odd.txt")

@@ -136,7 +136,9 @@ def test_batches_and_shards_change_nothing(
     config = EmbedMediaConfig(**models, batch_size=1, workers=1)
     small = load_media_features(run(config, dataset, tmp_path / "small", media_root=root))
     media_catalogue.SHARD_ITEMS = 512
-    whole = load_media_features(run(EmbedMediaConfig(**models), dataset, tmp_path / "big", media_root=root))
+    whole = load_media_features(
+        run(EmbedMediaConfig(**models), dataset, tmp_path / "big", media_root=root)
+    )
     assert set(small) == set(whole)
     for name in whole:
         np.testing.assert_allclose(small[name], whole[name], atol=1e-5)
@@ -318,7 +320,9 @@ def test_an_encoder_alone_is_not_asked_for_words(
     folder = shared_data / "whisper-tiny-en-encoder"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    config = EmbedMediaConfig(modalities=("speech",), speech_model=str(folder), transcribe=True, device="cpu")
+    config = EmbedMediaConfig(
+        modalities=("speech",), speech_model=str(folder), transcribe=True, device="cpu"
+    )
     with pytest.raises(ConfigError, match=r"transcribe: .*only an audio encoder"):
         run(config, dataset, tmp_path / "out", media_root=root)
 

@@ -8,7 +8,7 @@ pytest.importorskip("torch", reason="needs the train extra")
 
 import torch
 
-from llmrec.content.features.temporal import TemporalConfig, TemporalEncoder, mean_pool
+from llmrec.content.features.temporal import TemporalEncoder, TemporalShape, mean_pool
 from llmrec.errors import ArtifactError
 
 
@@ -18,7 +18,7 @@ def clips(n: int, frames: int = 6, dim: int = 8) -> tuple:
     return torch.randn(n, frames, dim), times, torch.ones(n, frames, dtype=torch.bool)
 
 
-def trained(config: TemporalConfig, frames, times, mask, labels) -> tuple:
+def trained(config: TemporalShape, frames, times, mask, labels) -> tuple:
     """An encoder and a linear head, trained together for a moment."""
     torch.manual_seed(0)
     encoder, head = TemporalEncoder(config), torch.nn.Linear(config.dim, 2)
@@ -33,7 +33,7 @@ def trained(config: TemporalConfig, frames, times, mask, labels) -> tuple:
 
 def test_an_untrained_encoder_is_the_mean() -> None:
     frames, times, mask = clips(3)
-    encoder = TemporalEncoder(TemporalConfig(8, width=16))
+    encoder = TemporalEncoder(TemporalShape(8, width=16))
     torch.testing.assert_close(encoder(frames, times, mask), frames.mean(1))
 
 
@@ -45,7 +45,7 @@ def test_the_mean_counts_only_frames_that_are_there() -> None:
 
 def test_padding_changes_nothing() -> None:
     frames, times, mask = clips(2)
-    encoder = TemporalEncoder(TemporalConfig(8, width=16))
+    encoder = TemporalEncoder(TemporalShape(8, width=16))
     torch.nn.init.normal_(encoder.out.weight)
     padded = torch.cat([frames, torch.full((2, 3, 8), 50.0)], 1)
     later = torch.cat([times, torch.full((2, 3), 99.0)], 1)
@@ -57,7 +57,7 @@ def test_padding_changes_nothing() -> None:
 
 def test_one_step_moves_every_weight_once_the_last_projection_has_moved() -> None:
     frames, times, mask = clips(4)
-    encoder = TemporalEncoder(TemporalConfig(8, width=16))
+    encoder = TemporalEncoder(TemporalShape(8, width=16))
     torch.nn.init.normal_(encoder.out.weight)
     encoder(frames, times, mask).square().sum().backward()
     still = [name for name, weight in encoder.named_parameters() if not weight.grad.any()]
@@ -72,7 +72,7 @@ def test_it_learns_an_order_that_the_mean_cannot_see() -> None:
     times, mask = times.repeat(2, 1), mask.repeat(2, 1)
     labels = torch.arange(2).repeat_interleave(64)
     torch.testing.assert_close(mean_pool(frames, mask)[:64], mean_pool(frames, mask)[64:])
-    encoder, head = trained(TemporalConfig(8, width=32, layers=1), frames, times, mask, labels)
+    encoder, head = trained(TemporalShape(8, width=32, layers=1), frames, times, mask, labels)
     guessed = head(encoder(frames, times, mask)).argmax(1)
     assert (guessed == labels).float().mean() > 0.95
     order = torch.randperm(6)  # the times tell the order, not the places
@@ -82,7 +82,7 @@ def test_it_learns_an_order_that_the_mean_cannot_see() -> None:
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     frames, times, mask = clips(2)
-    encoder = TemporalEncoder(TemporalConfig(8, width=24, layers=1, heads=3))
+    encoder = TemporalEncoder(TemporalShape(8, width=24, layers=1, heads=3))
     torch.nn.init.normal_(encoder.out.weight)
     encoder.save(tmp_path / "temporal.safetensors")
     loaded = TemporalEncoder.load(tmp_path / "temporal.safetensors")
@@ -102,4 +102,4 @@ def test_a_file_that_is_none_names_itself(tmp_path: Path) -> None:
 
 def test_shapes_that_cannot_be_name_the_setting() -> None:
     with pytest.raises(ValueError, match="heads: 3 does not divide width 16"):
-        TemporalConfig(8, width=16, heads=3)
+        TemporalShape(8, width=16, heads=3)

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_media import clip, tiny_clip
 
 from llmrec.content.features.image_encoder import ImageEncoder
-from llmrec.content.features.temporal import TemporalConfig, TemporalEncoder
+from llmrec.content.features.temporal import TemporalEncoder, TemporalShape
 from llmrec.content.features.video_encoder import VideoEncoder
 from llmrec.content.media.video import Clip, sample_frames
 from llmrec.errors import ConfigError
@@ -42,7 +42,7 @@ def test_a_video_is_the_mean_of_its_frames(images: ImageEncoder) -> None:
 def test_an_untrained_temporal_encoder_changes_nothing_and_a_trained_one_does(
     images: ImageEncoder, tmp_path: Path
 ) -> None:
-    temporal = TemporalEncoder(TemporalConfig(24, width=16))
+    temporal = TemporalEncoder(TemporalShape(24, width=16))
     baseline = VideoEncoder(images).encode(clips())
     np.testing.assert_allclose(VideoEncoder(images, temporal).encode(clips()), baseline, atol=1e-5)
     torch.nn.init.normal_(temporal.out.weight)
@@ -56,7 +56,7 @@ def test_an_untrained_temporal_encoder_changes_nothing_and_a_trained_one_does(
 
 def test_a_temporal_encoder_of_another_length_is_refused(images: ImageEncoder) -> None:
     with pytest.raises(ConfigError, match="made for vectors of 8, the image model gives 24"):
-        VideoEncoder(images, TemporalEncoder(TemporalConfig(8, width=16)))
+        VideoEncoder(images, TemporalEncoder(TemporalShape(8, width=16)))
 
 
 def test_a_file_goes_all_the_way_to_a_vector(images: ImageEncoder, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from llmrec.bench.fusion_concat import ConcatEncoder
 from llmrec.content.fusion.encoder import FusionEncoder
-from llmrec.content.fusion.settings import FusionConfig
+from llmrec.content.fusion.settings import FusionShape
 from llmrec.errors import ArtifactError
 
 DIMS = {"text": 12, "image": 8, "speech": 5}
@@ -20,8 +20,8 @@ PRESENT = torch.tensor(
 )
 
 
-def config(**changes) -> FusionConfig:
-    return FusionConfig(DIMS, **{"dim": 6, "width": 16, "heads": 2} | changes)
+def config(**changes) -> FusionShape:
+    return FusionShape(DIMS, **{"dim": 6, "width": 16, "heads": 2} | changes)
 
 
 def encoder(kind: type = FusionEncoder) -> torch.nn.Module:

@@ -16,7 +16,7 @@ from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.losses import behaviour_loss, contrast_loss
 from llmrec.content.fusion.modalities import Modalities, hide
 from llmrec.content.fusion.retrieval import Cases, measure, retrieval_cases
-from llmrec.content.fusion.settings import FusionConfig, TrainSettings
+from llmrec.content.fusion.settings import FusionShape, TrainSettings
 from llmrec.content.fusion.train import FusionTrainer, Progress
 from llmrec.content.fusion.validation import contrast_score, retrieval_score
 from llmrec.errors import ConfigError, DataError
@@ -33,8 +33,8 @@ SETTINGS = TrainSettings(
 Parted = tuple[Pairs, Cases, Cases]
 
 
-def shape(modalities: Modalities) -> FusionConfig:
-    return FusionConfig(modalities.dims, dim=24, width=32, heads=2, queries=1, input_dropout=0.0)
+def shape(modalities: Modalities) -> FusionShape:
+    return FusionShape(modalities.dims, dim=24, width=32, heads=2, queries=1, input_dropout=0.0)
 
 
 def trained(

@@ -125,7 +125,9 @@ def test_videos_of_a_trained_temporal_encoder_are_not_compared_with_words(
     blocks = load_media_features(shop.media)
     kept = {"image": blocks["image"], "video": blocks["video"]}
     media = write_media(tmp_path / "m", shop.dataset, shop.clip, kept, temporal="t.safetensors")
-    out = run(SearchIndexConfig(device="cpu"), shop.dataset, media, tmp_path / "out", log=lambda _: None)
+    out = run(
+        SearchIndexConfig(device="cpu"), shop.dataset, media, tmp_path / "out", log=lambda _: None
+    )
     assert read_manifest(out).counts["from_video"] == 0
 
 

@@ -24,7 +24,7 @@ from llmrec.loop.checkpoint import STATE, load_checkpoint
 from llmrec.training.next_item.llm_run import prepare
 from llmrec.training.next_item.loop import Trainer
 from llmrec.training.next_item.run import run
-from llmrec.training.next_item.settings import TrainConfig, LoopConfig
+from llmrec.training.next_item.settings import LoopConfig, TrainConfig
 from llmrec.training.next_item.validation import validation_cases
 
 EPOCHS = 6
