@@ -30,8 +30,8 @@ CHUNK = 1_000_000  # rows
 USERS_PER_EVENT, ITEMS_PER_EVENT = 0.1, 0.02
 _INGEST = """
 import sys
-from llmrec.data.ingest import main
-main(sys.argv[1:])
+from llmrec.cli import run_command
+run_command(["ingest", *sys.argv[1:]])
 for line in open("/proc/self/status"):
     if line.startswith("VmHWM:"):
         print("peak_kib", line.split()[1])

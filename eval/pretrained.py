@@ -4,7 +4,7 @@
 
 Expands the model with the demo shop's items, aligns the new rows, tunes an adapter on items and
 words, bundles and evaluates it, all through the command line. Then the pretrained model writes
-some stories of its own, and each stage is asked: does it write the same, greedily, and how
+some stories of its own, and of each stage is measured: does it write the same, greedily, and how
 surprised is it by them? ``eval/results/stories260k.json`` gets the figures; the texts are printed
 and not kept.
 """
@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from llmrec import cli
-from llmrec.generation.adapted import load_adapters
+from llmrec.llm.adapters import attach
 from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.metrics.results import read_result, write_result
 
@@ -128,7 +128,7 @@ def tune(base: Path, out: Path) -> None:
     call("model", "merge", "--base", f"{out}/tuned/base", "--adapter", f"{out}/tuned/adapter",
          "--out", f"{out}/merged")  # fmt: skip
     call("evaluate", "--dataset", dataset, "--model", f"{out}/merged", "--name", "stories260k",
-         "--history-removed-only", "--out", f"{out}/evaluation")  # fmt: skip
+         "--no-with-history", "--out", f"{out}/evaluation")  # fmt: skip
 
 
 def call(*arguments: object) -> None:
@@ -147,8 +147,8 @@ def compare(base: Path, out: Path) -> dict[str, Text]:
     sampled = [write(pretrained, prompt, seed) for seed, prompt in enumerate(prompts * 4)]
     models = {"pretrained": pretrained, "expanded": load(out / "base")}
     models |= {"aligned": load(out / "tuned" / "base")}
-    adapted, _ = load_adapters(out / "tuned" / "base", [out / "tuned" / "adapter"])
-    models |= {"adapted": adapted}
+    adapted = attach(load(out / "tuned" / "base"), "tuned", out / "tuned" / "adapter")
+    models |= {"adapted": adapted.eval()}
     found = {}
     for name, model in models.items():
         stories = [write(model, prompt) for prompt in prompts]

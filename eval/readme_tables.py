@@ -28,8 +28,15 @@ ENGINES = {
     "prefill": "reading the histories alone (transformers)",
     "transformers": "transformers, `generate` + `prefix_allowed_tokens_fn`",
     "vllm": "vLLM, `beam_search`",
-    "vllm-32": "vLLM, the same with blocks of 32 tokens",
+    "vllm-32": "vLLM, the same with blocks of 32 tokens",  # as earlier results name it
 }
+
+
+def _result(name: str) -> dict[str, Any]:
+    """A result file; empty where there is none."""
+    path = ROOT / "eval" / "results" / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
 
 
 def table(dataset: str) -> str:
@@ -39,9 +46,8 @@ def table(dataset: str) -> str:
         for name, (recall, ndcg) in _peers()[dataset].items()
     ]
     for model, label in OURS.items():
-        path = ROOT / "eval" / "results" / f"{dataset}-{model}.json"
-        if path.is_file():
-            rows.append(_our_row(label, json.loads(path.read_text())))
+        if result := _result(f"{dataset}-{model}"):
+            rows.append(_our_row(label, result))
     head = (
         "| method | Recall@10 | NDCG@10 | the same without removing the history |\n"
         "| --- | --- | --- | --- |\n"
@@ -51,12 +57,11 @@ def table(dataset: str) -> str:
 
 def decode_table() -> str:
     """The ways to answer that ``llmrec bench decode`` compared."""
-    result = json.loads((ROOT / "eval" / "results" / "decode-cpu.json").read_text())
     lines = [
         "| engine | users/s | ms a batch | memory added, MiB | same items as transformers |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for row in sorted(result["rows"], key=lambda row: -row["users_per_s"]):
+    for row in sorted(_result("decode-cpu")["rows"], key=lambda row: -row["users_per_s"]):
         same = {True: "yes", False: "no", None: "-"}[row["identical_to_reference"]]
         lines.append(
             f"| {ENGINES[row['engine']]} | {row['users_per_s']:.1f} | {row['p50_ms']:,.0f} | "
@@ -68,11 +73,10 @@ def decode_table() -> str:
 def tuning_table() -> str:
     """What fine-tuning makes of one base: a line a run, two columns a data set."""
     titles = {"beauty": "Beauty, newest users", "demo": "demo shop, newest events"}
-    paths = {name: ROOT / "eval" / "results" / f"lora-{name}.json" for name in titles}
     runs = {
-        name: {row["run"]: row for row in json.loads(path.read_text())["rows"]}
-        for name, path in paths.items()
-        if path.is_file()
+        name: {row["run"]: row for row in result["rows"]}
+        for name in titles
+        if (result := _result(f"lora-{name}"))
     }
     heads = [f"{titles[name]}: NDCG@10 | parameters trained" for name in runs]
     lines = [f"| run | {' | '.join(heads)} | adapter |", "| --- " * (2 * len(runs) + 2) + "|"]
@@ -94,96 +98,85 @@ def _tuned_cells(row: dict[str, Any]) -> tuple[str, str]:
     return f"{row['ndcg@10']:.4f} ({low:.4f}-{high:.4f})", f"{trained:,}" if trained else "-"
 
 
-# result, its metric, what is said of it, the metric to compare with, what is said of that
+# result, on what it was measured, and rows: what, its metric, what stands beside it, its metric
+HELD_OUT = "held-out items, shop of 10,000"
+OTHER_USERS = "held-out users"
 MEDIA = (
-    ("captions-demo", "accuracy_category", "captions: category", "floor_category", "majority"),
-    ("captions-demo", "accuracy_colour", "captions: colour", "floor_colour", "majority"),
-    ("captions-demo", "accuracy_pattern", "captions: pattern", "floor_pattern", "majority"),
-    (
-        *("search-demo", "text_to_image_hit@1", "words to picture, first answer right"),
-        *("text_to_image_chance@1", "chance"),
-    ),
-    (
-        *("search-demo", "image_to_text_hit@1", "picture to words, first answer right"),
-        *("image_to_text_chance@1", "chance"),
-    ),
-    (
-        *("motion-demo", "accuracy_motion", "videos: a field that only motion shows"),
-        *("accuracy_motion_mean", "mean of the frames"),
-    ),
-    (
-        "clothing",
-        "accuracy_category",
-        "photographs of clothes: category",
-        "floor_category",
-        "majority",
-    ),
-    (
-        *(
-            "fusion-movielens",
-            "fused_recall@10",
-            "films liked together, fused with posters: Recall@10",
-        ),
-        *("text_recall@10", "text alone, trained alike"),
-    ),
-    (
-        *(
-            "fusion-demo",
-            "fused_recall@10",
-            "items liked together, all modalities fused: Recall@10",
-        ),
-        *("text_recall@10", "text alone, trained alike"),
-    ),
-    (
-        *(
-            "fusion-demo",
-            "missing_fused_loss_recall@10",
-            "lost of it, half of all modalities missing",
-        ),
-        *("missing_fused_zeros_loss_recall@10", "given zeros"),
-    ),
-)
+    ("captions-demo", HELD_OUT, (
+        ("captions: category", "accuracy_category", "majority", "floor_category"),
+        ("captions: colour", "accuracy_colour", "majority", "floor_colour"),
+        ("captions: pattern", "accuracy_pattern", "majority", "floor_pattern"),
+    )),
+    ("search-demo", HELD_OUT, (
+        ("words to picture, first answer right", "text_to_image_hit@1",
+         "chance", "text_to_image_chance@1"),
+        ("picture to words, first answer right", "image_to_text_hit@1",
+         "chance", "image_to_text_chance@1"),
+    )),
+    ("motion-demo", "held-out videos, the same shop", (
+        ("videos: a field that only motion shows", "accuracy_motion",
+         "mean of the frames", "accuracy_motion_mean"),
+    )),
+    ("clothing", "test photographs", (
+        ("photographs of clothes: category", "accuracy_category", "majority", "floor_category"),
+    )),
+    ("fusion-movielens", OTHER_USERS, (
+        ("films liked together, fused with posters: Recall@10", "fused_recall@10",
+         "text alone, trained alike", "text_recall@10"),
+    )),
+    ("fusion-demo", OTHER_USERS, (
+        ("items liked together, all modalities fused: Recall@10", "fused_recall@10",
+         "text alone, trained alike", "text_recall@10"),
+        ("lost of it, half of all modalities missing", "missing_fused_loss_recall@10",
+         "given zeros", "missing_fused_zeros_loss_recall@10"),
+    )),
+)  # fmt: skip
 
 
 def media_table() -> str:
     """What was measured on pictures, videos and captions, beside floors and baselines."""
-    lines = ["| what | figure | beside it |", "| --- | --- | --- |"]
-    for name, metric, said, beside, of in MEDIA:
-        path = ROOT / "eval" / "results" / f"{name}.json"
-        if path.is_file():
-            result = json.loads(path.read_text())
+    lines = ["| what | measured on | figure | beside it |", "| --- | --- | --- | --- |"]
+    for name, where, rows in MEDIA:
+        result = _result(name)
+        for what, metric, beside, other in rows if result else ():
             low, high = result["intervals"][metric]
-            right = f"{result['metrics'][metric]:.3f} ({low:.3f}-{high:.3f})"
-            lines.append(f"| {said} | {right} | {of} {result['metrics'][beside]:.3f} |")
+            figure = f"{result['metrics'][metric]:.3f} ({low:.3f}-{high:.3f})"
+            lines.append(
+                f"| {what} | {where} | {figure} | {beside} {result['metrics'][other]:.3f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
 CLICKS = {
-    "full": "**llmrec's head**",
+    "full": "**llmrec's click model**",
     "no_captions": "without captions",
     "no_time": "without time",
     "no_media": "vectors from text alone",
-    "trees": "boosted trees",
+    "boosted_trees": "boosted trees",
     "logistic_regression": "logistic regression",
     "llm_alone": "the language model's score alone",
     "popularity": "popularity",
 }
 
 
+EARLIER_NAMES = {"trees": "boosted_trees"}  # of results that had one training
+
+
 def clicks_table() -> str:
-    """AUC and log loss of click models in both shops."""
+    """AUC, log loss and ECE of click models on both data sets."""
     shops = {"ctr-demo": "demo shop", "ctr-movielens": "MovieLens"}
-    found: dict[str, dict[str, Any]] = {}
-    for name in shops:
-        path = ROOT / "eval" / "results" / f"{name}.json"
-        if path.is_file():
-            rows = json.loads(path.read_text())["rows"]
-            found[name] = {row["model"]: row for row in rows}
-    said = [shops[name] for name in found]
-    head = " | ".join(f"{shop}: AUC | log loss | ECE" for shop in said)
-    lines = [f"| model | {head} |", "| --- |" + " --- |" * 3 * len(found)]
+    found = {label: result for name, label in shops.items() if (result := _result(name))}
+    heads = []
+    for label, result in found.items():
+        seeds = result.get("seeds", 1)
+        heads.append(f"{label}, {seeds} training{'s' * (seeds > 1)}: AUC | log loss | ECE")
+    lines = [f"| model | {' | '.join(heads)} |", "| --- |" + " --- |" * 3 * len(found)]
     for model, label in CLICKS.items():
-        cells = [cell for rows in found.values() for cell in _click_cells(rows.get(model))]
+        rows = [
+            {EARLIER_NAMES.get(row["model"], row["model"]): row for row in result["rows"]}
+            for result in found.values()
+        ]
+        cells = [cell for of_shop in rows for cell in _click_cells(of_shop.get(model))]
         if any(cell != "-" for cell in cells):
             lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

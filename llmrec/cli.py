@@ -66,7 +66,7 @@ def run_command(argv: list[str]) -> None:
     else:
         from llmrec.flags import call
 
-        call(function, arguments, f"llmrec {name}", stage.section or None)
+        call(function, arguments, f"llmrec {name}", stage.section or None, stage.options)
     sys.stdout.flush()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import types
@@ -111,6 +112,47 @@ def build_partial(cls: type[T], values: dict[str, Any], where: str, missing: Any
     return settings
 
 
+def check_keys(values: dict[str, Any], known: Sequence[str], where: str) -> None:
+    """Refuse a key that is not known, with the one that was probably meant.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def check_ranges(settings: Any, prefix: str = "", **ranges: str) -> None:
+    """Refuse a setting outside its range, in a ``__post_init__``; one that is None is left alone.
+
+    Args:
+        settings: the dataclass.
+        prefix: put before a setting's name, such as ``loop.``.
+        ranges: an interval by name, such as ``epochs="[1, inf)"`` or ``dropout="[0, 1)"``.
+
+    Raises:
+        ConfigError: for the first one outside, NaN included.
+    """
+    for name, interval in ranges.items():
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        if not isinstance(value, int | float):
+            raise TypeError(f"{name}: {value!r} is not a number")
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        above = value > low if interval[0] == "(" else value >= low
+        below = value < high if interval[-1] == ")" else value <= high
+        if above and below:
+            continue
+        allowed = f"in {interval}"
+        if high == math.inf:
+            allowed = f"above {low:g}" if interval[0] == "(" else f"{low:g} or more"
+        raise ConfigError(f"{prefix}{name}: must be {allowed}, got {value}")
+
+
 def as_dict(settings: Any) -> dict[str, Any]:
     """A settings dataclass as plain JSON-able values."""
     plain = dataclasses.asdict(settings)
@@ -128,11 +170,7 @@ def _arguments(
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected settings ({', '.join(fields)}), got {values!r}")
-    for key in values:
-        if key not in fields:
-            close = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(fields)}"
-            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+    check_keys(values, list(fields), where)
     arguments = {}
     for name, spec in fields.items():
         if name in values:

@@ -40,6 +40,15 @@ class CatalogError(LlmrecError):
     """An unknown item, an empty catalogue, or nothing left to rank."""
 
 
+def one_line(error: BaseException) -> str:
+    """What a library's error says, for the message of one of these.
+
+    >>> one_line(ValueError("no such\\n  key"))
+    'no such key'
+    """
+    return " ".join(str(error).split())
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import ``module`` or say which extra of llmrec brings it.
 

@@ -27,7 +27,11 @@ from llmrec.errors import ConfigError
 
 
 def call(
-    function: Callable[..., Any], argv: Sequence[str], prog: str, section: str | None = None
+    function: Callable[..., Any],
+    argv: Sequence[str],
+    prog: str,
+    section: str | None = None,
+    options: Sequence[str] = (),
 ) -> Any:
     """Call a function with what a command line says.
 
@@ -35,8 +39,9 @@ def call(
         function: typed, with Google-style ``Args`` in its docstring.
         argv: the words after the command's name.
         prog: the command, as help and errors name it.
-        section: of a recipe that holds the settings of ``config``, a mapping; None where the
-            command takes no recipe.
+        section: of a recipe that holds the settings of ``config``, such as ``media.clip``, which
+            may also stand as ``clip:`` alone; None where the command takes no recipe.
+        options: keys of the section that are not the command's.
 
     Returns:
         what the function returns.
@@ -55,16 +60,25 @@ def call(
             recipe = Path(words.pop(0))
             raw, _ = load_recipe(recipe)
             where = f"{recipe}: {section}"
-            values = raw.get(section) or {}
-            if not isinstance(values, dict):
-                raise ConfigError(f"{where}: expected a mapping of settings")
-            if section not in raw:
-                raise ConfigError(f"{recipe}: has no `{section}:` section of settings")
+            found = _find_section(raw, section, recipe)
+            values = {key: value for key, value in found.items() if key not in options}
             if isinstance(raw.get("seed"), int):
                 given["seed"] = raw["seed"]
         given["config"] = build_partial(config, values, where, missing=tyro.MISSING)
         prog = f"{prog} [RECIPE.yaml]"
     return tyro.cli(_command(function, given), args=words, prog=prog)
+
+
+def _find_section(raw: dict[str, Any], section: str, recipe: Path) -> dict[str, Any]:
+    """The section of a whole recipe, or one of its last name in a recipe of this stage alone."""
+    found: Any = raw
+    for part in section.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    name = section.rpartition(".")[2]
+    found = raw.get(name) if found is None else found
+    if not isinstance(found, dict):
+        raise ConfigError(f"{recipe}: has no `{name}:` section of settings")
+    return found
 
 
 def config_class(function: Callable[..., Any]) -> type[Any]:

@@ -1,10 +1,11 @@
 """A stage's folder: its data, its manifest, and the promise that it appears whole or not at all.
 
 ``manifest.json`` holds the schema version, the stage, its settings, a hash of every
-input, counts, the seed and library versions. A stage is skipped when a finished
-folder was made from the same settings and inputs. While it runs, a stage writes to
-a sibling ``.NAME.part`` folder, which is renamed into place at the end; a stage that
-can resume finds its own earlier work there.
+input, size and sha256 of every file, counts, the seed and library versions. A stage is skipped
+when a finished and whole folder was made from the same settings and inputs. While it runs, a
+stage is the only one to write there (:func:`llmrec.files.locked`), into a sibling ``.NAME.part``
+folder, which is renamed into place at the end; a stage that can resume finds its own earlier work
+there. What another stage or somebody else wrote is never replaced.
 """
 
 from __future__ import annotations
@@ -23,18 +24,24 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.files import locked, put_in_place, recover
 from llmrec.version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 MODEL_STAGES = ("train", "expand", "merge", "tune")  # stages whose folder is a model
+_STAMP = ".fingerprint"  # in a part folder: of the run that it belongs to
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBRARIES = ("numpy", "pyarrow", "torch", "transformers", "sentence-transformers", "faiss-cpu")
 
 
 @dataclass
 class Manifest:
-    """What a finished stage says of itself."""
+    """What a finished stage says of itself.
+
+    Attributes:
+        files: size in bytes and sha256 of every other file of the folder, by its path there.
+    """
 
     stage: str
     config: dict[str, Any]
@@ -45,6 +52,7 @@ class Manifest:
     llmrec_version: str = __version__
     libraries: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -55,14 +63,14 @@ class Manifest:
 
 
 def read_manifest(folder: str | Path, stage: str | None = None) -> Manifest:
-    """Read and check a stage's manifest.
+    """Read and check a stage's manifest, and that its files are there in their sizes.
 
     Args:
         folder: a finished stage's folder.
         stage: the stage it must come from, or None for any.
 
     Raises:
-        ArtifactError: if it is missing, damaged, from another stage or from a newer llmrec.
+        ArtifactError: if it is missing, damaged, from another stage or another llmrec.
     """
     path = Path(folder) / MANIFEST
     try:
@@ -79,6 +87,11 @@ def read_manifest(folder: str | Path, stage: str | None = None) -> Manifest:
             f"{path}: written with schema version {version}, this llmrec reads up to "
             f"{SCHEMA_VERSION}; upgrade llmrec or run the stage again"
         )
+    if version < SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{path}: written by an earlier llmrec (schema version {version}, this one writes "
+            f"{SCHEMA_VERSION}); run the stage that writes {folder} again"
+        )
     known = {k: v for k, v in raw.items() if k in Manifest.__dataclass_fields__}
     try:
         manifest = Manifest(**known)
@@ -86,13 +99,52 @@ def read_manifest(folder: str | Path, stage: str | None = None) -> Manifest:
         raise ArtifactError(f"{path}: a manifest field is missing ({error})") from None
     if stage is not None and manifest.stage != stage:
         raise ArtifactError(f"{folder}: holds the {manifest.stage!r} stage, expected {stage!r}")
+    damage = next(_damaged_files(Path(folder), manifest, hashes=False), None)
+    if damage is not None:
+        raise ArtifactError(f"{damage}; run the stage that writes {folder} again")
     return manifest
 
 
+def verify(folder: Path, /) -> None:
+    """Check every file of a finished folder, and of those in it, against size and sha256.
+
+    Args:
+        folder: what a stage wrote, such as a dataset, a model or a bundle.
+
+    Raises:
+        ArtifactError: naming every file that is missing or damaged.
+    """
+    checked, damaged = 0, list[str]()
+    read_manifest(folder)
+    for path in sorted(folder.rglob(MANIFEST)):
+        manifest = read_manifest(path.parent)
+        damaged += _damaged_files(path.parent, manifest, hashes=True)
+        checked += len(manifest.files)
+    if damaged:
+        raise ArtifactError(f"{'; '.join(damaged)}; run the stage that writes {folder} again")
+    print(f"{folder}: {checked} files as they were written")
+
+
+def _damaged_files(folder: Path, manifest: Manifest, hashes: bool) -> Iterator[str]:
+    """What is wrong with the files that a manifest lists."""
+    for name, (size, digest) in manifest.files.items():
+        path = folder / name
+        try:
+            found = path.stat().st_size
+        except OSError:
+            yield f"{path}: is missing"
+            continue
+        if found != size:
+            yield f"{path}: has {found:,} bytes, was written with {size:,}"
+        elif hashes and file_hash(path) != digest:
+            yield f"{path}: is not what was written (its sha256 differs)"
+
+
 def folder_hash(folder: str | Path) -> str:
-    """What stands for a folder among a stage's inputs: its manifest's fingerprint and counts."""
+    """What stands for a folder among a stage's inputs: its fingerprint, counts and files."""
     manifest = read_manifest(folder)
-    text = manifest.fingerprint + json.dumps(manifest.counts, sort_keys=True, default=str)
+    content = [manifest.counts, manifest.files]
+    text = manifest.fingerprint + json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -111,7 +163,7 @@ class StageRun:
 
 
 def is_current(out: str | Path, manifest: Manifest) -> bool:
-    """Whether ``out`` is a finished folder made from the same settings and inputs."""
+    """Whether ``out`` is a finished, whole folder made from the same settings and inputs."""
     try:
         return read_manifest(out).fingerprint == manifest.fingerprint
     except ArtifactError:
@@ -127,30 +179,59 @@ def writing(out: str | Path, manifest: Manifest, *, resume: bool = False) -> Ite
     same fingerprint; otherwise the part folder is removed.
 
     Raises:
-        ArtifactError: if the disk is full or the folder cannot be written.
-        LlmrecError: if ``out`` holds something that llmrec did not write.
+        ArtifactError: if the disk is full, the folder cannot be written, or another run writes it.
+        LlmrecError: if ``out`` holds something that this stage did not write.
     """
     out = Path(out)
-    _check_replaceable(out)
+    _check_replaceable(out, manifest.stage)
     part = out.parent / f".{out.name}.part"
     started = time.monotonic()
     try:
-        stamp = _open_part(part, manifest.fingerprint, resume)
-        yield StageRun(part, manifest.counts)
-        manifest.seconds = round(time.monotonic() - started, 3)
-        manifest.libraries = library_versions()
-        text = json.dumps(manifest.__dict__, indent=2, default=str)
-        (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        _replace(part, out)
-        # after that: without it a part folder that was whole would be begun again
-        (out / stamp.name).unlink()
-    except BaseException as error:
+        with locked(out):
+            recover(out)
+            _check_replaceable(out, manifest.stage)
+            with _removed_on_error(part, manifest.stage, out, keep=resume):
+                _open_part(part, manifest.fingerprint, resume)
+                yield StageRun(part, manifest.counts)
+                manifest.seconds = round(time.monotonic() - started, 3)
+                _finish(part, manifest)
+                _check_replaceable(out, manifest.stage)
+                put_in_place(part, out)
+                # after that: without it a part folder that was whole would be begun again
+                (out / _STAMP).unlink()
+    except OSError as error:  # of the lock's own folder
         message = _write_failure(error, part, out)
-        if not resume:
-            shutil.rmtree(part, ignore_errors=True)
         if message is None:
             raise
         raise ArtifactError(f"{manifest.stage}: {message}, then run it again") from error
+
+
+@contextmanager
+def _removed_on_error(part: Path, stage: str, out: Path, keep: bool) -> Iterator[None]:
+    """Remove the part folder after an error, unless it is kept; say what a failed write means."""
+    try:
+        yield
+    except BaseException as error:
+        message = _write_failure(error, part, out)
+        if not keep:
+            shutil.rmtree(part, ignore_errors=True)
+        if message is None:
+            raise
+        raise ArtifactError(f"{stage}: {message}, then run it again") from error
+
+
+def _finish(part: Path, manifest: Manifest) -> None:
+    """Give all files one mode, and write the manifest that lists them."""
+    umask = os.umask(0)
+    os.umask(umask)
+    manifest.libraries = library_versions()
+    for path in sorted(part.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+        name = path.relative_to(part).as_posix()
+        if path.is_file() and name not in (_STAMP, MANIFEST):
+            manifest.files[name] = (path.stat().st_size, file_hash(path))
+    text = json.dumps(manifest.__dict__, indent=2, default=str)
+    (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def run_stage(
@@ -183,15 +264,16 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _open_part(part: Path, fingerprint: str, resume: bool) -> Path:
-    """Make the part folder, or find the one to go on with; the path of its stamp."""
-    stamp = part / ".fingerprint"
+def _open_part(part: Path, fingerprint: str, resume: bool) -> None:
+    """Make the part folder, or find the one to go on with."""
+    if part.is_symlink():
+        raise LlmrecError(f"{part}: is a link, and not what llmrec writes there; remove it")
+    stamp = part / _STAMP
     same_try = stamp.is_file() and stamp.read_text() == fingerprint
     if part.exists() and not (resume and same_try):
         shutil.rmtree(part)
     part.mkdir(parents=True, exist_ok=True)
     stamp.write_text(fingerprint)
-    return stamp
 
 
 def _write_failure(error: BaseException, part: Path, out: Path) -> str | None:
@@ -212,28 +294,24 @@ def _write_failure(error: BaseException, part: Path, out: Path) -> str | None:
     return None
 
 
-def _check_replaceable(out: Path) -> None:
-    """Only a folder that llmrec wrote, or an empty one, is ever replaced.
+def _check_replaceable(out: Path, stage: str) -> None:
+    """Only an earlier result of the same stage, or an empty folder, is ever replaced.
 
     Raises:
         LlmrecError: if ``out`` is anything else.
     """
-    if out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir())):
+    if out.is_symlink():
+        raise LlmrecError(f"{out}: is a symbolic link; give the folder itself")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if out.exists():
+    try:
+        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        written = found["stage"] if isinstance(found["schema_version"], int) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        written = None
+    if written != stage:
+        what = f"holds the {written!r} stage" if isinstance(written, str) else "exists"
         raise LlmrecError(
-            f"{out}: exists and was not written by llmrec; choose another output folder"
+            f"{out}: {what} and was not written by llmrec {stage}; choose another output "
+            "folder, or remove this one"
         )
-
-
-def _replace(part: Path, out: Path) -> None:
-    """Put ``part`` where ``out`` is."""
-    _check_replaceable(out)
-    if out.exists():
-        old = out.parent / f".{out.name}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(out, old)
-        os.replace(part, out)
-        shutil.rmtree(old)
-    else:
-        os.replace(part, out)

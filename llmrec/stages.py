@@ -7,8 +7,8 @@ and one line here; the function's signature gives its flags (:mod:`llmrec.flags`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -19,12 +19,21 @@ class Stage:
     Attributes:
         place: ``module:function``.
         summary: one line of ``llmrec --help``.
-        section: of a recipe that holds its settings; empty where it takes none.
+        section: of a recipe that holds its settings, such as ``media.clip``; ``llmrec run`` runs
+            the stage where the recipe has it. Empty for a command that takes no recipe.
+        out: its folder within a run's folder, ending in ``/``.
+        takes: for ``llmrec run``, a parameter, or a setting as ``config.NAME``, and where its value
+            comes from: the folder of another stage (or a file in it) or a key of the recipe;
+            with commas, the first that is there. ``*`` stands for a model's name.
+        options: keys of the section that ``llmrec run`` reads, beside the stage's settings.
     """
 
     place: str
     summary: str
     section: str = ""
+    out: str = ""
+    takes: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
 
     def load(self) -> Callable[..., Any]:
         """Import the module and give its function."""
@@ -34,61 +43,129 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "run": Stage("llmrec.pipeline.recipe:main", "run a recipe: every stage below, in order"),
-    "data fetch": Stage("llmrec.data.fetch:main", "download a public data set"),
+    "run": Stage("llmrec.pipeline.run:run", "run a recipe: every stage below, in order"),
+    "data fetch": Stage("llmrec.data.fetch:fetch", "download a public data set"),
     "data demo": Stage(
-        "llmrec.demo_shop:main", "make the demo shop: a catalogue and a click log", "demo_shop"
+        "llmrec.demo_shop:run",
+        "make the demo shop: a catalogue and a click log",
+        "demo_shop",
+        "raw/",
+        {},
     ),
-    "data pictures": Stage("llmrec.data.picture_folder:main", "a folder of pictures -> dataset"),
-    "data cohorts": Stage("llmrec.data.cohorts:main", "part a dataset: older and newest users"),
-    "ingest": Stage("llmrec.data.ingest:main", "raw files -> dataset", "ingest"),
+    "data pictures": Stage("llmrec.data.picture_folder:run", "a folder of pictures -> dataset"),
+    "data cohorts": Stage("llmrec.data.cohorts:run", "part a dataset: older and newest users"),
+    "ingest": Stage("llmrec.data.ingest:run", "raw files -> dataset", "ingest", "dataset/", {}),
     "embed": Stage(
-        "llmrec.content.features.command:main", "dataset -> features: one vector per item", "embed"
+        "llmrec.content.features.text:run",
+        "dataset -> features: one vector per item",
+        "embed",
+        "features/",
+        {"dataset": "dataset/"},
     ),
-    "embed media": Stage(
-        "llmrec.content.features.media:main",
-        "pictures, videos and speech -> features",
-        "embed_media",
-    ),
-    "caption": Stage(
-        "llmrec.captions.run:main", "pictures, videos, words -> captions, closed fields", "caption"
-    ),
-    "embed captions": Stage(
-        "llmrec.captions.categorical:main",
-        "captions -> integers that a click model embeds",
-        "categories",
-    ),
-    "search index": Stage(
-        "llmrec.content.search.build:main",
-        "media features -> index of pictures and words",
-        "search",
-    ),
-    "search": Stage(
-        "llmrec.content.search.command:main", "find items by words, a picture or voice"
-    ),
-    "index": Stage("llmrec.item_ids.index:main", "features -> item IDs the LLM can say", "index"),
-    "train": Stage("llmrec.training.next_item.run:main", "dataset and item IDs -> model", "train"),
     "train clip": Stage(
-        "llmrec.content.clip.run:main", "pictures and words -> a small CLIP", "clip"
+        "llmrec.content.clip.run:run",
+        "pictures and words -> a small CLIP",
+        "media.clip",
+        "clip/",
+        {"dataset": "dataset/", "media_root": "media.root", "leave_out": "media.leave_out"},
     ),
     "train temporal": Stage(
-        "llmrec.content.clip.temporal:main", "videos -> what only motion shows", "temporal"
+        "llmrec.content.clip.temporal:run",
+        "videos -> a temporal encoder of their frames",
+        "media.temporal",
+        "temporal/",
+        {
+            "dataset": "dataset/",
+            "media_root": "media.root",
+            "leave_out": "media.leave_out",
+            "config.image_model": "clip/",
+        },
+    ),
+    "embed media": Stage(
+        "llmrec.content.features.media:run",
+        "pictures, videos and speech -> features",
+        "media.embed",
+        "media_features/",
+        {
+            "dataset": "dataset/",
+            "media_root": "media.root",
+            "config.image_model": "clip/",
+            "config.temporal": "temporal/temporal.safetensors",
+        },
     ),
     "train multimodal": Stage(
-        "llmrec.captions.training.run:main", "CLIP and LLaMA -> LLaVA, in two steps", "multimodal"
+        "llmrec.captions.training.run:run",
+        "CLIP and LLaMA -> LLaVA, in two phases",
+        "media.multimodal",
+        "multimodal/",
+        {
+            "dataset": "dataset/",
+            "media_root": "media.root",
+            "leave_out": "media.leave_out",
+            "media": "media_features/",
+            "config.clip": "clip/",
+        },
+    ),
+    "caption": Stage(
+        "llmrec.captions.run:run",
+        "pictures, videos, words -> captions, closed fields",
+        "media.caption",
+        "captions/",
+        {
+            "dataset": "dataset/",
+            "media_root": "media.root",
+            "model": "media.model, multimodal/",
+            "media": "media_features/",
+            "items": "media.caption_items",
+        },
+    ),
+    "embed captions": Stage(
+        "llmrec.captions.categorical:run",
+        "captions -> integers that a click model embeds",
+        "media.categories",
+        "categorical_features/",
+        {"captions": "captions/"},
     ),
     "train fusion": Stage(
-        "llmrec.content.fusion.run:main", "features -> one vector of all modalities", "fusion"
+        "llmrec.content.fusion.run:run",
+        "features -> one vector of all modalities",
+        "media.fusion",
+        "fusion/",
+        {"dataset": "dataset/", "features": "features/", "media": "media_features/"},
+    ),
+    "search index": Stage(
+        "llmrec.content.search.build:run",
+        "media features -> index of pictures and words",
+        "media.search",
+        "search_index/",
+        {"dataset": "dataset/", "media": "media_features/"},
+    ),
+    "search": Stage(
+        "llmrec.content.search.command:search", "find items by words, a picture or voice"
+    ),
+    "index": Stage(
+        "llmrec.item_ids.index:run",
+        "features -> item IDs the LLM can say",
+        "models.*.index",
+        "models/*/item_ids/",
+        {"dataset": "dataset/", "features": "features/"},
+    ),
+    "train": Stage(
+        "llmrec.training.next_item.run:run",
+        "dataset and item IDs -> model",
+        "models.*.train",
+        "models/*/model/",
+        {"dataset": "dataset/", "features": "features/", "item_ids": "models/*/item_ids/"},
     ),
     "model expand": Stage(
-        "llmrec.training.next_item.expand:main", "base model -> base that can say items"
+        "llmrec.training.next_item.expand:run", "base model -> base that can say items"
     ),
-    "model merge": Stage("llmrec.llm.merge:main", "base and adapter -> model"),
+    "model merge": Stage("llmrec.llm.merge:run", "base and adapter -> model"),
     "tune": Stage(
-        "llmrec.training.tune.run:main", "expanded base -> LoRA, QLoRA or full fine-tuning", "tune"
+        "llmrec.training.tune.run:run", "expanded base -> LoRA, QLoRA or full fine-tuning", "tune"
     ),
     "prefer": Stage(
-        "llmrec.training.preference.run:main",
+        "llmrec.training.preference.run:run",
         "adapter -> adapter that follows preferences (DPO, GRPO)",
         "prefer",
     ),
@@ -104,31 +181,62 @@ STAGES: dict[str, Stage] = {
         "llmrec.training.jobs.commands:resume", "go on with a job that did not finish"
     ),
     "ctr": Stage(
-        "llmrec.ranking.ctr.run:main",
-        "what was shown and clicked -> calibrated probabilities",
+        "llmrec.ranking.ctr.run:run",
+        "impressions and clicks -> calibrated click probabilities",
         "ctr",
+        "ctr/",
+        {"dataset": "dataset/", "fusion": "fusion/", "captions": "categorical_features/"},
+        ("models", "bench"),
     ),
     "monitor": Stage(
-        "llmrec.ranking.monitor.run:main",
+        "llmrec.ranking.monitor.run:run",
         "was it clicked as often as predicted? have inputs drifted?",
     ),
-    "bundle": Stage("llmrec.serving.build:main", "model -> one folder that serves"),
-    "recommend": Stage("llmrec.serving.recommend:main", "ranked items for a user or a history"),
-    "evaluate": Stage("llmrec.bench.evaluate:main", "measure a bundle or a baseline", "evaluate"),
-    "serve": Stage("llmrec.serving.app:main", "the OpenAI-compatible API"),
-    "bench decode": Stage("llmrec.bench.decode:main", "time the decoder against other engines"),
-    "bench tune": Stage("llmrec.bench.tuning:main", "LoRA and QLoRA against full fine-tuning"),
-    "bench prefer": Stage("llmrec.bench.preferring:main", "DPO and GRPO against supervised alone"),
-    "bench trie": Stage("llmrec.bench.trie:main", "time and size the catalogue's trie"),
-    "bench captions": Stage(
-        "llmrec.bench.captions:main", "how often the fields of captions are right"
+    "bundle": Stage("llmrec.serving.build:run", "model -> one folder that serves"),
+    "recommend": Stage("llmrec.serving.cli:recommend", "ranked items for a user or a history"),
+    "evaluate": Stage(
+        "llmrec.bench.evaluate:run",
+        "measure a bundle or a baseline",
+        "evaluate",
+        "",
+        {"dataset": "dataset/"},
     ),
-    "bench temporal": Stage("llmrec.bench.temporal:main", "a temporal encoder against the mean"),
-    "bench search": Stage("llmrec.bench.search:main", "do words find the right picture, and back?"),
-    "bench fusion": Stage("llmrec.bench.fusion:main", "fused vectors against text alone"),
-    "bench ctr": Stage("llmrec.bench.ctr:main", "a click model, its parts and the whole cascade"),
-    "bench ctr-latency": Stage("llmrec.bench.ctr_latency:main", "time a click model's answer"),
-    "bench cascade-latency": Stage("llmrec.bench.cascade:main", "time the whole cascade"),
-    "bench agree": Stage("llmrec.bench.agree:main", "is what is served what was trained?"),
-    "doctor": Stage("llmrec.environment:main", "check that every package works on this machine"),
+    "evaluate compare": Stage(
+        "llmrec.bench.evaluation_compare:run", "is one evaluated run better than another?"
+    ),
+    "evaluate report": Stage(
+        "llmrec.bench.evaluation_report:write_report", "result files -> a page and plots"
+    ),
+    "serve": Stage("llmrec.serving.app:serve", "the OpenAI-compatible API"),
+    "bench decode": Stage("llmrec.bench.decode:run", "time the decoder against other engines"),
+    "bench tune": Stage("llmrec.bench.tune:run", "LoRA and QLoRA against full fine-tuning"),
+    "bench prefer": Stage("llmrec.bench.prefer:run", "DPO and GRPO against supervised alone"),
+    "bench trie": Stage("llmrec.bench.trie:run", "time and size the catalogue's trie"),
+    "bench captions": Stage(
+        "llmrec.bench.captions:run", "how often the fields of captions are right"
+    ),
+    "bench temporal": Stage("llmrec.bench.temporal:run", "a temporal encoder against the mean"),
+    "bench search": Stage("llmrec.bench.search:run", "do words find the right picture, and back?"),
+    "bench fusion": Stage(
+        "llmrec.bench.fusion:run", "fused vectors against text alone", "bench_fusion"
+    ),
+    "bench ctr": Stage(
+        "llmrec.bench.ctr:run",
+        "a click model, its parts and the whole cascade",
+        "ctr",
+        "",
+        {
+            "dataset": "dataset/",
+            "fusion": "fusion/",
+            "captions": "categorical_features/",
+            "features": "features/",
+            "media": "media_features/",
+        },
+        ("models", "bench"),
+    ),
+    "bench ctr-latency": Stage("llmrec.bench.ctr_latency:run", "time a click model's answer"),
+    "bench cascade-latency": Stage("llmrec.bench.cascade_latency:run", "time the whole cascade"),
+    "bench agree": Stage("llmrec.bench.agree:run", "is what is served what was trained?"),
+    "verify": Stage("llmrec.stage:verify", "check every file of a finished folder"),
+    "doctor": Stage("llmrec.environment:doctor", "check that every package works on this machine"),
 }

@@ -1,4 +1,4 @@
-"""The words of llmrec: one vocabulary for code, CLI, API and documents."""
+"""The types of llmrec: one vocabulary for code, CLI, API and documents."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Histories:
         items: int32 ``[total]``, item indices (rows of the catalogue table).
         offsets: int64 ``[users + 1]``; user ``u`` owns ``items[offsets[u]:offsets[u + 1]]``.
         timestamps: float64 ``[total]`` seconds since 1970 UTC, NaN where unknown; or None.
-        now: float64 ``[users]``, the time at which a recommendation is asked for; or None.
+        now: float64 ``[users]``, the time of the request for recommendations; or None.
     """
 
     items: np.ndarray
@@ -89,16 +89,35 @@ class Histories:
     def select(self, users: np.ndarray | Sequence[int]) -> Histories:
         """The histories of some users, in the order asked for (or where a mask is true)."""
         users = _rows(users, len(self))
-        lengths = self.lengths()[users]
+        starts, ends = self.offsets[:-1][users], self.offsets[1:][users]
+        now = None if self.now is None else self.now[users]
+        return Histories.from_spans(self.items, starts, ends, self.timestamps, now)
+
+    @classmethod
+    def from_spans(
+        cls,
+        items: np.ndarray,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        timestamps: np.ndarray | None = None,
+        now: np.ndarray | None = None,
+    ) -> Histories:
+        """Histories that are spans of one long sequence; they may overlap.
+
+        Args:
+            items, timestamps: of the sequence.
+            starts, ends: int ``[users]``, half-open.
+
+        >>> h = Histories.from_spans(np.array([5, 6, 7]), np.array([0, 1]), np.array([2, 3]))
+        >>> [row.tolist() for row in h]
+        [[5, 6], [6, 7]]
+        """
+        lengths = ends - starts
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        # position of every selected event: its user's start plus a running index
-        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
-        return Histories(
-            items=self.items[positions],
-            offsets=offsets,
-            timestamps=None if self.timestamps is None else self.timestamps[positions],
-            now=None if self.now is None else self.now[users],
-        )
+        # position of every event: the start of its span plus a running index
+        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        times = None if timestamps is None else timestamps[positions]
+        return cls(items[positions], offsets, times, now)
 
     @classmethod
     def from_lists(
@@ -118,13 +137,13 @@ class Histories:
         times = None
         if timestamps is not None:
             times = np.asarray([t for row in timestamps for t in row], dtype=np.float64)
-        asked = None if now is None else np.asarray(now, dtype=np.float64)
-        return cls(flat, offsets, times, asked)
+        request = None if now is None else np.asarray(now, dtype=np.float64)
+        return cls(flat, offsets, times, request)
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What an evaluation asks: after this history, which item came next?
+    """The cases of an evaluation: after this history, which item came next?
 
     Attributes:
         users: int32 ``[cases]``, user indices (a user may occur more than once).

@@ -1,12 +1,13 @@
 """Recipes: every mistake is one line that names the file and the key."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from llmrec.config import as_dict, build, load_yaml
+from llmrec.config import as_dict, build, check_ranges, load_yaml
 from llmrec.errors import ConfigError
 
 
@@ -127,3 +128,39 @@ def test_load_yaml_of_a_missing_file_or_a_folder(tmp_path: Path) -> None:
 def test_as_dict_builds_the_same_settings_again() -> None:
     settings = Settings(data=Path("d"), names=["a"], loop=Loop(steps=3))
     assert build(Settings, as_dict(settings), "again") == settings
+
+
+@dataclass(frozen=True)
+class Ranges:
+    epochs: int = 1
+    dropout: float = 0.0
+    rate: float = 1e-3
+    share: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "loop.", epochs="[1, inf)", dropout="[0, 1)")
+        check_ranges(self, rate="(0, inf)", share="(0, 1]")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "loop.epochs: must be 1 or more, got 0"),
+        ({"dropout": 1.0}, "loop.dropout: must be in [0, 1), got 1.0"),
+        ({"dropout": -0.1}, "loop.dropout: must be in [0, 1), got -0.1"),
+        ({"dropout": math.nan}, "loop.dropout: must be in [0, 1), got nan"),
+        ({"rate": 0.0}, "rate: must be above 0, got 0.0"),
+        ({"rate": math.inf}, "rate: must be above 0, got inf"),
+        ({"share": 0.0}, "share: must be in (0, 1], got 0.0"),
+        ({"share": 1.5}, "share: must be in (0, 1], got 1.5"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused(given: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Ranges(**given)  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_numbers_at_the_ends_that_belong_to_their_range_are_taken() -> None:
+    Ranges(epochs=1, dropout=0.0, rate=1e-9, share=1.0)
+    Ranges(share=None)

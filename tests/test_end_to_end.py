@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ask_bundle import recommend
 from tiny_shop import TinyRun, run_recipe
 
 from llmrec.bench.recommenders import load_recommender
@@ -99,7 +100,8 @@ def test_the_bundle_ranks_as_the_trained_model(
     for row in range(len(cases)):
         times = cases.histories.times(row)
         assert times is not None
-        answer = bundle.recommend(
+        answer = recommend(
+            bundle,
             [bundle.item_ids[i] for i in cases.histories[row]],
             10,
             history_times=times.tolist(),

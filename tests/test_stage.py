@@ -6,13 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from llmrec import files
 from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.stage import (
     MANIFEST,
@@ -22,6 +25,7 @@ from llmrec.stage import (
     folder_hash,
     read_manifest,
     run_stage,
+    verify,
     writing,
 )
 
@@ -77,13 +81,17 @@ def test_the_hash_of_a_folder_follows_what_made_it(tmp_path: Path) -> None:
         ("{", "not a readable manifest"),
         ("[]", "no schema_version"),
         ('{"stage": "embed"}', "no schema_version"),
-        ('{"schema_version": 1, "stage": "embed"}', "a manifest field is missing"),
+        ('{"schema_version": 2, "stage": "embed"}', "a manifest field is missing"),
+        (
+            '{"schema_version": 1, "stage": "embed", "config": {}}',
+            "written by an earlier llmrec .schema version 1.*run the stage that writes",
+        ),
         (
             json.dumps({"schema_version": SCHEMA_VERSION + 1, "stage": "embed", "config": {}}),
             f"schema version {SCHEMA_VERSION + 1}, this llmrec reads up to {SCHEMA_VERSION}; "
             "upgrade llmrec",
         ),
-        ('{"schema_version": 1, "stage": "ingest", "config": {}}', "'ingest' stage, expected"),
+        ('{"schema_version": 2, "stage": "ingest", "config": {}}', "'ingest' stage, expected"),
     ],
 )
 def test_a_manifest_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
@@ -159,10 +167,202 @@ def test_what_llmrec_did_not_write_is_never_replaced(tmp_path: Path, kind: str) 
     else:
         out.write_text("precious")
     ran = []
-    with pytest.raises(LlmrecError, match="not written by llmrec; choose another"):
+    with pytest.raises(LlmrecError, match="not written by llmrec embed; choose another"):
         run_stage(out, manifest(), ran.append)
     assert ran == []  # said before the work, not after it
     assert names(tmp_path) == ["thesis"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "content"),
+    [
+        ("a web application", '{"name": "shop", "start_url": "/"}'),
+        ("another stage", '{"schema_version": 2, "stage": "ingest", "config": {}}'),
+        ("its own input", '{"schema_version": 1, "stage": "ingest", "config": {}}'),
+        ("no object", "[]"),
+    ],
+)
+def test_only_an_earlier_result_of_the_same_stage_is_replaced(
+    tmp_path: Path, stage: str, content: str
+) -> None:
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / MANIFEST).write_text(content)
+    (out / "data").write_text("precious")
+    with pytest.raises(LlmrecError, match="was not written by llmrec embed; choose another"):
+        run_stage(out, manifest(), write_greeting)
+    assert names(out) == ["data", MANIFEST], stage
+    assert names(tmp_path) == ["precious"]
+
+
+def test_links_are_not_written_through(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    run_stage(elsewhere, manifest(width=1), write_greeting)
+    (tmp_path / "features").symlink_to(elsewhere)
+    with pytest.raises(LlmrecError, match="features: is a symbolic link"):
+        run_stage(tmp_path / "features", manifest(width=2), write_greeting)
+    (tmp_path / ".other.part").symlink_to(elsewhere)
+    with pytest.raises(LlmrecError, match=r"\.other\.part: is a link"):
+        run_stage(tmp_path / "other", manifest(width=2), write_greeting)
+    assert read_manifest(elsewhere).config == {"width": 1}
+    assert (elsewhere / "greeting.txt").read_text() == "hello"
+
+
+def write_two(run: StageRun) -> None:
+    (run.folder / "part").mkdir()
+    (run.folder / "part" / "rows").write_bytes(b"0123456789")
+    (run.folder / "names").write_text("a b c")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("name", ["names", "part/rows", MANIFEST])
+@pytest.mark.parametrize(
+    "damage", [Path.unlink, lambda path: path.write_bytes(b""), cut], ids=["gone", "empty", "half"]
+)
+def test_a_damaged_folder_is_named_and_made_again(tmp_path: Path, name: str, damage: Any) -> None:
+    out = run_stage(tmp_path / "features", manifest(), write_two)
+    damage(out / name)
+    with pytest.raises(ArtifactError, match=f"{name}.*(run the stage|readable)"):
+        read_manifest(out)
+    if name == MANIFEST:
+        shutil.rmtree(out)  # without a manifest nothing says that llmrec wrote it
+    run_stage(out, manifest(), write_two)
+    assert (out / "part" / "rows").read_bytes() == b"0123456789"
+    verify(out)
+
+
+def test_a_flipped_bit_is_found_by_verify(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run_stage(tmp_path / "outer", manifest(), write_two)
+    inner = run_stage(out / "inner", manifest(), write_two, log=lambda _: None)
+    verify(out)
+    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: 4 files as they were written"
+    for path in (out / "names", inner / "part" / "rows"):
+        flip(path)
+        read_manifest(out)  # sizes alone do not tell
+        with pytest.raises(ArtifactError, match=f"{path}: is not what was written"):
+            verify(out)
+        flip(path)
+    verify(out)
+
+
+def test_all_files_have_the_mode_that_the_user_s_mask_gives(tmp_path: Path) -> None:
+    def work(run: StageRun) -> None:
+        write_two(run)
+        (run.folder / "names").chmod(0o600)
+        (run.folder / "part").chmod(0o700)
+
+    before = os.umask(0o027)
+    try:
+        out = run_stage(tmp_path / "features", manifest(), work)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in out.rglob("*")}
+    assert modes == {"names": 0o640, "part": 0o750, "rows": 0o640, MANIFEST: 0o640}
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from llmrec.errors import ArtifactError
+from llmrec.stage import Manifest, run_stage
+
+def work(run):
+    for number in range(5):
+        (run.folder / f"{number}.txt").write_text(sys.argv[2])
+        time.sleep(float(sys.argv[3]))
+
+try:
+    run_stage(Path(sys.argv[1]), Manifest("embed", {"run": sys.argv[2]}), work)
+except ArtifactError as error:
+    print(error)
+    sys.exit(2)
+"""
+
+
+def test_two_runs_into_one_folder_never_mix(tmp_path: Path) -> None:
+    """Whatever the timing: one finishes and the other is refused, or both, one after the other."""
+    delays = np.random.default_rng(0).uniform(0, 0.15, (12, 2))
+    refused = 0
+    for trial, (start, pause) in enumerate(delays):
+        out = tmp_path / f"race-{trial}"
+        children = []
+        for run in ("one", "two"):
+            command = [sys.executable, "-c", RACE, str(out), run, str(pause / 10)]
+            children.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            time.sleep(start)
+        texts = [child.communicate(timeout=60)[0] for child in children]
+        codes = [child.returncode for child in children]
+        assert 0 in codes and set(codes) <= {0, 2}, texts
+        for code, text in zip(codes, texts, strict=True):
+            assert code == 0 or "another run writes here (process" in text
+        refused += 2 in codes
+        found = read_manifest(out)
+        written = {(out / f"{number}.txt").read_text() for number in range(5)}
+        assert written == {found.config["run"]}
+        assert codes.count(0) == 2 or found.config["run"] == ("one", "two")[codes.index(0)]
+    assert names(tmp_path) == sorted(f"race-{trial}" for trial in range(len(delays)))
+    assert refused  # the timings did meet
+
+
+def test_a_killed_run_s_lock_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    out = tmp_path / "features"
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(out), "anew"], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None and child.stdout.readline() == "working\n"
+    with pytest.raises(ArtifactError, match=f"another run writes here .process {child.pid}."):
+        run_stage(out, Manifest("embed", {}), write_greeting)
+    child.kill()
+    child.communicate(timeout=20)
+    run_stage(out, Manifest("embed", {}), write_greeting)
+    assert names(tmp_path) == ["features"]
+
+
+def test_a_replacement_is_one_step_or_can_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where names cannot be exchanged, a kill between the two renames loses nothing."""
+    out = run_stage(tmp_path / "features", manifest(width=1), write_greeting)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    renames = []
+
+    def killed(source: Path, target: Path) -> None:
+        renames.append(target)
+        if len(renames) == 2:
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(out, manifest(width=2), write_greeting)
+    assert not out.exists()
+    with pytest.raises(ZeroDivisionError), writing(out, manifest(width=3)):
+        _ = 1 / 0
+    assert read_manifest(out).config == {"width": 1}  # the earlier result is back
+    run_stage(out, manifest(width=2), write_greeting)
+    assert read_manifest(out).config == {"width": 2}
+    assert names(tmp_path) == ["features"]
+
+
+def test_an_exchange_leaves_no_moment_without_a_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not files._exchange(tmp_path / "one", tmp_path / "two"):
+        pytest.skip("this file system cannot exchange names; the two renames are tested above")
+    assert names(tmp_path / "one") == ["two"] and names(tmp_path / "two") == ["one"]
 
 
 def test_an_empty_folder_may_be_used(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     llmrec bench agree BUNDLE --adapter NAME --dataset DIR
     llmrec bench agree BASE --adapter DIR --dataset DIR --users 200
 
-Five ways to the best items of the whole catalogue, for the same people:
+Five ways to the best items of the whole catalogue, for the same users:
 
 * ``trained``: base and adapter as peft joins them, every item scored by plain forward passes;
 * ``llmrec``: our engine with the adapter;
@@ -14,12 +14,11 @@ Five ways to the best items of the whole catalogue, for the same people:
 All search exactly and compute in float32. Two lists are the same if they hold the same items in
 the same order; items whose scores in ``trained`` are closer than --tolerance are ties, whose order
 means nothing. Beside it stands the base without its adapter: if its lists were the same as well,
-nothing would have been shown. The exit status is 1 if the five do not agree.
+the comparison could not notice a lost adapter. The exit status is 1 if the five do not agree.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 import time
@@ -31,17 +30,15 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.bench.compared import TOLERANCE, Compared
-from llmrec.bench.decode import result_path
-from llmrec.bench.settings import check_at_least, check_choice
-from llmrec.bench.trained import every_score, open_trained
+from llmrec.bench.checks import check_at_least, check_choice, result_file
+from llmrec.bench.ranking_comparison import TOLERANCE, RankingComparison
+from llmrec.bench.reference_scores import every_score, open_trained
 from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, require
-from llmrec.generation.adapted import load_llm_with_adapters
 from llmrec.generation.beam_search import SearchOptions
-from llmrec.generation.llm import prompts_of
 from llmrec.generation.load import load_llm
+from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.generation.vllm_llm import VllmLlm
 from llmrec.llm import merge
 from llmrec.llm.adapters import check_adapters, read_json
@@ -53,16 +50,16 @@ from llmrec.types import Histories
 
 WAYS = ("trained", "llmrec", "llmrec-merged", "vllm", "vllm-merged")
 EXACT = SearchOptions(exact=True)
-OUT = Path("runs/bench/agree")
+OUT = Path("runs/bench/agree/agree.json")
 OpenVllm = Callable[..., AbstractContextManager[VllmLlm]]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Settings of the comparison.
+class AgreeBenchConfig:
+    """Settings of ``llmrec bench agree``.
 
     Attributes:
-        users: people asked for.
+        users: whose recommendations are compared.
         n: items a user.
         ways: some of :data:`WAYS`.
         tolerance: scores closer than this are ties.
@@ -77,8 +74,7 @@ class Settings:
     tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
-        check_at_least("users", self.users, 1)
-        check_at_least("n", self.n, 1)
+        check_at_least(self, 1, "users", "n")
         for way in self.ways:
             check_choice("ways", way, WAYS)
         if not set(self.ways) - {"trained"}:
@@ -97,8 +93,8 @@ def compare(
     model: Any = None,
     tolerance: float = TOLERANCE,
     open_vllm: OpenVllm = VllmLlm,
-) -> Compared:
-    """Ask the ways, and the base.
+) -> RankingComparison:
+    """Recommend by every way, and by the base without the adapter.
 
     Args:
         base: folder of the base model.
@@ -114,7 +110,7 @@ def compare(
     """
     ((name, _),) = check_adapters(base, [adapter]).items()
     ours = load_llm_with_adapters(base, [adapter])
-    prompts = prompts_of(ours.base.encoder, histories, ours.base.n_items)
+    prompts = ours.base.encoder.encode_all(histories)
     offset = ours.base.encoder.vocabulary.item_offset
     model = open_trained(base, adapter) if model is None else model
     scores = every_score(model, prompts, ours.base.ids, offset)
@@ -133,10 +129,12 @@ def compare(
             with open_vllm(merged) as llm:
                 lists["vllm-merged"] = llm.recommend(histories, n, options=EXACT)
     plain = ours.with_adapter(None).recommend(histories, n, options=EXACT)
-    return Compared(scores, {way: lists[way] for way in WAYS if way in lists}, plain, tolerance)
+    return RankingComparison(
+        scores, {way: lists[way] for way in WAYS if way in lists}, plain, tolerance
+    )
 
 
-def people(dataset: Dataset, users: int) -> Histories:
+def test_users(dataset: Dataset, users: int) -> Histories:
     """Histories before the test items, and where these are too few, before the validation items.
 
     Raises:
@@ -154,7 +152,7 @@ def people(dataset: Dataset, users: int) -> Histories:
     return whole.select(range(min(users, len(whole))))
 
 
-def report(found: Compared) -> str:
+def report(found: RankingComparison) -> str:
     """The table that is printed."""
     lines = [f"{'':32}{'same list':>12}{'identical':>12}{'largest score difference':>27}"]
     for row in found.rows():
@@ -170,45 +168,38 @@ def report(found: Compared) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
-    """``llmrec bench agree``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench agree",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("model", type=Path, metavar="BUNDLE-OR-BASE")
-    add("--adapter", type=Path, required=True, help="folder, or name of one of the bundle's")
-    add("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    add("--users", type=int, default=200)
-    add("-n", type=int, default=20, help="items a user")
-    add("--tolerance", type=float, default=TOLERANCE, help="scores closer than this are ties")
-    add("--ways", default=",".join(WAYS), help=f"some of {','.join(WAYS)} (default: all)")
-    add("--results", type=Path, help=f"the result file (default: {OUT / 'agree.json'})")
-    said = parser.parse_args(argv)
-    path = result_path(said.results, OUT, "agree")
-    settings = Settings(said.users, said.n, tuple(said.ways.split(",")), said.tolerance)
-    base, adapter = _folders(said.model, said.adapter)
-    found = run(settings, base, adapter, Dataset(said.dataset), path)
-    print(report(found), flush=True)
-    if not found.agree:
-        raise SystemExit(1)
+def run(
+    model: Path,
+    /,
+    config: AgreeBenchConfig,
+    *,
+    adapter: Path,
+    dataset: Path,
+    results: Path = OUT,
+) -> None:
+    """Compare what is served with what was trained; exit with 1 where they differ.
 
-
-def run(settings: Settings, base: Path, adapter: Path, dataset: Dataset, results: Path) -> Compared:
-    """Compare, and write the result file."""
-    if {"vllm", "vllm-merged"} & set(settings.ways):
+    Args:
+        model: a bundle, or the folder of a base model.
+        config: settings.
+        adapter: folder of an adapter, or the name of one of the bundle's.
+        dataset: folder of ``llmrec ingest``.
+        results: the result file.
+    """
+    result_file(results, OUT)
+    if {"vllm", "vllm-merged"} & set(config.ways):
         require("vllm", "vllm")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    base, adapter = _folders(model, adapter)
+    opened = Dataset(dataset)
     started = time.monotonic()
     found = compare(
         base,
         adapter,
-        people(dataset, settings.users),
-        settings.n,
-        ways=settings.ways,
-        tolerance=settings.tolerance,
+        test_users(opened, config.users),
+        config.n,
+        ways=config.ways,
+        tolerance=config.tolerance,
         open_vllm=VllmLlm,
     )
     count = len(found.base.items)
@@ -226,15 +217,23 @@ def run(settings: Settings, base: Path, adapter: Path, dataset: Dataset, results
     write_result(
         results,
         name=results.stem,
-        dataset=dataset.folder.name,
+        dataset=opened.folder.name,
         split="test",
         model=f"{ids.kind} item IDs",
         metrics=metrics,
+        seed=_seed_of(base),
         seconds=time.monotonic() - started,
         rows=found.rows(),
-        settings=as_dict(settings) | {"ways": list(found.lists), "dtype": "float32"},
+        settings=as_dict(config) | {"ways": list(found.lists), "dtype": "float32"},
     )
-    return found
+    print(report(found), flush=True)
+    if not found.agree:
+        raise SystemExit(1)
+
+
+def _seed_of(base: Path) -> int | None:
+    """The seed that a base model was trained with, where its manifest has one."""
+    return read_manifest(base).seed if (base / MANIFEST).is_file() else None
 
 
 def _folders(model: Path, adapter: Path) -> tuple[Path, Path]:
@@ -245,7 +244,7 @@ def _folders(model: Path, adapter: Path) -> tuple[Path, Path]:
     """
     base = model
     if (model / MANIFEST).is_file() and read_manifest(model).stage == "bundle":
-        from llmrec.llm.bundle_layout import ADAPTERS
+        from llmrec.llm.layout import ADAPTERS
 
         base = model / "model"
         named = model / ADAPTERS / adapter

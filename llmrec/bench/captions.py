@@ -10,7 +10,6 @@ the same name lists the most frequent mistakes.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
+from llmrec.bench.checks import result_file
 from llmrec.captions.table import load_captions
 from llmrec.captions.truth import read_truth
 from llmrec.content.schema import Schema
 from llmrec.data.item_lists import HELD_OUT
-from llmrec.errors import CatalogError, ConfigError
+from llmrec.errors import CatalogError
 from llmrec.metrics.bootstrap import intervals
 from llmrec.metrics.results import write_result
 from llmrec.stage import read_manifest
@@ -37,8 +37,8 @@ class FieldScore:
     Attributes:
         right: float ``[items]``, 1 where the answer is the truth.
         floor: share of the most frequent true value.
-        mistakes: (true, said) and how often, most frequent first; None says that there was no
-            answer.
+        mistakes: (true value, caption's value) and how often, most frequent first; None where the
+            caption has none.
     """
 
     right: np.ndarray
@@ -47,24 +47,24 @@ class FieldScore:
 
 
 def score_fields(
-    said: dict[str, dict[str, str | None]], truth: dict[str, dict[str, str]], schema: Schema
+    captions: dict[str, dict[str, str | None]], truth: dict[str, dict[str, str]], schema: Schema
 ) -> dict[str, FieldScore]:
     """The fields for which any truth is known, by name.
 
     Args:
-        said: values by field, by item id.
+        captions: values by field, by item id.
         truth: the same, without fields that are not known.
 
     >>> from llmrec.content.schema import Field
     >>> schema = Schema({"colour": Field(["red", "blue"])})
     >>> truth = {"1": {"colour": "red"}, "2": {"colour": "red"}, "3": {"colour": "blue"}}
-    >>> said = {"1": {"colour": "red"}, "2": {"colour": "blue"}, "3": {"colour": "blue"}}
-    >>> score_fields(said, truth, schema)["colour"].mistakes
+    >>> captions = {"1": {"colour": "red"}, "2": {"colour": "blue"}, "3": {"colour": "blue"}}
+    >>> score_fields(captions, truth, schema)["colour"].mistakes
     [(('red', 'blue'), 1)]
     """
     scores = {}
     for name in schema.names:
-        pairs = [(row[name], said[item][name]) for item, row in truth.items() if name in row]
+        pairs = [(row[name], captions[item][name]) for item, row in truth.items() if name in row]
         if pairs:
             frequent = Counter(true for true, _ in pairs).most_common(1)[0][1]
             wrong = Counter(pair for pair in pairs if pair[0] != pair[1])
@@ -77,7 +77,7 @@ def score_fields(
 
 
 def run(captions: Path, truth: Path, out: Path, *, split: str = HELD_OUT, seed: int = 0) -> Path:
-    """Measure a folder of captions.
+    """Measure how often the closed fields of captions are right.
 
     Args:
         captions: folder of ``llmrec caption``.
@@ -91,19 +91,18 @@ def run(captions: Path, truth: Path, out: Path, *, split: str = HELD_OUT, seed: 
         ConfigError: if ``out`` is not a ``.json`` file.
         DataError: for a truth file that cannot be used.
     """
-    if out.suffix != ".json":
-        raise ConfigError(f"--out: {out} must end in .json")
+    result_file(out, out, "--out")
     started = time.monotonic()
     table, schema = load_captions(captions)
     known = read_truth(truth, schema, split)
-    said = {row["item_id"]: row for row in table.select(["item_id", *schema.names]).to_pylist()}
-    missing = [item for item in known if item not in said]
+    values = {row["item_id"]: row for row in table.select(["item_id", *schema.names]).to_pylist()}
+    missing = [item for item in known if item not in values]
     if missing:
         raise CatalogError(
             f"{captions}: {len(missing)} of the {len(known)} items of {truth} were not captioned, "
             f"such as {missing[0]!r}; caption them too"
         )
-    scores = score_fields(said, known, schema)
+    scores = score_fields(values, known, schema)
     spans: dict[str, list[float]] = {}
     for name, score in scores.items():
         key = f"accuracy_{name}"
@@ -128,7 +127,9 @@ def run(captions: Path, truth: Path, out: Path, *, split: str = HELD_OUT, seed: 
         inputs=manifest.config["inputs"],
         captioning_seconds=manifest.seconds,
     )
-    out.with_suffix(".md").write_text(page(out.stem, scores, len(known), split), encoding="utf-8")
+    text = page(out.stem, scores, len(known), split)
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    print(text, flush=True)
     return out
 
 
@@ -147,26 +148,11 @@ def page(name: str, scores: dict[str, FieldScore], items: int, split: str) -> st
         if not score.mistakes:
             lines.append("None.")
             continue
-        lines += ["| true | said | times |", "| --- | --- | --- |"]
-        for (true, said), times in score.mistakes:
-            lines.append(f"| {_cell(true)} | {_cell(said or '(no answer)')} | {times} |")
+        lines += ["| true | caption | times |", "| --- | --- | --- |"]
+        for (true, found), times in score.mistakes:
+            lines.append(f"| {_cell(true)} | {_cell(found or '(no answer)')} | {times} |")
     return "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec bench captions``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench captions", description="How often the fields of captions are right."
-    )
-    parser.add_argument("--captions", type=Path, required=True, help="folder of llmrec caption")
-    parser.add_argument("--truth", type=Path, required=True, help="what is true, as .jsonl")
-    parser.add_argument("--out", type=Path, required=True, help="result file, .json")
-    parser.add_argument("--split", default=HELD_OUT, help=f"of the truth (default: {HELD_OUT})")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    args = parser.parse_args(argv)
-    out = run(args.captions, args.truth, args.out, split=args.split, seed=args.seed)
-    print(out.with_suffix(".md").read_text(encoding="utf-8"))

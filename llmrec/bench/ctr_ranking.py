@@ -1,4 +1,4 @@
-"""How well the whole cascade ranks what people chose next, and what re-ranking costs."""
+"""How well the whole cascade ranks what users chose next, and what re-ranking costs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.ranking.ctr.material import Folders, Material, make_sources
-from llmrec.ranking.ctr.run import choose_llm_weight, ranked_choices
+from llmrec.generation.constraints import Constraints, ItemFilter
+from llmrec.generation.llm import Llm
+from llmrec.metrics.metrics import list_ranks, target_ranks
+from llmrec.ranking.ctr.cascade import HeldOutClicks, choose_llm_weight, rank_held_out
+from llmrec.ranking.ctr.dataset import ClickDataset
+from llmrec.ranking.ctr.impression_log import Folders
 from llmrec.ranking.ctr.settings import CtrConfig
+from llmrec.ranking.retrieval.sources import make_sources
+from llmrec.recommender import Scorer, history_mask
+from llmrec.types import Cases
 
-CASES, CANDIDATES = 3000, 600  # people's choices, and candidates of each
-_SHOWN = 200  # candidates of a source, in the report
+CASES, CANDIDATES = 3000, 600  # users' clicks, and candidates of each
+SOURCE_CANDIDATES = 200
+LIST_LENGTH, USERS_AT_ONCE = 50, 256
 
 
 def measure_ranking(
     config: CtrConfig,
     folders: Folders,
-    material: Material,
-    heads: list[Any],
+    data: ClickDataset,
+    networks: list[Any],
     seed: int,
     resamples: int,
     out: Path,
@@ -29,24 +37,27 @@ def measure_ranking(
     from llmrec.bench.retrieval import flat_metrics, plot_recall
     from llmrec.metrics.bootstrap import intervals
     from llmrec.metrics.metrics import ndcg, recall
-    from llmrec.ranking.ctr.signals import open_models
+    from llmrec.ranking.ctr.point_in_time import open_models
 
-    models = open_models(folders.models, material.shelf.n_items)
+    models = open_models(folders.models, data.item_features.n_items)
     model = models[-1] if models else None
-    weight, tried = choose_llm_weight(config, folders, material, heads, seed)
-    bounds = material.shop.bounds
-    ranked, targets, asked = ranked_choices(
-        config, folders, material, heads, model, (bounds.test, np.inf), CASES, CANDIDATES, seed
+    weight, tried = choose_llm_weight(config, folders, data, networks, seed)
+    split = data.log.split
+    ranked, targets, clicks = rank_held_out(
+        config, folders, data, networks, model, (split.test, np.inf), CASES, CANDIDATES, seed
     )
-    table = _recall_table(config, folders, material, model, asked, resamples, seed)
+    table = _recall_table(config, folders, data, model, clicks, resamples, seed)
     plot_recall(table, out.with_name(f"{out.stem}-candidates.png"))
-    metrics, spans = flat_metrics(table, _SHOWN)
+    metrics, spans = flat_metrics(table, SOURCE_CANDIDATES)
     metrics["llm_weight"] = weight
     metrics |= {f"validation_ndcg@10_llm_weight_{name}": value for name, value in tried.items()}
-    ways = {"cascade": ranked.ranks(ranked.scores(weight), targets),
-            "head_alone": ranked.ranks(ranked.scores(0.0), targets)}  # fmt: skip
+    ways = {
+        "cascade": ranked.ranks(ranked.scores(weight), targets),
+        "head_alone": ranked.ranks(ranked.scores(0.0), targets),
+    }
     if model is not None:
-        ways["llm"] = _llm_ranks(model, asked)
+        available = data.item_features.available(clicks.times)
+        ways["llm"] = llm_ranks(model.model, clicks.cases, available)
     values = {}
     for name, ranks in ways.items():
         values[f"{name}_ndcg@10"] = ndcg(ranks, 10)
@@ -57,54 +68,64 @@ def measure_ranking(
                 values[f"cascade_{metric}"] - values[f"llm_{metric}"]
             )
     metrics |= {name: float(value.mean()) for name, value in values.items()}
-    spans |= {
-        name: list(span)
-        for name, span in intervals(values, asked.cases.users, resamples, seed).items()
-    }
-    return metrics, spans, _reranking(material, ranked, ranked.scores(weight), asked, seed)
+    spans |= intervals(values, clicks.cases.users, resamples, seed)
+    return metrics, spans, _reranking(data, ranked, ranked.scores(weight), clicks, seed)
 
 
-def _llm_ranks(model: Any, asked: Any) -> np.ndarray:
-    """Place of each choice in the language model's own order of the whole catalogue."""
-    from llmrec.metrics.metrics import NOT_FOUND, list_ranks
-    from llmrec.recommender import Scorer, recommend_from_scores
+def llm_ranks(model: Scorer | Llm, cases: Cases, available: np.ndarray) -> np.ndarray:
+    """Rank of each target in the language model's own order of what the cascade chooses from.
 
-    histories = asked.cases.histories
-    n = min(1000, model.model.n_items)
-    ranks = np.full(len(asked.cases), NOT_FOUND, dtype=np.int64)
-    for start in range(0, len(ranks), 256):
-        part = histories.select(np.arange(start, min(start + 256, len(ranks))))
-        if isinstance(model.model, Scorer):
-            found = recommend_from_scores(model.model, part, n)
+    Args:
+        model: without scores, its best 50 are looked at.
+        available: bool ``[cases, items]``, what the catalogue holds at the time.
+
+    Returns:
+        int64 ``[cases]``; the history is left out, as it is in the cascade.
+    """
+    ranks = []
+    for start in range(0, len(cases), USERS_AT_ONCE):
+        part = cases.select(np.arange(start, min(start + USERS_AT_ONCE, len(cases))))
+        allowed = available[start : start + len(part)]
+        if isinstance(model, Scorer):
+            scores = np.array(model.score(part.histories), dtype=np.float32)
+            scores[history_mask(part.histories)] = -np.inf
+            scores[~allowed] = -np.inf
+            ranks.append(target_ranks(scores, part.targets))
         else:
-            found = model.model.recommend(part, min(n, 50))
-        ranks[start : start + len(part)] = list_ranks(
-            found.items, asked.cases.targets[start : start + len(part)]
-        )
-    return ranks
+            filters = [Constraints(allow=ItemFilter(row)) for row in allowed]
+            lists = model.recommend(
+                part.histories, min(LIST_LENGTH, model.n_items), constraints=filters
+            )
+            ranks.append(list_ranks(lists.items, part.targets))
+    return np.concatenate(ranks)
 
 
 def _recall_table(
-    config: CtrConfig, folders: Folders, material: Material, model: Any, asked: Any,
-    resamples: int, seed: int,
-) -> Any:  # fmt: skip
-    """How many of the choices each source proposes, as of the beginning of the test part."""
+    config: CtrConfig,
+    folders: Folders,
+    data: ClickDataset,
+    model: Any,
+    clicks: HeldOutClicks,
+    resamples: int,
+    seed: int,
+) -> Any:
+    """How many of the clicks each source proposes, as of the beginning of the test part."""
     from llmrec.bench.retrieval import retrieval_table
 
-    sources = make_sources(config, folders, material.shop, model)
-    at = int(material.snapshots.of(np.array([material.shop.bounds.test]))[0])
-    made = sources(material.snapshots.snapshots[max(at, 0)])
-    return retrieval_table(made, asked.cases, _SHOWN, resamples=resamples, seed=seed)
+    catalogue = data.log.catalogue(config, folders).with_model(model and model.model)
+    at = int(data.snapshots.of(np.array([data.log.split.test]))[0])
+    sources = make_sources(catalogue, data.snapshots.snapshots[max(at, 0)])
+    return retrieval_table(sources, clicks.cases, SOURCE_CANDIDATES, resamples=resamples, seed=seed)
 
 
 def _reranking(
-    material: Material, ranked: Any, scores: np.ndarray, asked: Any, seed: int
+    data: ClickDataset, ranked: Any, scores: np.ndarray, clicks: HeldOutClicks, seed: int
 ) -> list[dict[str, Any]]:
     """What each way of re-ranking costs and brings."""
     from llmrec.bench.rerank import measure
     from llmrec.ranking.rerank.settings import RerankConfig
 
-    shelf = material.shelf
+    item_features = data.item_features
     ways = {
         "mmr 0.9": RerankConfig(diversity="mmr", mmr_lambda=0.9),
         "mmr 0.7": RerankConfig(diversity="mmr", mmr_lambda=0.7),
@@ -116,10 +137,19 @@ def _reranking(
     }
     some = np.arange(min(1000, len(ranked.items)))
     items = ranked.items[some]
-    age = (asked.times[some][:, None] - shelf.arrived[np.maximum(items, 0)]) / 86_400
+    age = (
+        clicks.times[some][:, None] - item_features.available_from[np.maximum(items, 0)]
+    ) / 86_400
     rows = measure(
-        ways, items, scores[some], asked.cases.targets[some], shelf.fused, shelf.category,
-        np.where((items >= 0) & (age >= 0), age, np.nan), n_items=shelf.n_items,
-        users=asked.cases.users[some], seed=seed,
-    )  # fmt: skip
+        ways,
+        items,
+        scores[some],
+        clicks.cases.targets[some],
+        item_features.fused,
+        item_features.category,
+        np.where((items >= 0) & (age >= 0), age, np.nan),
+        n_items=item_features.n_items,
+        users=clicks.cases.users[some],
+        seed=seed,
+    )
     return json.loads(json.dumps(rows, default=float))

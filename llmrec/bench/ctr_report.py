@@ -6,39 +6,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.bench.report import provenance, table
+from llmrec.bench.report import table, write_page
 from llmrec.metrics.plots import open_pyplot, save_figure
 
-SAID = {
-    "full": "**the head**",
-    "no_captions": "the head without captions",
-    "no_time": "the head without time",
-    "no_media": "the head, vectors from text alone",
+NAMES = {
+    "full": "**the click model**",
+    "no_captions": "without captions",
+    "no_time": "without time",
+    "no_media": "vectors from text alone",
     "logistic_regression": "logistic regression",
-    "trees": "boosted trees",
+    "boosted_trees": "boosted trees",
+    "trees": "boosted trees",  # as results before five seeds name them
     "popularity": "popularity",
     "llm_alone": "the language model's score alone",
 }
+RIVALS = ("logistic_regression", "boosted_trees", "trees")
 _METRICS = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "ne": "NE", "ece": "ECE"}
 _GAINS = {"caption": "captions", "time": "time", "media": "pictures and videos"}
 _WAYS = {
     "cascade": "the cascade",
-    "head_alone": "the head alone",
+    "head_alone": "the click model alone",
     "llm": "the language model alone",
 }
 
 
 def write_ctr_report(result: Mapping[str, Any], out: Path) -> Path:
     """Write ``NAME.md`` and ``NAME.png``; the path of the page."""
-    out.mkdir(parents=True, exist_ok=True)
     name, counts = result["name"], result["counts"]
     _plot(result["rows"], out / f"{name}.png")
     lines = [f"# Probabilities of a click: {result['dataset']}", ""]
     lines += [
-        f"{counts['items']:,} items. Learned from {counts['train_rows']:,} items shown "
+        f"{counts['items']:,} items. Trained on {counts['train_rows']:,} items of impressions "
         f"({counts['train_clicks']:,} clicked), calibrated on {counts['validation_rows']:,}, "
-        f"measured on {counts['test_rows']:,} later ones of {counts['test_people']:,} people. In "
-        "brackets 95% intervals over people.",
+        f"measured on {counts['test_rows']:,} later ones of {counts['test_people']:,} users. "
+        f"{trainings(result)}",
         "",
     ]
     lines += table([_row(row) for row in result["rows"]], {"model": "model", **_METRICS})
@@ -46,14 +47,29 @@ def write_ctr_report(result: Mapping[str, Any], out: Path) -> Path:
     lines += [f"![Reliability before and after calibration]({name}-reliability.png)", ""]
     lines += _candidates(result)
     lines += [f"![Candidates by source]({name}-candidates.png)", "", *_cascade(result)]
-    lines += _reranking(result["reranking"]) + provenance(result)
-    page = out / f"{name}.md"
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return page
+    lines += _reranking(result["reranking"])
+    return write_page(out / f"{name}.md", lines, result)
+
+
+def trainings(result: Mapping[str, Any]) -> str:
+    """What the intervals are over."""
+    seeds = result.get("seeds", 1)
+    if seeds == 1:
+        return "In brackets 95% intervals over users; one training, no interval over seeds."
+    return (
+        f"In brackets 95% intervals over users and over {seeds} trainings of each model that "
+        "depends on a seed; values are means over these."
+    )
+
+
+def strongest_rival(result: Mapping[str, Any], metric: str) -> str:
+    """Name of the rival that is best by a metric, ``auc`` or ``log_loss``."""
+    value = {row["model"]: row[metric][0] for row in result["rows"] if row["model"] in RIVALS}
+    return (max if metric == "auc" else min)(value, key=value.__getitem__)
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    cells: dict[str, Any] = {"model": f"{SAID[row['model']]} ({row['calibrator']})"}
+    cells: dict[str, Any] = {"model": f"{NAMES[row['model']]} ({row['calibrator']})"}
     for metric in _METRICS:
         value, low, high = row[metric]
         cells[metric] = f"{value:.4f} ({low:.4f}-{high:.4f})"
@@ -65,27 +81,37 @@ def _span(result: Mapping[str, Any], key: str, form: str) -> str:
     return f"{result['metrics'][key]:{form}} ({low:{form}} to {high:{form}})"
 
 
+def gain(result: Mapping[str, Any], part: str) -> str:
+    """What a part adds to AUC: a gain only where its interval lies above 0."""
+    key = f"{part}_auc_gain_percent"
+    shown = f"{_span(result, key, '+.2f')} percent"
+    if result["intervals"][key][0] > 0:
+        return f"AUC gained by {_GAINS[part]}: {shown}"
+    return f"no gain shown by {_GAINS[part]}: AUC {shown}"
+
+
 def _worth(result: Mapping[str, Any]) -> list[str]:
-    """What each part is worth, as a list."""
+    """What each part is worth, the rivals and calibration, as a list."""
     metrics = result["metrics"]
-    lines = [
-        f"- AUC gained by {said}: {_span(result, f'{key}_auc_gain_percent', '+.2f')} percent"
-        for key, said in _GAINS.items()
-        if f"{key}_auc_gain_percent" in metrics
-    ]
+    lines = [f"- {gain(result, part)}" for part in _GAINS if f"{part}_auc_gain_percent" in metrics]
+    for metric, form in (("auc", "+.4f"), ("log_loss", "+.5f")):
+        rival = strongest_rival(result, metric)
+        lines.append(
+            f"- {_METRICS[metric]} less that of the strongest rival by it, {NAMES[rival]}: "
+            f"{_span(result, f'{metric}_over_{rival}', form)}"
+        )
+    before, after = f"{metrics['ece_before']:.4f}", _span(result, "ece", ".4f")
+    if {row["model"]: row for row in result["rows"]}["full"]["calibrator"] == "none":
+        lines.append(f"- calibration: no method was better than none; ECE {after}")
+        return lines
     lines.append(
-        f"- against the best of trees and logistic regression: AUC "
-        f"{_span(result, 'auc_over_best_baseline', '+.4f')}, log loss "
-        f"{_span(result, 'log_loss_over_best_baseline', '+.5f')}"
-    )
-    lines.append(
-        f"- calibration: ECE {metrics['ece_before']:.4f} -> {_span(result, 'ece', '.4f')}, "
+        f"- calibration: ECE {before} -> {after}, "
         f"normalized entropy {metrics['ne_before']:.4f} -> {metrics['ne']:.4f}"
     )
     for field in ("category", "position"):
-        before, after = (metrics.get(f"{field}_calibration_error{s}") for s in ("_before", ""))
-        if before is not None and after is not None:
-            lines.append(f"- calibration error by {field}: {before:.4f} -> {after:.4f}")
+        errors = [metrics.get(f"{field}_calibration_error{s}") for s in ("_before", "")]
+        if None not in errors:
+            lines.append(f"- calibration error by {field}: {errors[0]:.4f} -> {errors[1]:.4f}")
     return lines
 
 
@@ -110,20 +136,21 @@ def _cascade(result: Mapping[str, Any]) -> list[str]:
     metrics = result["metrics"]
     rows = [
         {
-            "way": said,
+            "way": label,
             "ndcg": _span(result, f"{key}_ndcg@10", ".4f"),
             "recall": _span(result, f"{key}_recall@10", ".4f"),
         }
-        for key, said in _WAYS.items()
+        for key, label in _WAYS.items()
         if f"{key}_ndcg@10" in metrics
     ]
-    lines = table(rows, {"way": "what people chose next", "ndcg": "NDCG@10", "recall": "Recall@10"})
+    lines = table(rows, {"way": "what users chose next", "ndcg": "NDCG@10", "recall": "Recall@10"})
     if "cascade_minus_llm_ndcg@10" in metrics:
         lines += [
             "",
             f"The cascade less the language model: NDCG@10 "
             f"{_span(result, 'cascade_minus_llm_ndcg@10', '+.4f')}. In the ranking its "
-            f"log-likelihood has a weight of {metrics['llm_weight']:g}, chosen on validation.",
+            f"log-likelihood has a weight of {metrics['llm_weight']:g}, chosen on validation. The "
+            "cascade ranks with one training of the click model; intervals are over users alone.",
         ]
     return [*lines, ""]
 
@@ -141,7 +168,7 @@ def _reranking(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     columns = {"name": "re-ranked by", "ndcg@10": "NDCG@10", "cost": "difference",
                "cosine@10": "cosine within a list", "categories@10": "categories",
                "age_days@10": "mean age, days", "coverage@10": "coverage"}  # fmt: skip
-    known = {key: said for key, said in columns.items() if any(key in cell for cell in cells)}
+    known = {key: head for key, head in columns.items() if any(key in cell for cell in cells)}
     return [*table([dict.fromkeys(known) | cell for cell in cells], known), ""]
 
 
@@ -149,7 +176,7 @@ def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """AUC and log loss of each model with their intervals."""
     pyplot = open_pyplot()
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
-    names = [SAID[row["model"]].strip("*") for row in rows][::-1]
+    names = [NAMES[row["model"]].strip("*") for row in rows][::-1]
     for panel, metric in zip(panels, ("auc", "log_loss"), strict=True):
         values = [row[metric] for row in rows][::-1]
         middle = [value for value, _, _ in values]

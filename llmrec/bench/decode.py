@@ -1,11 +1,12 @@
 """``llmrec bench decode``: our decoder against other ways to generate, on the same weights.
 
-Each engine (see :mod:`llmrec.bench.engines`) loads in a process of its own, reads a few users to
-warm up, and answers the same batch again and again; the engines take turns, so that what
-else the machine does hits all alike. What counts is the median.
+Each engine (:mod:`llmrec.bench.decode_engines`) loads in a process of its own, answers a batch to
+warm up, and then the same batch again and again; the engines take turns, so that what else the
+machine does slows all alike. What counts is the median.
 
     llmrec bench decode --results eval/results/decode.json
-    llmrec bench decode --engines llmrec,prefill --normalise level --batch 1
+    llmrec bench decode --titles $LLMREC_DATA/amazon2014-beauty/items.jsonl --exact-users 20
+    llmrec bench decode --engines llmrec prefill --normalise level --batch 1
     llmrec bench decode --model RUN/models/semantic/model --dataset DIR --exact-users 100
 
 Per engine: users a second, milliseconds a batch, the memory that answering adds above the
@@ -14,23 +15,24 @@ loaded model, and whether its lists are those of transformers, item by item.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmrec.bench.agreement import largest_difference, overlap, same_as
+from llmrec.bench.checks import result_file
+from llmrec.bench.decode_config import REFERENCE, DecodeBenchConfig
 from llmrec.bench.exactness import check_exactness
 from llmrec.bench.report import write_decode_report
-from llmrec.bench.returning import measure_returning, returning_metrics
-from llmrec.bench.settings import DTYPES, ENGINES, REFERENCE, VLLM, Settings
+from llmrec.bench.returning_users import measure_returning, returning_metrics
 from llmrec.bench.worker import Timed, Worker, in_fresh_process
-from llmrec.bench.workload import Workload, make_workload
+from llmrec.bench.workload import Workload, make_workload, unique_after
 from llmrec.config import as_dict
 from llmrec.errors import ConfigError
 from llmrec.metrics.results import read_result, write_result
@@ -40,97 +42,53 @@ OUT = Path("runs/bench/decode")
 Row = dict[str, Any]
 
 
-def main(argv: list[str]) -> None:
-    """``llmrec bench decode``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench decode",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add, default = parser.add_argument, Settings()
-    add("--items", type=int, default=default.items, help="of the random catalogue")
-    add("--levels", type=int, default=default.levels, help="tokens of an item ID")
-    add("--codes", type=int, default=default.codes, help="codes a level")
-    add("--size", default=default.size, help="of the random model: nano, micro, ... medium")
-    add("--length", type=int, default=default.length, help="tokens of a history")
-    add("--batch", type=int, default=default.batch, help="users answered at once")
-    add("--beams", type=int, default=default.beams)
-    add("--n", type=int, help="items a user (default: --beams)")
-    add("--repeats", type=int, default=default.repeats, help="batches timed an engine")
-    add("--slow-repeats", type=int, default=default.slow_repeats, help="of transformers and vllm")
-    add("--engines", default=",".join(ENGINES), help=f"some of {','.join(ENGINES)} (default: all)")
-    add("--normalise", default=default.normalise, help="children or level")
-    add("--device", default=default.device, help="cpu or cuda")
-    add("--dtype", default=default.dtype, help=" or ".join(DTYPES))
-    add("--threads", type=int, default=0, help="of every engine (default: torch's own choice)")
-    add("--exact-users", type=int, default=0, help="compare so many users with scoring every item")
-    add("--returning", action=argparse.BooleanOptionalAction, default=True)
-    add("--model", type=Path, help="a trained model in place of a random one")
-    add("--dataset", type=Path, help="its dataset; histories are those of the test split")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=OUT, help=f"folder of the page and plot (default: {OUT})")
-    add("--results", type=Path, help="the result file (default: decode.json in --out)")
-    values = vars(parser.parse_args(argv))
-    out, results = values.pop("out"), values.pop("results")
-    values["n"] = values["beams"] if values["n"] is None else values["n"]
-    values["engines"] = tuple(dict.fromkeys(values["engines"].split(",")))
-    path = result_path(results, out, "decode")
-    run(Settings(**values), path)
-    print(write_decode_report(read_result(path), out).read_text(encoding="utf-8"))
+def run(config: DecodeBenchConfig, out: Path = OUT, results: Path | None = None) -> Path:
+    """Time our decoder against other engines on the same weights; write result file and page.
 
-
-def result_path(results: Path | None, out: Path, name: str) -> Path:
-    """Where the result file goes.
-
-    Raises:
-        ConfigError: if it is no ``.json``.
+    Args:
+        config: what is measured.
+        out: folder of the page and the plot.
+        results: the result file; by default decode.json in ``out``.
     """
-    path: Path = out / f"{name}.json" if results is None else results
-    if path.suffix != ".json":
-        raise ConfigError(f"--results {path}: give the name of a .json file")
-    return path
-
-
-def run(settings: Settings, results: Path) -> Path:
-    """Measure everything and write the result file."""
+    path = result_file(results, out / "decode.json")
     started = time.monotonic()
-    engines = available(settings)
+    engines = available(config)
     with tempfile.TemporaryDirectory() as folder:
-        workload = make_workload(settings, Path(folder))
+        workload = make_workload(config, Path(folder))
         _check_lengths(workload, engines)
-        runs, peaks = time_engines(settings, engines, workload)
+        timed = time_engines(config, engines, workload)
         metrics: dict[str, float] = {}
-        exactness: dict[str, float] = {}
         returning: list[Row] = []
-        if settings.exact_users:
-            exactness = in_fresh_process(check_exactness, settings, workload)
-        if settings.returning and settings.model is None:
-            returning = in_fresh_process(measure_returning, settings)
-    rows = [
-        make_row(settings, name, runs[name], peaks[name], _answer(runs, REFERENCE))
-        for name in engines
-    ]
-    metrics |= ratios(rows) | exactness
-    if returning:
-        metrics |= returning_metrics(returning)
-    if "vllm" in runs:
-        metrics["invalid_items_vllm"] = _invalid(_answer(runs, "vllm"))
-    return write_result(
-        results,
-        name=results.stem,
+        if config.exact_users:
+            metrics |= in_fresh_process(check_exactness, config, workload)
+        if config.returning and config.model is None:
+            returning = in_fresh_process(measure_returning, config, workload.ids)
+            metrics |= returning_metrics(returning)
+    answers = {name: engine.runs[0].ranking for name, engine in timed.items()}
+    rows = [make_row(config, name, timed[name], answers.get(REFERENCE)) for name in engines]
+    metrics = ratios(rows) | metrics
+    if "vllm" in answers:
+        metrics["invalid_items_vllm"] = _invalid(answers["vllm"])
+    shares = unique_after(workload.ids)
+    metrics |= {f"unique_after_{n}_tokens": share for n, share in enumerate(shares, 1)}
+    write_result(
+        path,
+        name=path.stem,
         dataset=workload.dataset,
         model=workload.name,
         metrics=metrics,
-        seed=settings.seed,
+        seed=config.seed,
         seconds=time.monotonic() - started,
         rows=rows,
         returning=returning,
-        settings=as_dict(settings) | {"engines": list(engines)},
+        settings=as_dict(config) | {"engines": list(engines)},
         load_1min=round(os.getloadavg()[0], 2),
     )
+    write_decode_report(read_result(path), out)
+    return path
 
 
-def available(settings: Settings) -> tuple[str, ...]:
+def available(config: DecodeBenchConfig) -> tuple[str, ...]:
     """The engines asked for that can run here.
 
     Raises:
@@ -138,73 +96,77 @@ def available(settings: Settings) -> tuple[str, ...]:
     """
     import torch
 
-    if settings.device == "cuda" and not torch.cuda.is_available():
+    if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device: cuda is not available here; use --device cpu")
-    engines = settings.engines
-    if set(VLLM) & set(engines) and importlib.util.find_spec("vllm") is None:
+    engines = tuple(dict.fromkeys(config.engines))
+    if "vllm" in engines and importlib.util.find_spec("vllm") is None:
         print("vllm: left out, it is not installed (pip install 'llmrec[vllm]')", flush=True)
-        engines = tuple(name for name in engines if name not in VLLM)
+        engines = tuple(name for name in engines if name != "vllm")
     if not engines:
         raise ConfigError("--engines: none of those asked for is installed; add llmrec")
     return engines
 
 
+@dataclass(frozen=True)
+class TimedEngine:
+    """One engine's batches, the memory that they added, and what it ran with."""
+
+    runs: list[Timed]
+    peak_mib: float | None
+    options: dict[str, Any]
+
+
 def time_engines(
-    settings: Settings, engines: tuple[str, ...], workload: Workload
-) -> tuple[dict[str, list[Timed]], dict[str, float | None]]:
-    """Every engine's batches, in turns, and the memory that they added."""
+    config: DecodeBenchConfig, engines: tuple[str, ...], workload: Workload
+) -> dict[str, TimedEngine]:
+    """Every engine, in turns."""
     workers: dict[str, Worker] = {}
     runs: dict[str, list[Timed]] = {name: [] for name in engines}
     try:
         for name in engines:
-            workers[name] = Worker(name, settings, workload)
+            workers[name] = Worker(name, config, workload)
+        options = {}
         for name, worker in workers.items():
-            worker.wait()
+            options[name] = worker.wait()
             print(f"{name}: loaded and warmed up", flush=True)
-        for turn in range(settings.repeats):
+        for turn in range(config.repeats):
             for name in engines:
-                if turn >= settings.repeats_of(name):
-                    continue
-                timed = workers[name].run()
-                runs[name].append(timed)
-                speed = len(workload.prompts) / timed.seconds
-                print(
-                    f"{name}: {turn + 1} of {settings.repeats_of(name)}: {speed:.1f} users/s",
-                    flush=True,
-                )
-        return runs, {name: worker.peak_mib() for name, worker in workers.items()}
+                runs[name].append(workers[name].run())
+                speed = len(workload.prompts) / runs[name][-1].seconds
+                print(f"{name}: {turn + 1} of {config.repeats}: {speed:.1f} users/s", flush=True)
+        return {
+            name: TimedEngine(runs[name], worker.peak_mib(), options[name])
+            for name, worker in workers.items()
+        }
     finally:
         for worker in workers.values():
             worker.close()
 
 
 def make_row(
-    settings: Settings,
-    engine: str,
-    runs: list[Timed],
-    peak: float | None,
-    reference: Ranking | None,
+    config: DecodeBenchConfig, engine: str, timed: TimedEngine, reference: Ranking | None
 ) -> Row:
     """A row of the result file."""
-    seconds = [timed.seconds for timed in runs]
+    seconds = [run.seconds for run in timed.runs]
     median = float(np.median(seconds))
     row: Row = {
         "engine": engine,
-        "users_per_s": round(settings.batch / median, 2),
+        "users_per_s": round(config.batch / median, 2),
         "p50_ms": round(1000 * median, 3),
-        "peak_mib": None if peak is None else round(peak, 1),
+        "peak_mib": None if timed.peak_mib is None else round(timed.peak_mib, 1),
         "identical_to_reference": None,
         "max_score_difference": None,
         "overlap_with_reference": None,
-        "batch": settings.batch,
+        "batch": config.batch,
         "seconds": [round(value, 6) for value in seconds],
+        "options": timed.options,
     }
-    found = runs[0].ranking
+    found = timed.runs[0].ranking
     if found is None or reference is None:
         return row
-    row["identical_to_reference"] = bool(same_as(found, reference, settings.tolerance).all())
+    row["identical_to_reference"] = bool(same_as(found, reference, config.tolerance).all())
     row["overlap_with_reference"] = round(overlap(found.items, reference.items), 4)
-    if engine not in VLLM:  # it normalises over the whole vocabulary
+    if engine != "vllm":  # it normalises over the whole vocabulary
         row["max_score_difference"] = largest_difference(found.scores, reference.scores)
     return row
 
@@ -220,7 +182,7 @@ def ratios(rows: list[Row]) -> dict[str, float]:
     ours = by_name.get("llmrec")
     if ours is None:
         return metrics
-    for name in ("transformers", *VLLM, "prefill"):
+    for name in ("transformers", "vllm", "prefill"):
         if name in by_name:
             metrics[f"llmrec_over_{name}"] = round(by_name[name]["p50_ms"] / ours["p50_ms"], 3)
     other = by_name.get(REFERENCE)
@@ -230,24 +192,20 @@ def ratios(rows: list[Row]) -> dict[str, float]:
     return metrics
 
 
-def _answer(runs: dict[str, list[Timed]], engine: str) -> Ranking | None:
-    return runs[engine][0].ranking if engine in runs else None
-
-
 def _invalid(found: Ranking | None) -> float:
-    """Share of what was returned that is no item."""
+    """Share of the returned sequences that are no item."""
     return 0.0 if found is None else round(float((found.items < 0).mean()), 4)
 
 
 def _check_lengths(workload: Workload, engines: tuple[str, ...]) -> None:
-    """Check that every ID has all levels, where an engine must say so many tokens.
+    """Check that every ID has all levels, as some engines need.
 
     Raises:
         ConfigError: if one is shorter.
     """
-    others = [name for name in ("transformers", *VLLM) if name in engines]
+    others = [name for name in ("transformers", "vllm") if name in engines]
     if others and (workload.ids.codes < 0).any():
         raise ConfigError(
-            f"--engines: {others[0]} cannot say item IDs of different lengths; "
-            "use --engines llmrec,prefill with this model"
+            f"--engines: {others[0]} cannot generate item IDs of different lengths; "
+            "use --engines llmrec prefill with this model"
         )

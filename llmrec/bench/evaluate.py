@@ -2,7 +2,7 @@
 
     llmrec evaluate --dataset DIR --model popularity|item-knn|DIR [--split test] [--out DIR]
     llmrec evaluate compare A.cases.parquet B.cases.parquet
-    llmrec evaluate report RESULT.json ... --out DIR
+    llmrec evaluate report --out DIR RESULT.json ...
 
 The output folder holds ``NAME.json`` (every figure, with intervals, slices, the command
 and the machine) and ``NAME.cases.parquet`` (the rank of every case, for comparisons).
@@ -12,13 +12,12 @@ The figures under ``metrics`` are with the history removed from the ranking; tho
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from llmrec.config import as_dict, build
+from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.metrics.measure import Evaluation, evaluate, train_counts
@@ -26,8 +25,6 @@ from llmrec.metrics.results import CASES_SUFFIX, read_result, write_cases, write
 from llmrec.metrics.summary import intervals_of, metrics_of, slices_of
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
-
-__all__ = ["BASELINES", "EvaluateConfig", "evaluate", "main", "run", "train_counts"]
 
 BASELINES = ("popularity", "item-knn")
 _HEADLINES = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr", "coverage@10", "invalid_rate")
@@ -40,14 +37,13 @@ class EvaluateConfig:
     Attributes:
         split: which events are the targets.
         ks: cut-offs of the metrics.
-        list_length: items asked for; a target beyond is not found by a recommender that
-            gives lists only.
-        batch_size: users asked at once.
+        list_length: items of a list; a recommender that gives lists only finds no target beyond.
+        batch_size: users of a batch.
         beams: beam width of a generative model, at least ``list_length``.
         normalise: over what its tokens' probabilities add up to one, ``children`` or ``level``.
         with_history: also measure without removing the history from the ranking.
         resamples: bootstrap resamples behind the 95% intervals.
-        name: of the result file; empty takes the output folder's name.
+        name: of the result file; empty for the output folder's.
     """
 
     split: Literal["validation", "test"] = "test"
@@ -73,18 +69,30 @@ class EvaluateConfig:
             raise ConfigError(f"name: {self.name!r} must be a plain file name, without folders")
 
 
-def run(config: EvaluateConfig, dataset: Path, model: str | Path, out: Path, seed: int = 0) -> Path:
-    """Evaluate, or find it done; a killed run goes on where it was.
+def run(
+    config: EvaluateConfig,
+    dataset: Path,
+    model: str | Path,
+    out: Path | None = None,
+    seed: int = 0,
+    *,
+    results: Path | None = None,
+) -> Path:
+    """Measure a recommender on held-out events, or find it done; a killed run goes on.
 
     Args:
-        dataset: folder of the ingest stage.
-        model: a name of :data:`BASELINES`, or the folder of a model or a bundle.
-        out: the run's folder.
+        config: settings.
+        dataset: folder of ``llmrec ingest``.
+        model: popularity, item-knn, or the folder of a model or a bundle.
+        out: the run's folder; by default runs/evaluation/NAME.
         seed: of the bootstrap.
+        results: a folder that the result file is copied to as well.
 
     Raises:
         ConfigError: for a model that is neither.
     """
+    name = config.name or (out.resolve().name if out else _default_name(dataset, model))
+    out = out or Path("runs") / "evaluation" / name
     inputs = {"dataset": folder_hash(dataset)}
     described: dict[str, Any] = as_dict(config) | {"model": str(model)}
     if str(model) not in BASELINES:
@@ -95,12 +103,17 @@ def run(config: EvaluateConfig, dataset: Path, model: str | Path, out: Path, see
             )
         inputs["model"] = folder_hash(model)
     manifest = Manifest("evaluate", described, inputs, seed=seed)
-    name = config.name or Path(out).name
 
     def work(stage: StageRun) -> None:
         _evaluate(config, Dataset(dataset), model, name, stage, seed)
 
-    return run_stage(out, manifest, work, resume=True)
+    run_stage(out, manifest, work, resume=True)
+    path = out / f"{name}.json"
+    print(_summary(read_result(path)), flush=True)
+    if results is not None:
+        results.mkdir(parents=True, exist_ok=True)
+        print(shutil.copyfile(path, results / path.name), flush=True)
+    return out
 
 
 def load(
@@ -193,63 +206,8 @@ def _dataset_name(dataset: Dataset) -> str:
     return folder.parent.name if folder.name == "dataset" else folder.name
 
 
-def main(argv: list[str]) -> None:
-    """``llmrec evaluate``."""
-    if argv[:1] == ["compare"]:
-        _compare_main(argv[1:])
-    elif argv[:1] == ["report"]:
-        _report_main(argv[1:])
-    else:
-        _evaluate_main(argv)
-
-
-def _evaluate_main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="llmrec evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--dataset", type=Path, required=True, help="folder of the ingest stage")
-    add("--model", required=True, help="popularity, item-knn, or the folder of a model or bundle")
-    add("--split", default="test", help="validation or test (default)")
-    add("--out", type=Path, help="the run's folder (default: runs/evaluation/NAME)")
-    add("--name", help="of the result (default: DATASET-MODEL)")
-    add("--ks", type=int, nargs="+", default=[5, 10, 20], help="cut-offs of the metrics")
-    add("--list-length", type=int, default=50, help="items asked for (default: 50)")
-    add("--batch-size", type=int, default=512, help="users asked at once (default: 512)")
-    add("--beams", type=int, default=50, help="beam width of a generative model (default: 50)")
-    add("--normalise", default="children", help="children (default) or level, of item scores")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: 1000)")
-    add("--history-removed-only", action="store_true", help="skip the other protocol")
-    add("--results", type=Path, help="also put the result file into this folder")
-    add("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    values = {
-        "split": arguments.split,
-        "ks": arguments.ks,
-        "list_length": arguments.list_length,
-        "batch_size": arguments.batch_size,
-        "beams": arguments.beams,
-        "normalise": arguments.normalise,
-        "resamples": arguments.resamples,
-        "with_history": not arguments.history_removed_only,
-        "name": arguments.name or _default_name(arguments.dataset, arguments.model, arguments.out),
-    }
-    config = build(EvaluateConfig, values, "llmrec evaluate")
-    out = arguments.out or Path("runs") / "evaluation" / config.name
-    run(config, arguments.dataset, arguments.model, out, arguments.seed)
-    path = out / f"{config.name}.json"
-    print(_summary(read_result(path)))
-    if arguments.results is not None:
-        arguments.results.mkdir(parents=True, exist_ok=True)
-        print(shutil.copyfile(path, arguments.results / path.name))
-
-
-def _default_name(dataset: Path, model: str, out: Path | None) -> str:
-    if out is not None:
-        return out.resolve().name
-    short = "itemknn" if model == "item-knn" else Path(model).resolve().name
+def _default_name(dataset: Path, model: str | Path) -> str:
+    short = "itemknn" if str(model) == "item-knn" else Path(model).resolve().name
     return f"{dataset.resolve().name}-{short}"
 
 
@@ -265,36 +223,3 @@ def _summary(result: dict[str, Any]) -> str:
         beside = f"{other[metric]:.4f}" if metric in other else ""
         lines.append(f"{metric:<14}{result['metrics'][metric]:>14.4f}{between:>20}{beside:>16}")
     return "\n".join(lines)
-
-
-def _compare_main(argv: list[str]) -> None:
-    from llmrec.bench.evaluation_compare import compare_files
-
-    parser = argparse.ArgumentParser(
-        prog="llmrec evaluate compare",
-        description="Is run B better than run A? Paired by case, history removed.",
-    )
-    parser.add_argument("a", type=Path, help="A.cases.parquet")
-    parser.add_argument("b", type=Path, help="B.cases.parquet")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    print(compare_files(arguments.a, arguments.b, arguments.seed))
-
-
-def _report_main(argv: list[str]) -> None:
-    from llmrec.bench.evaluation_report import write_report
-
-    parser = argparse.ArgumentParser(
-        prog="llmrec evaluate report", description="A page and plots from result files."
-    )
-    parser.add_argument("results", type=Path, nargs="+", help="RESULT.json ...")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the page")
-    parser.add_argument(
-        "--cases",
-        type=Path,
-        nargs="*",
-        default=[],
-        help="folders with NAME.cases.parquet (default: beside each result)",
-    )
-    arguments = parser.parse_args(argv)
-    print(write_report(arguments.results, arguments.out, arguments.cases))

@@ -34,10 +34,18 @@ def compare_runs(
     )
 
 
-def compare_files(a: str | Path, b: str | Path, seed: int = 0) -> str:
-    """A Markdown table of b minus a, history removed."""
+def run(a: Path, b: Path, /, *, seed: int = 0) -> str:
+    """Is run B better than run A? Paired by case, history removed; a Markdown table.
+
+    Args:
+        a: A.cases.parquet of ``llmrec evaluate``.
+        b: B.cases.parquet.
+        seed: of bootstrap and permutations.
+    """
     first, second = read_cases(a), read_cases(b)
-    return differences_table(first.name, second.name, compare_runs(first, second, seed=seed))
+    table = differences_table(first.name, second.name, compare_runs(first, second, seed=seed))
+    print(table, flush=True)
+    return table
 
 
 def differences_table(a: str, b: str, rows: list[PairedDifference]) -> str:

@@ -25,20 +25,17 @@ LIST_COLUMNS = (
 PLOTTED = ("recall@10", "ndcg@10")
 
 
-def write_report(
-    results: Sequence[str | Path], out: str | Path, cases: Sequence[str | Path] = ()
-) -> Path:
-    """Write ``report.md`` and its pictures.
+def write_report(results: Sequence[Path], /, out: Path, cases: Sequence[Path] = ()) -> Path:
+    """Write a page, ``report.md``, and plots of result files.
 
     Args:
         results: result files; rankings of one dataset and split share a section.
         out: folder of the page.
-        cases: folders with ``NAME.cases.parquet``; beside each result is looked at as well.
+        cases: folders with ``NAME.cases.parquet``, beside those of the results.
 
     Raises:
         DataError: if two results have one name.
     """
-    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     loaded = [read_result(path) for path in results]
     names = [result["name"] for result in loaded]
@@ -65,6 +62,7 @@ def write_report(
     lines += _provenance(loaded)
     page = out / "report.md"
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(page, flush=True)
     return page
 
 

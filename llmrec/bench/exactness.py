@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from llmrec.bench.agreement import largest_difference, overlap, same_order
-from llmrec.bench.engines import LlmrecEngine
-from llmrec.bench.settings import Settings
+from llmrec.bench.decode_config import DecodeBenchConfig
+from llmrec.bench.decode_engines import LlmrecEngine
 from llmrec.bench.worker import use_threads
 from llmrec.bench.workload import Workload
-from llmrec.generation.beam_search import Found, beam_search, room
+from llmrec.generation.beam_search import SearchResult, beam_search, decode_slots
 from llmrec.generation.constraints import Constraints, LeafConstraints
-from llmrec.generation.exact import exact_search
-from llmrec.generation.history_cache import right_pad
+from llmrec.generation.engine import right_pad
+from llmrec.generation.exact_search import exact_search
 
 TIE = 1e-5
 ITEMS_AT_ONCE = 512
@@ -95,7 +95,7 @@ class BruteForce:
         sees = torch.cat([history, chunk.sees], 1)
         mask = torch.zeros(sees.shape, dtype=self.model.dtype, device=self.device)
         mask.masked_fill_(~sees, float("-inf"))
-        said = self.model(
+        output = self.model(
             input_ids=chunk.tokens[None],
             attention_mask=mask[None, None],
             position_ids=(length + chunk.depths)[None],
@@ -103,7 +103,7 @@ class BruteForce:
             use_cache=True,
         )
         cache.crop(-len(chunk.tokens))
-        logits: torch.Tensor = said.logits[0].float()
+        logits: torch.Tensor = output.logits[0].float()
         return logits
 
     def _gains(
@@ -120,8 +120,8 @@ class BruteForce:
     def _code_gains(self, gains: torch.Tensor, chunk: _Chunk, depth: int) -> torch.Tensor:
         """What each item's code of a level adds to its score; nothing where its ID has ended."""
         codes = torch.from_numpy(self.codes[chunk.items, depth].astype(np.int64)).to(self.device)
-        said = gains.expand(len(codes), -1).gather(1, codes.clamp(min=0)[:, None])[:, 0]
-        return torch.where(codes >= 0, said, 0.0)
+        found = gains.expand(len(codes), -1).gather(1, codes.clamp(min=0)[:, None])[:, 0]
+        return torch.where(codes >= 0, found, 0.0)
 
     def _follows(self, depth: int) -> torch.Tensor:
         """bool ``[prefixes, codes]``, which codes go on to an item; all where an ID has ended."""
@@ -168,15 +168,15 @@ class BruteForce:
         )
 
 
-def check_exactness(settings: Settings, workload: Workload) -> dict[str, float]:
+def check_exactness(config: DecodeBenchConfig, workload: Workload) -> dict[str, float]:
     """Compare the exact search with the brute force on the workload's ``checked`` users.
 
     Returns:
         the metrics of the result file.
     """
-    use_threads(settings.threads)
-    ours = LlmrecEngine(settings, workload)
-    brute = BruteForce(ours.model, workload, settings.normalise)
+    use_threads(config.threads)
+    ours = LlmrecEngine(config, workload)
+    brute = BruteForce(ours.model, workload, config.normalise)
     beam, exact, seconds = _search(ours, workload.checked)
     started = time.perf_counter()
     best = np.empty(exact.items.shape, dtype=np.int64)
@@ -185,7 +185,7 @@ def check_exactness(settings: Settings, workload: Workload) -> dict[str, float]:
     best.fill(-1)
     for user, prompt in enumerate(workload.checked):
         scores = brute.scores(prompt)
-        top = np.argsort(-scores, kind="stable")[: settings.n]
+        top = np.argsort(-scores, kind="stable")[: config.n]
         best[user, : len(top)], best_scores[user, : len(top)] = top, scores[top]
         found = exact.items[user].numpy()
         values[user, found >= 0] = scores[found[found >= 0]]
@@ -204,27 +204,29 @@ def check_exactness(settings: Settings, workload: Workload) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def _search(ours: LlmrecEngine, prompts: list[np.ndarray]) -> tuple[Found, Found, float]:
+def _search(
+    ours: LlmrecEngine, prompts: list[np.ndarray]
+) -> tuple[SearchResult, SearchResult, float]:
     """What the beam search and the exact search find, and the seconds of the second."""
-    settings, seconds = ours.settings, 0.0
-    beam: list[Found] = []
-    exact: list[Found] = []
-    free = room(ours.trie, settings.beams)
+    config, seconds = ours.config, 0.0
+    beam: list[SearchResult] = []
+    exact: list[SearchResult] = []
+    free = decode_slots(ours.trie, config.beams)
     for start in range(0, len(prompts), USERS_AT_ONCE):
         some = prompts[start : start + USERS_AT_ONCE]
-        tokens, mask = (part.to(settings.device) for part in right_pad(some))
+        tokens, mask = (part.to(config.device) for part in right_pad(some))
         limits = LeafConstraints(ours.trie, [Constraints()] * len(some))
         for search, answers in ((beam_search, beam), (exact_search, exact)):
             started = time.perf_counter()
-            prefix = ours.engine.prefill(tokens, mask, room=free)
-            answers.append(search(ours.engine, ours.trie, prefix, limits, settings.n, ours.options))
+            prefix = ours.engine.prefill(tokens, mask, slots=free)
+            answers.append(search(ours.engine, ours.trie, prefix, limits, config.n, ours.search))
             if search is exact_search:
                 seconds += time.perf_counter() - started
     return _joined(beam), _joined(exact), seconds
 
 
-def _joined(parts: list[Found]) -> Found:
-    return Found(
+def _joined(parts: list[SearchResult]) -> SearchResult:
+    return SearchResult(
         torch.cat([part.items for part in parts]).cpu(),
         torch.cat([part.scores for part in parts]).cpu(),
         torch.cat([part.exact for part in parts]).cpu(),

@@ -1,17 +1,17 @@
 """``llmrec bench fusion``: what fusing an item's modalities is worth.
 
-    llmrec bench fusion --dataset DIR --features DIR --media DIR --out eval/results/fusion-NAME.json
+    llmrec bench fusion eval/fusion.yaml \\
+        --dataset DIR --features DIR --media DIR --out eval/results/fusion-NAME.json
 
 See :mod:`llmrec.bench.fusion_compare` for what is compared and how nothing leaks, and
 :mod:`llmrec.content.fusion.retrieval` for the measure. Every encoder is trained ``--repeats``
 times, from other seeds; a query's value is the mean over them. Intervals are of resampled queries;
-``user_interval`` of resampled people. A page and a plot are written beside the result. Trainings
-are kept in ``--work``, and a command that was killed goes on there.
+those named ``user_...`` of resampled users. A page and a plot are written beside the result.
+Trainings are kept in ``--work``, and a command that was killed goes on there.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmrec.bench.checks import check_at_least, result_file
 from llmrec.config import as_dict
 from llmrec.content.fusion.modalities import read_modalities
-from llmrec.content.fusion.run import read_config
 from llmrec.content.fusion.settings import FusionConfig
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
@@ -37,19 +37,18 @@ RIVALS = ("text", "text_raw", "concat_plain", "concat", "concat_raw")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the flags say.
+class FusionBenchConfig(FusionConfig):
+    """Settings of ``llmrec bench fusion``: those of ``llmrec train fusion``, and of the comparison.
 
     Attributes:
         repeats: trainings of each encoder.
-        draws: random choices of what is missing, a training.
+        draws: random choices of which modalities are missing, a training.
         missing: chance of a modality to be missing.
-        test_users: share of the people who are measured.
-        cold_items: share of the items hidden from the behaviour that trains.
+        test_users: share of the users that are measured.
+        cold_items: share of the items left out of the behaviour in training.
         resamples: behind the 95% intervals.
-        seed: of everything.
-        learning_rates: each encoder is trained with each, and the one that is best on the people
-            who choose the epoch is kept; empty for the configuration's.
+        learning_rates: each encoder is trained with each, and the one that is best on the users
+            that choose the epoch is kept; empty for the configuration's.
     """
 
     repeats: int = 1
@@ -58,13 +57,10 @@ class Settings:
     test_users: float = 0.2
     cold_items: float = 0.2
     resamples: int = 2000
-    seed: int = 0
     learning_rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "draws", "resamples"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name}: must be 1 or more, got {getattr(self, name)}")
+        check_at_least(self, 1, "repeats", "draws", "resamples")
         if any(not rate > 0 for rate in self.learning_rates):
             raise ConfigError(f"--learning-rates: must be above 0, got {self.learning_rates}")
         for name in ("missing", "test_users", "cold_items"):
@@ -74,52 +70,67 @@ class Settings:
 
 
 def run(
-    config: FusionConfig,
-    settings: Settings,
+    config: FusionBenchConfig,
     dataset: Path,
     features: Path,
     media: Path,
     out: Path,
-    work: Path,
+    *,
+    work: Path | None = None,
+    seed: int = 0,
 ) -> Path:
-    """Train, measure and write the result file ``out``.
+    """Compare fused item vectors with text alone and with a concatenation; a killed run goes on.
+
+    Args:
+        config: settings.
+        dataset: folder of ``llmrec ingest``.
+        features: folder of ``llmrec embed``.
+        media: folder of ``llmrec embed media``.
+        out: the result file, NAME.json; page and plot are written beside it.
+        work: folder of the trainings; by default runs/NAME.
+        seed: of everything.
 
     Raises:
         ConfigError, DataError: where settings, features and dataset do not fit together.
     """
     from llmrec.bench.fusion_compare import counts, make_task
+    from llmrec.bench.fusion_report import write_fusion_report
 
+    result_file(out, out, "--out")
     started = time.monotonic()
     opened = Dataset(dataset)
     task = make_task(
         opened,
         read_modalities(features, media, opened.n_items),
         config,
-        test_users=settings.test_users,
-        cold_items=settings.cold_items,
-        seed=settings.seed,
+        test_users=config.test_users,
+        cold_items=config.cold_items,
+        seed=seed,
     )
     inputs = {str(f): folder_hash(f) for f in (dataset, features, media)}
-    shares = {"test_users": settings.test_users, "cold_items": settings.cold_items}
-    stamp = Manifest("bench-fusion", as_dict(config) | shares, inputs, seed=settings.seed)
-    folder = work / stamp.fingerprint[:16]
-    answers = [_one(task, config, settings, n, folder) for n in range(settings.repeats)]
-    metrics, spans = figures(task, answers, settings)
-    return write_result(
+    settings = as_dict(config)
+    kept = ("encoder", "train", "test_users", "cold_items")  # what trainings depend on
+    stamp = Manifest("bench-fusion", {key: settings[key] for key in kept}, inputs, seed=seed)
+    folder = (work or Path("runs") / out.stem) / stamp.fingerprint[:16]
+    answers = [_one(task, config, seed + n, folder) for n in range(config.repeats)]
+    metrics, spans = figures(task, answers, config, seed)
+    write_result(
         out,
         name=out.stem,
         dataset=dataset.parent.name if dataset.name == "dataset" else dataset.name,
-        split=f"test people ({settings.test_users:.0%}), item to item",
+        split=f"test users ({config.test_users:.0%}), item to item",
         model=f"cross-attention over {', '.join(task.modalities.names)}",
         metrics=metrics,
         intervals=spans,
-        seed=settings.seed,
+        seed=seed,
         seconds=time.monotonic() - started,
         rows=_rows(metrics, spans),
         counts=counts(task),
-        settings=as_dict(config) | vars(settings),
+        settings=settings,
         trainings=[answer.log for answer in answers],
     )
+    write_fusion_report(read_result(out), out.parent)
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,17 +150,14 @@ class Answers:
     log: dict[str, dict[str, Any]]
 
 
-def _one(
-    task: Task, config: FusionConfig, settings: Settings, repeat: int, folder: Path
-) -> Answers:
+def _one(task: Task, config: FusionBenchConfig, seed: int, folder: Path) -> Answers:
     from llmrec.bench.fusion_compare import TRAINED, compare_missing, compare_whole, train_encoder
 
-    seed = settings.seed + repeat
     trained: dict[str, Trained] = {}
     rates: dict[str, float] = {}
     for name in TRAINED:
         tries = {}
-        for rate in settings.learning_rates or (config.train.learning_rate,):
+        for rate in config.learning_rates or (config.train.learning_rate,):
             tried = replace(config, train=replace(config.train, learning_rate=rate))
             place = folder / f"{name}-{seed}-{rate:g}"
             tries[rate] = train_encoder(name, task, tried, seed=seed, folder=place)
@@ -159,7 +167,7 @@ def _one(
     return Answers(
         {name: one.by_query() for name, one in found.items()},
         {name: one.where(task.cold).by_query() for name, one in found.items()},
-        compare_missing(task, trained, share=settings.missing, draws=settings.draws, seed=seed),
+        compare_missing(task, trained, share=config.missing, draws=config.draws, seed=seed),
         {name: one.values for name, one in found.items()},
         {
             name: {
@@ -175,7 +183,7 @@ def _one(
 
 
 def figures(
-    task: Task, answers: list[Answers], settings: Settings
+    task: Task, answers: list[Answers], config: FusionBenchConfig, seed: int
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Metrics and their 95% intervals."""
     from llmrec.bench.fusion_compare import mean_values
@@ -184,7 +192,7 @@ def figures(
     spans: dict[str, list[float]] = {}
 
     def note(prefix: str, values: Values) -> None:
-        found = intervals(values, None, settings.resamples, settings.seed)
+        found = intervals(values, None, config.resamples, seed)
         for metric, value in values.items():
             metrics[f"{prefix}_{metric}"] = float(value.mean())
             spans[f"{prefix}_{metric}"] = found[metric]
@@ -192,7 +200,7 @@ def figures(
     def against(prefix: str, ways: dict[str, Values], people: np.ndarray | None = None) -> None:
         for rival in RIVALS:
             pairs = {m: ways["fused"][m] - ways[rival][m] for m in METRICS}
-            found = intervals(pairs, people, settings.resamples, settings.seed)
+            found = intervals(pairs, people, config.resamples, seed)
             for metric, difference in pairs.items():
                 name = f"{prefix}_minus_{rival}_{metric}"
                 metrics[name], spans[name] = float(difference.mean()), found[metric]
@@ -214,15 +222,17 @@ def figures(
         whole = means["whole"][way.removesuffix("_zeros")]
         for metric in METRICS:
             name = f"missing_{way}_loss_{metric}"
-            metrics[name], spans[name] = _loss(whole[metric], values[metric], settings)
+            metrics[name], spans[name] = _loss(
+                whole[metric], values[metric], config.resamples, seed
+            )
     return metrics, spans
 
 
-def _loss(whole: np.ndarray, missing: np.ndarray, settings: Settings) -> tuple[float, list[float]]:
+def _loss(
+    whole: np.ndarray, missing: np.ndarray, resamples: int, seed: int
+) -> tuple[float, list[float]]:
     """Share of the whole catalogue's figure that is lost, and its interval."""
-    means = bootstrap_means(
-        np.column_stack([whole, missing]), None, settings.resamples, settings.seed
-    )
+    means = bootstrap_means(np.column_stack([whole, missing]), None, resamples, seed)
     means = means[means[:, 0] > 0]  # of very few queries, all may be missed
     if not whole.any():
         return 0.0, [0.0, 0.0]
@@ -246,41 +256,3 @@ def _rows(metrics: dict[str, float], spans: dict[str, list[float]]) -> list[dict
             row[column], row[f"{column}_span"] = metrics.get(key), spans.get(key)
         rows.append(row)
     return rows
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec bench fusion``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench fusion",
-        description="What fusing an item's modalities is worth, against text alone and zeros.",
-    )
-    defaults = Settings()
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    parser.add_argument("--features", type=Path, required=True, help="folder of llmrec embed")
-    parser.add_argument("--media", type=Path, required=True, help="folder of llmrec embed media")
-    parser.add_argument("--out", type=Path, required=True, help="result file, NAME.json")
-    parser.add_argument("--work", type=Path, help="folder of the trainings (default: runs/NAME)")
-    parser.add_argument("--config", type=Path, help="YAML file: encoder: {...}, train: {...}")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--min-rating", type=float, help="a lower rating is not a liking")
-    parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument(
-        "--learning-rates", type=float, nargs="+", default=[], help="to choose from, per encoder"
-    )
-    for name, value in vars(defaults).items():
-        if name == "learning_rates":
-            continue
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=type(value), default=value, help=f"default: {value}")
-    args = parser.parse_args(argv)
-    if args.out.suffix != ".json":
-        raise ConfigError(f"--out: {args.out} must end in .json")
-    from llmrec.bench.fusion_report import write_fusion_report
-
-    given = {name: getattr(args, name) for name in vars(defaults)}
-    settings = Settings(**given | {"learning_rates": tuple(args.learning_rates)})
-    config = read_config(args.config, "llmrec bench fusion", args)
-    work = args.work or Path("runs") / args.out.stem
-    run(config, settings, args.dataset, args.features, args.media, args.out, work)
-    page = write_fusion_report(read_result(args.out), args.out.parent)
-    print(page.read_text(encoding="utf-8"))

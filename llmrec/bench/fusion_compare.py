@@ -33,12 +33,13 @@ from llmrec.content.fusion.behaviour import (
 from llmrec.content.fusion.embedding import embed
 from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.modalities import Modalities, hide
-from llmrec.content.fusion.retrieval import Cases, Found, measure, retrieval_cases
+from llmrec.content.fusion.retrieval import Cases, RetrievalScores, measure, retrieval_cases
 from llmrec.content.fusion.settings import FusionConfig, FusionShape
-from llmrec.content.fusion.train import FusionTrainer, Progress
+from llmrec.content.fusion.train import FusionTrainer
 from llmrec.content.fusion.validation import retrieval_score
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError
+from llmrec.loop.state import TrainingState
 
 TEXT = "text"
 TRAINED = (TEXT, "concat_plain", "concat", "fused")
@@ -133,7 +134,7 @@ class Trained:
 
     encoder: nn.Module
     modalities: Modalities
-    progress: Progress
+    progress: TrainingState
 
     def vectors(self, present: np.ndarray | None = None) -> np.ndarray:
         """Unit rows float32 ``[items, dim]``, with a mask of what is there where it is given."""
@@ -157,7 +158,7 @@ def train_encoder(
         folder: for checkpoints; a finished training is found there again.
     """
     modalities = task.modalities.only([TEXT]) if name == TEXT else task.modalities
-    shape = FusionShape(modalities.dims, **vars(config.encoder))
+    shape = FusionShape(modalities=modalities.dims, **vars(config.encoder))
     torch.manual_seed(seed)
     encoder = ConcatEncoder(shape) if name.startswith("concat") else FusionEncoder(shape)
     score = retrieval_score(modalities, task.validation)
@@ -170,7 +171,7 @@ def train_encoder(
     return Trained(encoder, modalities, trainer.run())
 
 
-def compare_whole(task: Task, trained: dict[str, Trained]) -> dict[str, Found]:
+def compare_whole(task: Task, trained: dict[str, Trained]) -> dict[str, RetrievalScores]:
     """Every way's answers with all that the items have.
 
     Returns:

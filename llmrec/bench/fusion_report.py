@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.bench.report import provenance, table
+from llmrec.bench.report import table, write_page
 from llmrec.metrics.plots import open_pyplot, save_figure
 
 _SAID = {
@@ -36,7 +36,6 @@ _PANELS = {
 
 def write_fusion_report(result: Mapping[str, Any], out: Path) -> Path:
     """Write ``NAME.md`` and ``NAME.png``; the path of the page."""
-    out.mkdir(parents=True, exist_ok=True)
     name, counts, settings = result["name"], result["counts"], result["settings"]
     _plot(result["rows"], out / f"{name}.png")
     has = ", ".join(
@@ -62,10 +61,7 @@ def write_fusion_report(result: Mapping[str, Any], out: Path) -> Path:
     lines += table([_cells(row) for row in result["rows"]], _COLUMNS)
     lines += ["", f"![Recall@10 by way]({name}.png)", ""]
     lines += _differences(result)
-    lines += provenance(result)
-    page = out / f"{name}.md"
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return page
+    return write_page(out / f"{name}.md", lines, result)
 
 
 def _differences(result: Mapping[str, Any]) -> list[str]:

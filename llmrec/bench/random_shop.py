@@ -23,21 +23,27 @@ from llmrec.llm.layout import save_layout
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.prompts import load_template
 from llmrec.ranking.calibration import fit
-from llmrec.ranking.ctr.bins import quantile_limits
+from llmrec.ranking.ctr.bins import quantile_edges
 from llmrec.ranking.ctr.export import export
-from llmrec.ranking.ctr.features import Assembler, Signals, shrunk_rates
-from llmrec.ranking.ctr.model import CALIBRATOR, SNAPSHOT, Card, head_file
-from llmrec.ranking.ctr.moments import DAY, ContextIds, Moments, moment_of_events
-from llmrec.ranking.ctr.network import Head, Shape
-from llmrec.ranking.ctr.settings import Combine, CtrConfig, Labels, Network
-from llmrec.ranking.ctr.shelf import Shelf
-from llmrec.ranking.retrieval.log import Log
+from llmrec.ranking.ctr.features import FeatureBuilder
+from llmrec.ranking.ctr.item_features import ItemFeatures, prior_rates
+from llmrec.ranking.ctr.model import CALIBRATOR, SNAPSHOT, ModelCard, network_file
+from llmrec.ranking.ctr.network import ClickNetwork, NetworkShape
+from llmrec.ranking.ctr.request_context import (
+    DAY,
+    ContextVocabulary,
+    RequestContext,
+    request_context,
+)
+from llmrec.ranking.ctr.settings import CtrConfig, LabelConfig, NetworkConfig, ScoreConfig
+from llmrec.ranking.retrieval.interactions import Interactions
 from llmrec.ranking.retrieval.snapshot import fit_snapshot
+from llmrec.ranking.retrieval.source_features import SourceFeatures
+from llmrec.ranking.retrieval.sources import SOURCES
 from llmrec.stage import Manifest, folder_hash, writing
 from llmrec.types import EVENT_TYPES
 
 NOW = 1_700_000_000.0  # seconds since 1970 UTC
-SOURCES = ("generated", "nearest", "together", "popular", "cold")
 TASKS = ("click", "purchase", "rating")
 CONTEXT = {"device": ("mobile", "desktop", "tablet"), "membership": ("none", "plus")}
 _FIELDS, _VALUES, _WORDS, _TOPICS, _CATEGORIES = 9, 12, 400, 40, 30
@@ -45,7 +51,7 @@ _YEAR = 365 * DAY
 
 
 @dataclass(frozen=True)
-class ShopSettings:
+class RandomShopConfig:
     """Size of everything.
 
     Attributes:
@@ -63,7 +69,7 @@ class ShopSettings:
     dim: int = 64
     size: str = "micro"
     max_items: int = 50
-    network: Network = field(default_factory=Network)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     seed: int = 0
 
 
@@ -98,7 +104,7 @@ def item_id(item: int) -> str:
     return f"item-{item}"
 
 
-def make_shop(folder: Path, settings: ShopSettings) -> RandomShop:
+def make_shop(folder: Path, settings: RandomShopConfig) -> RandomShop:
     """Write a shop into a folder."""
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
@@ -106,14 +112,16 @@ def make_shop(folder: Path, settings: ShopSettings) -> RandomShop:
     dataset = _write_dataset(folder / "dataset", settings, topic, rng)
     model = _write_model(folder / "model", settings, dataset)
     user, item, time = _draw_log(settings, topic, rng)
-    shelf = _draw_shelf(settings, topic, rng)
-    ctr = _write_ctr(folder / "ctr", settings, dataset, shelf, Log.from_events(user, item, time))
-    bundle = llmrec.serving.build.run(dataset, None, model, folder / "bundle", ctr=ctr)
+    item_features = _draw_item_features(settings, topic, rng)
+    ctr = _write_ctr(
+        folder / "ctr", settings, dataset, item_features, Interactions.from_events(user, item, time)
+    )
+    bundle = llmrec.serving.build.run(dataset, model, folder / "bundle", ctr=ctr)
     return RandomShop(bundle, bundle / "ctr", user, item, time)
 
 
 def _write_dataset(
-    out: Path, settings: ShopSettings, topic: np.ndarray, rng: np.random.Generator
+    out: Path, settings: RandomShopConfig, topic: np.ndarray, rng: np.random.Generator
 ) -> Path:
     n = settings.items
     category = rng.integers(_CATEGORIES, size=n)
@@ -133,7 +141,7 @@ def _write_dataset(
     return out
 
 
-def _write_model(out: Path, settings: ShopSettings, dataset: Path) -> Path:
+def _write_model(out: Path, settings: RandomShopConfig, dataset: Path) -> Path:
     ids = ItemIds.atomic(settings.items)
     vocabulary = Vocabulary.of(BASE_TOKENS, (), ids)
     template, prefix = load_template("recommend"), [1]
@@ -148,7 +156,7 @@ def _write_model(out: Path, settings: ShopSettings, dataset: Path) -> Path:
 
 
 def _draw_log(
-    settings: ShopSettings, topic: np.ndarray, rng: np.random.Generator
+    settings: RandomShopConfig, topic: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Everybody keeps to a topic, in which some items are liked more than others."""
     total = settings.users * settings.events
@@ -162,7 +170,9 @@ def _draw_log(
     return user, by_topic[np.minimum(place, len(topic) - 1)], time
 
 
-def _draw_shelf(settings: ShopSettings, topic: np.ndarray, rng: np.random.Generator) -> Shelf:
+def _draw_item_features(
+    settings: RandomShopConfig, topic: np.ndarray, rng: np.random.Generator
+) -> ItemFeatures:
     n = settings.items
     fused = rng.standard_normal((_TOPICS, settings.dim))[topic]
     fused = fused + rng.standard_normal((n, settings.dim))
@@ -172,7 +182,7 @@ def _draw_shelf(settings: ShopSettings, topic: np.ndarray, rng: np.random.Genera
     bought = rng.binomial(clicked, 0.2)
     returned, rated = rng.binomial(bought, 0.1), rng.binomial(bought, 0.5)
     totals = np.stack([shown, clicked, bought, returned, rated, 4.0 * rated], axis=1)
-    return Shelf(
+    return ItemFeatures(
         fused=(fused / np.linalg.norm(fused, axis=1, keepdims=True)).astype(np.float32),
         fields=rng.integers(1, _VALUES, (n, _FIELDS)).astype(np.int32),
         field_names=tuple(f"field{number}" for number in range(_FIELDS)),
@@ -181,87 +191,100 @@ def _draw_shelf(settings: ShopSettings, topic: np.ndarray, rng: np.random.Genera
         token_offsets=np.concatenate([[0], np.cumsum(words)]).astype(np.int64),
         token_size=_WORDS,
         price=rng.lognormal(3, 0.7, n).astype(np.float32),
-        arrived=NOW - _YEAR * (1 + rng.random(n)),
+        available_from=NOW - _YEAR * (1 + rng.random(n)),
         category=rng.integers(_CATEGORIES, size=n).astype(np.int32),
         categories=tuple(f"Category {code}" for code in range(_CATEGORIES)),
         totals=totals.astype(np.float64),
     )
 
 
-def _write_ctr(out: Path, settings: ShopSettings, dataset: Path, shelf: Shelf, log: Log) -> Path:
-    config = CtrConfig(labels=Labels("sampled"), network=settings.network, combine=Combine(llm=0.2))
-    context = ContextIds.of(CONTEXT)
-    rates = shrunk_rates(shelf.totals)
-    assembler = Assembler(shelf, config.past, context, rates, config.holidays)
+def _write_ctr(
+    out: Path,
+    settings: RandomShopConfig,
+    dataset: Path,
+    item_features: ItemFeatures,
+    log: Interactions,
+) -> Path:
+    config = CtrConfig(
+        labels=LabelConfig("sampled"), network=settings.network, combine=ScoreConfig(llm=0.2)
+    )
+    context = ContextVocabulary.of(CONTEXT)
+    rates = prior_rates(item_features.totals)
+    builder = FeatureBuilder(item_features, config.history, context, rates, config.holidays)
     rng = np.random.default_rng(settings.seed)
-    heads = [_random_head(settings, assembler, rng) for _ in range(settings.network.copies)]
-    card = Card(as_dict(config), context.as_dict(), rates, SOURCES, TASKS, len(heads))
+    networks = [_random_network(settings, builder, rng) for _ in range(settings.network.copies)]
+    card = ModelCard(
+        as_dict(config), context.as_dict(), rates, tuple(SOURCES), TASKS, len(networks)
+    )
     logits = rng.standard_normal(2000)
     clicked = (rng.random(2000) < 1 / (1 + np.exp(-logits))).astype(np.float64)
     manifest = Manifest("ctr", {}, {"dataset": folder_hash(dataset)}, seed=settings.seed)
     with writing(out, manifest) as stage:
-        for number, head in enumerate(heads):
-            head.save(stage.folder / head_file(number))
-        shelf.save(stage.folder)
-        fit_snapshot(log, np.inf, shelf.n_items, config.retrieval).save(stage.folder / SNAPSHOT)
+        for number, network in enumerate(networks):
+            network.save(stage.folder / network_file(number))
+        item_features.save(stage.folder)
+        fit_snapshot(log, np.inf, item_features.n_items, config.retrieval).save(
+            stage.folder / SNAPSHOT
+        )
         card.write(stage.folder)
         fit("platt", logits, clicked).save(stage.folder / CALIBRATOR)
-        export(heads, shelf, stage.folder)
-        stage.counts["items"] = shelf.n_items
+        export(networks, item_features, stage.folder)
+        stage.counts["items"] = item_features.n_items
     return out
 
 
-def _random_head(settings: ShopSettings, assembler: Assembler, rng: np.random.Generator) -> Head:
-    """A head for the inputs that the assembler makes, its bins where their values are."""
-    shelf = assembler.shelf
+def _random_network(
+    settings: RandomShopConfig, builder: FeatureBuilder, rng: np.random.Generator
+) -> ClickNetwork:
+    """A click network for the features that the builder makes, its bins where their values are."""
+    item_features = builder.item_features
     some = min(500, settings.items)
-    drawn = [draw_moment(assembler, SOURCES, some, rng) for _ in range(20)]
-    made = [assembler(moments, items, np.full(items.shape, -1), said)
-            for moments, items, said in drawn]  # fmt: skip
+    drawn = [draw_request(builder, some, rng) for _ in range(20)]
+    made = [builder(requests, items, np.full(items.shape, -1), sources, counters)
+            for requests, items, sources, counters in drawn]  # fmt: skip
     first = made[0]
-    head = Head(
-        Shape(
-            n_items=shelf.n_items,
-            field_sizes=shelf.field_sizes,
-            token_size=shelf.token_size,
-            fused_dim=shelf.fused.shape[1],
-            pair=first.pair.shape[2],
-            whole=first.whole.shape[1],
+    network = ClickNetwork(
+        NetworkShape(
+            n_items=item_features.n_items,
+            field_sizes=item_features.field_sizes,
+            token_size=item_features.token_size,
+            fused_dim=item_features.fused.shape[1],
+            candidate=first.candidate.shape[2],
+            request=first.request.shape[1],
             category_sizes=tuple(size for _, _, size in first.names.categories),
-            places=20,
+            positions=20,
             tasks=TASKS,
             network=settings.network,
         )
     )
-    pair = np.concatenate([one.pair[0] for one in made])
-    head.pair.set_bins(torch.from_numpy(quantile_limits(pair, settings.network.bins)))
-    whole = np.concatenate([one.whole for one in made])
-    head.whole.set_bins(torch.from_numpy(quantile_limits(whole, settings.network.bins)))
+    candidate = np.concatenate([one.candidate[0] for one in made])
+    network.candidate.set_bins(torch.from_numpy(quantile_edges(candidate, settings.network.bins)))
+    request = np.concatenate([one.request for one in made])
+    network.request.set_bins(torch.from_numpy(quantile_edges(request, settings.network.bins)))
     with torch.no_grad():
-        head.places.copy_(-0.1 * torch.arange(20))
-    return head.eval()
+        network.position_bias.copy_(-0.1 * torch.arange(20))
+    return network.eval()
 
 
-def draw_moment(
-    assembler: Assembler, sources: tuple[str, ...], count: int, rng: np.random.Generator
-) -> tuple[Moments, np.ndarray, Signals]:
-    """A person's moment with a full past and so many different items ``[1, count]``, and what
-    sources say of them."""
-    shelf, past = assembler.shelf, assembler.past
-    known = past.events
+def draw_request(
+    builder: FeatureBuilder, count: int, rng: np.random.Generator
+) -> tuple[RequestContext, np.ndarray, SourceFeatures, np.ndarray]:
+    """A request with a full history, so many different items ``[1, count]``, their source features
+    and counters."""
+    item_features, known = builder.item_features, builder.history.events
     times = np.sort(NOW - 60 * DAY * rng.random(known))
-    moments = moment_of_events(
-        rng.integers(shelf.n_items, size=known).tolist(),
+    requests = request_context(
+        rng.integers(item_features.n_items, size=known).tolist(),
         rng.integers(len(EVENT_TYPES), size=known).tolist(),
         times.tolist(),
         np.where(rng.random(known) < 0.3, rng.integers(1, 6, known), np.nan).tolist(),
         NOW,
-        np.array([rng.integers(1, size) for size in assembler.context.sizes], dtype=np.int32),
-        past.events,
+        np.array([rng.integers(1, size) for size in builder.context.sizes], dtype=np.int32),
+        known,
     )
-    items = rng.permutation(shelf.n_items)[:count][None]
-    shape = (1, count, len(sources))
+    items = rng.permutation(item_features.n_items)[:count][None]
+    shape = (1, count, len(SOURCES))
     rank = np.where(rng.random(shape) < 0.3, rng.integers(200, size=shape), -1)
     score = np.where(rng.random(shape) < 0.8, rng.standard_normal(shape), np.nan)
-    said = Signals(sources, rank.astype(np.int32), score.astype(np.float32), shelf.totals[items])
-    return moments, items, said
+    sources = SourceFeatures(tuple(SOURCES), rank.astype(np.int32), score.astype(np.float32))
+    return requests, items, sources, item_features.totals[items]

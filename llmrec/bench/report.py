@@ -43,7 +43,6 @@ _TRIE_COLUMNS = {
 
 def write_decode_report(result: Result, out: Path) -> Path:
     """Write ``report.md`` and ``decode.png``; the path of the page."""
-    out.mkdir(parents=True, exist_ok=True)
     _plot_engines(result["rows"], out / "decode.png")
     settings, metrics = result["settings"], result["metrics"]
     lines = ["# Decoding speed", ""]
@@ -82,13 +81,11 @@ def write_decode_report(result: Result, out: Path) -> Path:
         known = result["returning"][0]["events_known"]
         lines += [f"A history of {known} items that is remembered, and one more.", ""]
         lines += [*table(result["returning"], _RETURNING_COLUMNS), ""]
-    lines += provenance(result)
-    return _write(out, lines)
+    return write_page(out / "report.md", lines, result)
 
 
 def write_trie_report(result: Result, out: Path) -> Path:
     """Write ``report.md`` and ``trie.png``; the path of the page."""
-    out.mkdir(parents=True, exist_ok=True)
     _plot_sizes(result["rows"], out / "trie.png")
     lines = ["# The catalogue as a trie", "", f"{result['dataset']}; {result['model']}.", ""]
     lines += table(result["rows"], _TRIE_COLUMNS)
@@ -97,8 +94,7 @@ def write_trie_report(result: Result, out: Path) -> Path:
         {"step_ratio": "a step in the largest catalogue costs {} times that in the smallest"},
         result["metrics"],
     )
-    lines += provenance(result)
-    return _write(out, lines)
+    return write_page(out / "report.md", lines, result)
 
 
 def table(rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
@@ -139,10 +135,21 @@ def provenance(result: Result) -> list[str]:
     return [f"Measured with `{result['command']}` on {on}, {result['date']}."]
 
 
-def _write(out: Path, lines: list[str]) -> Path:
-    page = out / "report.md"
-    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return page
+def write_page(path: Path, lines: Sequence[str], result: Result) -> Path:
+    """Write a page, the provenance of its figures at the end."""
+    text = "\n".join([*lines, *provenance(result)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(text, flush=True)
+    return path
+
+
+def print_metrics(metrics: Mapping[str, float], intervals: Mapping[str, list[float]]) -> None:
+    """A line a metric, with its interval."""
+    for name, value in metrics.items():
+        low, high = intervals.get(name, (None, None))
+        span = "" if low is None else f"  [{low:.4f}, {high:.4f}]"
+        print(f"{name:<28} {value:.4f}{span}", flush=True)
 
 
 def _plot_engines(rows: Sequence[Row], path: Path) -> None:

@@ -1,7 +1,7 @@
-"""How many of the items that people took next do the sources find, alone and together.
+"""How many of the items that users chose next do the sources of candidates find, alone and united.
 
 ``recall`` says for each case whether its target is among a source's best k; ``retrieval_table``
-makes a row a source of it, and one of their union, with 95% intervals over people.
+makes a row a source of it, and one of their union, with 95% intervals over users.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from llmrec.errors import CatalogError, DataError
 from llmrec.metrics.bootstrap import intervals
 from llmrec.metrics.plots import open_pyplot, save_figure
-from llmrec.ranking.retrieval.sources import Limits, Source, blocks, check_sources
+from llmrec.ranking.retrieval.source import Limits, Source, blocks, check_sources
 from llmrec.types import Cases
 
 UNION = "union"
@@ -28,7 +28,7 @@ class Row:
     Attributes:
         source: its name, or ``union``.
         recall: share of the cases whose target it proposes.
-        interval: 95%, people resampled.
+        interval: 95%, users resampled.
         candidates: items that it proposes to a user, on average.
         only: share of the cases whose target it alone proposes; of the union nothing (0).
     """
@@ -41,16 +41,18 @@ class Row:
 
 
 def recall(sources: Sequence[Source], cases: Cases, k: int = 200) -> dict[str, np.ndarray]:
-    """Whether each case's target is among a source's best k, what is in the history left out.
+    """Whether each case's target is among a source's best k.
+
+    Items of the history, and those that are not in the catalogue yet, are left out.
 
     Returns:
         source -> float64 ``[cases]`` of 0 and 1; and ``union``, whether any source has it.
 
     Raises:
         CatalogError: if an item of a history, or a target, is not in the catalogue.
-        ConfigError: if the sources cannot be asked together.
+        ConfigError: if the sources cannot be queried together.
     """
-    return _ask(sources, cases, k)[0]
+    return _measure(sources, cases, k)[0]
 
 
 def retrieval_table(
@@ -64,7 +66,7 @@ def retrieval_table(
     """
     if not len(cases):
         raise DataError("cases: there is none, so nothing can be measured")
-    hits, sizes = _ask(sources, cases, k)
+    hits, sizes = _measure(sources, cases, k)
     spans = intervals(hits, cases.users, resamples, seed)
     found = sum(hits[source.name] for source in sources)
     only = {s.name: float(((hits[s.name] > 0) & (found == 1)).mean()) for s in sources}
@@ -85,8 +87,8 @@ def flat_metrics(
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """The table as a result file has it: metrics and their intervals, flat.
 
-    >>> flat_metrics([Row("nearest", 0.5, (0.4, 0.6), 200.0, 0.1)])[0]
-    {'recall@200_nearest': 0.5, 'candidates_nearest': 200.0, 'only_nearest': 0.1}
+    >>> flat_metrics([Row("content", 0.5, (0.4, 0.6), 200.0, 0.1)])[0]
+    {'recall@200_content': 0.5, 'candidates_content': 200.0, 'only_content': 0.1}
     """
     metrics: dict[str, float] = {}
     spans: dict[str, list[float]] = {}
@@ -122,12 +124,12 @@ def plot_recall(table: Sequence[Row], path: str | Path) -> Path:
             fontsize=8,
         )
     panel.set_ylim(0, max(row.interval[1] for row in table) * 1.2 or 1.0)
-    panel.set_ylabel("recall of the item taken next")
+    panel.set_ylabel("recall of the item chosen next")
     panel.legend(loc="upper left", fontsize=8)
     return save_figure(pyplot, figure, Path(path))
 
 
-def _ask(
+def _measure(
     sources: Sequence[Source], cases: Cases, k: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Hits and numbers of candidates, float64 ``[cases]`` for each source and the union."""
@@ -140,10 +142,10 @@ def _ask(
     sizes = {name: np.zeros(len(cases)) for name in names}
     for rows in blocks(len(cases), n_items):
         histories = cases.histories.select(rows)
-        own = Limits.of_history(histories)
+        limits = Limits.of_requests(histories, sources[0].catalogue)
         proposed = np.zeros((len(rows), n_items + 1), dtype=bool)
         for source in sources:
-            items = source.ask(histories).best(k, own).items
+            items = source.query(histories).best(k, limits).items
             hits[source.name][rows] = (items == targets[rows, None]).any(axis=1)
             sizes[source.name][rows] = (items >= 0).sum(axis=1)
             np.put_along_axis(proposed, items % (n_items + 1), True, axis=1)

@@ -6,7 +6,7 @@
 Only held-out items of the demo shop take part, those with a picture. Both ways are exact searches
 through :class:`~llmrec.content.search.searcher.SearchIndex` and its model:
 
-* text to image: every combination of category, colour and pattern among these items is asked for
+* text to image: every combination of category, colour and pattern among these items is a query
   once; an answer is right when it has all three;
 * image to text: every picture is compared with the texts of these combinations; right is its own.
 
@@ -15,7 +15,6 @@ Beside each figure stands what drawing at random would give.
 
 from __future__ import annotations
 
-import argparse
 import json
 import string
 import time
@@ -26,9 +25,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from llmrec.bench.checks import result_file
+from llmrec.bench.report import print_metrics
+from llmrec.content.features.image_encoder import open_same_model
 from llmrec.content.features.media import load_media_features
-from llmrec.content.search.build import media_of, read_items
-from llmrec.content.search.model import open_same_model
+from llmrec.content.search.build import read_items, read_media_manifest
 from llmrec.content.search.nearest import build_index, nearest
 from llmrec.content.search.searcher import SearchIndex
 from llmrec.errors import ArtifactError, ConfigError, DataError
@@ -108,7 +109,7 @@ def _truth_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def text_to_image(index: SearchIndex, held: HeldOut, texts: list[str]) -> dict[str, np.ndarray]:
-    """Ask for every combination.
+    """Search for every combination.
 
     Args:
         index: over the held-out pictures, in their order.
@@ -121,9 +122,9 @@ def text_to_image(index: SearchIndex, held: HeldOut, texts: list[str]) -> dict[s
     """
     rows, _ = nearest(index.index, index.embed_text(texts), max(_AT))
     labels = np.array(held.labels)
-    asked = np.array(held.combinations)
-    return _hits(labels[rows], asked) | {
-        "chance@1": (labels[None] == asked[:, None]).all(axis=2).mean(axis=1)
+    wanted = np.array(held.combinations)
+    return _hits(labels[rows], wanted) | {
+        "chance@1": (labels[None] == wanted[:, None]).all(axis=2).mean(axis=1)
     }
 
 
@@ -135,9 +136,9 @@ def image_to_text(index: SearchIndex, held: HeldOut, texts: list[str]) -> dict[s
     return hits | {"chance@1": np.full(len(held.labels), 1 / len(texts))}
 
 
-def _hits(answers: np.ndarray, asked: np.ndarray) -> dict[str, np.ndarray]:
-    """Compare ranked combinations ``[queries, k, attributes]`` with those asked for."""
-    same = answers == asked[:, None]
+def _hits(answers: np.ndarray, wanted: np.ndarray) -> dict[str, np.ndarray]:
+    """Compare ranked combinations ``[queries, k, attributes]`` with those wanted."""
+    same = answers == wanted[:, None]
     right = same.all(axis=2)
     hits = {f"hit@{k}": right[:, :k].any(axis=1).astype(np.float64) for k in _AT}
     first = {
@@ -178,18 +179,24 @@ def run(
     device: str = "auto",
     seed: int = 0,
 ) -> Path:
-    """Measure both ways and write the result file ``out``.
+    """Measure whether words find the right picture, and a picture the right words.
 
     Args:
-        template: how a combination is asked for; best as the model's training texts said it.
+        dataset: folder of ``llmrec ingest``.
+        media: folder of ``llmrec embed media``.
+        truth: media_truth.jsonl of ``llmrec data demo --media``.
+        out: the result file, NAME.json.
+        template: how a combination is asked for; best worded as the model's training texts.
         image_model: where the image model of ``media`` is now; None for where it was.
+        device: auto, cpu, cuda, cuda:1, ...
         seed: of the bootstrap.
 
     Raises:
         ArtifactError, ConfigError, DataError: if an input is wrong, before anything is written.
     """
+    result_file(out, out, "--out")
     started = time.monotonic()
-    made = media_of(media, dataset)
+    made = read_media_manifest(media, dataset)
     held = read_held_out(dataset, media, truth)
     texts = render(template, held.combinations)
     model = image_model or made.config["image_model"]
@@ -201,6 +208,7 @@ def run(
         values = {f"{way}_{name}": v for name, v in measure(index, held, texts).items()}
         metrics |= {name: float(v.mean()) for name, v in values.items()}
         spans |= intervals({n: v for n, v in values.items() if "chance" not in n}, seed=seed)
+    print_metrics(metrics, spans)
     return write_result(
         out,
         name=out.stem,
@@ -217,29 +225,3 @@ def run(
         template=template,
         image_model_hash=made.inputs["image_model"],
     )
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec bench search``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench search",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    add("--media", type=Path, required=True, help="folder of llmrec embed media")
-    add("--truth", type=Path, required=True, help="media_truth.jsonl of llmrec data demo --media")
-    add("--out", type=Path, required=True, help="result file to write, a .json")
-    add("--template", default=TEMPLATE, help=f"of a query (default: {TEMPLATE!r})")
-    add("--image-model", help="where the image model is now (default: where it was)")
-    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    add("--seed", type=int, default=0, help="of the bootstrap")
-    args = vars(parser.parse_args(argv))
-    path = run(**args)
-    result = json.loads(path.read_text(encoding="utf-8"))
-    print(f"{result['queries']} queries, {result['pictures']} pictures")
-    for name, value in result["metrics"].items():
-        span = result["intervals"].get(name)
-        print(f"{name:<26} {value:.4f}" + (f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""))
-    print(f"wrote {path}")

@@ -7,12 +7,13 @@ Over the videos that ``llmrec train temporal`` left out; the difference is paire
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 
+from llmrec.bench.checks import result_file
+from llmrec.bench.report import print_metrics
 from llmrec.content.clip.temporal import PREDICTIONS, STAGE
 from llmrec.errors import ArtifactError, CatalogError
 from llmrec.metrics.bootstrap import compare, intervals
@@ -21,16 +22,18 @@ from llmrec.stage import read_manifest
 
 
 def run(temporal: Path, out: Path, *, seed: int = 0) -> Path:
-    """Write the result file ``out``.
+    """Compare the temporal encoder with the mean of the frames.
 
     Args:
         temporal: folder of ``llmrec train temporal``.
+        out: the result file, NAME.json.
         seed: of the bootstrap.
 
     Raises:
         ArtifactError: if the folder is missing, damaged or of another stage.
         CatalogError: if no videos were left out.
     """
+    result_file(out, out, "--out")
     manifest = read_manifest(temporal, STAGE)
     path = temporal / PREDICTIONS
     try:
@@ -54,6 +57,7 @@ def run(temporal: Path, out: Path, *, seed: int = 0) -> Path:
     metrics[f"gain_{field}"] = difference.difference
     spans = intervals(cases, seed=seed)
     spans[f"gain_{field}"] = list(difference.interval)
+    print_metrics(metrics, spans)
     return write_result(
         out,
         name=out.stem,
@@ -68,17 +72,3 @@ def run(temporal: Path, out: Path, *, seed: int = 0) -> Path:
         seconds=manifest.seconds,
         settings=manifest.config | {"image_model": Path(manifest.config["image_model"]).name},
     )
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec bench temporal``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench temporal", description="The temporal encoder against mean pooling."
-    )
-    parser.add_argument("--temporal", type=Path, required=True, help="of llmrec train temporal")
-    parser.add_argument("--out", type=Path, required=True, help="result file to write")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
-    path = run(args.temporal, args.out, seed=args.seed)
-    for name, value in json.loads(path.read_text(encoding="utf-8"))["metrics"].items():
-        print(f"{name:<28}{value:8.3f}")

@@ -5,12 +5,11 @@ one process walks all of them in turns, with a random model, so that the cost of
 step can be compared between sizes.
 
     llmrec bench trie --results eval/results/trie.json
-    llmrec bench trie --items 1000,100000 --repeats 1
+    llmrec bench trie --items 1000 100000 --repeats 1
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,16 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.bench.decode import result_path
+from llmrec.bench.checks import check_at_least, check_catalogue, check_choice, result_file
 from llmrec.bench.memory import PeakMemory
 from llmrec.bench.report import write_trie_report
-from llmrec.bench.settings import check_at_least, check_catalogue, check_choice
 from llmrec.bench.worker import in_fresh_process, use_threads
 from llmrec.bench.workload import BASE_TOKENS, random_codes, random_llama
-from llmrec.errors import ConfigError
-from llmrec.generation.beam_search import room
-from llmrec.generation.engine import Prefix, TorchEngine
-from llmrec.generation.frontier import NOTHING, Frontier, Scoring
+from llmrec.generation.beam_search import decode_slots
+from llmrec.generation.engine import TorchEngine
+from llmrec.generation.frontier import NEG_INF, Frontier, Scoring
+from llmrec.generation.kv_cache import Prefix
 from llmrec.generation.trie import ItemTrie
 from llmrec.llm.llama import SIZES
 from llmrec.llm.vocabulary import Vocabulary
@@ -41,14 +39,19 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class TrieSettings:
-    """Settings of the benchmark.
+class TrieBenchConfig:
+    """Settings of ``llmrec bench trie``.
 
     Attributes:
         items: sizes of the catalogues.
-        levels, codes: tokens of an item ID, and codes a level.
+        levels: tokens of an item ID.
+        codes: codes a level.
         repeats: times each catalogue is built; a step is measured five times as often.
-        size, batch, beams, length: of the model and the search whose step is measured.
+        size: of the random LLaMA whose decoding step is timed.
+        batch: users of a step.
+        beams: of a step.
+        length: tokens of a history.
+        seed: of weights and IDs.
         threads: of torch; 0 leaves it to torch.
 
     Raises:
@@ -67,75 +70,54 @@ class TrieSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "batch", "beams", "length"):
-            check_at_least(name, getattr(self, name), 1)
-        for name in ("threads", "seed"):
-            check_at_least(name, getattr(self, name), 0)
-        check_at_least("levels", self.levels, 2)
+        object.__setattr__(self, "items", tuple(sorted(set(self.items))))
+        check_at_least(self, 1, "repeats", "batch", "beams", "length")
+        check_at_least(self, 0, "threads", "seed")
+        check_at_least(self, 2, "levels")
         for items in self.items:
             check_catalogue(items, self.levels, self.codes)
         check_choice("size", self.size, tuple(SIZES))
 
 
-def main(argv: list[str]) -> None:
-    """``llmrec bench trie``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec bench trie",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add, default = parser.add_argument, TrieSettings()
-    sizes = ",".join(map(str, default.items))
-    add("--items", default=sizes, help=f"catalogue sizes (default: {sizes})")
-    add("--levels", type=int, default=default.levels, help="tokens of an item ID")
-    add("--codes", type=int, default=default.codes, help="codes a level")
-    add("--repeats", type=int, default=default.repeats, help="times each is built")
-    add("--size", default=default.size, help="of the random model: nano, micro, ... medium")
-    add("--batch", type=int, default=default.batch, help="users of a step")
-    add("--beams", type=int, default=default.beams, help="beams of a step")
-    add("--length", type=int, default=default.length, help="tokens of a history")
-    add("--threads", type=int, default=0, help="of torch (default: its own choice)")
-    add("--seed", type=int, default=0)
-    add("--out", type=Path, default=OUT, help=f"folder of the page and plot (default: {OUT})")
-    add("--results", type=Path, help="the result file (default: trie.json in --out)")
-    values = vars(parser.parse_args(argv))
-    out, results = values.pop("out"), values.pop("results")
-    values["items"] = _sizes(values["items"])
-    path = result_path(results, out, "trie")
-    run(TrieSettings(**values), path)
-    print(write_trie_report(read_result(path), out).read_text(encoding="utf-8"))
+def run(config: TrieBenchConfig, out: Path = OUT, results: Path | None = None) -> Path:
+    """Time and size the trie of catalogues of several sizes; write result file and page.
 
-
-def run(settings: TrieSettings, results: Path) -> Path:
-    """Measure every size and write the result file."""
+    Args:
+        config: what is measured.
+        out: folder of the page and the plot.
+        results: the result file; by default trie.json in ``out``.
+    """
+    path = result_file(results, out / "trie.json")
     started = time.monotonic()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        for items in settings.items:
-            row = in_fresh_process(measure_size, settings, items, _file(folder, items))
+        for items in config.items:
+            row = in_fresh_process(measure_size, config, items, _file(folder, items))
             rows.append(row)
             print(
                 f"{items} items: built in {row['build_s']:.3f} s, peak {row['peak_mib']:.0f} MiB, "
                 f"{row['bytes_per_item']:.1f} bytes an item, loaded in {row['load_s']:.4f} s",
                 flush=True,
             )
-        for row, steps in zip(rows, in_fresh_process(measure_steps, settings, folder), strict=True):
+        for row, steps in zip(rows, in_fresh_process(measure_steps, config, folder), strict=True):
             row |= steps
             print(
                 f"{row['items']} items: {row['step_ms']:.2f} ms a step, "
                 f"{row['trie_ms']:.3f} ms of it the trie",
                 flush=True,
             )
-    return write_result(
-        results,
-        name=results.stem,
-        dataset=f"random: {settings.levels} levels of {settings.codes} codes",
-        model=f"random {settings.size} LLaMA",
+    write_result(
+        path,
+        name=path.stem,
+        dataset=f"random: {config.levels} levels of {config.codes} codes",
+        model=f"random {config.size} LLaMA",
         metrics=trie_metrics(rows),
-        seed=settings.seed,
+        seed=config.seed,
         seconds=time.monotonic() - started,
         rows=rows,
     )
+    write_trie_report(read_result(path), out)
+    return path
 
 
 def trie_metrics(rows: list[Row]) -> dict[str, float]:
@@ -149,18 +131,18 @@ def trie_metrics(rows: list[Row]) -> dict[str, float]:
     return metrics
 
 
-def measure_size(settings: TrieSettings, items: int, path: Path) -> Row:
+def measure_size(config: TrieBenchConfig, items: int, path: Path) -> Row:
     """Build, save and load a catalogue; run in a fresh process.
 
     Returns:
         its row: ``peak_mib`` is all that the process held while building, ``build_adds_mib`` what
         building added to the process with its table of codes, ``codes_mib`` that table.
     """
-    use_threads(settings.threads)
-    rng = np.random.default_rng(settings.seed)
-    codes = random_codes(items, settings.levels, settings.codes, rng)
+    use_threads(config.threads)
+    rng = np.random.default_rng(config.seed)
+    codes = random_codes(items, config.levels, config.codes, rng)
     seconds, peaks, added = [], [], []
-    for _ in range(settings.repeats):
+    for _ in range(config.repeats):
         memory = PeakMemory()
         started = time.perf_counter()
         trie = ItemTrie(codes)
@@ -168,12 +150,12 @@ def measure_size(settings: TrieSettings, items: int, path: Path) -> Row:
         peaks.append(memory.peak_mib())
         added.append(memory.added_mib())
         size = trie.nbytes
-        if len(seconds) < settings.repeats:
+        if len(seconds) < config.repeats:
             del trie
     started = time.perf_counter()
     trie.save(path)
     save_s = time.perf_counter() - started
-    loads = [_load_and_walk(path) for _ in range(settings.repeats)]
+    loads = [_load_and_walk(path) for _ in range(config.repeats)]
     return {
         "items": items,
         "build_s": round(float(np.median(seconds)), 4),
@@ -187,28 +169,28 @@ def measure_size(settings: TrieSettings, items: int, path: Path) -> Row:
     }
 
 
-def measure_steps(settings: TrieSettings, folder: str) -> list[Row]:
+def measure_steps(config: TrieBenchConfig, folder: str) -> list[Row]:
     """What a decoding step costs in each catalogue; all of them in one process, in turns."""
-    use_threads(settings.threads)
-    sizes = (settings.codes,) * settings.levels
+    use_threads(config.threads)
+    sizes = (config.codes,) * config.levels
     vocabulary = Vocabulary(BASE_TOKENS, (), sizes, sizes)
-    longest = settings.length + settings.levels
-    model = random_llama(settings.size, vocabulary.size, longest, settings.seed)
+    longest = config.length + config.levels
+    model = random_llama(config.size, vocabulary.size, longest, config.seed)
     engine = TorchEngine(model, vocabulary)
-    tries = [ItemTrie.load(_file(folder, items)) for items in settings.items]
-    generator = torch.Generator().manual_seed(settings.seed)
+    tries = [ItemTrie.load(_file(folder, items)) for items in config.items]
+    generator = torch.Generator().manual_seed(config.seed)
     tokens = torch.randint(
         vocabulary.item_offset,
         vocabulary.size,
-        (settings.batch, settings.length),
+        (config.batch, config.length),
         generator=generator,
     )
-    free = max(room(trie, settings.beams) for trie in tries)
-    prefix = engine.prefill(tokens, torch.ones_like(tokens, dtype=torch.bool), room=free)
+    free = max(decode_slots(trie, config.beams) for trie in tries)
+    prefix = engine.prefill(tokens, torch.ones_like(tokens, dtype=torch.bool), slots=free)
     walks: list[list[tuple[float, float]]] = [[] for _ in tries]
-    for turn in range(settings.repeats * WALKS_A_REPEAT + 1):  # the first one warms up
+    for turn in range(config.repeats * WALKS_A_REPEAT + 1):  # the first one warms up
         for place, trie in enumerate(tries):
-            walk = _walk(engine, trie, prefix, settings.beams)
+            walk = _walk(engine, trie, prefix, config.beams)
             if turn:
                 walks[place].append(walk)
     medians = [np.median(np.array(walk), axis=0) * 1000 for walk in walks]
@@ -222,11 +204,11 @@ def _walk(engine: TorchEngine, trie: ItemTrie, prefix: Prefix, beams: int) -> tu
     children, scores = frontier.expand()
     steps, lookups = [], []
     while frontier.depth + 1 < len(trie.levels):
-        candidates = scores.masked_fill(~children.exists, NOTHING).flatten(1)
+        candidates = scores.masked_fill(~children.exists, NEG_INF).flatten(1)
         keep = min(beams, candidates.shape[1], len(trie.levels[frontier.depth]))
         kept, best = candidates.topk(keep, dim=1)
         parents = best // children.nodes.shape[2]
-        nodes = children.nodes.flatten(1).gather(1, best).masked_fill(kept == NOTHING, -1)
+        nodes = children.nodes.flatten(1).gather(1, best).masked_fill(kept == NEG_INF, -1)
         started = time.perf_counter()
         frontier = frontier.advance(nodes, kept, parents)
         children, scores = frontier.expand()
@@ -251,15 +233,3 @@ def _load_and_walk(path: Path) -> float:
 
 def _file(folder: str, items: int) -> Path:
     return Path(folder) / f"{items}.safetensors"
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    """Catalogue sizes, smallest first.
-
-    Raises:
-        ConfigError: if they are not whole numbers.
-    """
-    try:
-        return tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        raise ConfigError(f"--items: {text!r} is not a list of numbers like 1000,100000") from None

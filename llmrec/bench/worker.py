@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from llmrec.bench.settings import SLOW, Settings
+from llmrec.bench.decode_config import DecodeBenchConfig
 from llmrec.bench.workload import Workload
 from llmrec.errors import LlmrecError
 from llmrec.types import Ranking
@@ -32,21 +32,22 @@ class Timed:
 class Worker:
     """A process that loads one engine and answers on request."""
 
-    def __init__(self, name: str, settings: Settings, workload: Workload) -> None:
+    def __init__(self, name: str, config: DecodeBenchConfig, workload: Workload) -> None:
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, settings, workload))
+        self._process = context.Process(target=_serve, args=(theirs, name, config, workload))
         self._process.start()
         theirs.close()
 
-    def wait(self) -> None:
-        """Until it has loaded and warmed up.
+    def wait(self) -> dict[str, Any]:
+        """Until it has loaded and warmed up; the options that it runs with.
 
         Raises:
             LlmrecError: if it cannot; :meth:`run` and :meth:`peak_mib` raise it as well.
         """
-        self._receive()
+        options: dict[str, Any] = self._receive()
+        return options
 
     def run(self) -> Timed:
         """Answer the workload's prompts once."""
@@ -109,10 +110,10 @@ def use_threads(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
 
 
-def _serve(pipe: Any, name: str, settings: Settings, workload: Workload) -> None:
+def _serve(pipe: Any, name: str, config: DecodeBenchConfig, workload: Workload) -> None:
     """The worker's life: load, warm up, answer until the other end closes."""
     try:
-        _answer_all(pipe, name, settings, workload)
+        _answer_all(pipe, name, config, workload)
     except (EOFError, KeyboardInterrupt):
         return
     except LlmrecError as error:
@@ -124,24 +125,22 @@ def _serve(pipe: Any, name: str, settings: Settings, workload: Workload) -> None
         pipe.send(LlmrecError(f"--engines: {name} failed ({type(error).__name__}: {reason})"))
 
 
-def _answer_all(pipe: Any, name: str, settings: Settings, workload: Workload) -> None:
-    from llmrec.bench.engines import make_engine
+def _answer_all(pipe: Any, name: str, config: DecodeBenchConfig, workload: Workload) -> None:
+    from llmrec.bench.decode_engines import MAKERS
     from llmrec.bench.memory import PeakMemory
 
-    use_threads(settings.threads)
-    engine = make_engine(name, settings, workload)
+    use_threads(config.threads)
+    engine = MAKERS[name](config, workload)
     try:
-        memory = PeakMemory(settings.device)
-        # What a first batch pays once shows in a few users as well.
-        few = -(-len(workload.prompts) // 16) if name in SLOW else len(workload.prompts)
-        engine.answer(workload.prompts[:few])
-        pipe.send("ready")
+        memory = PeakMemory(config.device)
+        engine.answer(workload.prompts)
+        pipe.send(engine.options)
         while True:
             command = pipe.recv()
             if command == "run":
                 engine.forget()
-                pipe.send(_timed(engine, settings, workload))
-            elif name == "vllm" and settings.device == "cuda":
+                pipe.send(_timed(engine, config, workload))
+            elif name == "vllm" and config.device == "cuda":
                 pipe.send(None)  # its tensors are another process's
             else:
                 pipe.send(memory.added_mib())
@@ -149,11 +148,11 @@ def _answer_all(pipe: Any, name: str, settings: Settings, workload: Workload) ->
         engine.close()
 
 
-def _timed(engine: Any, settings: Settings, workload: Workload) -> Timed:
+def _timed(engine: Any, config: DecodeBenchConfig, workload: Workload) -> Timed:
     import torch
 
     started = time.perf_counter()
     ranking = engine.answer(workload.prompts)
-    if settings.device == "cuda":
+    if config.device == "cuda":
         torch.cuda.synchronize()
     return Timed(time.perf_counter() - started, ranking)

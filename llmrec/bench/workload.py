@@ -1,12 +1,13 @@
 """What is measured: a model on disk, a catalogue and prompts.
 
-A random LLaMA with random IDs and histories, all from one seed, or a trained model with the
-histories of its dataset's test split. Either is an ordinary model folder, so that every
-engine loads the same weights.
+A random LLaMA with random histories of items whose IDs are residual k-means codes of their titles,
+all from one seed, or a trained model with the histories of its dataset's test split. Either is an
+ordinary model folder, so that every engine loads the same weights.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.bench.settings import Settings
+from llmrec.bench.decode_config import DecodeBenchConfig
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, DataError
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.layout import read_layout
 from llmrec.llm.llama import SIZES, from_size
@@ -40,7 +41,7 @@ class Workload:
         ids: the catalogue.
         prompts: token ids of each user that is timed.
         checked: token ids of each user whose exact answer is checked.
-        dataset, name: what to call the histories and the model in the result.
+        dataset, name: what the histories and the model are called in the result.
     """
 
     model: Path
@@ -52,19 +53,19 @@ class Workload:
     name: str
 
 
-def make_workload(settings: Settings, folder: Path) -> Workload:
-    """The workload that the settings ask for; a random model is saved in ``folder``.
+def make_workload(config: DecodeBenchConfig, folder: Path) -> Workload:
+    """The workload that the config ask for; a random model is saved in ``folder``.
 
     Raises:
         ConfigError: if a trained model cannot be used.
     """
-    if settings.model is not None and settings.dataset is not None:
-        return _trained(settings, settings.model, settings.dataset)
-    return _random(settings, folder)
+    if config.model is not None and config.dataset is not None:
+        return _trained(config, config.model, config.dataset)
+    return _random(config, folder)
 
 
 def random_codes(items: int, levels: int, codes: int, rng: np.random.Generator) -> np.ndarray:
-    """Different random IDs, int32 ``[items, levels]``, in random order."""
+    """Distinct random IDs, int32 ``[items, levels]``, in random order."""
     capacity = codes**levels
     if capacity <= 4 * items:
         numbers = rng.permutation(capacity)[:items]
@@ -81,11 +82,51 @@ def random_codes(items: int, levels: int, codes: int, rng: np.random.Generator) 
     return table
 
 
-def random_ids(items: int, levels: int, codes: int, seed: int) -> ItemIds:
-    """Semantic IDs of a random catalogue, without content."""
-    table = random_codes(items, levels, codes, np.random.default_rng(seed))
-    sizes = (codes,) * levels
-    return ItemIds("semantic", table, sizes, np.zeros((sum(sizes), 0), np.float32))
+def title_ids(config: DecodeBenchConfig) -> ItemIds:
+    """Semantic IDs by residual k-means of the titles' MiniLM vectors, as ``llmrec index`` makes.
+
+    Items of one kind share the first tokens of their IDs; random IDs would be told apart by two.
+
+    Raises:
+        ConfigError, DataError: if the file of titles cannot be used.
+    """
+    from llmrec.content.features.text_encoder import TextEncoder
+    from llmrec.demo_shop.catalogue import make_catalogue
+    from llmrec.item_ids.index import IndexConfig, build_ids
+
+    if config.titles is None:
+        titles = [item.title for item in make_catalogue(config.seed, config.items).items]
+    else:
+        titles = read_titles(config.titles, config.items)
+    vectors = TextEncoder(device=config.device).encode(titles)
+    index = IndexConfig(kind="semantic", levels=config.levels, codebook_size=config.codes)
+    return build_ids(index, config.items, vectors, config.seed)[0]
+
+
+def read_titles(path: Path, items: int) -> list[str]:
+    """The titles of the first items of a JSONL file.
+
+    Raises:
+        DataError: if it cannot be read.
+        ConfigError: if it has fewer.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            titles = [str(json.loads(line)["title"] or "") for line in lines]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: no JSONL file of items with a title ({error!r})") from None
+    if len(titles) < items:
+        raise ConfigError(f"--items: {path} has {len(titles)} titles, fewer than {items}")
+    return titles[:items]
+
+
+def unique_after(ids: ItemIds) -> list[float]:
+    """Share of the items that are the only one with the first 1, 2, ... tokens of their ID."""
+    shares = []
+    for level in range(1, ids.codes.shape[1] + 1):
+        _, counts = np.unique(ids.codes[:, :level], axis=0, return_counts=True)
+        shares.append(float((counts == 1).sum() / len(ids.codes)))
+    return shares
 
 
 def random_llama(size: str, vocab_size: int, max_tokens: int, seed: int) -> Any:
@@ -106,8 +147,8 @@ def random_prompts(
 ) -> list[np.ndarray]:
     """The last ``length`` tokens of random histories; item tokens begin at ``offset``."""
     events = -(-length // ids.levels)
-    said = ids.tokens(rng.integers(ids.n_items, size=(users, events))) + offset
-    return list(said.reshape(users, -1)[:, -length:])
+    tokens = ids.tokens(rng.integers(ids.n_items, size=(users, events))) + offset
+    return list(tokens.reshape(users, -1)[:, -length:])
 
 
 def load_model(folder: Path, device: str, dtype: str) -> Any:
@@ -127,34 +168,38 @@ def load_model(folder: Path, device: str, dtype: str) -> Any:
     return model
 
 
-def _random(settings: Settings, folder: Path) -> Workload:
+def _random(config: DecodeBenchConfig, folder: Path) -> Workload:
     from transformers.utils.logging import disable_progress_bar
 
-    ids = random_ids(settings.items, settings.levels, settings.codes, settings.seed)
+    ids = title_ids(config)
     tokenizer = train_tokenizer((f"item number {n}" for n in range(1000)), BASE_TOKENS)
     vocabulary = Vocabulary.of(len(tokenizer), (), ids)
     add_tokens(tokenizer, ids.token_strings(), vocabulary.item_offset)
-    longest = settings.length + settings.levels + 1
-    model = random_llama(settings.size, vocabulary.size, longest, settings.seed)
+    longest = config.length + config.levels + 1
+    model = random_llama(config.size, vocabulary.size, longest, config.seed)
     disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    rng = np.random.default_rng(settings.seed + 1)
-    users = settings.batch + settings.exact_users
-    prompts = random_prompts(users, settings.length, ids, vocabulary.item_offset, rng)
+    rng = np.random.default_rng(config.seed + 1)
+    users = config.batch + config.exact_users
+    prompts = random_prompts(users, config.length, ids, vocabulary.item_offset, rng)
     return Workload(
         folder,
         vocabulary,
         ids,
-        prompts[: settings.batch],
-        prompts[settings.batch :],
-        f"random: {settings.items} items, {settings.levels} levels of {settings.codes} codes, "
-        f"histories of {settings.length} tokens",
-        f"random {settings.size} LLaMA",
+        prompts[: config.batch],
+        prompts[config.batch :],
+        f"{config.items} items with IDs from {_titles(config)}, {config.levels} levels of "
+        f"{config.codes} codes; random histories of {config.length} tokens",
+        f"random {config.size} LLaMA",
     )
 
 
-def _trained(settings: Settings, folder: Path, dataset_folder: Path) -> Workload:
+def _titles(config: DecodeBenchConfig) -> str:
+    return "made-up titles" if config.titles is None else f"the titles of {config.titles}"
+
+
+def _trained(config: DecodeBenchConfig, folder: Path, dataset_folder: Path) -> Workload:
     ids, encoder = read_layout(folder)
     dataset = Dataset(dataset_folder)
     if dataset.n_items != ids.n_items:
@@ -163,13 +208,13 @@ def _trained(settings: Settings, folder: Path, dataset_folder: Path) -> Workload
             f"{ids.n_items}; give the dataset it was trained on"
         )
     cases = dataset.cases("test").histories
-    users = settings.batch + settings.exact_users
+    users = config.batch + config.exact_users
     if users > len(cases):
         raise ConfigError(
             f"--batch: {users} users are needed with --exact-users, the test split of "
             f"{dataset_folder} has {len(cases)}"
         )
-    chosen = cases.select(np.random.default_rng(settings.seed).permutation(len(cases))[:users])
+    chosen = cases.select(np.random.default_rng(config.seed).permutation(len(cases))[:users])
     prompts = [
         encoder.encode(chosen[u], chosen.times(u), None if chosen.now is None else chosen.now[u])
         for u in range(users)
@@ -178,8 +223,8 @@ def _trained(settings: Settings, folder: Path, dataset_folder: Path) -> Workload
         folder,
         encoder.vocabulary,
         ids,
-        prompts[: settings.batch],
-        prompts[settings.batch :],
+        prompts[: config.batch],
+        prompts[config.batch :],
         f"{dataset_folder}: test split",
         str(folder),
     )

@@ -1,1 +1,1 @@
-"""Captions: what a multimodal LLaMA says of an item, as text and as values of closed fields."""
+"""Captions of items by a multimodal LLaMA: text, and values of closed fields."""

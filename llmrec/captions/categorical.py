@@ -3,8 +3,8 @@
     llmrec embed captions --captions runs/shop/captions --out runs/shop/caption_features
     llmrec embed captions --captions NEW --vocabulary runs/shop/caption_features --out NEWER
 
-Follows arXiv 2605.09338, which feeds what a multimodal LLaMA says of an item to the ranking model
-as tokenized categorical features. The folder holds
+Follows arXiv 2605.09338, which feeds a multimodal LLaMA's descriptions of an item to the ranking
+model as tokenized categorical features. The folder holds
 
 * ``features.safetensors``: ``field.NAME`` int32 ``[n_items]`` for every closed field;
   ``tokens.ids`` int32 ``[total]`` and ``tokens.offsets`` int64 ``[n_items + 1]``, the distinct
@@ -20,9 +20,7 @@ that has become frequent gets an id of its own.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +29,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from llmrec.captions.categorical_table import CaptionTable
 from llmrec.captions.categorical_vocabulary import (
     TOKENS,
+    FeatureIds,
     Row,
-    Values,
     Vocabulary,
     count_rows,
 )
-from llmrec.config import as_dict, build, load_yaml
+from llmrec.captions.table import CaptionTable
+from llmrec.config import as_dict
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, read_manifest, run_stage
 
@@ -70,16 +68,16 @@ class CategoricalConfig:
     def __post_init__(self) -> None:
         for name in ("min_count", "max_values"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         for name, most in (("hash_buckets", 2**30), ("hash_seed", 2**63)):
             value = getattr(self, name)
             if value is not None and not 0 <= value < most:
-                raise ValueError(f"{name}: must be 0 or more and less than {most:,}, got {value}")
+                raise ConfigError(f"{name}: must be 0 or more and less than {most:,}, got {value}")
 
 
 @dataclass(frozen=True, eq=False)
 class CategoricalFeatures:
-    """What the stage wrote.
+    """The stage's output.
 
     Attributes:
         vocabulary: which id stands for which value; its ``sizes`` are those of the embeddings.
@@ -138,15 +136,14 @@ def run(
     out: Path,
     *,
     vocabulary: Path | None = None,
-    log: Callable[[str], None] = print,
 ) -> Path:
     """Tokenize the captions of every item into the folder ``out``.
 
     Args:
         config: settings.
         captions: folder of ``llmrec caption``.
+        out: folder to write.
         vocabulary: folder of an earlier run of this stage, whose ids stay.
-        log: takes the lines that tell how it went.
 
     Raises:
         ArtifactError: if a folder is missing, damaged, of another stage or a newer version.
@@ -155,7 +152,7 @@ def run(
     """
     table = CaptionTable.open(captions)
     earlier = _earlier(vocabulary)
-    start = _start(config, earlier, table.fields)
+    start = _start(config, earlier, table.schema.names)
     settings = as_dict(config) | {"hash_buckets": start.tokens.buckets}
     settings |= {"hash_seed": start.tokens.seed, "summary": start.summary}
     settings["fields"] = list(start.fields)
@@ -165,9 +162,9 @@ def run(
 
     def work(stage: StageRun) -> None:
         _embed(stage, config, table, start)
-        log(told(stage.counts))
+        print(_summary(stage.counts))
 
-    return run_stage(out, Manifest(STAGE, settings, inputs), work, log=log)
+    return run_stage(out, Manifest(STAGE, settings, inputs), work)
 
 
 def _earlier(folder: Path | None) -> Vocabulary | None:
@@ -180,9 +177,9 @@ def _earlier(folder: Path | None) -> Vocabulary | None:
 def _start(config: CategoricalConfig, earlier: Vocabulary | None, fields: list[str]) -> Vocabulary:
     """The vocabulary before the items are read: that of the earlier run, or an empty one."""
     known = {} if earlier is None else dict(earlier.fields)
-    known |= {name: Values() for name in fields if name not in known}
+    known |= {name: FeatureIds() for name in fields if name not in known}
     if earlier is None:
-        tokens = Values((), _or(config.hash_buckets, BUCKETS), _or(config.hash_seed, 0))
+        tokens = FeatureIds((), _or(config.hash_buckets, BUCKETS), _or(config.hash_seed, 0))
         return Vocabulary(known, tokens, bool(config.summary))
     kept = {
         "hash_buckets": (config.hash_buckets, earlier.tokens.buckets),
@@ -208,9 +205,9 @@ def _embed(
     names = [f"field.{name}" for name in start.fields]
     counts: dict[str, Counter[str]] = {name: Counter() for name in (*names, TOKENS)}
     for rows in table.batches("count"):
-        count_rows(rows, table.fields, start.summary, counts)
-    for name, closed in table.closed.items():
-        counts[f"field.{name}"].update(dict.fromkeys(closed, 0))  # legal, though no item has it
+        count_rows(rows, table.schema.names, start.summary, counts)
+    for name in table.schema.names:  # every value has an id, though no item has it yet
+        counts[f"field.{name}"].update(dict.fromkeys(table.schema.values(name), 0))
     fields = {n: ids.grown(counts[f"field.{n}"], 0) for n, ids in start.fields.items()}
     tokens = start.tokens.grown(counts[TOKENS], config.min_count, config.max_values)
     vocabulary = Vocabulary(fields, tokens, start.summary)
@@ -245,7 +242,7 @@ def _encoded(table: CaptionTable, vocabulary: Vocabulary) -> dict[str, np.ndarra
     return arrays | {f"{TOKENS}.ids": ids, f"{TOKENS}.offsets": offsets}
 
 
-def told(counts: dict[str, Any]) -> str:
+def _summary(counts: dict[str, Any]) -> str:
     """The outcome in one line."""
     sizes = ", ".join(f"{name} {size:,}" for name, size in counts["sizes"].items())
     return (
@@ -253,28 +250,3 @@ def told(counts: dict[str, Any]) -> str:
         f"{counts['words_with_id']:,} have an id of their own ({counts['new_words']:,} new); "
         f"ids: {sizes}"
     )
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec embed captions``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec embed captions", description="Captions as integers that a click model embeds."
-    )
-    add = parser.add_argument
-    add("--captions", type=Path, required=True, help="folder of llmrec caption")
-    add("--out", type=Path, required=True, help="folder to write")
-    add("--vocabulary", type=Path, help="folder of an earlier run, whose ids stay")
-    add("--config", type=Path, help="YAML file with the settings below")
-    add("--summary", action=argparse.BooleanOptionalAction, help="the summary's words count too")
-    add("--min-count", type=int, help="a word on fewer items is of the tail (default: 2)")
-    add("--max-values", type=int, help="words with an id of their own, at most")
-    add("--hash-buckets", type=int, help=f"ids that the tail shares (default: {BUCKETS})")
-    add("--hash-seed", type=int)
-    args = vars(parser.parse_args(argv))
-    captions, out, earlier, path = (
-        args.pop(n) for n in ("captions", "out", "vocabulary", "config")
-    )
-    settings = load_yaml(path) if path else {}
-    settings.update({name: value for name, value in args.items() if value is not None})
-    config = build(CategoricalConfig, settings, str(path or "llmrec embed captions"))
-    run(config, captions, out, vocabulary=earlier)

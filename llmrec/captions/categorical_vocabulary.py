@@ -1,33 +1,41 @@
-"""Which integer stands for which value, for ever.
+"""Which integer stands for which value, for good.
 
 Id 0 is padding or nothing, 1 a value that is not known. Then come the hash buckets of a feature
 that has them, and then its values, most frequent first and by text among equals. A vocabulary only
 grows at its end, so that an id that a model was trained on never changes its meaning.
+
+Words of captions come from Unicode NFKC, lower case, then runs of letters, digits and their marks;
+an apostrophe inside a word belongs to it, every other sign separates words. Scripts written without
+spaces give one word a Han character. A pictograph is a word; its modifiers are dropped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from llmrec.captions.categorical_words import VERSION as WORDS_VERSION
-from llmrec.captions.categorical_words import words
 from llmrec.errors import ArtifactError
 
 VERSION = 1
 MISSING, UNKNOWN = 0, 1
 TOKENS = "tokens"
 Row = Mapping[str, Any]
+WORDS_VERSION = 1  # of the rules of :func:`words`, kept with every vocabulary
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003fffd"
+_PICTOGRAPHS = "\u2600-\u27bf\U0001f000-\U0001f3fa\U0001f400-\U0001faff"  # without skin tones
 
 
 @dataclass(frozen=True)
-class Values:
+class FeatureIds:
     """The ids of one feature.
 
     Attributes:
@@ -53,7 +61,7 @@ class Values:
     def id(self, value: str | None) -> int:
         """The id of a value.
 
-        >>> colours = Values(("red", "blue"))
+        >>> colours = FeatureIds(("red", "blue"))
         >>> [colours.id(value) for value in ("blue", "mauve", None)]
         [3, 1, 0]
         """
@@ -72,7 +80,7 @@ class Values:
 
     def grown(
         self, counts: Mapping[str, int], min_count: int = 1, max_values: int | None = None
-    ) -> Values:
+    ) -> FeatureIds:
         """The same with new values at the end, most frequent first.
 
         Args:
@@ -80,13 +88,13 @@ class Values:
             min_count: a new value of fewer items gets no id of its own.
             max_values: no new ones beyond so many in all.
 
-        >>> Values(("red",)).grown({"blue": 1, "green": 2, "red": 9}).values
+        >>> FeatureIds(("red",)).grown({"blue": 1, "green": 2, "red": 9}).values
         ('red', 'green', 'blue')
         """
         new = [v for v, n in counts.items() if n >= min_count and v not in self._ids]
         new.sort(key=lambda value: (-counts[value], value))
         room = len(new) if max_values is None else max(0, max_values - len(self.values))
-        return Values((*self.values, *new[:room]), self.buckets, self.seed)
+        return FeatureIds((*self.values, *new[:room]), self.buckets, self.seed)
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,8 @@ class Vocabulary:
         summary: whether the summary's words are among them.
     """
 
-    fields: Mapping[str, Values]
-    tokens: Values
+    fields: Mapping[str, FeatureIds]
+    tokens: FeatureIds
     summary: bool = False
 
     @property
@@ -199,10 +207,50 @@ def _check_version(path: Path, raw: Any) -> None:
             )
 
 
-def _values(raw: Mapping[str, Any]) -> Values:
+def _values(raw: Mapping[str, Any]) -> FeatureIds:
     values, buckets, seed = raw["values"], raw["buckets"], raw["seed"]
     texts = isinstance(values, list) and all(isinstance(v, str) and v for v in values)
     numbers = all(isinstance(number, int) and number >= 0 for number in (buckets, seed))
     if not texts or not numbers or len(set(values)) < len(values):
         raise ValueError("values must be distinct texts, buckets and seed numbers from 0")
-    return Values(tuple(values), buckets, seed)
+    return FeatureIds(tuple(values), buckets, seed)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in order.
+
+    >>> words("Women's T-shirt, ﬁne CAFÉ-crème 100%")
+    ["women's", 't', 'shirt', 'fine', 'café', 'crème', '100']
+    >>> words("红色T恤 🎁👍🏽")
+    ['红', '色', 't', '恤', '🎁', '👍']
+    """
+    return _pattern().findall(normalized(text))
+
+
+def normalized(text: str) -> str:
+    """NFKC and lower case; twice, since lowering can undo a composition.
+
+    >>> normalized("\\uff21\\uff22 Cafe\\u0301 it\\u2019s")
+    "ab café it's"
+    """
+    lowered = unicodedata.normalize("NFKC", text).lower()
+    return unicodedata.normalize("NFKC", lowered).replace("\u2019", "'")
+
+
+@lru_cache(maxsize=1)
+def _pattern() -> re.Pattern[str]:
+    letter = rf"[^\W_{_HAN}]"  # \w without the sign _, and without what stands alone
+    run = rf"{letter}(?:{letter}|[{_marks()}])*"
+    return re.compile(rf"[{_HAN}]|{run}(?:'{run})*|(?![\w])[{_PICTOGRAPHS}]")
+
+
+def _marks() -> str:
+    """Combining marks as ranges of a character class: in many scripts they are vowels."""
+    codes = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "M"]
+    ranges: list[list[int]] = []
+    for code in codes:
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)

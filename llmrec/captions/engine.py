@@ -1,38 +1,46 @@
-"""What every engine that answers questions about items has in common.
+"""A multimodal model before its weights are loaded, and what the engines that run it share.
 
-An engine takes questions and gives tokens; what they say is read in one place
-(:mod:`llmrec.captions.answers`), so two engines that choose the same tokens write the same table.
+An engine takes queries and gives tokens; these are read in one place
+(:mod:`llmrec.captions.responses`), so two engines that choose the same tokens write the same table.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
-from llmrec.captions.asking import Seen, Task, answer_schema
+from llmrec.captions.prompting import ModelInput, Task, has_bos, render_prompt, response_schema
+from llmrec.content.features.models import weights_hash
 from llmrec.content.schema import Schema
+from llmrec.errors import ArtifactError, require
+from llmrec.stage import MANIFEST, folder_hash
 
+SUPPORTED_MODELS = ("llava", "llava_next_video")
+_EXTRA = "media"
 _QUOTES_AND_COLON = 6  # `"", : ` around a key, `""` around a value
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question about one item."""
+class Query:
+    """One prompt about one item: the task, and the item as the model takes it."""
 
     task: Task
-    seen: Seen
+    given: ModelInput
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model said to one question, greedily.
+class Generation:
+    """What a model generated for one query, greedily.
 
     Attributes:
         tokens: without the end token.
         logprobs: of each of these, among the tokens that the constraint left.
-        ended: whether the model ended the answer; otherwise it ran into its limit.
+        ended: whether it ends with the end token; otherwise it ran into its limit.
     """
 
     tokens: list[int]
@@ -41,13 +49,13 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What the questions are held to.
+class ResponseFormat:
+    """What decoding is constrained to.
 
     Attributes:
         schema: the closed fields, resolved.
-        caption_tokens: a caption is cut there.
-        enhance_tokens: an answer to ``enhance`` is cut there.
+        caption_tokens: limit of a caption.
+        enhance_tokens: limit of a response to ``enhance``.
     """
 
     schema: Schema
@@ -55,9 +63,9 @@ class Questions:
     enhance_tokens: int
 
     def json_schema(self, task: Task) -> str | None:
-        """What the answer is held to, as JSON text; None for free text."""
-        held = answer_schema(task, self.schema)
-        return None if held is None else json.dumps(held, ensure_ascii=False)
+        """The JSON schema of a response, as JSON text; None for free text."""
+        found = response_schema(task, self.schema)
+        return None if found is None else json.dumps(found, ensure_ascii=False)
 
     def max_tokens(self, task: Task) -> int:
         """Enough for the longest values in tokens of one byte: closed fields are never cut."""
@@ -73,14 +81,132 @@ class Questions:
 
 
 class Engine(Protocol):
-    """Answers questions, greedily."""
+    """Generates responses, greedily."""
 
     name: str
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
-        """One answer a question, in order."""
+    def generate(self, queries: Sequence[Query]) -> list[Generation]:
+        """One response a query, in order."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Free what it holds."""
         ...
+
+
+@dataclass(frozen=True)
+class MultimodalModel:
+    """A vision-language model's configuration and processor.
+
+    Attributes:
+        base: folder or hub id.
+        config: of ``transformers``.
+        processor: of ``transformers``; its tokenizer pads on the left.
+    """
+
+    base: str
+    config: Any
+    processor: Any
+
+    @property
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
+        return self.processor.tokenizer
+
+    @property
+    def context(self) -> int:
+        """Tokens that the language model can read."""
+        return int(self.config.get_text_config().max_position_embeddings)
+
+    def fits(self, prompt: str, given: ModelInput, response: int) -> bool:
+        """Whether a prompt and a response of so many tokens are no more than the context."""
+        placeholders = (given.image is not None) + (given.video is not None)
+        words = len(self.prompt_tokens(prompt)) - placeholders
+        return words + self._tokens_of_pictures(given) + response <= self.context
+
+    def _tokens_of_pictures(self, given: ModelInput) -> int:
+        picture = int(self.config.image_seq_length)
+        pooled = picture // getattr(self.config, "spatial_pool_stride", 1) ** 2
+        return (given.image is not None) * picture + given.n_frames * pooled
+
+    @cached_property
+    def vocabulary(self) -> Any:
+        """xgrammar's view of the tokenizer, as wide as the model's head."""
+        xgrammar = require("xgrammar", _EXTRA)
+        size = self.config.get_text_config().vocab_size
+        return xgrammar.TokenizerInfo.from_huggingface(self.tokenizer, vocab_size=size)
+
+    @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a response, free or constrained."""
+        return frozenset(self.vocabulary.stop_token_ids)
+
+    def prompt(self, task: Task, given: ModelInput, schema: Schema) -> str:
+        """One prompt by the model's chat template, up to where the response starts."""
+        return render_prompt(self.processor, task, given, schema)
+
+    def prompt_tokens(self, prompt: str) -> list[int]:
+        """Token ids, one placeholder a picture or video."""
+        add = not has_bos(self.processor, prompt)
+        tokens: list[int] = self.tokenizer(prompt, add_special_tokens=add)["input_ids"]
+        return tokens
+
+    def pieces(self, tokens: list[int]) -> list[bytes]:
+        """Each token's bytes, UTF-8 when put together; nothing for special tokens."""
+        special = set(self.vocabulary.special_token_ids) | self.end_tokens
+        known = self._bytes
+        return [b"" if token in special else known[token] for token in tokens]
+
+    def text(self, tokens: list[int]) -> str:
+        """Free text, without special tokens and characters that were cut apart."""
+        text = self.tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return " ".join(text.replace("\ufffd", "").split())
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        return list(self.vocabulary.decoded_vocab)
+
+
+def open_multimodal(base: str | Path) -> MultimodalModel:
+    """Read a model's configuration and processor.
+
+    Raises:
+        ArtifactError: if there is none, or it is no vision-language model of a supported kind.
+        MissingExtraError: without transformers, Pillow or xgrammar.
+    """
+    needed = (("transformers", "train"), ("PIL", _EXTRA), ("xgrammar", _EXTRA))
+    for module, extra in needed:
+        require(module, extra)
+    from transformers import AutoConfig, AutoProcessor
+
+    name = str(base)
+    local = Path(name).is_dir()
+    try:
+        config = AutoConfig.from_pretrained(name, local_files_only=local)
+        if config.model_type not in SUPPORTED_MODELS:
+            raise ArtifactError(
+                f"{name}: a {config.model_type!r} model, which takes no pictures; give a "
+                "LLaVA-type model, such as one of llmrec train multimodal"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            processor = AutoProcessor.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"{name}: not a multimodal model that can be read ({reason})") from None
+    if getattr(processor, "chat_template", None) is None:
+        raise ArtifactError(
+            f"{name}: its processor has no chat template; give an instruction model"
+        )
+    processor.tokenizer.padding_side = "left"
+    return MultimodalModel(name, config, processor)
+
+
+def model_hash(model: MultimodalModel) -> str:
+    """Identifies the weights: a stage's folder by its manifest, others by their files."""
+    if (Path(model.base) / MANIFEST).is_file():
+        return folder_hash(model.base)
+    commit = getattr(model.config, "_commit_hash", None)
+    return f"{model.base}@{commit}" if commit else weights_hash(model.base)

@@ -1,68 +1,77 @@
-"""What a multimodal model is given of one item: the same in training and use, here and in vLLM.
+"""From an item of the catalogue to the input of a multimodal model.
 
-    seen = shown(processor, seen)               # pictures as this model takes them
-    prompt = prompt_of(processor, "attributes", seen, schema)
-    processor(text=prompt, **media_of(seen), return_tensors="pt")
+    given = prepare_input(processor, given)      # pictures as this model takes them
+    prompt = render_prompt(processor, "attributes", given, schema)
+    processor(text=prompt, **processor_media(given), return_tensors="pt")
 
-Pictures and frames are scaled and cut as open_clip does it, before transformers' processor sees
-them, which then has nothing to scale. That makes what is served what was trained, to the pixel:
-transformers scales tensors where open_clip scales pictures, and cuts an odd border one pixel
-elsewhere.
+It is the same in training and use, and for transformers and vLLM. Pictures and frames are scaled
+and cropped as open_clip does it, before transformers' processor gets them, which then has nothing
+to scale. That makes what is served what was trained, to the pixel: transformers scales tensors
+where open_clip scales pictures, and cuts an odd border one pixel elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.captions.asking import Seen, Task, conversation
-from llmrec.content.media.video import Clip
-from llmrec.content.schema import Schema
-from llmrec.errors import require
+from llmrec.captions.engine import MultimodalModel, ResponseFormat
+from llmrec.captions.prompting import TASKS, ModelInput, catalogue_text
+from llmrec.captions.settings import CaptionConfig
+from llmrec.content.media.errors import MediaError
+from llmrec.content.media.images import decode_image
+from llmrec.content.media.source import FileStamps, MediaSource, prefetched
+from llmrec.content.media.video import Clip, sample_frames
+from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError, require
+from llmrec.types import Item
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def sees_video(processor: Any) -> bool:
+def takes_video(processor: Any) -> bool:
     """Whether the model of this processor is one for videos."""
     return hasattr(processor, "video_processor")
 
 
-def shown(processor: Any, seen: Seen) -> Seen:
+def prepare_input(processor: Any, given: ModelInput) -> ModelInput:
     """An item's pictures as the model of this processor takes them.
 
-    A model for pictures takes no videos: of a video it is shown the middle frame when there is no
-    picture. A model for videos takes one video, all that vLLM lets it see in a prompt: the picture
-    becomes its first frame.
+    A model for pictures takes no videos: it gets the middle frame when there is no picture. A
+    model for videos takes one video, all that vLLM allows in a prompt: the picture becomes its
+    first frame.
 
     Returns:
-        the same words, without marks that mean something to the model (a title may hold
-        ``<image>``); the picture an RGB square of the tower's side, the frames
-        uint8 ``[n, side, side, 3]``.
+        the same words, without special tokens of the model (a title may hold ``<image>``); the
+        picture an RGB square of the tower's side, the frames uint8 ``[n, side, side, 3]``.
     """
-    seen = replace(
-        seen, text=_plain(processor, seen.text), transcript=_plain(processor, seen.transcript)
+    given = replace(
+        given,
+        text=_without_special(processor, given.text),
+        transcript=_without_special(processor, given.transcript),
     )
-    picture = None if seen.image is None else squared(processor, seen.image)
-    frames = [] if seen.video is None else _frames(processor, seen.video)
-    if not sees_video(processor):
+    picture = None if given.image is None else to_square(processor, given.image)
+    frames = [] if given.video is None else _frames(processor, given.video)
+    if not takes_video(processor):
         if picture is None and frames:
             picture = frames[len(frames) // 2]
-        return replace(seen, image=picture, video=None)
+        return replace(given, image=picture, video=None)
     first = [] if picture is None else [picture]
-    whole = np.stack([np.asarray(frame) for frame in first + frames]) if first + frames else None
-    if whole is None:
-        return replace(seen, image=None, video=None)
-    times = [] if seen.video is None else list(seen.video.times)
-    clip = Clip(whole, np.array([0.0] * len(first) + times, np.float32))
-    return replace(seen, image=None, video=clip)
+    if not first + frames:
+        return replace(given, image=None, video=None)
+    pixels = np.stack([np.asarray(frame) for frame in first + frames])
+    times = [] if given.video is None else list(given.video.times)
+    clip = Clip(pixels, np.array([0.0] * len(first) + times, np.float32))
+    return replace(given, image=None, video=clip)
 
 
-def squared(processor: Any, image: Image) -> Image:
-    """A picture scaled and cut to the square that the tower sees, as open_clip does it."""
+def to_square(processor: Any, image: Image) -> Image:
+    """A picture scaled and cropped to the tower's square, as open_clip does it."""
     functional = require("torchvision.transforms.functional", "media")
     modes = require("torchvision.transforms", "media").InterpolationMode
     settings = processor.image_processor
@@ -74,40 +83,27 @@ def squared(processor: Any, image: Image) -> Image:
     return functional.center_crop(scaled, [crop["height"], crop["width"]])
 
 
-def media_of(seen: Seen) -> dict[str, Any]:
-    """Pictures of one prompt as transformers' processors take them, from :func:`shown`."""
+def processor_media(given: ModelInput) -> dict[str, Any]:
+    """Pictures of one prompt as transformers' processors take them, from :func:`prepare_input`."""
     media: dict[str, Any] = {}
-    if seen.image is not None:
-        media["images"] = [seen.image]
-    if seen.video is not None:
-        media["videos"] = [seen.video.frames]
+    if given.image is not None:
+        media["images"] = [given.image]
+    if given.video is not None:
+        media["videos"] = [given.video.frames]
     return media
 
 
-def vllm_media_of(seen: Seen) -> dict[str, Any]:
+def vllm_media(given: ModelInput) -> dict[str, Any]:
     """The same as vLLM's ``multi_modal_data``."""
     media: dict[str, Any] = {}
-    if seen.image is not None:
-        media["image"] = seen.image
-    if seen.video is not None:
-        media["video"] = seen.video.frames
+    if given.image is not None:
+        media["image"] = given.image
+    if given.video is not None:
+        media["video"] = given.video.frames
     return media
 
 
-def prompt_of(processor: Any, task: Task, seen: Seen, schema: Schema) -> str:
-    """The whole prompt as text, one placeholder a picture or video; from :func:`shown`."""
-    turns = conversation(task, seen, schema)
-    text: str = processor.apply_chat_template(turns, add_generation_prompt=True)
-    return text
-
-
-def starts_itself(processor: Any, prompt: str) -> bool:
-    """Whether a prompt already has the start token, so that tokenizing must not add it."""
-    start = processor.tokenizer.bos_token
-    return bool(start) and prompt.startswith(start)
-
-
-def _plain(processor: Any, words: str) -> str:
+def _without_special(processor: Any, words: str) -> str:
     marks = {*processor.tokenizer.all_special_tokens, processor.image_token}
     marks.add(getattr(processor, "video_token", None) or processor.image_token)
     for mark in marks:
@@ -117,4 +113,113 @@ def _plain(processor: Any, words: str) -> str:
 
 def _frames(processor: Any, clip: Clip) -> list[Image]:
     image = require("PIL.Image", "media")
-    return [squared(processor, image.fromarray(frame)) for frame in clip.frames]
+    return [to_square(processor, image.fromarray(frame)) for frame in clip.frames]
+
+
+@dataclass(frozen=True)
+class LoadedItem:
+    """One item as the model takes it.
+
+    Attributes:
+        item_id: the shop's own.
+        given: the model's input.
+        skipped: field and reason of each file that could not be used.
+    """
+
+    item_id: str
+    given: ModelInput
+    skipped: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ItemLoader:
+    """Fetches and decodes items.
+
+    Attributes:
+        config: which inputs, and within which limits.
+        source: where files come from.
+        transcripts: of recordings, by item id.
+        model: that gets the inputs.
+        formats: of its responses.
+    """
+
+    config: CaptionConfig
+    source: MediaSource
+    transcripts: Mapping[str, str]
+    model: MultimodalModel
+    formats: ResponseFormat
+
+    def load(self, items: Iterable[Item]) -> Iterator[LoadedItem]:
+        """The items in order, decoded by threads at most some ahead of the reader."""
+        for one in prefetched(self._load, items, self.config.workers):
+            assert not isinstance(one, MediaError)  # each file's is kept with the item
+            # a tokenizer is not for several threads
+            yield replace(one, given=self._fitted(one.given, one.skipped))
+
+    def _load(self, item: Item) -> LoadedItem:
+        skipped: list[tuple[str, str]] = []
+        found: dict[str, Any] = {}
+        for field, opened in (("image", self._picture), ("video", self._clip)):
+            value = getattr(item, field)
+            if value and self.config.wants(field):
+                try:
+                    found[field] = opened(value)
+                except MediaError as error:
+                    skipped.append((field, str(error)))
+        transcript = self.transcripts.get(item.item_id, "")
+        text = catalogue_text(item, self.config.sources)
+        given = ModelInput(transcript=transcript, text=text, **found)
+        return LoadedItem(item.item_id, prepare_input(self.model.processor, given), skipped)
+
+    def _fitted(self, given: ModelInput, skipped: list[tuple[str, str]]) -> ModelInput:
+        """Without the transcript, then without the text, if the prompt is longer than the context.
+
+        Raises:
+            ConfigError: if the pictures alone are too many.
+        """
+        reason = f"more words than fit the {self.model.context} tokens that the model reads"
+        if not self._fits(given) and given.transcript:
+            given = replace(given, transcript="")
+            skipped.append(("audio", reason))
+        if not self._fits(given) and given.text:
+            given = replace(given, text="")
+            skipped.append(("text", reason))
+        if not self._fits(given):
+            raise ConfigError(
+                f"frames: pictures and responses take more than the {self.model.context} tokens "
+                f"that {self.model.base} reads; use fewer --frames or fewer --enhance-tokens"
+            )
+        return given
+
+    def _fits(self, given: ModelInput) -> bool:
+        return all(
+            self.model.fits(
+                self.model.prompt(task, given, self.formats.schema),
+                given,
+                self.formats.max_tokens(task),
+            )
+            for task in TASKS
+        )
+
+    def _picture(self, value: Any) -> Any:
+        return decode_image(self.source.read(value), max_pixels=self.config.max_pixels)
+
+    def _clip(self, value: Any) -> Any:
+        c = self.config
+        return sample_frames(
+            self.source.read(value), c.frames, choice=c.frame_choice, max_pixels=c.max_pixels
+        )
+
+
+def stamp_inputs(dataset: Dataset, sources: Iterable[str], root: Path | None) -> str:
+    """What stands for the contents of the pictures and videos among some sources.
+
+    Raises:
+        ConfigError: if files are named and no folder of media was given.
+    """
+    stamps = FileStamps(root)
+    for field in ("image", "video"):
+        if field in sources and field in dataset.items.column_names:
+            for value in dataset.items[field].to_pylist():
+                stamps.add(field, value)
+    return stamps.hexdigest()

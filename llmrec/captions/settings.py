@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmrec.captions.asking import SOURCES
+from llmrec.captions.prompting import SOURCES
 from llmrec.content.media.download import Limits
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.video import Choice
+from llmrec.errors import ConfigError
 
 # They change how fast the stage runs, not what it writes: a retry with a smaller batch resumes.
 SPEED_SETTINGS = ("batch_size", "workers", "device", "memory_gib")
@@ -22,16 +23,16 @@ class CaptionConfig:
         schema: name or YAML file of the closed fields; None for those that the model was trained
             on, which its folder holds, or else ``shop``.
         engine: ``vllm``, ``transformers``, or ``auto``: vLLM on a GPU.
-        inputs: what of an item is shown; None for all that there is.
-        caption_tokens: a caption is cut there.
-        enhance_tokens: key terms, summary and who would want it are cut there.
-        frames: frames of a video that are shown.
+        inputs: what the model gets of an item; None for all that there is.
+        caption_tokens: limit of a caption.
+        enhance_tokens: limit of key terms, summary and who would want it.
+        frames: frames of a video.
         frame_choice: ``even`` in time, or the beginnings of ``scenes``.
         max_pixels: a picture, or a frame, with more pixels is left out.
         limits: what one file may cost; ``limits.networks`` opens networks that are not public.
         device: auto, cpu, cuda, cuda:1, ...; vLLM finds its own.
         precision: ``auto`` is bfloat16 on a GPU, float32 on a CPU.
-        batch_size: questions answered at once.
+        batch_size: prompts of one forward pass.
         workers: threads that fetch and decode.
         memory_gib: vLLM's for keys and values, on a CPU.
     """
@@ -55,22 +56,22 @@ class CaptionConfig:
         if self.inputs is not None:
             unknown = [name for name in self.inputs if name not in SOURCES]
             if unknown or not self.inputs:
-                said = f"{unknown[0]!r} is not one" if unknown else "none is named"
-                raise ValueError(f"inputs: {said}; choose from {', '.join(SOURCES)}")
+                what = f"{unknown[0]!r} is not one" if unknown else "none is named"
+                raise ConfigError(f"inputs: {what}; choose from {', '.join(SOURCES)}")
         for name in (
             *("caption_tokens", "enhance_tokens", "frames"),
             *("max_pixels", "batch_size", "workers"),
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         if not self.memory_gib > 0:
-            raise ValueError(f"memory_gib: must be above 0, got {self.memory_gib}")
+            raise ConfigError(f"memory_gib: must be above 0, got {self.memory_gib}")
 
     def wants(self, source: str) -> bool:
-        """Whether items are to be shown so."""
+        """Whether the model gets this source."""
         return self.inputs is None or source in self.inputs
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What is shown, in the order of ``SOURCES``."""
+        """What the model gets, in the order of ``SOURCES``."""
         return tuple(name for name in SOURCES if self.wants(name))

@@ -1,4 +1,4 @@
-"""A contact sheet of captions: each item's picture with what was said of it below."""
+"""A contact sheet of captions: each item's picture with its caption below."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_sheet(
         media_root: where paths of the catalogue start.
         path: PNG to write.
         items: how many, evenly spread over the table.
-        truth: what is true, see :mod:`llmrec.captions.truth`; wrong values are marked.
+        truth: true values, see :mod:`llmrec.captions.truth`; wrong ones are marked.
         split: of the truth, whose items alone are drawn; None for all.
 
     Raises:
@@ -59,7 +59,7 @@ def write_sheet(
             pictures.append(decode_image(source.read(images[row["item_id"]])))
         except MediaError:
             continue  # it is in the stage's own list of what was skipped
-        texts.append(_said(row, schema, known.get(row["item_id"], {})))
+        texts.append(_below(row, schema, known.get(row["item_id"], {})))
     if not pictures:
         raise CatalogError(f"{captions}: no captioned item has a picture to draw")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_sheet(
     return path
 
 
-def _said(row: dict[str, Any], schema: Schema, truth: dict[str, str]) -> str:
+def _below(row: dict[str, Any], schema: Schema, truth: dict[str, str]) -> str:
     """The caption, then what is wrong: ``WRONG colour: red, not blue``; or how many are right."""
     wrong = [
         f"WRONG {name}: {row[name]}, not {true}"

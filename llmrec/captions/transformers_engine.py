@@ -1,27 +1,35 @@
-"""Answers by ``transformers``: batches padded on the left, one question of each kind at a time."""
+"""Responses by ``transformers``: batches padded on the left, constrained token by token.
+
+xgrammar compiles a JSON schema to a mask over the vocabulary; vLLM does the same with the same
+library, so both engines leave a model the same choices.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmrec.captions.asking import TASKS, Seen, Task
-from llmrec.captions.constraint import GreedyRecorder, compile_schema
-from llmrec.captions.engine import Answer, Asked, Questions
-from llmrec.captions.inputs import media_of, starts_itself
-from llmrec.captions.model import MultimodalModel
+from llmrec.captions.engine import Generation, MultimodalModel, Query, ResponseFormat
+from llmrec.captions.inputs import processor_media
+from llmrec.captions.prompting import TASKS, ModelInput, Task, has_bos
 from llmrec.captions.training.llava import load_multimodal
+from llmrec.errors import require
+
+if TYPE_CHECKING:
+    import torch
+
+ALL_ALLOWED = -1  # 32 set bits
 
 
 class TransformersEngine:
     """An :class:`~llmrec.captions.engine.Engine` on ``transformers``.
 
     Args:
-        model: what is asked.
-        questions: what answers are held to.
+        model: that generates.
+        formats: of its responses.
         device: a torch device.
         dtype: ``float32`` or ``bfloat16``.
-        batch_size: questions of one forward pass.
+        batch_size: queries of one forward pass.
     """
 
     name = "transformers"
@@ -29,7 +37,7 @@ class TransformersEngine:
     def __init__(
         self,
         model: MultimodalModel,
-        questions: Questions,
+        formats: ResponseFormat,
         *,
         device: str = "cpu",
         dtype: str = "float32",
@@ -38,7 +46,7 @@ class TransformersEngine:
         import torch
         from transformers import GenerationConfig
 
-        self.model, self.questions = model, questions
+        self.model, self.formats = model, formats
         self.device, self.batch_size = device, batch_size
         loaded, _ = load_multimodal(model.base, dtype=getattr(torch, dtype))
         self._loaded: Any = loaded.to(device).eval()
@@ -50,65 +58,114 @@ class TransformersEngine:
         )
         self._dtype = getattr(torch, dtype)
         self._grammars = {
-            task: compile_schema(model.vocabulary, held)
+            task: compile_schema(model.vocabulary, schema)
             for task in TASKS
-            if (held := questions.json_schema(task)) is not None
+            if (schema := formats.json_schema(task)) is not None
         }
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
-        """One answer a question, in order."""
-        answers: dict[int, Answer] = {}
+    def generate(self, queries: Sequence[Query]) -> list[Generation]:
+        """One response a query, in order; only queries of one task share a batch."""
+        found: dict[int, Generation] = {}
         alike: dict[tuple[Task, int], list[int]] = {}
-        for place, one in enumerate(asked):
-            alike.setdefault((one.task, _frames(one.seen)), []).append(place)
+        for place, query in enumerate(queries):
+            alike.setdefault((query.task, query.given.n_frames), []).append(place)
         for (task, _), places in alike.items():
             for start in range(0, len(places), self.batch_size):
                 batch = places[start : start + self.batch_size]
-                said = self._generate(task, [asked[place].seen for place in batch])
-                answers.update(zip(batch, said, strict=True))
-        return [answers[place] for place in range(len(asked))]
+                generated = self._generate(task, [queries[place].given for place in batch])
+                found.update(zip(batch, generated, strict=True))
+        return [found[place] for place in range(len(queries))]
 
     def close(self) -> None:
-        """Let the weights go."""
+        """Free the weights."""
         self._loaded = None
 
-    def _generate(self, task: Task, shown: list[Seen]) -> list[Answer]:
+    def _generate(self, task: Task, inputs: list[ModelInput]) -> list[Generation]:
         import torch
 
-        recorder = GreedyRecorder(self._grammars.get(task), len(shown))
-        inputs = self._inputs(task, shown)
+        recorder = GreedyRecorder(self._grammars.get(task), len(inputs))
+        tensors = self._tensors(task, inputs)
         with torch.inference_mode():
             out = self._loaded.generate(
-                **inputs,
-                max_new_tokens=self.questions.max_tokens(task),
+                **tensors,
+                max_new_tokens=self.formats.max_tokens(task),
                 logits_processor=[recorder],
             )
-        said = out[:, inputs["input_ids"].shape[1] :].tolist()
-        return [self._cut(tokens, row, recorder.logprobs) for row, tokens in enumerate(said)]
+        new = out[:, tensors["input_ids"].shape[1] :].tolist()
+        return [self._cut(tokens, row, recorder.logprobs) for row, tokens in enumerate(new)]
 
-    def _inputs(self, task: Task, shown: list[Seen]) -> Any:
-        prompts = [self.model.prompt(task, seen, self.questions.schema) for seen in shown]
+    def _tensors(self, task: Task, inputs: list[ModelInput]) -> Any:
+        prompts = [self.model.prompt(task, given, self.formats.schema) for given in inputs]
         media: dict[str, list[Any]] = {}
-        for seen in shown:
-            for name, files in media_of(seen).items():
+        for given in inputs:
+            for name, files in processor_media(given).items():
                 media.setdefault(name, []).extend(files)
-        inputs = self.model.processor(
+        tensors = self.model.processor(
             text=prompts,
             padding=True,
             return_tensors="pt",
-            add_special_tokens=not starts_itself(self.model.processor, prompts[0]),
+            add_special_tokens=not has_bos(self.model.processor, prompts[0]),
             **media,
         )
-        return inputs.to(self.device, self._dtype)  # whole numbers keep their type
+        return tensors.to(self.device, self._dtype)  # whole numbers keep their type
 
-    def _cut(self, tokens: list[int], row: int, logprobs: list[list[float]]) -> Answer:
+    def _cut(self, tokens: list[int], row: int, logprobs: list[list[float]]) -> Generation:
         ends = [place for place, token in enumerate(tokens) if token in self.model.end_tokens]
         length = ends[0] if ends else len(tokens)
-        return Answer(
+        return Generation(
             tokens[:length], [logprobs[step][row] for step in range(length)], ended=bool(ends)
         )
 
 
-def _frames(seen: Seen) -> int:
-    """Videos go together only with as many frames."""
-    return 0 if seen.video is None else len(seen.video.frames)
+def compile_schema(vocabulary: Any, json_schema: str) -> Any:
+    """xgrammar's grammar of a JSON schema, written as ``json.dumps`` does: ``", "`` and ``": "``.
+
+    Raises:
+        MissingExtraError: if xgrammar is not installed.
+    """
+    xgrammar = require("xgrammar", "media")
+    compiler = xgrammar.GrammarCompiler(vocabulary, max_threads=2)
+    return compiler.compile_json_schema(json_schema, any_whitespace=False)
+
+
+class GreedyRecorder:
+    """A logits processor for one greedy call of ``generate``: masks, and keeps probabilities.
+
+    Args:
+        grammar: of :func:`compile_schema`, or None to leave every token free.
+        rows: prompts of the batch.
+
+    Attributes:
+        logprobs: log-probability of the best token left, one list a step, each ``[rows]``; without
+            meaning after a row's end.
+    """
+
+    def __init__(self, grammar: Any, rows: int) -> None:
+        self.logprobs: list[list[float]] = []
+        self._matchers: list[Any] = []
+        if grammar is not None:
+            self._xgrammar = require("xgrammar", "media")
+            self._matchers = [self._xgrammar.GrammarMatcher(grammar) for _ in range(rows)]
+            size = grammar.tokenizer_info.vocab_size
+            self._mask = self._xgrammar.allocate_token_bitmask(rows, size)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores float ``[rows, vocabulary]``, -inf for tokens that are not allowed."""
+        scores = scores.float()
+        if self._matchers:
+            if self.logprobs:  # all but the first call: what was chosen last
+                self._accept(input_ids[:, -1].tolist())
+            for row, matcher in enumerate(self._matchers):
+                if matcher.is_terminated():
+                    self._mask[row] = ALL_ALLOWED
+                else:
+                    matcher.fill_next_token_bitmask(self._mask, row)
+            scores = scores.clone()
+            self._xgrammar.apply_token_bitmask_inplace(scores, self._mask.to(scores.device))
+        self.logprobs.append(scores.log_softmax(-1).amax(-1).tolist())
+        return scores
+
+    def _accept(self, tokens: list[int]) -> None:
+        for matcher, token in zip(self._matchers, tokens, strict=True):
+            if not matcher.is_terminated() and not matcher.accept_token(token):
+                raise AssertionError(f"token {token} was chosen although it was masked")

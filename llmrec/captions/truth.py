@@ -1,4 +1,4 @@
-"""What is true of items, from a file of someone who knows: for benchmarks and contact sheets.
+"""True values of items' fields, from a file of labels: for benchmarks and contact sheets.
 
 One JSON object a line: ``item_id``, a text for each field that is known, and a ``split``.
 """
@@ -42,7 +42,7 @@ def read_truth(
         of = "" if split is None else f" of the split {split!r}"
         raise DataError(f"{path}: has no item{of}")
     if not any(found.values()):
-        raise DataError(f"{path}: says nothing of the fields {', '.join(schema.names)}")
+        raise DataError(f"{path}: has none of the fields {', '.join(schema.names)}")
     return found
 
 

@@ -1,6 +1,6 @@
-"""Answers by vLLM: all questions of many items at once.
+"""Responses by vLLM, for many items at once.
 
-The three questions about an item begin with the same pictures and words, which vLLM's prefix cache
+The three prompts about an item begin with the same pictures and words, which vLLM's prefix cache
 reads once.
 """
 
@@ -9,21 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmrec.captions.asking import Task
-from llmrec.captions.engine import Answer, Asked, Questions
-from llmrec.captions.inputs import sees_video, vllm_media_of
-from llmrec.captions.model import MultimodalModel
+from llmrec.captions.engine import Generation, MultimodalModel, Query, ResponseFormat
+from llmrec.captions.inputs import takes_video, vllm_media
+from llmrec.captions.prompting import Task
 from llmrec.errors import ArtifactError, require
 
 
 class VllmEngine:
-    """An :class:`~llmrec.captions.engine.Engine` on vLLM.
+    """An :class:`~llmrec.captions.engine.CaptionEngine` on vLLM.
 
     Args:
-        model: what is asked.
-        questions: what answers are held to.
+        model: that generates.
+        formats: of its responses.
         dtype: ``float32`` or ``bfloat16``.
-        batch_size: questions answered at once.
+        batch_size: prompts at once.
         memory_gib: for keys and values, on a CPU; a GPU gives what it has free.
 
     Raises:
@@ -38,56 +37,56 @@ class VllmEngine:
     def __init__(
         self,
         model: MultimodalModel,
-        questions: Questions,
+        formats: ResponseFormat,
         *,
         dtype: str = "float32",
         batch_size: int = 64,
         memory_gib: float = 1.0,
     ) -> None:
         require("vllm", "vllm")
-        self.model, self.questions = model, questions
+        self.model, self.formats = model, formats
         self.llm = _start(model, dtype, batch_size, memory_gib)
 
     def close(self) -> None:
         """End vLLM's process."""
         self.llm.llm_engine.engine_core.shutdown()
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
-        """One answer a question, in order."""
-        prompts = [self._prompt(one) for one in asked]
-        params = [self._params(one.task) for one in asked]
+    def generate(self, queries: Sequence[Query]) -> list[Generation]:
+        """One response a query, in order."""
+        prompts = [self._prompt(query) for query in queries]
+        params = [self._params(query.task) for query in queries]
         return [
             self._read(done.outputs[0])
             for done in self.llm.generate(prompts, params, use_tqdm=False)
         ]
 
-    def _prompt(self, asked: Asked) -> dict[str, Any]:
-        text = self.model.prompt(asked.task, asked.seen, self.questions.schema)
+    def _prompt(self, query: Query) -> dict[str, Any]:
+        text = self.model.prompt(query.task, query.given, self.formats.schema)
         prompt: dict[str, Any] = {"prompt_token_ids": self.model.prompt_tokens(text)}
-        media = vllm_media_of(asked.seen)
+        media = vllm_media(query.given)
         return prompt | ({"multi_modal_data": media} if media else {})
 
     def _params(self, task: Task) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        held = self.questions.json_schema(task)
+        schema = self.formats.json_schema(task)
         return SamplingParams(
             temperature=0,
-            max_tokens=self.questions.max_tokens(task),
+            max_tokens=self.formats.max_tokens(task),
             logprobs=0,  # of the chosen token alone
             detokenize=False,
             stop_token_ids=sorted(self.model.end_tokens),
-            structured_outputs=None if held is None else StructuredOutputsParams(json=held),
+            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
         )
 
-    def _read(self, output: Any) -> Answer:
+    def _read(self, output: Any) -> Generation:
         tokens = list(output.token_ids)
         ended = bool(tokens) and tokens[-1] in self.model.end_tokens
         if ended:
             tokens = tokens[:-1]
         chosen = zip(tokens, output.logprobs, strict=False)  # one more for the end
-        return Answer(tokens, [step[token].logprob for token, step in chosen], ended)
+        return Generation(tokens, [step[token].logprob for token, step in chosen], ended)
 
 
 def _start(model: MultimodalModel, dtype: str, batch_size: int, memory_gib: float) -> Any:
@@ -98,7 +97,7 @@ def _start(model: MultimodalModel, dtype: str, batch_size: int, memory_gib: floa
     memory: dict[str, Any] = {}
     if not gpu:
         _check_head_size(model)
-        # there is no free memory of its own to fill; only whole blocks are shared by questions
+        # there is no free memory of its own to fill; only whole blocks are shared by prompts
         memory = {"kv_cache_memory_bytes": int(memory_gib * 2**30), "block_size": 32}
     try:
         return LLM(
@@ -109,7 +108,7 @@ def _start(model: MultimodalModel, dtype: str, batch_size: int, memory_gib: floa
             generation_config="vllm",  # the folder's own settings may sample
             logprobs_mode="raw_logprobs",  # after the constraint's mask
             enable_prefix_caching=True,
-            limit_mm_per_prompt={"video" if sees_video(model.processor) else "image": 1},
+            limit_mm_per_prompt={"video" if takes_video(model.processor) else "image": 1},
             structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
             **memory,
         )

@@ -1,8 +1,8 @@
 """The closed vocabulary of captions: which fields an item has and which values each may take.
 
     schema = load_schema("shop").resolved(dataset)
-    schema.json_schema()          # what constrained decoding is held to
-    schema.known(item)            # what the catalogue already says, {field: value}
+    schema.json_schema()          # what decoding is constrained to
+    schema.known(item)            # the fields that the catalogue has, {field: value}
 
 A schema is a YAML file (``prompts/schema/shop.yaml`` explains its keys). Values that come from the
 catalogue and the limits of price bands are settled once, by :meth:`Schema.resolved`, and kept with
@@ -11,9 +11,9 @@ what was written.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy as np
 
 from llmrec.config import build, load_yaml
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError
+from llmrec.errors import ArtifactError, ConfigError
 from llmrec.prompts import templates_folder
 from llmrec.types import Item
 
@@ -40,7 +40,7 @@ class Field:
 
     Attributes:
         values: what it may be; ``catalogue`` until resolved when they come from there.
-        source: where the catalogue says it; empty for ``attributes.`` and the field's name. Of the
+        source: where the catalogue has it; empty for ``attributes.`` and the field's name. Of the
             categories ``categories`` is the last, ``categories.0`` the first and so on.
         max_values: of those of the catalogue, so many are kept, the most frequent first.
         limits: for a source ``price``, the prices between bands, one fewer than ``values``.
@@ -54,25 +54,25 @@ class Field:
     def __post_init__(self) -> None:
         if isinstance(self.values, str):
             if self.values != CATALOGUE:
-                raise ValueError(f"values: a list, or the word {CATALOGUE}; got {self.values!r}")
+                raise ConfigError(f"values: a list, or the word {CATALOGUE}; got {self.values!r}")
             if self.source == "price":
-                raise ValueError("values: price bands need a list of names, lowest first")
+                raise ConfigError("values: price bands need a list of names, lowest first")
         elif not self.values or any(not value.strip() for value in self.values):
-            raise ValueError("values: has none, or an empty one; list what the field may be")
+            raise ConfigError("values: has none, or an empty one; list what the field may be")
         elif len(set(self.values)) != len(self.values):
             twice = [value for value, n in Counter(self.values).items() if n > 1]
-            raise ValueError(f"values: {twice[0]!r} is listed twice")
+            raise ConfigError(f"values: {twice[0]!r} is listed twice")
         if self.limits and (self.source != "price" or len(self.limits) != len(self.values) - 1):
-            raise ValueError("limits: limits are the prices between bands, one fewer than values")
+            raise ConfigError("limits: limits are the prices between bands, one fewer than values")
         if self.max_values < 1:
-            raise ValueError(f"max_values: must be 1 or more, got {self.max_values}")
+            raise ConfigError(f"max_values: must be 1 or more, got {self.max_values}")
         if (
             self.source
             and self.source not in _COLUMNS
             and not self.source.startswith("attributes.")
             and not _PLACE.fullmatch(self.source)
         ):
-            raise ValueError(
+            raise ConfigError(
                 f"source: {self.source!r} is not one of attributes.NAME, {', '.join(_COLUMNS)}, "
                 "categories.NUMBER"
             )
@@ -83,19 +83,19 @@ class Schema:
     """Fields by name, in the order in which they are written.
 
     Raises:
-        ValueError: if there are no fields, or one has a name that cannot be a column of its own.
+        ConfigError: if there are no fields, or one has a name that cannot be a column of its own.
     """
 
     fields: dict[str, Field] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.fields:
-            raise ValueError("fields: a schema needs at least one")
+            raise ConfigError("fields: a schema needs at least one")
         for name in self.fields:
             if not name.strip():
-                raise ValueError("fields: a field has no name")
+                raise ConfigError("fields: a field has no name")
             if name in _TAKEN or name.startswith("p_"):
-                raise ValueError(
+                raise ConfigError(
                     f"fields: {name!r} is a column of every table of captions, or would be taken "
                     "for a probability; call the field something else"
                 )
@@ -132,9 +132,9 @@ class Schema:
         return Schema(fields)
 
     def known(self, item: Item) -> dict[str, str]:
-        """The fields that the catalogue itself tells, with a value of the vocabulary each."""
-        told = {name: _known(name, spec, item) for name, spec in self.fields.items()}
-        return {name: value for name, value in told.items() if value is not None}
+        """The fields that the catalogue itself has, with a value of the vocabulary each."""
+        known = {name: _known(name, spec, item) for name, spec in self.fields.items()}
+        return {name: value for name, value in known.items() if value is not None}
 
     def json_schema(self) -> dict[str, Any]:
         """A JSON schema that admits one value of every field, in order, and nothing else."""
@@ -146,7 +146,7 @@ class Schema:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that :func:`schema_from` reads back."""
+        """Plain values of a resolved schema, for JSON."""
         return {
             name: {"values": spec.values, "source": spec.source, "limits": list(spec.limits)}
             for name, spec in self.fields.items()
@@ -171,21 +171,31 @@ def load_schema(name: str | Path) -> Schema:
     return build(Schema, load_yaml(path), str(path))
 
 
-def schema_from(fields: dict[str, Any], where: str) -> Schema:
-    """The schema that :meth:`Schema.as_dict` gave.
+def load_resolved(path: str | Path) -> Schema:
+    """The resolved schema that a stage wrote as JSON, from :meth:`Schema.as_dict`.
 
     Raises:
-        ConfigError: naming ``where``, if it is something else.
+        ArtifactError: if the file is missing, damaged or something else.
     """
-    return build(Schema, {"fields": fields}, where)
+    try:
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        return build(Schema, {"fields": fields}, Path(path).name)
+    except (OSError, ValueError, ConfigError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error})") from None
+
+
+def save_resolved(schema: Schema, path: Path) -> None:
+    """Write a resolved schema as JSON."""
+    text = json.dumps(schema.as_dict(), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _source(name: str, spec: Field) -> str:
     return spec.source or f"attributes.{name}"
 
 
-def _told(source: str, item: Item) -> str | None:
-    """What the catalogue says, as text; None where it says nothing."""
+def _source_value(source: str, item: Item) -> str | None:
+    """The catalogue's value, as text; None where it has none."""
     if source.startswith("attributes."):
         return item.attributes.get(source.removeprefix("attributes.")) or None
     if source == "categories":
@@ -202,27 +212,20 @@ def _known(name: str, spec: Field, item: Item) -> str | None:
         if item.price is None or not spec.limits:
             return None
         return spec.values[int(np.searchsorted(spec.limits, item.price, side="right"))]
-    told = _told(source, item)
-    return told if told in spec.values else None
+    value = _source_value(source, item)
+    return value if value in spec.values else None
 
 
 def _frequent(name: str, spec: Field, dataset: Dataset) -> list[str]:
     source = _source(name, spec)
-    told = Counter(_each(_told(source, item) for item in _items(dataset)))
-    if not told:
+    found = (_source_value(source, dataset.item(row)) for row in range(dataset.n_items))
+    counts = Counter(value for value in found if value is not None)
+    if not counts:
         raise ConfigError(
             f"schema: no item of the catalogue has {source!r}, so the field {name!r} has no "
             "values; list them, or name another source"
         )
-    return sorted(value for value, _ in told.most_common(spec.max_values))
-
-
-def _each(values: Iterable[str | None]) -> Iterable[str]:
-    return (value for value in values if value is not None)
-
-
-def _items(dataset: Dataset) -> Iterable[Item]:
-    return (dataset.item(row) for row in range(dataset.n_items))
+    return sorted(value for value, _ in counts.most_common(spec.max_values))
 
 
 def _price_limits(name: str, bands: int, dataset: Dataset) -> tuple[float, ...]:

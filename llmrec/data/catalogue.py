@@ -10,7 +10,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.data.source import ITEM_FIELDS, MEDIA_FIELDS, RawItem
 from llmrec.errors import DataError
 
-ITEM_FIELDS = (
-    "item_id",
-    "title",
-    "description",
-    "brand",
-    "categories",
-    "price",
-    "attributes",
-    "image",
-    "video",
-    "audio",
-    "in_stock",
-    "domain",
-)
-MEDIA_FIELDS = ("image", "video", "audio")
 _TYPES = {
     "categories": pa.list_(pa.string()),
     "price": pa.float64(),
@@ -46,16 +31,7 @@ _FLUSH = 20_000  # rows
 _YES, _NO = {"true", "1", "yes", "y", "t"}, {"false", "0", "no", "n", "f"}
 
 
-@dataclass(frozen=True)
-class RawItem:
-    """One item as a source gives it: fields named as ours, values in any usual form."""
-
-    path: Path
-    row: int
-    fields: dict[str, Any]
-
-
-class Catalogue:
+class CatalogueWriter:
     """Items by identifier, in the order they came."""
 
     def __init__(
@@ -77,7 +53,7 @@ class Catalogue:
         self.counts: Counter[str] = Counter()
         self._separator, self._keep_first, self._spill = separator, keep_first, spill
         self._pending: list[dict[str, Any]] = []
-        self.described = 0  # items of the file; codes from here on were only seen in events
+        self.described = 0  # items of the file; further codes are of items that only events name
         self._writer: Any = None
 
     def add(self, item: RawItem) -> None:
@@ -110,26 +86,26 @@ class Catalogue:
         self.described = len(self.index)
 
     def write(self, path: Path, kept: np.ndarray) -> None:
-        """Write the items with the codes ``kept`` (ascending); row number = place in ``kept``."""
-        keep = np.zeros(len(self.index), dtype=bool)
-        keep[kept] = True
+        """Write some items; row number = position in ``kept``.
+
+        Args:
+            kept: codes, those of the file first and ascending.
+        """
+        keep = np.zeros(self.described, dtype=bool)
+        keep[kept[kept < self.described]] = True
+        names = list(self.index)
+        bare = [names[code] for code in kept[kept >= self.described]]
         untitled = 0
         with pq.ParquetWriter(path, SCHEMA) as writer:
             for start, table in self._stored():
                 part = table.filter(pa.array(keep[start : start + table.num_rows]))
                 untitled += sum(not title for title in part["title"].to_pylist())
                 writer.write_table(part)
-            bare = [name for name, code in self._undescribed() if keep[code]]
             for start in range(0, len(bare), _FLUSH):
                 rows = [_empty(name) for name in bare[start : start + _FLUSH]]
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
         self.counts["items_without_title"] = untitled + len(bare)
         self.counts["items_not_in_file"] = len(bare)
-
-    def _undescribed(self) -> Iterator[tuple[str, int]]:
-        for code, name in enumerate(self.index):
-            if code >= self.described:
-                yield name, code
 
     def _stored(self) -> Iterator[tuple[int, pa.Table]]:
         if self._writer is None:

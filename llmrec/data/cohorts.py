@@ -1,4 +1,4 @@
-"""``llmrec data cohorts``: part a dataset into what a shop knew and what came since.
+"""``llmrec data cohorts``: split a dataset into what a shop knew and what came since.
 
     llmrec data cohorts DATASET --by users --newest 0.2 --out DIR
     llmrec data cohorts DATASET --by time --newest 0.2 --out DIR
@@ -7,16 +7,15 @@ Writes ``DIR/older`` and ``DIR/newest``, dataset folders with the same catalogue
 same index, hence the same ID, in both. That is what one needs to train a base on what was known,
 fine-tune it on what came since, and measure.
 
-By users, each user is in one of the two with all events and splits. A user is as new as their
-first event; where a dataset has no times, users count in the order of the file they were read
-from. By time, ``older`` holds the events before a moment, and ``newest`` holds all events, since a
-history goes on; its validation and test events are those after the moment, and the earlier ones
-are part of histories and of no split.
+Only the events of sequences are kept. By users, each user is in one of the two with their whole
+sequence and its splits. A user is as new as their first event; where a dataset has no times, users
+count in the order of the file they were read from. By time, ``older`` holds the events before a
+cut-off, and ``newest`` holds all events, since a history goes on; its validation and test events
+are those after the cut-off, and the earlier ones are part of histories and of no split.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -25,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data.dataset import NO_SPLIT, SPLIT_CODES, Dataset
+from llmrec.data.dataset import HISTORY_ONLY, SPLIT_CODES, Dataset
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest, StageRun, folder_hash, run_stage
 
@@ -33,14 +32,14 @@ By = Literal["users", "time"]
 COHORTS = ("older", "newest")
 
 
-def run(dataset: Path, out: Path, newest: float = 0.2, by: By = "users") -> tuple[Path, Path]:
-    """Part the dataset, or find it done.
+def run(dataset: Path, /, out: Path, newest: float = 0.2, by: By = "users") -> tuple[Path, Path]:
+    """Split a dataset into what a shop knew and what came since.
 
     Args:
         dataset: folder of the ingest stage.
-        out: gets the two folders.
+        out: gets the folders older/ and newest/.
         newest: share of the users, or of the events, that are the newest.
-        by: what is parted.
+        by: what is split.
 
     Returns:
         The folders of the older and of the newest.
@@ -68,12 +67,8 @@ def run(dataset: Path, out: Path, newest: float = 0.2, by: By = "users") -> tupl
     return folders[0], folders[1]
 
 
-def newest_users(dataset: Dataset, share: float) -> np.ndarray:
-    """Which users came last, bool ``[users]``; of two who came at one time, the later row."""
-    return _newest_users(dataset.events, len(dataset.user_ids), share)
-
-
 def _newest_users(events: pa.Table, users: int, share: float) -> np.ndarray:
+    """Which users came last, bool ``[users]``; of two who came at one time, the later row."""
     first = np.full(users, np.inf)  # of a user without a time: as in a dataset without any
     np.fmin.at(first, events["user"].to_numpy(), _times(events))
     order = np.lexsort((np.arange(users), first))
@@ -83,24 +78,24 @@ def _newest_users(events: pa.Table, users: int, share: float) -> np.ndarray:
 
 
 def _by_users(dataset: Dataset, share: float) -> tuple[pa.Table, pa.Table]:
-    events = dataset.events
+    events = dataset.sequence_events
     newest = _newest_users(events, len(dataset.user_ids), share)
     of_newest = newest[events["user"].to_numpy()]
     return events.filter(pa.array(~of_newest)), events.filter(pa.array(of_newest))
 
 
 def _by_time(dataset: Dataset, share: float) -> tuple[pa.Table, pa.Table]:
-    events = dataset.events
+    events = dataset.sequence_events
     times = _times(events)
     if np.isnan(times).any():
-        raise ConfigError(f"--by time: {dataset.folder} has events without a time; part by users")
+        raise ConfigError(f"--by time: {dataset.folder} has events without a time; split by users")
     before = times < np.quantile(times, 1 - share, method="higher")
     split = events["split"].to_numpy()
     held_out = before & (split != SPLIT_CODES["train"])
-    place = events.schema.get_field_index("split")
-    recoded = pa.array(np.where(held_out, NO_SPLIT, split).astype(split.dtype))
-    later = events.set_column(place, events.schema.field(place), recoded)
-    # nobody is asked about a user who was not seen since: leave them out
+    column = events.schema.get_field_index("split")
+    recoded = pa.array(np.where(held_out, HISTORY_ONLY, split).astype(split.dtype))
+    later = events.set_column(column, events.schema.field(column), recoded)
+    # users without an event since then have nothing to predict: leave them out
     users = np.unique(events["user"].to_numpy()[~before])
     return events.filter(pa.array(before)), later.filter(
         pa.array(np.isin(events["user"].to_numpy(), users))
@@ -112,8 +107,8 @@ def _write(dataset: Dataset, events: pa.Table, stage: StageRun) -> None:
     keep = np.zeros(len(dataset.user_ids), dtype=bool)
     keep[user] = True
     numbers = (np.cumsum(keep) - 1).astype(np.int32)
-    place = events.schema.get_field_index("user")
-    events = events.set_column(place, events.schema.field(place), pa.array(numbers[user]))
+    column = events.schema.get_field_index("user")
+    events = events.set_column(column, events.schema.field(column), pa.array(numbers[user]))
     pq.write_table(events, stage.folder / "events.parquet")
     shutil.copy(dataset.folder / "items.parquet", stage.folder)
     names = pa.array(dataset.user_ids, pa.string()).filter(pa.array(keep))
@@ -131,18 +126,3 @@ def _write(dataset: Dataset, events: pa.Table, stage: StageRun) -> None:
 def _times(events: pa.Table) -> np.ndarray:
     times: np.ndarray = events["timestamp"].to_numpy().astype(np.float64)
     return times
-
-
-def main(argv: list[str]) -> None:
-    """``llmrec data cohorts``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec data cohorts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("dataset", type=Path, help="folder of llmrec ingest")
-    parser.add_argument("--out", type=Path, required=True, help="gets older/ and newest/")
-    parser.add_argument("--newest", type=float, default=0.2, help="share (default: 0.2)")
-    parser.add_argument("--by", choices=("users", "time"), default="users", help="share of what")
-    arguments = parser.parse_args(argv)
-    run(arguments.dataset, arguments.out, arguments.newest, arguments.by)

@@ -6,11 +6,12 @@ A dataset folder holds
   (columns: ``item_id, title, description, brand, categories, price, attributes, image,
   video, audio, in_stock, domain``; ``categories`` a list of strings, ``attributes`` a list
   of ``"name=value"`` strings);
-* ``users.parquet``: ``user_id``; the row number is the *user index*;
+* ``users.parquet``: ``user_id``; the row number is the *user index*; users without a sequence,
+  who only have events of other types, come last;
 * ``events.parquet``: sorted by user, then time: ``user`` int32, ``item`` int32, ``type``,
   ``timestamp`` float64 seconds (null when unknown), ``rating``, ``text``, ``session``,
   ``context`` (JSON text), ``split`` (0 train, 1 validation, 2 test; -1: part of histories and
-  of no split).
+  of no split; -2: of a type that sequence models do not learn from, in no history).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec.errors import ArtifactError, DataError
@@ -29,7 +31,7 @@ from llmrec.types import Cases, Histories, Item
 
 Split = Literal["train", "validation", "test"]
 SPLIT_CODES: dict[str, int] = {"train": 0, "validation": 1, "test": 2}
-NO_SPLIT = -1
+HISTORY_ONLY, OTHER_TYPE = -1, -2
 
 
 class Dataset:
@@ -67,25 +69,37 @@ class Dataset:
         return Item(**row)
 
     @cached_property
-    def user_ids(self) -> list[str]:
+    def all_user_ids(self) -> list[str]:
+        """The shop's identifier of every user, by user index."""
         return _read(self.folder / "users.parquet")["user_id"].to_pylist()
 
     @property
+    def user_ids(self) -> list[str]:
+        """Those of users with a sequence, by user index."""
+        without_sequence = self.manifest.counts.get("users_without_sequence", 0)
+        return self.all_user_ids[: len(self.all_user_ids) - without_sequence]
+
+    @property
     def events(self) -> pa.Table:
-        """The whole log, all columns; read anew each time, since it may be large."""
+        """Every event, all columns; read anew each time, since it may be large."""
         return _read(self.folder / "events.parquet")
+
+    @property
+    def sequence_events(self) -> pa.Table:
+        """The events of histories, which sequence models learn from; all columns, read anew."""
+        return _of_sequences(self.events)
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         columns = ["user", "item", "timestamp", "split"]
-        table = _read(self.folder / "events.parquet", columns)
+        table = _of_sequences(_read(self.folder / "events.parquet", columns))
         return {
             name: table[name].to_numpy().astype(np.float64 if name == "timestamp" else np.int32)
             for name in columns
         }
 
     def history(self, user: int) -> np.ndarray:
-        """All events of one user, oldest first: int32 item indices."""
+        """The sequence of one user, oldest first: int32 item indices."""
         c = self._columns
         start, end = np.searchsorted(c["user"], [user, user + 1])
         return c["item"][start:end]
@@ -124,17 +138,18 @@ class Dataset:
         targets = np.flatnonzero(c["split"] == SPLIT_CODES[split])
         users = c["user"][targets]
         starts = np.searchsorted(c["user"], users)  # events are sorted by user
-        lengths = targets - starts
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        times = self._times(positions)
-        now = None if times is None else c["timestamp"][targets]
-        histories = Histories(c["item"][positions], offsets, times, now)
+        times = self._times(slice(None))
+        now = None if times is None else times[targets]
+        histories = Histories.from_spans(c["item"], starts, targets, times, now)
         return Cases(users, histories, c["item"][targets])
 
     def _times(self, rows: np.ndarray | slice) -> np.ndarray | None:
         times = self._columns["timestamp"]
         return None if np.isnan(times).all() else times[rows]
+
+
+def _of_sequences(events: pa.Table) -> pa.Table:
+    return events.filter(pc.not_equal(events["split"], OTHER_TYPE))
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

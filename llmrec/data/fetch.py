@@ -7,8 +7,8 @@ a ``--checksums`` file in the form of ``sha256sum``. The files go straight into 
 
 from __future__ import annotations
 
-import argparse
 import http.client
+import importlib
 import os
 import re
 import ssl
@@ -23,40 +23,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from llmrec.errors import ArtifactError, DataError
+from llmrec.data.settings import FORMATS
+from llmrec.data.source import Download
+from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.stage import file_hash
 
 _BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
-class Published:
-    """Where a data set's publisher keeps it; ``{}`` stands for the category."""
-
-    base_url: str
-    files: tuple[str, ...]
-    categories: str
-
-
-DATASETS = {
-    "amazon-2014": Published(
-        "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles",
-        ("reviews_{}_5.json.gz", "meta_{}.json.gz"),
-        "https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
-    ),
-    "amazon-2023": Published(
-        "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023/raw",
-        ("review_categories/{}.jsonl.gz", "meta_categories/meta_{}.jsonl.gz"),
-        "https://amazon-reviews-2023.github.io",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to keep trying: ``tries`` failures in a row without one new byte end it.
+class Retry:
+    """How long to keep trying.
 
     Attributes:
+        tries: failures in a row, without one new byte, that end it.
         wait: seconds before the second try; doubled for each further one.
         timeout: seconds without an answer that count as a failure.
     """
@@ -68,46 +48,65 @@ class Patience:
 
 def fetch(
     dataset: str,
+    /,
     category: str,
-    out: str | Path,
+    out: Path,
     base_url: str | None = None,
-    checksums: dict[str, str] | None = None,
-    patience: Patience | None = None,
+    checksums: Path | None = None,
+    retry: Retry | None = None,
 ) -> list[Path]:
-    """Download reviews and metadata of one category.
+    """Download the events and the items of one category of a public data set.
+
+    A download that was cut goes on where it stopped.
 
     Args:
-        dataset: a key of ``DATASETS``.
-        category: as the publisher spells it, such as ``All_Beauty``.
-        checksums: sha256 by file name; a file without one is checked against its own record.
+        dataset: a format whose publisher's files are known, such as amazon-2023.
+        category: as the publisher spells it, such as All_Beauty.
+        out: folder to put the files into.
+        base_url: a mirror with the publisher's file names.
+        checksums: file of sha256sum; one that is not in it is checked against its own record.
+        retry: how long to keep trying.
 
     Returns:
-        the review file and the metadata file.
+        the event file and the item file.
 
     Raises:
+        ConfigError: if there is no such data set.
         DataError: if a file is not there, cannot be fetched or has another checksum.
         ArtifactError: if it cannot be written.
     """
-    published = DATASETS[dataset]
+    known = downloads()
+    if dataset not in known:
+        raise ConfigError(f"dataset: {dataset!r} is not one of {', '.join(known)}")
+    source = known[dataset]
     if not re.fullmatch(r"[A-Za-z0-9_&-]+", category):
-        raise DataError(f"category {category!r}: write it as on {published.categories}")
-    out = Path(out)
+        raise DataError(f"category {category!r}: write it as on {source.categories}")
+    sums = read_checksums(checksums) if checksums else {}
+    missing = f"{dataset} has no category {category!r}; see {source.categories}"
     paths = []
-    for template in published.files:
-        url = f"{(base_url or published.base_url).rstrip('/')}/{template.format(category)}"
+    for template in source.files:
+        url = f"{(base_url or source.base_url).rstrip('/')}/{template.format(category)}"
         target = out / url.rsplit("/", 1)[1]
-        expected = (checksums or {}).get(target.name)
-        missing = f"{dataset} has no category {category!r}; see {published.categories}"
         with _writing(target):
             out.mkdir(parents=True, exist_ok=True)
-            download(url, target, expected, missing, patience or Patience())
+            download(url, target, sums.get(target.name), missing, retry or Retry())
         paths.append(target)
+    events, items = paths
+    print(f"next: llmrec ingest --format {dataset} --events {events} --items {items} --out DIR")
     return paths
 
 
-def download(
-    url: str, target: Path, expected: str | None, missing: str, patience: Patience
-) -> None:
+def downloads() -> dict[str, Download]:
+    """Where the files of each format can be had, for those whose publisher is known."""
+    modules = {name: importlib.import_module(module) for name, module in FORMATS.items()}
+    return {
+        name: module.DOWNLOADS[name]
+        for name, module in modules.items()
+        if name in getattr(module, "DOWNLOADS", {})
+    }
+
+
+def download(url: str, target: Path, expected: str | None, missing: str, retry: Retry) -> None:
     """Bring ``url`` to ``target``, unless a file with the right checksum is there.
 
     Args:
@@ -129,7 +128,7 @@ def download(
         print(f"{target}: already there")
     else:
         part = target.with_name(target.name + ".part")
-        _try_until_complete(url, part, missing, patience)
+        _try_until_complete(url, part, missing, retry)
         found = file_hash(part)
         if expected is not None and found != expected:
             _forget(part)
@@ -143,12 +142,12 @@ def download(
         record.write_text(f"{file_hash(target)}  {target.name}\n")
 
 
-def _try_until_complete(url: str, part: Path, missing: str, patience: Patience) -> None:
+def _try_until_complete(url: str, part: Path, missing: str, retry: Retry) -> None:
     failures = 0
     while True:
         before = _size(part)
         try:
-            _continue(url, part, patience.timeout)
+            _continue(url, part, retry.timeout)
             return
         except urllib.error.HTTPError as error:
             error.close()
@@ -167,12 +166,12 @@ def _try_until_complete(url: str, part: Path, missing: str, patience: Patience) 
         except ConnectionError as error:
             reason = error.strerror or type(error).__name__
         failures = 1 if _size(part) > before else failures + 1
-        if failures >= patience.tries:
+        if failures >= retry.tries:
             raise DataError(
                 f"{url}: {reason}, {failures} times in a row; check the network and run the "
                 f"command again: it goes on after the {_size(part)} bytes it has"
             )
-        wait = patience.wait * 2 ** (failures - 1)
+        wait = retry.wait * 2 ** (failures - 1)
         print(f"{url}: {reason}; next try in {wait:g} s", file=sys.stderr)
         time.sleep(wait)
 
@@ -183,7 +182,7 @@ def _continue(url: str, part: Path, timeout: float) -> None:
     Raises:
         urllib.error.URLError, http.client.HTTPException, OSError: if that fails on the way.
     """
-    tag = part.with_name(part.name + ".tag")  # says which version of the file the part is of
+    tag = part.with_name(part.name + ".tag")  # of the version of the file that the part is of
     start = _size(part)
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
     if start:
@@ -207,7 +206,7 @@ def _continue(url: str, part: Path, timeout: float) -> None:
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             _forget(part)
-            raise http.client.HTTPException("the server sent another range than asked for")
+            raise http.client.HTTPException("the server sent another range than requested")
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/"):  # a weak one may not be used here
             tag.write_text(validator)
@@ -271,23 +270,3 @@ def _writing(target: Path) -> Iterator[None]:
             f"{error.filename or target}: cannot be written ({error.strerror or error}); free "
             "some space or choose another --out, then run it again: it goes on where it stopped"
         ) from None
-
-
-def main(argv: list[str]) -> None:
-    """``llmrec data fetch DATASET --category NAME --out DIR``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec data fetch", description="Download a public data set, resuming if cut."
-    )
-    parser.add_argument("dataset", choices=sorted(DATASETS))
-    parser.add_argument(
-        "--category", required=True, help="such as Beauty (2014), All_Beauty (2023)"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="folder to put the files into")
-    parser.add_argument("--base-url", help="a mirror with the publisher's file names")
-    parser.add_argument("--checksums", type=Path, help="sha256sum file to check against")
-    args = parser.parse_args(argv)
-    sums = read_checksums(args.checksums) if args.checksums else None
-    reviews, meta = fetch(args.dataset, args.category, args.out, args.base_url, sums)
-    print(
-        f"next: llmrec ingest --format {args.dataset} --events {reviews} --items {meta} --out DIR"
-    )

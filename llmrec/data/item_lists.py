@@ -17,8 +17,7 @@ def read_item_list(path: str | Path) -> list[str]:
     """Item ids of a file, in its order.
 
     The file has one id a line; or, as ``.jsonl``, one object with ``item_id`` a line, of which
-    those with a ``split`` count only where that is ``held_out`` (the demo shop's truth).
-
+    those with a ``split`` count only where that is ``held_out`` (the demo shop's ground truth).
 
     Raises:
         DataError: if the file cannot be read, a line is malformed, or no item is left.
@@ -41,25 +40,27 @@ def read_item_list(path: str | Path) -> list[str]:
     return ids
 
 
-def left_out_items(shop: Dataset, path: Path | None) -> np.ndarray:
+def left_out_items(dataset: Dataset, path: Path | None) -> np.ndarray:
     """Which items of a dataset a list leaves out: bool ``[items]``; none without a list.
 
     Raises:
         DataError: if the list cannot be read, names an unknown item or leaves none.
     """
-    left_out = np.zeros(shop.n_items, bool)
+    left_out = np.zeros(dataset.n_items, bool)
     if path is None:
         return left_out
     ids = read_item_list(path)
-    unknown = [item_id for item_id in ids if item_id not in shop.item_index]
+    unknown = [item_id for item_id in ids if item_id not in dataset.item_index]
     if unknown:
         raise DataError(
-            f"{path}: {unknown[0]!r} is not an item of {shop.folder} ({len(unknown)} of {len(ids)} "
-            "are not); give the list that belongs to this dataset"
+            f"{path}: {unknown[0]!r} is not an item of {dataset.folder} ({len(unknown)} of "
+            f"{len(ids)} are not); give the list that belongs to this dataset"
         )
-    left_out[[shop.item_index[item_id] for item_id in ids]] = True
+    left_out[[dataset.item_index[item_id] for item_id in ids]] = True
     if left_out.all():
-        raise DataError(f"{path}: lists every item of {shop.folder}, so none is left to learn from")
+        raise DataError(
+            f"{path}: lists every item of {dataset.folder}, so none is left to learn from"
+        )
     return left_out
 
 

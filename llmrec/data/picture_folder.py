@@ -10,7 +10,7 @@ media``, ``caption`` and ``search``.
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.data.catalogue import SCHEMA
-from llmrec.data.event_log import SCHEMA as EVENT_SCHEMA
+from llmrec.data.event_table import SCHEMA as EVENT_SCHEMA
 from llmrec.errors import DataError
 from llmrec.stage import Manifest, StageRun, run_stage
 
@@ -27,8 +27,12 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".
 _ROWS = 20_000
 
 
-def run(folder: Path, out: Path) -> Path:
-    """Write the dataset folder ``out`` from the pictures below ``folder``.
+def run(folder: Path, /, out: Path) -> Path:
+    """Make a dataset folder, a catalogue without any events, out of a folder of pictures.
+
+    Args:
+        folder: holds pictures, in folders named by category.
+        out: dataset folder to write.
 
     Raises:
         DataError: if the folder is missing or holds no pictures.
@@ -59,8 +63,6 @@ def run(folder: Path, out: Path) -> Path:
 
 
 def _stamp(folder: Path, paths: list[Path]) -> str:
-    import hashlib
-
     digest = hashlib.sha256()
     for path in paths:
         digest.update(f"{path.as_posix()} {(folder / path).stat().st_size}\n".encode())
@@ -79,14 +81,3 @@ def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
             **{name: "" for name in ("description", "brand", "domain")},
             "in_stock": True,
         }
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec data pictures``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec data pictures", description="A folder of pictures as a catalogue."
-    )
-    parser.add_argument("folder", type=Path, help="holds pictures, in folders named by category")
-    parser.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-    args = parser.parse_args(argv)
-    run(args.folder, args.out)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import re
 import zlib
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -43,6 +45,14 @@ class Chunk:
     path: Path
     rows: Sequence[int]
     columns: dict[str, pa.Array]
+
+    def where(self, keep: np.ndarray) -> Chunk:
+        """Only the rows of a bool mask."""
+        if keep.all():
+            return self
+        mask = pa.array(keep)
+        columns = {name: values.filter(mask) for name, values in self.columns.items()}
+        return Chunk(self.path, np.asarray(self.rows)[keep], columns)
 
 
 def kind(path: Path) -> str:
@@ -103,7 +113,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class _Counted(io.FileIO):
-    """A file that tells a progress bar how much of it was read."""
+    """A file that updates a progress bar as it is read."""
 
     def __init__(self, path: Path, update: Callable[[int], Any]) -> None:
         super().__init__(path)
@@ -191,7 +201,7 @@ def chunks(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Itera
 
     Args:
         wanted: the file's column names to read.
-        required: those that must be there, each with how to say where else it may be.
+        required: those that must be there, each with the fix.
 
     Raises:
         DataError: for a missing column or a damaged file.
@@ -221,8 +231,8 @@ def check_columns(path: Path, present: Sequence[str], required: dict[str, str]) 
     """Raise a DataError that names the first required column that is not present."""
     for name, fix in required.items():
         if name not in present:
-            shown = ", ".join(map(repr, present[:20]))
-            raise DataError(f"{path}: no column {name!r} (it has {shown}); {fix}")
+            columns = ", ".join(map(repr, present[:20]))
+            raise DataError(f"{path}: no column {name!r} (it has {columns}); {fix}")
 
 
 def strings(values: Sequence[Any]) -> pa.Array:
@@ -276,33 +286,34 @@ def _csv_header(path: Path, delimiter: str) -> list[str]:
 
 
 def _jsonl(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Iterator[Chunk]:
-    batch: list[dict[str, Any]] = []
-    numbers: list[int] = []
-    first = True
-
-    def chunk() -> Chunk:
-        return Chunk(
-            path, list(numbers), {n: json_column([r.get(n) for r in batch]) for n in wanted}
-        )
-
-    for row, record in json_rows(path):
-        numbers.append(row)
-        batch.append(record)
-        if len(batch) == JSON_CHUNK:
-            if first:
-                check_columns(path, _keys(batch), required)
-            first = False
-            yield chunk()
-            batch.clear()
-            numbers.clear()
-    if batch:
-        if first:
-            check_columns(path, _keys(batch), required)
-        yield chunk()
+    return packed(path, json_rows(path), wanted, required)
 
 
-def _keys(records: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for record in records for key in record))
+def packed(
+    path: Path,
+    records: Iterator[tuple[int, dict[str, Any]]],
+    names: Sequence[str],
+    required: dict[str, str] | None = None,
+) -> Iterator[Chunk]:
+    """Rows that come one by one, packed into chunks.
+
+    Args:
+        records: ``(row, values by column)``.
+        names: the columns to keep.
+        required: as for :func:`chunks`; the first chunk must have them.
+
+    Raises:
+        DataError: for a missing column.
+    """
+    for first in itertools.count(0):
+        batch = list(itertools.islice(records, JSON_CHUNK))
+        if not batch:
+            return
+        if first == 0:
+            present = dict.fromkeys(key for _, record in batch for key in record)
+            check_columns(path, list(present), required or {})
+        columns = {name: json_column([record.get(name) for _, record in batch]) for name in names}
+        yield Chunk(path, [row for row, _ in batch], columns)
 
 
 def json_column(values: list[Any]) -> pa.Array:
@@ -334,7 +345,7 @@ def _parquet(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Ite
 
 
 def _explain(path: Path, message: str) -> str:
-    """One line on what Arrow says of a CSV or Parquet file."""
+    """An error of Arrow in a CSV or Parquet file as one line."""
     if "UTF8" in message or "UTF-8" in message:
         return _find_bad_utf8(path)
     ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-TRAIN, VALIDATION, TEST = 0, 1, 2
+from llmrec.data.dataset import SPLIT_CODES
+
+TRAIN, VALIDATION, TEST = (SPLIT_CODES[name] for name in ("train", "validation", "test"))
 
 
-def time_order(user: np.ndarray, time: np.ndarray | None) -> np.ndarray:
-    """Indices that sort by user, then time; equal ones (and all, without times) keep their order.
+def time_order(user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Indices that sort by user, then time; equal ones keep their order.
 
     >>> time_order(np.array([1, 0, 1]), np.array([5.0, 9.0, 3.0]))
     array([1, 2, 0])
     """
-    if time is None:
-        return np.argsort(user, kind="stable")
     return np.lexsort((time, user))
 
 
@@ -38,7 +38,7 @@ def ties(user: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def shuffle_ties(user: np.ndarray, time: np.ndarray, seed: int) -> np.ndarray:
     """Indices that shuffle events among those of the same user and time.
 
-    A file's own order within one timestamp often tells what came last (sorted by item, or the
+    A file's own order within one timestamp often gives away what came last (sorted by item, or the
     way a page listed it), which leaks the test event; a seeded shuffle does not.
     """
     with_previous, with_any = ties(user, time)
@@ -72,31 +72,27 @@ def first_per_item(user: np.ndarray, item: np.ndarray) -> np.ndarray:
     >>> first_per_item(np.array([0, 0, 0, 1]), np.array([7, 8, 7, 7]))
     array([ True,  True, False,  True])
     """
-    pair = user.astype(np.int64) * (int(item.max(initial=0)) + 1) + item
-    _, first = np.unique(pair, return_index=True)
+    key = user.astype(np.int64) * (int(item.max(initial=0)) + 1) + item
+    _, first = np.unique(key, return_index=True)
     keep = np.zeros(len(user), dtype=bool)
     keep[first] = True
     return keep
 
 
-def k_core(user: np.ndarray, item: np.ndarray, k: int) -> tuple[np.ndarray, int]:
-    """The largest set of events in which every user and every item has at least ``k``.
+def k_core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
+    """bool ``[n]``: the largest set of events in which every user and item has at least ``k``.
 
-    Returns:
-        bool ``[n]`` of events to keep, and how many rounds removed some.
-
-    >>> k_core(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0]), 2)[0]
+    >>> k_core(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 0, 1, 0]), 2)
     array([ True,  True,  True,  True, False])
     """
     keep = np.ones(len(user), dtype=bool)
-    rounds = 0
     while True:
         of_user = np.bincount(user[keep], minlength=int(user.max(initial=-1)) + 1)
         of_item = np.bincount(item[keep], minlength=int(item.max(initial=-1)) + 1)
         smaller = keep & (of_user[user] >= k) & (of_item[item] >= k)
         if smaller.sum() == keep.sum():
-            return keep, rounds
-        keep, rounds = smaller, rounds + 1
+            return keep
+        keep = smaller
 
 
 def leave_one_out(user: np.ndarray) -> np.ndarray:
@@ -132,22 +128,27 @@ def global_time(time: np.ndarray, validation: float, test: float) -> np.ndarray:
 
 
 def compact(
-    codes: np.ndarray, size: int, always: np.ndarray | None = None
+    codes: np.ndarray, size: int, first: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Renumber without gaps, keeping the order.
+    """Renumber without gaps: ``first`` as they are given, then the others that occur, ascending.
 
     Args:
         codes: ``[n]``, each below ``size``.
-        always: codes that keep their place though they may not occur.
+        first: codes that are kept though they may not occur.
 
     Returns:
         the new codes ``[n]`` int32, and the old code of every new one.
 
     >>> compact(np.array([4, 1, 4]), 6)
     (array([1, 0, 1], dtype=int32), array([1, 4]))
+    >>> compact(np.array([4, 1, 4]), 6, first=np.array([5, 4]))
+    (array([1, 2, 1], dtype=int32), array([5, 4, 1]))
     """
-    used = np.zeros(size, dtype=bool)
-    used[codes] = True
-    if always is not None:
-        used[always] = True
-    return (np.cumsum(used) - 1)[codes].astype(np.int32), np.flatnonzero(used)
+    first = np.empty(0, np.int64) if first is None else first
+    occurs = np.zeros(size, dtype=bool)
+    occurs[codes] = True
+    occurs[first] = False
+    kept = np.concatenate([first, np.flatnonzero(occurs)])
+    new = np.empty(size, dtype=np.int32)
+    new[kept] = np.arange(len(kept), dtype=np.int32)
+    return new[codes], kept

@@ -1,6 +1,6 @@
 """Event times in any usual notation -> float64 seconds since 1970 UTC.
 
-A number's unit is given, or told by its size: below 1e11 seconds (the year 5138), below 1e14
+A number's unit is given, or follows from its size: below 1e11 seconds (the year 5138), below 1e14
 milliseconds, below 1e17 microseconds, else nanoseconds. Text that is no number is read as
 ISO 8601; without a zone it is UTC. Zero, negative, infinite and NaN times stand for "unknown"
 in every log we met, so they become NaN and are counted.
@@ -21,7 +21,7 @@ _LATEST = 1e11  # seconds
 
 
 class UnreadableTimeError(ValueError):
-    """One value is no time: ``index`` says which, the message why."""
+    """The value at ``index`` is no time, for the reason in the message."""
 
     def __init__(self, index: int, message: str) -> None:
         super().__init__(message)
@@ -112,9 +112,9 @@ def _one(index: int, text: str | None, unit: Unit) -> float:
             pass
     if unit in ("iso", "auto"):
         try:
-            moment = datetime.fromisoformat(text)
+            time = datetime.fromisoformat(text)
         except ValueError:
             pass
         else:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
     raise UnreadableTimeError(index, f"{text!r} is not a time")

@@ -9,8 +9,8 @@ import numpy as np
 
 from llmrec.demo_shop.catalogue import Catalogue
 from llmrec.demo_shop.kinds import KINDS
-from llmrec.demo_shop.people import People, user_name
-from llmrec.demo_shop.simulate import Steps
+from llmrec.demo_shop.simulate import SimulatedLists
+from llmrec.demo_shop.users import UserProfiles, user_name
 from llmrec.demo_shop.wording import make_review
 from llmrec.types import Event
 
@@ -20,21 +20,24 @@ _WRITES = 0.5  # share of ratings that come with a text
 
 
 def after_sale_events(
-    catalogue: Catalogue, people: People, steps: Steps, rng: np.random.Generator
+    catalogue: Catalogue,
+    profiles: UserProfiles,
+    simulated: SimulatedLists,
+    rng: np.random.Generator,
 ) -> list[Event]:
     """Events of type return, rating and review, in no particular order.
 
     A rating follows the item's quality and how well it fits the user; a poor one makes a
     return likely.
     """
-    clicked = steps.clicked()
-    happiness = 4.1 + 1.3 * catalogue.quality[clicked] + 0.2 * np.maximum(steps.fit, -5.0)
+    clicked = simulated.clicked()
+    happiness = 4.1 + 1.3 * catalogue.quality[clicked] + 0.2 * np.maximum(simulated.fit, -5.0)
     events: list[Event] = []
-    for row in np.flatnonzero(steps.bought):
-        item, user = catalogue.items[clicked[row]], user_name(int(steps.user[row]))
+    for row in np.flatnonzero(simulated.bought):
+        item, user = catalogue.items[clicked[row]], user_name(int(simulated.user[row]))
         rating = int(np.clip(np.round(happiness[row] + rng.normal(0.0, 0.8)), 1, 5))
         returned = rng.random() < (0.45 if rating <= 2 else 0.04)
-        opinion = steps.time[row] + 600 + np.round(_DAY * rng.uniform(2.0, 12.0))
+        opinion = simulated.time[row] + 600 + np.round(_DAY * rng.uniform(2.0, 12.0))
         if returned:
             sent = opinion + np.round(_DAY * rng.uniform(0.1, 6.0))
             events.append(Event(user, item.item_id, "return", float(sent)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.demo_shop.kinds import KIND_INDEX, KINDS, MATERIALS, Kind
+from llmrec.demo_shop.kinds import KIND_INDEX, KINDS, MATERIALS, ProductKind
 from llmrec.demo_shop.vocabulary import (
     AUDIENCES,
     BRANDS,
@@ -83,7 +83,7 @@ def make_catalogue(seed: int, n_items: int) -> Catalogue:
 
 
 def _make_item(
-    rng: np.random.Generator, row: int, kind: Kind, sold_out: bool, taken: set[str]
+    rng: np.random.Generator, row: int, kind: ProductKind, sold_out: bool, taken: set[str]
 ) -> tuple[Item, float]:
     """An item and its price tier."""
     brands = [brand for brand in BRANDS if kind.domain in brand.domains]
@@ -104,7 +104,7 @@ def _make_item(
     return item, tier
 
 
-def _make_attributes(rng: np.random.Generator, kind: Kind, brand: Brand) -> dict[str, str]:
+def _make_attributes(rng: np.random.Generator, kind: ProductKind, brand: Brand) -> dict[str, str]:
     """Ground truth of one item; the look of a brand decides most of its style."""
 
     def pick(options: tuple[str, ...]) -> str:

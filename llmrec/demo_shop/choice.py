@@ -1,11 +1,11 @@
-"""What makes somebody want an item: the demo shop's hidden choice model.
+"""What makes a user want an item: the demo shop's hidden choice model.
 
-The utility of an item for a user at a moment is a sum of
+The utility of an item for a user at a time is a sum of
 
 * tastes (style, colour, pattern, kind, brand, material, motion) that drift with time,
   whom they buy for, the price they are happy with, the item's own appeal;
 * the season in their part of the country, the occasion at this weekday and daypart;
-* what they opened last, by their *mood*: ``compare`` looks for a substitute (same kind,
+* what they opened last, by their *intent*: ``compare`` looks for a substitute (same kind,
   near in price), ``complete`` for a complement (the kind's ``then`` list, a colour that
   goes with the last), ``explore`` follows tastes alone. The pull fades with the gap since.
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from llmrec.demo_shop.catalogue import Catalogue
 from llmrec.demo_shop.kinds import KIND_INDEX, KINDS
-from llmrec.demo_shop.people import DAYPARTS, People, daypart_of, month_of, weekday_of
+from llmrec.demo_shop.users import DAYPARTS, UserProfiles, daypart_of, month_of, weekday_of
 from llmrec.demo_shop.vocabulary import (
     COLOUR_PARTNERS,
     COLOURS,
@@ -32,7 +32,7 @@ from llmrec.demo_shop.vocabulary import (
     SEASONS,
 )
 
-MOODS = ("compare", "complete", "explore")
+INTENTS = ("compare", "complete", "explore")
 TASTE_WEIGHTS = {
     "style": 1.1,
     "colour": 0.7,
@@ -51,7 +51,7 @@ PRICE_JUMP = 1.0  # loss by distance from the price of the thing compared with
 SEASON = 1.7
 OCCASION = 1.2
 FOCUS = 1.6  # pull of the department a session is about
-FADE_DAYS = 12.0  # how long what was seen last still matters
+FADE_DAYS = 12.0  # how long the item opened last still matters
 ACROSS_SESSIONS = 0.75
 GOLD_LIKES_DEAR = 0.6
 POSITION = {"phone": 0.5, "desktop": 0.25, "tablet": 0.35}  # weight of log(position)
@@ -59,15 +59,15 @@ OUTSIDE = 0.015  # share of the whole shop's weight that "go on looking" has
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Who is shown a list, when, and after what; one row a list.
+class ChoiceContexts:
+    """What a choice depends on beside the items; one row a list that is shown.
 
     Attributes:
         user: int ``[rows]``.
         time: int64 ``[rows]``, seconds since 1970 UTC.
         share: float ``[rows]``, how far the shop's lifetime has gone (0 to 1).
         last: int ``[rows]``, the item opened last, or -1.
-        mood: int ``[rows]``, position in ``MOODS``.
+        intent: int ``[rows]``, position in ``INTENTS``.
         pull: float ``[rows]``, how much the last item matters (0 to 1).
         focus: int ``[rows]``, the session's department (0 clothing, 1 home).
     """
@@ -76,7 +76,7 @@ class Moments:
     time: np.ndarray
     share: np.ndarray
     last: np.ndarray
-    mood: np.ndarray
+    intent: np.ndarray
     pull: np.ndarray
     focus: np.ndarray
 
@@ -84,12 +84,12 @@ class Moments:
 class ChoiceModel:
     """Utilities of the whole catalogue for a block of users."""
 
-    def __init__(self, catalogue: Catalogue, people: People, users: np.ndarray) -> None:
+    def __init__(self, catalogue: Catalogue, profiles: UserProfiles, users: np.ndarray) -> None:
         self.catalogue = catalogue
-        self.people = people
+        self.profiles = profiles
         self.first_user = int(users[0])
-        self._taste = self._taste_matrix(people.tastes, users)
-        self._later_taste = self._taste_matrix(people.later_tastes, users)
+        self._taste = self._taste_matrix(profiles.tastes, users)
+        self._later_taste = self._taste_matrix(profiles.later_tastes, users)
         self._kind_pull = kind_pull().astype(np.float32)
         self._colour_pull = colour_pull().astype(np.float32)
         self._season = season_scores()
@@ -97,42 +97,42 @@ class ChoiceModel:
         self._climate = np.array(list(PLACES.values()))
 
     def _taste_matrix(self, tastes: dict[str, np.ndarray], users: np.ndarray) -> np.ndarray:
-        """float32 ``[users, items]``: everything that does not depend on the moment."""
-        codes, people = self.catalogue.codes, self.people
+        """float32 ``[users, items]``: everything that does not depend on the context."""
+        codes, profiles = self.catalogue.codes, self.profiles
         total = np.tile(self.catalogue.appeal, (len(users), 1))
         for field, weight in TASTE_WEIGHTS.items():
             total += weight * tastes[field][users][:, codes[field]]
-        total += people.audience[users][:, codes["audience"]]
+        total += profiles.audience[users][:, codes["audience"]]
         tier = self.catalogue.tier[None, :]
-        total -= PRICE * (tier - people.band[users][:, None]) ** 2
-        total += GOLD_LIKES_DEAR * (people.membership[users] == 2)[:, None] * tier
+        total -= PRICE * (tier - profiles.band[users][:, None]) ** 2
+        total += GOLD_LIKES_DEAR * (profiles.membership[users] == 2)[:, None] * tier
         return total.astype(np.float32)
 
-    def utility(self, moments: Moments) -> np.ndarray:
-        """float32 ``[rows, items]``; -inf for items that are not on sale at that moment."""
+    def utility(self, contexts: ChoiceContexts) -> np.ndarray:
+        """float32 ``[rows, items]``; -inf for items that are not on sale at that time."""
         codes = self.catalogue.codes
-        rows = moments.user - self.first_user
-        share = moments.share[:, None].astype(np.float32)
+        rows = contexts.user - self.first_user
+        share = contexts.share[:, None].astype(np.float32)
         total = (1.0 - share) * self._taste[rows] + share * self._later_taste[rows]
-        total += FOCUS * (codes["domain"][None, :] == moments.focus[:, None])
-        climate = self._climate[self.people.place[moments.user]][:, None]
-        month = month_of(moments.time) - 1
+        total += FOCUS * (codes["domain"][None, :] == contexts.focus[:, None])
+        climate = self._climate[self.profiles.place[contexts.user]][:, None]
+        month = month_of(contexts.time) - 1
         total += SEASON * climate * self._season[month][:, codes["season"]]
-        when = self._occasion[weekday_of(moments.time), daypart_of(moments.time)]
+        when = self._occasion[weekday_of(contexts.time), daypart_of(contexts.time)]
         total += OCCASION * when[:, codes["occasion"]]
-        total += moments.pull[:, None].astype(np.float32) * self._pull_of_last(moments)
+        total += contexts.pull[:, None].astype(np.float32) * self._pull_of_last(contexts)
         on_sale = (self.catalogue.arrives <= share) & (share < self.catalogue.leaves)
         return np.where(on_sale, total, -np.inf)
 
-    def _pull_of_last(self, moments: Moments) -> np.ndarray:
+    def _pull_of_last(self, contexts: ChoiceContexts) -> np.ndarray:
         """float ``[rows, items]``: what the item opened last adds."""
         codes, tier = self.catalogue.codes, self.catalogue.tier.astype(np.float32)
-        last = np.maximum(moments.last, 0)  # rows without a last item have no pull
-        pull = self._kind_pull[moments.mood, codes["kind"][last]][:, codes["kind"]]
+        last = np.maximum(contexts.last, 0)  # rows without a last item have no pull
+        pull = self._kind_pull[contexts.intent, codes["kind"][last]][:, codes["kind"]]
         following = self._colour_pull[codes["colour"][last]][:, codes["colour"]]
-        pull = pull + (moments.mood == MOODS.index("complete"))[:, None] * following
+        pull = pull + (contexts.intent == INTENTS.index("complete"))[:, None] * following
         jump = np.float32(PRICE_JUMP) * np.abs(tier[None, :] - tier[last][:, None])
-        return pull - (moments.mood == MOODS.index("compare"))[:, None] * jump
+        return pull - (contexts.intent == INTENTS.index("compare"))[:, None] * jump
 
 
 def click_probabilities(
@@ -157,11 +157,11 @@ def click_probabilities(
 
 
 def kind_pull() -> np.ndarray:
-    """float ``[moods, kinds, kinds]``: what a kind adds after another kind."""
-    pull = np.zeros((len(MOODS), len(KINDS), len(KINDS)))
+    """float ``[intents, kinds, kinds]``: what a kind adds after another kind."""
+    pull = np.zeros((len(INTENTS), len(KINDS), len(KINDS)))
     same = np.eye(len(KINDS))
-    pull[MOODS.index("compare")] = SUBSTITUTE * same
-    complete = pull[MOODS.index("complete")]
+    pull[INTENTS.index("compare")] = SUBSTITUTE * same
+    complete = pull[INTENTS.index("complete")]
     complete += SAME_KIND_AGAIN * same
     for row, kind in enumerate(KINDS):
         for weight, name in zip(COMPLEMENTS, kind.then, strict=True):
@@ -190,7 +190,7 @@ def season_scores() -> np.ndarray:
 
 
 def occasion_scores() -> np.ndarray:
-    """float ``[7 weekdays, dayparts, occasions]``: what people think of, and when."""
+    """float ``[7 weekdays, dayparts, occasions]``: what users think of, and when."""
     scores = np.zeros((7, len(DAYPARTS), len(OCCASIONS)))
     morning, midday, evening, night = range(len(DAYPARTS))
     names = list(OCCASIONS)

@@ -12,7 +12,7 @@ from llmrec.demo_shop.vocabulary import COLOURS
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProductKind:
     """One kind of thing.
 
     Attributes:
@@ -80,12 +80,12 @@ def _kind(
     styles: tuple[str, ...] | None = None,
     colours: tuple[str, ...] | None = None,
     plural: bool = False,
-) -> Kind:
+) -> ProductKind:
     """A row of the table below; lists are written with commas."""
     named = tuple(words.split(","))
     first, second, third = then.split(",")
     domain = _DOMAIN[group]
-    return Kind(
+    return ProductKind(
         name=named[0],
         group=group,
         domain=domain,
@@ -104,7 +104,7 @@ def _kind(
 
 
 # fmt: off
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[ProductKind, ...] = (
     _kind("t-shirt,tee,short-sleeved top", "Tops", 18, "jeans,shorts,sneakers",
           "cotton,linen,jersey", "crew neck,v-neck,boxy",
           seasons=("summer", "spring", "all year"), occasions="everyday,sport"),

@@ -6,15 +6,16 @@ shop = generate(seed=0)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
 from llmrec.demo_shop.after_sale import after_sale_events
 from llmrec.demo_shop.catalogue import Catalogue, make_catalogue
-from llmrec.demo_shop.people import People, make_people, user_name
-from llmrec.demo_shop.simulate import LIST_LENGTH, Steps, simulate
+from llmrec.demo_shop.simulate import LIST_LENGTH, SimulatedLists, simulate
+from llmrec.demo_shop.users import UserProfiles, make_profiles, user_name
 from llmrec.demo_shop.vocabulary import DEVICES, MEMBERSHIPS, PLACES
 from llmrec.errors import ConfigError
 from llmrec.types import Event, Item
@@ -53,8 +54,8 @@ class DemoShop:
         events: sorted by user, then time.
         impressions: sorted by user, then time; a clicked one has a click event of the same
             user, session and item.
-        catalogue, people, steps: the truth, for checks and upper bounds; a model that reads
-            them is cheating.
+        catalogue, profiles, simulated: ground truth, for checks and upper bounds; a model that
+            reads them is cheating.
     """
 
     seed: int
@@ -62,8 +63,8 @@ class DemoShop:
     events: list[Event]
     impressions: list[Impression]
     catalogue: Catalogue
-    people: People
-    steps: Steps
+    profiles: UserProfiles
+    simulated: SimulatedLists
 
 
 def generate(seed: int = 0, n_items: int = 500, n_users: int = 3500) -> DemoShop:
@@ -79,36 +80,36 @@ def generate(seed: int = 0, n_items: int = 500, n_users: int = 3500) -> DemoShop
     if n_users < 1:
         raise ConfigError(f"--users {n_users}: the demo shop needs at least 1 user")
     catalogue = make_catalogue(seed, n_items)
-    people = make_people(seed, n_users)
-    steps = simulate(catalogue, people, seed)
-    events, impressions = _record(catalogue, people, steps, seed)
-    return DemoShop(seed, catalogue.items, events, impressions, catalogue, people, steps)
+    profiles = make_profiles(seed, n_users)
+    simulated = simulate(catalogue, profiles, seed)
+    events, impressions = _record(catalogue, profiles, simulated, seed)
+    return DemoShop(seed, catalogue.items, events, impressions, catalogue, profiles, simulated)
 
 
 def _record(
-    catalogue: Catalogue, people: People, steps: Steps, seed: int
+    catalogue: Catalogue, profiles: UserProfiles, simulated: SimulatedLists, seed: int
 ) -> tuple[list[Event], list[Impression]]:
     """Turn the simulation's rows into what the shop's log would hold."""
     rng = np.random.default_rng([seed, 4])
     ids = np.array([item.item_id for item in catalogue.items], dtype=object)
-    contexts = _Contexts(people)
-    actions = _Actions(rng, steps)
+    context_of = _contexts(profiles)
+    actions = _Actions(rng, simulated)
     events: list[Event] = []
     impressions: list[Impression] = []
-    for row in range(len(steps.user)):
-        user = int(steps.user[row])
-        context = contexts.of(user, int(steps.device[row]))
-        session = f"{user_name(user)}-{steps.session[row] + 1}"
-        position = int(steps.position[row])
+    for row in range(len(simulated.user)):
+        user = int(simulated.user[row])
+        context = context_of(user, int(simulated.device[row]))
+        session = f"{user_name(user)}-{simulated.session[row] + 1}"
+        position = int(simulated.position[row])
         impressions.append(
             Impression(
                 list_id=f"l{row + 1:06d}",
                 user_id=user_name(user),
                 session=session,
-                timestamp=float(steps.time[row]),
-                items=tuple(ids[steps.shown[row]]),
+                timestamp=float(simulated.time[row]),
+                items=tuple(ids[simulated.shown[row]]),
                 clicked=tuple(place == position for place in range(LIST_LENGTH)),
-                shuffled=bool(steps.shuffled[row]),
+                shuffled=bool(simulated.shuffled[row]),
                 context=context,
             )
         )
@@ -116,7 +117,7 @@ def _record(
             events.append(
                 Event(user_name(user), ids[item], kind, time, session=session, context=context)
             )
-    events += after_sale_events(catalogue, people, steps, rng)
+    events += after_sale_events(catalogue, profiles, simulated, rng)
     events.sort(key=lambda event: (event.user_id, event.timestamp))  # stable: ties keep order
     return events, impressions
 
@@ -124,13 +125,13 @@ def _record(
 class _Actions:
     """What users did with every list, with all the random numbers drawn at once."""
 
-    def __init__(self, rng: np.random.Generator, steps: Steps) -> None:
-        n = len(steps.user)
-        self._clicked = steps.clicked().tolist()
-        self._times = steps.time.tolist()
-        self._ends = (2 + steps.cart + steps.bought).tolist()  # how far the funnel goes
+    def __init__(self, rng: np.random.Generator, simulated: SimulatedLists) -> None:
+        n = len(simulated.user)
+        self._clicked = simulated.clicked().tolist()
+        self._times = simulated.time.tolist()
+        self._ends = (2 + simulated.cart + simulated.bought).tolist()  # how far the funnel goes
         # a look at something that is not opened: an item, or -1
-        other = steps.shown[np.arange(n), rng.integers(LIST_LENGTH, size=n)]
+        other = simulated.shown[np.arange(n), rng.integers(LIST_LENGTH, size=n)]
         self._viewed = np.where(rng.random(n) < _ALSO_VIEWED, other, -1).tolist()
         # the pauses add up to less than the shortest gap between two lists
         self._pauses = rng.integers([3, 2, 10, 20], [20, 20, 90, 90], size=(n, 4)).tolist()
@@ -147,20 +148,16 @@ class _Actions:
             yield clicked, kind, float(time)
 
 
-class _Contexts:
-    """One dict per (user, device), shared by all events that have it."""
+def _contexts(profiles: UserProfiles) -> Callable[[int, int], dict[str, str]]:
+    """The context of a user on a device: one dict, shared by all events that have it."""
+    places = tuple(PLACES)
 
-    def __init__(self, people: People) -> None:
-        self._people = people
-        self._made: dict[tuple[int, int], dict[str, str]] = {}
-        self._places = tuple(PLACES)
+    @cache
+    def context(user: int, device: int) -> dict[str, str]:
+        return {
+            "device": DEVICES[device],
+            "place": places[profiles.place[user]],
+            "membership": MEMBERSHIPS[profiles.membership[user]],
+        }
 
-    def of(self, user: int, device: int) -> dict[str, str]:
-        key = (user, device)
-        if key not in self._made:
-            self._made[key] = {
-                "device": DEVICES[device],
-                "place": self._places[self._people.place[user]],
-                "membership": MEMBERSHIPS[self._people.membership[user]],
-            }
-        return self._made[key]
+    return context

@@ -14,26 +14,26 @@ from llmrec.demo_shop.catalogue import Catalogue
 from llmrec.demo_shop.choice import (
     ACROSS_SESSIONS,
     FADE_DAYS,
-    MOODS,
+    INTENTS,
     POSITION,
+    ChoiceContexts,
     ChoiceModel,
-    Moments,
     click_probabilities,
 )
-from llmrec.demo_shop.people import DAYS, START, People, plan_visits
+from llmrec.demo_shop.users import DAYS, START, UserProfiles, plan_sessions
 from llmrec.demo_shop.vocabulary import DEVICES
 
 LIST_LENGTH = 8
 SHUFFLED = 0.15  # share of lists in random order, from which position bias can be read off
-_FITTING = 5  # items of a list that the shop picked to fit the moment; the rest explores
+_FITTING = 5  # items of a list that the shop picked to fit the context; the rest explores
 _SHOP_KNOWS = 0.5  # how much of the utility the shop's own picking sees
 _BLOCK = 512
-_START_MOODS = np.array([0.30, 0.45, 0.25])
-_KEEP_MOOD = 0.8
+_START_INTENTS = np.array([0.30, 0.45, 0.25])
+_KEEP_INTENT = 0.8
 
 
 @dataclass(frozen=True)
-class Steps:
+class SimulatedLists:
     """Every list that was shown, in user and time order; one row a list.
 
     Attributes:
@@ -43,7 +43,7 @@ class Steps:
         p_click: float ``[rows, LIST_LENGTH]``, the true probabilities.
         position: int ``[rows]``, what was clicked (0 is the top), or -1.
         shuffled: bool ``[rows]``.
-        device, mood: int ``[rows]``.
+        device, intent: int ``[rows]``.
         rank: int ``[rows]``, rank of the clicked item by true utility among everything on
             sale that the user had not opened yet (1 is best), or 0.
         fit: float ``[rows]``, the clicked item's utility against the user's best, at most 0.
@@ -58,7 +58,7 @@ class Steps:
     position: np.ndarray
     shuffled: np.ndarray
     device: np.ndarray
-    mood: np.ndarray
+    intent: np.ndarray
     rank: np.ndarray
     fit: np.ndarray
     cart: np.ndarray
@@ -70,18 +70,19 @@ class Steps:
         return np.where(self.position >= 0, item, -1)
 
 
-def simulate(catalogue: Catalogue, people: People, seed: int) -> Steps:
+def simulate(catalogue: Catalogue, profiles: UserProfiles, seed: int) -> SimulatedLists:
     """Play everybody from their first list to their last."""
     blocks = []
-    for first in range(0, len(people), _BLOCK):
-        users = np.arange(first, min(first + _BLOCK, len(people)))
+    for first in range(0, len(profiles), _BLOCK):
+        users = np.arange(first, min(first + _BLOCK, len(profiles)))
         rng = np.random.default_rng([seed, 3, first])
-        blocks.append(_Block(catalogue, people, users, rng).play())
+        blocks.append(_Block(catalogue, profiles, users, rng).play())
     columns = {
-        name: np.concatenate([block[name] for block in blocks]) for name in Steps.__annotations__
+        name: np.concatenate([block[name] for block in blocks])
+        for name in SimulatedLists.__annotations__
     }
     order = np.lexsort((columns["time"], columns["user"]))
-    return Steps(**{name: column[order] for name, column in columns.items()})
+    return SimulatedLists(**{name: column[order] for name, column in columns.items()})
 
 
 class _Block:
@@ -90,19 +91,19 @@ class _Block:
     def __init__(
         self,
         catalogue: Catalogue,
-        people: People,
+        profiles: UserProfiles,
         users: np.ndarray,
         rng: np.random.Generator,
     ) -> None:
-        self.catalogue, self.people, self.users, self.rng = catalogue, people, users, rng
-        self.model = ChoiceModel(catalogue, people, users)
+        self.catalogue, self.profiles, self.users, self.rng = catalogue, profiles, users, rng
+        self.model = ChoiceModel(catalogue, profiles, users)
         n_users = len(users)
-        visits = [plan_visits(rng, people, int(user)) for user in users]
-        self.n_lists = np.array([sum(len(v.times) for v in plan) for plan in visits])
+        plans = [plan_sessions(rng, profiles, int(user)) for user in users]
+        self.n_lists = np.array([sum(len(v.times) for v in plan) for plan in plans])
         longest = int(self.n_lists.max())
         self.times = np.zeros((n_users, longest), dtype=np.int64)
         self.sessions = np.full((n_users, longest), -1)
-        for row, plan in enumerate(visits):
+        for row, plan in enumerate(plans):
             self.times[row, : self.n_lists[row]] = np.concatenate([v.times for v in plan])
             counts = [len(v.times) for v in plan]
             self.sessions[row, : self.n_lists[row]] = np.repeat(np.arange(len(plan)), counts)
@@ -110,7 +111,7 @@ class _Block:
         self.last = np.full(n_users, -1)
         self.last_time = np.zeros(n_users, dtype=np.int64)
         self.last_bought = np.zeros(n_users, dtype=bool)
-        self.mood = self._draw_moods(n_users)
+        self.intent = self._draw_intents(n_users)
         self.focus = np.zeros(n_users, dtype=np.int64)
         self.device = np.zeros(n_users, dtype=np.int64)
 
@@ -119,15 +120,15 @@ class _Block:
         steps = [self._step(number) for number in range(self.times.shape[1])]
         return {name: np.concatenate([step[name] for step in steps]) for name in steps[0]}
 
-    def _draw_moods(self, n: int) -> np.ndarray:
-        return self.rng.choice(len(MOODS), size=n, p=_START_MOODS)
+    def _draw_intents(self, n: int) -> np.ndarray:
+        return self.rng.choice(len(INTENTS), size=n, p=_START_INTENTS)
 
     def _step(self, number: int) -> dict[str, np.ndarray]:
         """Show the users' next list, those who have one left, and let them act."""
         rows = np.flatnonzero(self.n_lists > number)
         self._enter_sessions(rows, number)
-        moments = self._moments(rows, number)
-        utility = self.model.utility(moments)
+        contexts = self._contexts(rows, number)
+        utility = self.model.utility(contexts)
         utility[self.opened[rows]] = -np.inf  # nothing is shown again once opened
         shown, shuffled = self._lists(utility)
         slopes = np.array([POSITION[device] for device in DEVICES])[self.device[rows]]
@@ -143,49 +144,49 @@ class _Block:
         step = {
             "user": self.users[rows],
             "session": self.sessions[rows, number],
-            "time": moments.time,
+            "time": contexts.time,
             "shown": shown,
             "p_click": p_click,
             "position": np.where(clicks, position, -1),
             "shuffled": shuffled,
             "device": self.device[rows],
-            "mood": moments.mood,
+            "intent": contexts.intent,
             "rank": np.where(clicks, (utility > own[:, None]).sum(axis=1) + 1, 0),
             "fit": fit,
             "cart": cart,
             "bought": bought,
         }
-        self._remember(rows[clicks], item[clicks], moments.time[clicks], bought[clicks])
+        self._remember(rows[clicks], item[clicks], contexts.time[clicks], bought[clicks])
         return step
 
     def _enter_sessions(self, rows: np.ndarray, number: int) -> None:
-        """At a session's start: a device, a department and a mood."""
+        """At a session's start: a device, a department and an intent."""
         if number:
             rows = rows[self.sessions[rows, number] != self.sessions[rows, number - 1]]
         users = self.users[rows]
-        shares = self.people.device[users].cumsum(axis=1)
+        shares = self.profiles.device[users].cumsum(axis=1)
         draw = self.rng.random(len(rows))[:, None]
         self.device[rows] = np.minimum((shares < draw).sum(axis=1), len(DEVICES) - 1)
-        self.focus[rows] = self.rng.random(len(rows)) < self.people.home_share[users]
+        self.focus[rows] = self.rng.random(len(rows)) < self.profiles.home_share[users]
         # what was bought last time calls for what goes with it
         goes_on = self.last_bought[rows] & (self.rng.random(len(rows)) < 0.7)
-        moods = self._draw_moods(len(rows))
-        self.mood[rows] = np.where(goes_on, MOODS.index("complete"), moods)
+        intents = self._draw_intents(len(rows))
+        self.intent[rows] = np.where(goes_on, INTENTS.index("complete"), intents)
         # ... in the department it came from, mostly
         follows = (self.last[rows] >= 0) & (goes_on | (self.rng.random(len(rows)) < 0.4))
         same = self.catalogue.codes["domain"][np.maximum(self.last[rows], 0)]
         self.focus[rows] = np.where(follows, same, self.focus[rows])
 
-    def _moments(self, rows: np.ndarray, number: int) -> Moments:
+    def _contexts(self, rows: np.ndarray, number: int) -> ChoiceContexts:
         time = self.times[rows, number]
         gap_days = (time - self.last_time[rows]) / 86_400
         pull = np.where(gap_days < 0.2, 1.0, ACROSS_SESSIONS * np.exp(-gap_days / FADE_DAYS))
-        return Moments(
+        return ChoiceContexts(
             user=self.users[rows],
             time=time,
             share=np.clip((time - START.astype(np.int64)) / (DAYS * 86_400), 0.0, 1.0),
             last=self.last[rows],
-            mood=self.mood[rows].copy(),
+            intent=self.intent[rows].copy(),
             pull=np.where(self.last[rows] >= 0, pull, 0.0),
             focus=self.focus[rows],
         )
@@ -224,8 +225,8 @@ class _Block:
         self, rows: np.ndarray, clicks: np.ndarray, fit: np.ndarray, item: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """bool ``[rows]`` each; the better the fit, the likelier both."""
-        comparing = self.mood[rows] == MOODS.index("compare")
-        membership = self.people.membership[self.users[rows]]
+        comparing = self.intent[rows] == INTENTS.index("compare")
+        membership = self.profiles.membership[self.users[rows]]
         phone = self.device[rows] == DEVICES.index("phone")
         quality = self.catalogue.quality[item]
         to_cart = 0.1 + 0.35 * np.maximum(fit, -6.0) + 0.6 * quality - 0.5 * comparing
@@ -237,12 +238,12 @@ class _Block:
     def _remember(
         self, rows: np.ndarray, item: np.ndarray, time: np.ndarray, bought: np.ndarray
     ) -> None:
-        """What a click changes: the last item, and the mood."""
+        """What a click changes: the last item, and the intent."""
         self.opened[rows, item] = True
         self.last[rows], self.last_time[rows], self.last_bought[rows] = item, time, bought
-        keeps = self.rng.random(len(rows)) < _KEEP_MOOD
-        mood = np.where(keeps, self.mood[rows], self._draw_moods(len(rows)))
-        self.mood[rows] = np.where(bought, MOODS.index("complete"), mood)
+        keeps = self.rng.random(len(rows)) < _KEEP_INTENT
+        intent = np.where(keeps, self.intent[rows], self._draw_intents(len(rows)))
+        self.intent[rows] = np.where(bought, INTENTS.index("complete"), intent)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

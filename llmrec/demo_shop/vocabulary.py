@@ -1,4 +1,4 @@
-"""Closed vocabularies of the demo shop and the words people use for their values.
+"""Closed vocabularies of the demo shop and the synonyms of their values.
 
 An item's attributes hold the plain value (``red``); its title and description may say
 ``crimson`` instead, or leave the value out, so reading the text alone is not enough.

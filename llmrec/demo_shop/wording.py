@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmrec.demo_shop.kinds import Kind
+from llmrec.demo_shop.kinds import ProductKind
 from llmrec.demo_shop.vocabulary import COLOURS, LINES, OCCASIONS, PATTERNS, SEASONS, STYLES
 
 _TITLES = (
@@ -99,7 +99,7 @@ def _article(word: str) -> str:
 
 
 def _words(
-    rng: np.random.Generator, kind: Kind, attributes: dict[str, str], brand: str
+    rng: np.random.Generator, kind: ProductKind, attributes: dict[str, str], brand: str
 ) -> dict[str, str]:
     """One wording of every field a template may ask for."""
     noun, style = _pick(rng, kind.words), _pick(rng, STYLES[attributes["style"]])
@@ -126,7 +126,7 @@ def _sentence_case(text: str) -> str:
 
 def make_title(
     rng: np.random.Generator,
-    kind: Kind,
+    kind: ProductKind,
     attributes: dict[str, str],
     brand: str,
     taken: set[str],
@@ -152,9 +152,9 @@ def make_title(
 
 
 def make_description(
-    rng: np.random.Generator, kind: Kind, attributes: dict[str, str], brand: str
+    rng: np.random.Generator, kind: ProductKind, attributes: dict[str, str], brand: str
 ) -> str:
-    """One to four sentences that say some of what the attributes say."""
+    """One to four sentences that mention some of the attributes."""
     words = _words(rng, kind, attributes, brand)
     template = " ".join(_pick(rng, part) for part in (_OPENERS, _LOOKS, _USES, _CARE))
     # The article depends on the word that follows it in this template.
@@ -169,7 +169,7 @@ def make_description(
 
 def make_review(
     rng: np.random.Generator,
-    kind: Kind,
+    kind: ProductKind,
     attributes: dict[str, str],
     brand: str,
     rating: int,

@@ -1,23 +1,22 @@
-"""Write a demo shop as raw files, as a shop would hand them over.
+"""``llmrec data demo``: a demo shop as raw files, as a shop would deliver them.
 
 llmrec data demo --out demo [--seed 0 --items 500 --users 3500 --media]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrec.config import build
+from llmrec.config import as_dict
+from llmrec.demo_shop.ground_truth import ground_truth
 from llmrec.demo_shop.shop import DemoShop, Impression, generate
-from llmrec.demo_shop.truth import describe_truth
 from llmrec.errors import ConfigError
-from llmrec.stage import Manifest, StageRun, run_stage, writing
+from llmrec.jsonl import write_jsonl
+from llmrec.stage import Manifest, StageRun, run_stage
 from llmrec.types import Event, Item
 
 _README = """\
@@ -65,16 +64,12 @@ class DemoShopConfig:
     """Settings of the demo shop.
 
     Attributes:
-        out: the folder to write.
-        seed: another seed is another shop.
         items: how many items, at least 100.
-        users: how many people.
+        users: how many users.
         media: whether items have pictures, videos and spoken descriptions.
         views: pictures of each item then.
     """
 
-    out: Path
-    seed: int = 0
     items: int = 500
     users: int = 3500
     media: bool = False
@@ -82,44 +77,29 @@ class DemoShopConfig:
 
     def __post_init__(self) -> None:
         if self.views < 1:
-            raise ValueError(f"views: must be 1 or more, got {self.views}")
+            raise ConfigError(f"views: must be 1 or more, got {self.views}")
+        if self.views > 1 and not self.media:
+            raise ConfigError("views: needs media, without which there are no pictures")
 
 
-def write(shop: DemoShop, folder: str | Path, *, media: bool = False) -> Path:
-    """Write a shop's files; the folder appears whole or not at all.
+def run(config: DemoShopConfig, out: Path, seed: int = 0) -> Path:
+    """Write a generated shop: items, events, impressions and the ground truth behind them.
 
     Args:
-        media: also draw, film and speak its items.
+        config: its size.
+        out: the folder to write.
+        seed: another seed is another shop.
 
     Raises:
-        ArtifactError: if it cannot be written.
-        MissingExtraError: if ``media`` needs a package that is not installed.
-        LlmrecError: if the folder holds something that llmrec did not write.
+        ConfigError: for a shop that is too small.
+        MissingExtraError: if media need a package that is not installed.
     """
-    views = int(media)
-    settings = _settings(len(shop.items), len(shop.people), views)
-    with writing(folder, Manifest("demo", settings, seed=shop.seed)) as run:
-        _write_files(shop, run, views)
-    return Path(folder)
-
-
-def run(config: DemoShopConfig) -> Path:
-    """Generate and write a shop, unless the folder already holds this very shop."""
-    views = config.views if config.media else 0
-    settings = _settings(config.items, config.users, views)
-    manifest = Manifest("demo", settings, seed=config.seed)
 
     def work(stage: StageRun) -> None:
-        shop = generate(config.seed, config.items, config.users)
-        _write_files(shop, stage, views)
+        shop = generate(seed, config.items, config.users)
+        _write_files(shop, stage, config.views if config.media else 0)
 
-    return run_stage(config.out, manifest, work)
-
-
-def _settings(items: int, users: int, views: int) -> dict[str, Any]:
-    """What decides the files; a shop without media is what it was before there were any."""
-    media = {"media": True} if views else {}
-    return {"items": items, "users": users} | media | ({"views": views} if views > 1 else {})
+    return run_stage(out, Manifest("demo", as_dict(config), seed=seed), work)
 
 
 def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
@@ -141,15 +121,15 @@ def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
         lists=len(shop.impressions),
         events_by_type=dict(sorted(types.items())),
     )
-    _write_lines(run.folder / "items.jsonl", map(_item_row, items))
-    _write_lines(run.folder / "events.jsonl", map(_event_row, shop.events))
-    _write_lines(run.folder / "impressions.jsonl", map(_impression_row, shop.impressions))
-    truth = json.dumps(describe_truth(shop), allow_nan=False)
+    write_jsonl(run.folder / "items.jsonl", map(_item_row, items))
+    write_jsonl(run.folder / "events.jsonl", map(_event_row, shop.events))
+    write_jsonl(run.folder / "impressions.jsonl", map(_impression_row, shop.impressions))
+    truth = json.dumps(ground_truth(shop), allow_nan=False)
     (run.folder / "truth.json").write_text(truth + "\n", encoding="utf-8")
     readme = _README.format(
         n_items=len(shop.items),
         n_events=len(shop.events),
-        n_users=len(shop.people),
+        n_users=len(shop.profiles),
         n_lists=len(shop.impressions),
         n_clicks=types["click"],
         seed=shop.seed,
@@ -157,12 +137,6 @@ def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
         flags=flags,
     )
     (run.folder / "README.txt").write_text(readme, encoding="utf-8")
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(encode(row) + "\n" for row in rows)
 
 
 def _item_row(item: Item) -> dict[str, Any]:
@@ -182,21 +156,9 @@ def _item_row(item: Item) -> dict[str, Any]:
 
 
 def _event_row(event: Event) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "user_id": event.user_id,
-        "item_id": event.item_id,
-        "type": event.type,
-        "timestamp": event.timestamp,
-    }
-    if event.rating is not None:
-        row["rating"] = event.rating
-    if event.text:
-        row["text"] = event.text
-    if event.session:
-        row["session"] = event.session
-    if event.context:
-        row["context"] = event.context
-    return row
+    row = vars(event)
+    optional = ("rating", "text", "session", "context")
+    return {name: row[name] for name in row if name not in optional or row[name]}
 
 
 def _impression_row(shown: Impression) -> dict[str, Any]:
@@ -210,35 +172,3 @@ def _impression_row(shown: Impression) -> dict[str, Any]:
         "shuffled": shown.shuffled,
         "context": shown.context,
     }
-
-
-def main(argv: list[str]) -> None:
-    """``llmrec data demo``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec data demo",
-        description="Write a generated shop: items, events, impressions and the truth behind them.",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument(
-        "--seed", type=int, default=DemoShopConfig.seed, help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--items", type=int, default=DemoShopConfig.items, help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--users", type=int, default=DemoShopConfig.users, help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--media", action="store_true", help="with pictures, videos and spoken descriptions"
-    )
-    parser.add_argument(
-        "--views",
-        type=int,
-        default=DemoShopConfig.views,
-        help="pictures of each item (default: %(default)s)",
-    )
-    args = parser.parse_args(argv)
-    if args.views > 1 and not args.media:
-        raise ConfigError("--views: needs --media, without which there are no pictures")
-    settings = {name: getattr(args, name) for name in ("seed", "items", "users", "media", "views")}
-    run(build(DemoShopConfig, {"out": str(args.out), **settings}, "llmrec data demo"))

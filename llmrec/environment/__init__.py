@@ -12,7 +12,7 @@ Both traps come from wheels that are built for CUDA and end up beside a CPU-only
    open_clip and transformers use, works once two operators are declared before the import.
    ``--fix`` puts :mod:`llmrec.environment.torchvision_cpu` into site-packages next to a
    one-line ``.pth``, so that it also holds in processes llmrec does not start itself.
-2. ``torchaudio`` and ``torchcodec``, which vLLM's CPU build asks for, cannot load, and
+2. ``torchaudio`` and ``torchcodec``, which vLLM's CPU build requires, cannot load, and
    transformers imports torchaudio when it is there. ``--fix`` uninstalls both.
 
 Beside a torch with CUDA or ROCm, ``--fix`` changes nothing.
@@ -20,7 +20,6 @@ Beside a torch with CUDA or ROCm, ``--fix`` changes nothing.
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import platform
 import subprocess
@@ -30,7 +29,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmrec.errors import LlmrecError
+from llmrec.errors import ConfigError, LlmrecError
 
 HOOK = "llmrec_torchvision_cpu"
 UNLOADABLE = ("torchaudio", "torchcodec")
@@ -143,8 +142,8 @@ def remove_hook(folder: Path) -> None:
         (folder / f"{HOOK}{suffix}").unlink(missing_ok=True)
 
 
-def fix() -> None:
-    """Repair both traps of a CPU-only torch; say what was done."""
+def repair() -> None:
+    """Repair both traps of a CPU-only torch; print what was done."""
     if not torch_is_cpu_only():
         print("torch is not a CPU-only build (or not installed): nothing to fix")
         return
@@ -170,18 +169,22 @@ def _write(path: Path, text: str) -> None:
         ) from None
 
 
-def main(argv: list[str]) -> None:
-    """``llmrec doctor``; exit status 1 when an installed package does not import."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec doctor", description="Check (or repair) the packages llmrec builds on."
-    )
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument("--fix", action="store_true", help="repair torchvision beside a CPU torch")
-    action.add_argument("--unfix", action="store_true", help="remove the torchvision hook")
-    args = parser.parse_args(argv)
-    if args.fix:
-        fix()
-    elif args.unfix:
+def doctor(fix: bool = False, unfix: bool = False) -> None:
+    """Check the packages that llmrec builds on, or repair them.
+
+    Args:
+        fix: repair torchvision beside a CPU torch.
+        unfix: remove that repair.
+
+    Raises:
+        ConfigError: if both are wanted.
+        SystemExit: with status 1 when an installed package does not import.
+    """
+    if fix and unfix:
+        raise ConfigError("--fix and --unfix: choose one")
+    if fix:
+        repair()
+    elif unfix:
         remove_hook(site_packages())
         print(f"removed the torchvision hook from {site_packages()}")
     elif broken := check():

@@ -1,12 +1,14 @@
-"""Beam search over the catalogue's trie: every beam is a prefix of real items.
+"""Constrained beam search over the catalogue's trie: every beam is a prefix of real items.
 
-A beam's score is the sum of its codes' log-probabilities. Constraints prune what has nothing
-left beneath it, so they never shorten an answer that could have been full.
+A beam's score is the sum of its codes' log-probabilities. At each step a beam's next code is one of
+its node's children in the trie beneath which the request's constraints leave an item
+(:meth:`~llmrec.generation.constraints.LeafConstraints.allowed_children`), so they never shorten an
+answer that could have been full.
 
 A log-probability is never positive, so a prefix's score bounds that of every item beneath it.
 The search uses this to know when its answer is *exact*: when the best prefix it ever dropped
 scores no better than the last item it returns, no item it did not look at can be better. Where
-that does not hold, :mod:`llmrec.generation.exact` looks beneath the dropped prefixes.
+that does not hold, :mod:`llmrec.generation.exact_search` looks beneath the dropped prefixes.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import torch
 
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.constraints import LeafConstraints
-from llmrec.generation.engine import Prefix
-from llmrec.generation.frontier import NOTHING, Engine, Frontier, Normalise, Scoring
+from llmrec.generation.frontier import NEG_INF, DecodingEngine, Frontier, Normalise, Scoring
+from llmrec.generation.kv_cache import Prefix
 from llmrec.generation.trie import ItemTrie
 
 
@@ -68,8 +70,8 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found, best first.
+class SearchResult:
+    """The items that a search found, best first.
 
     Attributes:
         items: int64 ``[users, n]``, -1 where there is no more.
@@ -82,37 +84,36 @@ class Found:
     exact: torch.Tensor
 
 
-def room(trie: ItemTrie, beams: int) -> int:
-    """Most tokens that beams of a user say before the last level: what a prefix must have free."""
+def decode_slots(trie: ItemTrie, beams: int) -> int:
+    """KV-cache places that the beams of a user take: tokens they generate before the last level."""
     return sum(min(beams, len(level)) for level in trie.levels[:-1])
 
 
 @torch.inference_mode()
 def beam_search(
-    engine: Engine,
+    engine: DecodingEngine,
     trie: ItemTrie,
     prefix: Prefix,
     constraints: LeafConstraints,
     n: int,
     options: SearchOptions,
-) -> Found:
+) -> SearchResult:
     """The best n items for every user.
 
     Args:
-        prefix: the users' prompts, with :func:`room` for the beams.
+        prefix: the users' prompts, with :func:`decode_slots` for the beams.
 
-    Raises:
-        LlmrecError: if the model's scores are not finite.
+    Scores are not checked here, since that waits for the device: see :func:`check_scores`.
     """
     beams = max(options.beams, n)
     frontier = Frontier.root(engine, trie, options.scoring, prefix)
-    lost = torch.full(prefix.lengths.shape, NOTHING, device=prefix.lengths.device)
+    dropped = torch.full(prefix.lengths.shape, NEG_INF, device=prefix.lengths.device)
     roots = None
     while not frontier.finished:
         last = frontier.depth + 1 == len(trie.levels)
         children, scores = frontier.expand()
-        exists = constraints.narrow(frontier.depth, frontier.nodes, children)
-        candidates = scores.masked_fill(~exists, NOTHING).flatten(1)
+        exists = constraints.allowed_children(frontier.depth, frontier.nodes, children)
+        candidates = scores.masked_fill(~exists, NEG_INF).flatten(1)
         level = trie.levels[frontier.depth]
         keep = min(n if last else beams, len(level), candidates.shape[1])
         if options.groups > 1 and roots is not None:
@@ -122,18 +123,19 @@ def beam_search(
             # One more than is kept says how good the best one dropped is.
             kept, best = candidates.topk(min(keep + 1, candidates.shape[1]), dim=1)
             if not last and kept.shape[1] > keep:
-                lost = torch.maximum(lost, kept[:, keep])
+                dropped = torch.maximum(dropped, kept[:, keep])
             kept, best = kept[:, :keep], best[:, :keep]
         parents = best // children.nodes.shape[2]
-        nodes = children.nodes.flatten(1).gather(1, best).masked_fill(kept == NOTHING, -1)
+        nodes = children.nodes.flatten(1).gather(1, best).masked_fill(kept == NEG_INF, -1)
         roots = nodes if roots is None else roots.gather(1, parents)
         frontier = frontier.advance(nodes, kept, parents)
     order = frontier.scores.argsort(dim=1, descending=True, stable=True)
     scores, nodes = frontier.scores.gather(1, order), frontier.nodes.gather(1, order)
     items = _items(trie, nodes)
-    reached = scores[:, -1] if scores.shape[1] == n else torch.full_like(lost, NOTHING)
-    exact = reached >= lost if options.groups == 1 else torch.zeros_like(lost, dtype=torch.bool)
-    return Found(_pad(items, n, -1), _pad(scores, n, NOTHING), exact)
+    reached = scores[:, -1] if scores.shape[1] == n else torch.full_like(dropped, NEG_INF)
+    certain = reached >= dropped
+    exact = certain if options.groups == 1 else torch.zeros_like(certain)
+    return SearchResult(_pad(items, n, -1), _pad(scores, n, NEG_INF), exact)
 
 
 def _diverse(
@@ -154,7 +156,7 @@ def _diverse(
         size = keep // options.groups + (group < keep % options.groups)
         best = (pool - options.diversity * taken.gather(1, root)).topk(size, dim=1).indices
         scores.append(pool.gather(1, best))
-        pool.scatter_(1, best, NOTHING)
+        pool.scatter_(1, best, NEG_INF)
         taken.scatter_add_(1, root.gather(1, best), torch.ones_like(best, dtype=taken.dtype))
         places.append(best)
     return torch.cat(scores, 1), torch.cat(places, 1)

@@ -1,26 +1,26 @@
-"""The LLM as a ranker: the log-likelihood of given items, in one pass over the trie they span.
+"""The LLM as a ranker: the log-likelihood of given items, in one walk over the trie they span.
 
-Candidates share the history and the beginnings of their IDs; each such prefix is read once.
+Candidates share the history and the beginnings of their IDs; each such prefix is decoded once.
 """
 
 from __future__ import annotations
 
 import torch
 
-from llmrec.generation.engine import Prefix
-from llmrec.generation.frontier import NOTHING, Engine, Frontier, Scoring
+from llmrec.generation.frontier import NEG_INF, DecodingEngine, Frontier, Scoring
+from llmrec.generation.kv_cache import Prefix
 from llmrec.generation.trie import ItemTrie
 
 
 @torch.inference_mode()
 def score_candidates(
-    engine: Engine, trie: ItemTrie, prefix: Prefix, items: torch.Tensor, scoring: Scoring
+    engine: DecodingEngine, trie: ItemTrie, prefix: Prefix, items: torch.Tensor, scoring: Scoring
 ) -> torch.Tensor:
     """Log-probability of each candidate after each history.
 
     Args:
         prefix: the users' prompts, with room for as many beams as there are candidates
-            (:func:`~llmrec.generation.beam_search.room`).
+            (:func:`~llmrec.generation.beam_search.decode_slots`).
         items: int64 ``[users, candidates]``, each at most once a user, padded with -1.
 
     Returns:
@@ -49,10 +49,10 @@ def score_candidates(
             width = int(fresh.sum(1).max().clamp(min=1))
         frontier = frontier.advance(
             _spread(node, target, -1)[:, :width],
-            _spread(score, target, NOTHING)[:, :width],
+            _spread(score, target, NEG_INF)[:, :width],
             _spread(parents, target, 0)[:, :width],
         )
-    score = score.masked_fill(~present, NOTHING)
+    score = score.masked_fill(~present, NEG_INF)
     return torch.empty_like(score).scatter_(1, order, score)
 
 

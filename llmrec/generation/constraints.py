@@ -1,13 +1,19 @@
 """What a request may be answered with: everything but some items, only some items, or both.
 
-The search asks for every node whether something that may be returned is left beneath it, so a
+::
+
+    filter = ItemFilter(in_stock)                        # once, for any number of requests
+    constraints = Constraints(exclude=[3, 7], allow=filter)
+    llm.recommend(histories, 10, constraints=[constraints])
+
+The search asks for every node of the trie whether an allowed item is left beneath it, so a
 filter prunes subtrees instead of throwing finished answers away: 3 items out of 10 million are
 found like any others.
 
 * A few items, excluded or allowed, are kept as their places among the trie's leaves. At each depth
   they name the few nodes they decide about, and those are marked.
-* A filter over the catalogue is kept as counts: how many items pass among the first ``m`` leaves. A
-  node has something left if the counts at its two ends differ.
+* A larger filter is kept as prefix sums: how many items pass among the first ``m`` leaves. A node
+  has something left if the counts at its two ends differ.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,59 +29,94 @@ import torch
 from llmrec.errors import CatalogError
 from llmrec.generation.trie import Children, ItemTrie
 
-FEW = 4096  # an allow-list or filter of so few items is kept as a list
+FEW = 4096  # a filter that so few items pass is kept as a list
 
 
 class ItemFilter:
-    """Items that pass, the same for any number of requests.
+    """An immutable set of items that requests may be answered with.
+
+    What the search needs of it is worked out once and kept, so a filter in constant use costs its
+    size once. It is hashed by identity: keep the object, do not make an equal one again.
 
     Args:
-        passes: bool ``[items]``.
+        passes: bool ``[items]``. It may be of another length than the catalogue: newer items than
+            it knows do not pass, and items newer than the catalogue are ignored.
 
-    Keeps what it has worked out for a trie, so a filter in constant use costs its size once.
+    Attributes:
+        passes: the same, read-only.
+        items: int64, the items that pass in ascending order if they are few; None otherwise.
     """
 
     def __init__(self, passes: np.ndarray) -> None:
-        self.passes = np.asarray(passes, dtype=bool)
-        self.items = np.flatnonzero(self.passes) if self.passes.sum() <= FEW else None
+        self.passes = np.array(passes, dtype=bool)
+        self.passes.flags.writeable = False
+        few = np.count_nonzero(self.passes) <= FEW
+        self.items = np.flatnonzero(self.passes) if few else None
         self._counts: weakref.WeakKeyDictionary[ItemTrie, torch.Tensor] = (
             weakref.WeakKeyDictionary()
         )
 
+    @classmethod
+    def of_items(cls, items: np.ndarray | Sequence[int], n_items: int) -> ItemFilter:
+        """Some items of a catalogue of ``n_items``, an allow-list.
+
+        Raises:
+            CatalogError: for an item index outside the catalogue, or a mask.
+        """
+        passes = np.zeros(n_items, dtype=bool)
+        passes[_indices(items, n_items)] = True
+        return cls(passes)
+
+    def __and__(self, other: ItemFilter) -> ItemFilter:
+        """The items that pass both."""
+        length = min(len(self.passes), len(other.passes))
+        return ItemFilter(self.passes[:length] & other.passes[:length])
+
+    def mask(self, n_items: int) -> np.ndarray:
+        """A new bool ``[n_items]``, which items of a catalogue of any size pass."""
+        mask = np.zeros(n_items, dtype=bool)
+        mask[: len(self.passes)] = self.passes[:n_items]
+        return mask
+
     def counts(self, trie: ItemTrie) -> torch.Tensor:
         """int32 ``[leaves + 1]``: items that pass among the leaves before each place."""
         if trie not in self._counts:
-            passes = torch.from_numpy(self.passes).to(trie.items.device)
-            beyond = len(trie.leaf_of_item) - len(passes)
-            if beyond > 0:  # items newer than the filter do not pass
-                passes = torch.nn.functional.pad(passes, (0, beyond))
-            counts = torch.zeros(len(trie) + 1, dtype=torch.int32, device=passes.device)
+            device = trie.items.device
+            passes = torch.from_numpy(self.mask(len(trie.leaf_of_item))).to(device)
+            counts = torch.zeros(len(trie) + 1, dtype=torch.int32, device=device)
             torch.cumsum(passes[trie.items], 0, dtype=torch.int32, out=counts[1:])
             self._counts[trie] = counts
         return self._counts[trie]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constraints:
     """What one request may be answered with.
 
     Attributes:
         exclude: item indices that may not be returned.
-        allow: item indices that alone may be returned; None for all.
-        where: a catalogue filter that what is returned must pass as well.
+        allow: the items that alone may be returned; None for all.
 
     Raises:
         CatalogError: if items are given by a mask.
     """
 
     exclude: np.ndarray | Sequence[int] = ()
-    allow: np.ndarray | Sequence[int] | None = None
-    where: ItemFilter | None = None
+    allow: ItemFilter | None = None
 
     def __post_init__(self) -> None:
-        for items in (self.exclude, self.allow):
-            if items is not None and np.asarray(items).dtype == bool:
-                raise CatalogError("items are given by their indices, not by a mask")
+        _check_not_mask(self.exclude)
+
+    def excluding(self, items: np.ndarray | Sequence[int]) -> Constraints:
+        """The same, with more items excluded; the filter is shared."""
+        parts = [np.asarray(part, dtype=np.int64) for part in (self.exclude, items)]
+        return replace(self, exclude=np.concatenate(parts))
+
+    def passes(self, n_items: int) -> np.ndarray:
+        """A new bool ``[n_items]``, for who scores the whole catalogue."""
+        mask = np.ones(n_items, dtype=bool) if self.allow is None else self.allow.mask(n_items)
+        mask[_indices(self.exclude, n_items)] = False
+        return mask
 
 
 class LeafConstraints:
@@ -91,37 +132,30 @@ class LeafConstraints:
 
     def __init__(self, trie: ItemTrie, requests: Sequence[Constraints]) -> None:
         self.trie = trie
+        nothing = np.zeros(0, dtype=np.int64)
         excluded: list[np.ndarray] = []
-        allowed: list[np.ndarray] = []
+        allowed: list[np.ndarray | None] = []
         filters: list[ItemFilter] = []
         chosen = np.full(len(requests), -1, dtype=np.int64)
         n_items = len(trie.leaf_of_item)
         for user, request in enumerate(requests):
-            lost = np.unique(_indices(request.exclude, n_items))
-            kept, where = request.allow, request.where
-            if kept is not None:
-                kept = np.unique(_indices(kept, n_items))
-                if where is not None:
-                    kept = kept[_passing(where, kept)]
-            elif where is not None and where.items is not None:
-                kept = where.items[where.items < n_items]  # it may know newer ones
-            if kept is not None:
-                kept, lost, where = np.setdiff1d(kept, lost, assume_unique=True), lost[:0], None
-                if len(kept) > FEW:
-                    passes = np.zeros(n_items, dtype=bool)
-                    passes[kept] = True
-                    kept, where = None, ItemFilter(passes)
-            if where is not None:
-                lost = lost[_passing(where, lost)]
-                if where not in filters:
-                    filters.append(where)
-                chosen[user] = filters.index(where)
+            lost, kept, allow = np.unique(_indices(request.exclude, n_items)), None, request.allow
+            if allow is not None and allow.items is not None:
+                # it may know newer items than the catalogue
+                kept = np.setdiff1d(allow.items[allow.items < n_items], lost, assume_unique=True)
+                lost = nothing
+            elif allow is not None:
+                lost = lost[allow.mask(n_items)[lost]]
+                if allow not in filters:
+                    filters.append(allow)
+                chosen[user] = filters.index(allow)
             excluded.append(lost)
-            allowed.append(np.array([-1]) if kept is None else kept)
-        limited = np.array([len(row) != 1 or row[0] != -1 for row in allowed], dtype=bool)
+            allowed.append(kept)
+        limited = np.array([row is not None for row in allowed], dtype=bool)
         device = trie.items.device
         self.excluded = self._places(excluded)
-        self.allowed = self._places(allowed) if limited.any() else None
+        rows = [nothing if row is None else row for row in allowed]
+        self.allowed = self._places(rows) if limited.any() else None
         self.limited = torch.from_numpy(limited).to(device)
         self.counts = torch.stack([f.counts(trie) for f in filters]) if filters else None
         self.chosen = torch.from_numpy(chosen).to(device)
@@ -142,8 +176,8 @@ class LeafConstraints:
         padded.excluded = torch.nn.functional.pad(self.excluded, (0, missing), value=len(self.trie))
         return padded
 
-    def narrow(self, depth: int, nodes: torch.Tensor, children: Children) -> torch.Tensor:
-        """Children beneath which something is left.
+    def allowed_children(self, depth: int, nodes: torch.Tensor, children: Children) -> torch.Tensor:
+        """Children beneath which an allowed item is left.
 
         Args:
             nodes: int64 ``[users, beams]``, different nodes of a user; -1 is none.
@@ -172,9 +206,9 @@ class LeafConstraints:
         items = np.full((len(rows), longest), -1, dtype=np.int64)
         for user, row in enumerate(rows):
             items[user, : len(row)] = row
-        asked = torch.from_numpy(items).to(trie.items.device)
-        places = trie.leaf_of_item[asked.clamp(min=0)].long()
-        return places.masked_fill((asked < 0) | (places < 0), len(trie)).sort(1).values
+        padded = torch.from_numpy(items).to(trie.items.device)
+        places = trie.leaf_of_item[padded.clamp(min=0)].long()
+        return places.masked_fill((padded < 0) | (places < 0), len(trie)).sort(1).values
 
     def _counted(self, depth: int, children: Children) -> torch.Tensor:
         assert self.counts is not None
@@ -221,18 +255,16 @@ def _indices(items: np.ndarray | Sequence[int], n_items: int) -> np.ndarray:
     """int64 item indices.
 
     Raises:
-        CatalogError: if one is not in the catalogue.
+        CatalogError: if one is not in the catalogue, or a mask is given.
     """
-    asked = np.asarray(items, dtype=np.int64)
-    unknown = asked[(asked < 0) | (asked >= n_items)]
+    _check_not_mask(items)
+    indices = np.asarray(items, dtype=np.int64)
+    unknown = indices[(indices < 0) | (indices >= n_items)]
     if len(unknown):
         raise CatalogError(f"item index {unknown[0]} is not in the catalogue of {n_items}")
-    return asked
+    return indices
 
 
-def _passing(where: ItemFilter, items: np.ndarray) -> np.ndarray:
-    """bool, which of some items pass a filter; items newer than it do not."""
-    known = items < len(where.passes)
-    passes = np.zeros(len(items), dtype=bool)
-    passes[known] = where.passes[items[known]]
-    return passes
+def _check_not_mask(items: np.ndarray | Sequence[int]) -> None:
+    if np.asarray(items).dtype == bool:
+        raise CatalogError("items are given by their indices, not by a mask")

@@ -1,11 +1,9 @@
-"""The torch engine: a causal LM of transformers, its history read once and shared by all beams.
+"""The torch engine: prefill and decode steps of a causal LM, its KV cache shared by all beams.
 
-Reading and saying run on the model's own modules, so adapters and quantised layers keep
-working; only what stands between them is ours:
+The arithmetic is the model's own modules', so adapters and quantised layers keep working; only
+what stands between them is ours:
 
-* The keys and values of a prompt are held once per user. What the beams say since is kept
-  as a tree beside them: a beam's token attends to the prompt and to its own ancestors, which
-  a small mask names, so nothing is copied when beams fork or end.
+* Prompts are read once and their keys shared by all beams (:mod:`llmrec.generation.kv_cache`).
 * Prompts are padded on the right while they are read. Causal attention then needs no mask,
   and the last layer works on the last position only: nothing else of its output is used.
 
@@ -16,82 +14,18 @@ is found out when the engine is made, by comparing it with the model's own forwa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, one_line
+from llmrec.generation.kv_cache import DecodeState, Prefix
 from llmrec.generation.layer import additive_mask, run_layer
 from llmrec.llm.vocabulary import Vocabulary
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "scaling", "head_dim")
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """What the model remembers of a batch of prompts.
-
-    Attributes:
-        keys, values: per layer ``[users, kv heads, width + room, head width]``; the first
-            ``width`` places are the prompts', the others are free for what beams say.
-        lengths: int64 ``[users]``, tokens read.
-        hidden: ``[users, model width]``, the final hidden state after the last token.
-        present: bool ``[users, width]``, which places hold a token.
-        width: places the prompts take.
-    """
-
-    keys: list[torch.Tensor]
-    values: list[torch.Tensor]
-    lengths: torch.Tensor
-    hidden: torch.Tensor
-    present: torch.Tensor
-    width: int
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def select(self, users: torch.Tensor, room: int) -> Prefix:
-        """Some of the users (int64 indices), with free places for ``room`` more tokens."""
-
-        def moved(old: torch.Tensor) -> torch.Tensor:
-            new = old.new_empty(len(users), old.shape[1], self.width + room, old.shape[3])
-            new[:, :, : self.width] = old[users, :, : self.width]
-            return new
-
-        return Prefix(
-            [moved(keys) for keys in self.keys],
-            [moved(values) for values in self.values],
-            self.lengths[users],
-            self.hidden[users],
-            self.present[users],
-            self.width,
-        )
-
-
-@dataclass(frozen=True)
-class Said:
-    """What beams have said since a prefix, as a tree whose keys fill the prefix's free places.
-
-    Attributes:
-        prefix: the prompts.
-        hidden: ``[users, beams, model width]``, after each beam's last token.
-        ancestors: bool ``[users, beams, tokens said]``, whose keys each beam reads, its own
-            last one included.
-        steps: tokens each beam has said.
-    """
-
-    prefix: Prefix
-    hidden: torch.Tensor
-    ancestors: torch.Tensor
-    steps: int
-
-    @classmethod
-    def nothing(cls, prefix: Prefix) -> Said:
-        """One beam a user, before its first token."""
-        none = torch.zeros(len(prefix), 1, 0, dtype=torch.bool, device=prefix.lengths.device)
-        return cls(prefix, prefix.hidden[:, None], none, 0)
 
 
 class TorchEngine:
@@ -139,78 +73,90 @@ class TorchEngine:
         tokens: torch.Tensor,
         mask: torch.Tensor,
         *,
-        room: int = 0,
+        slots: int = 0,
         past: Prefix | None = None,
         keep: bool = True,
     ) -> Prefix:
-        """Read prompts, or go on reading them.
+        """Run the model over prompts, or over what follows a cached beginning of them.
 
         Args:
             tokens, mask: int64 and bool ``[users, length]``; where the mask is false there is no
                 token, and padding may stand on either side. At least one token a user.
-            room: places to keep free for what will be said.
-            past: what the same users' prompts began with; where it has enough free places, they are
-                filled, so it must not be gone on from twice.
+            slots: places to keep free for tokens that beams generate.
+            past: the KV cache of what the same users' prompts begin with; where it has enough free
+                places, they are filled, so it must not be continued twice.
             keep: False when only the last hidden state is wanted: no keys are kept.
         """
         tokens, lengths = _right_padded(tokens, mask)
         body = self.model.model
-        reading = _Reading(tokens, lengths, past, room)
+        batch = _PrefillBatch(tokens, lengths, past, slots)
         states = body.embed_tokens(tokens)
-        rotation = body.rotary_emb(states, reading.positions)
-        additive = additive_mask(reading.mask(), states.dtype)
+        rotation = body.rotary_emb(states, batch.positions)
+        additive = additive_mask(batch.mask(), states.dtype)
         keys, values = [], []
         for index, layer in enumerate(body.layers):
 
-            def remember(
+            def update_cache(
                 key: torch.Tensor, value: torch.Tensor, index: int = index
             ) -> tuple[torch.Tensor, torch.Tensor]:
-                key = reading.stored(key, index, "keys")
-                value = reading.stored(value, index, "values")
+                key = batch.stored(key, index, "keys")
+                value = batch.stored(value, index, "values")
                 if keep:
                     keys.append(key)
                     values.append(value)
-                return key[:, :, : reading.width], value[:, :, : reading.width]
+                return key[:, :, : batch.width], value[:, :, : batch.width]
 
             last = index == len(body.layers) - 1
             states = run_layer(
                 layer,
                 states,
                 rotation,
-                remember,
-                additive_mask(reading.last_mask(), states.dtype) if last else additive,
+                update_cache,
+                additive_mask(batch.last_mask(), states.dtype) if last else additive,
                 only=lengths - 1 if last else None,
             )
         hidden = body.norm(states)[:, 0]
-        return Prefix(keys, values, reading.total, hidden, reading.present, reading.width)
+        return Prefix(keys, values, batch.total, hidden, batch.present, batch.width)
+
+    def prefill_prompts(self, prompts: list[np.ndarray], slots: int, multiple: int = 1) -> Prefix:
+        """:meth:`prefill` of token ids, one row a user.
+
+        Args:
+            slots: places to keep free for tokens that beams generate; with 0 no keys are kept.
+            multiple: that the padded width is rounded up to.
+        """
+        tokens, mask = right_pad(prompts, multiple)
+        device = self.device
+        return self.prefill(tokens.to(device), mask.to(device), slots=slots, keep=slots > 0)
 
     @torch.inference_mode()
-    def extend(self, codes: torch.Tensor, level: int, parents: torch.Tensor, said: Said) -> Said:
-        """Say one more code a beam.
+    def extend(
+        self, codes: torch.Tensor, level: int, parents: torch.Tensor, state: DecodeState
+    ) -> DecodeState:
+        """One decode step: append one code to each beam.
 
         Args:
             codes: int64 ``[users, beams]``, codes of ``level``.
-            parents: int64 ``[users, beams]``, the beam of ``said`` that each one goes on from.
+            parents: int64 ``[users, beams]``, the beam of ``state`` that each one continues.
 
-        The prefix must have room for ``beams`` more tokens.
+        The prefix must have slots for ``beams`` more tokens.
         """
         users, beams = codes.shape
-        prefix, body = said.prefix, self.model.model
-        before = prefix.width + said.ancestors.shape[2]
+        prefix, body = state.prefix, self.model.model
+        before = prefix.width + state.ancestors.shape[2]
         own = torch.eye(beams, dtype=torch.bool, device=codes.device).expand(users, -1, -1)
-        inherited = said.ancestors.gather(
-            1, parents[..., None].expand(-1, -1, said.ancestors.shape[2])
+        inherited = state.ancestors.gather(
+            1, parents[..., None].expand(-1, -1, state.ancestors.shape[2])
         )
         ancestors = torch.cat([inherited, own], 2)
-        seen = torch.cat([prefix.present[:, None].expand(users, beams, -1), ancestors], 2)
+        visible = torch.cat([prefix.present[:, None].expand(users, beams, -1), ancestors], 2)
 
-        start, _ = self.vocabulary.level_range(level)
-        states = body.embed_tokens(codes + self.vocabulary.item_offset + start)
-        rotation = body.rotary_emb(states, (prefix.lengths + said.steps)[:, None])
-        mask = additive_mask(seen, states.dtype)
+        states = body.embed_tokens(codes + self.vocabulary.level_tokens(level).start)
+        rotation = body.rotary_emb(states, (prefix.lengths + state.steps)[:, None])
+        mask = additive_mask(visible, states.dtype)
         for index, layer in enumerate(body.layers):
 
-            def remember(
+            def update_cache(
                 key: torch.Tensor, value: torch.Tensor, index: int = index
             ) -> tuple[torch.Tensor, torch.Tensor]:
                 end = before + beams
@@ -218,18 +164,17 @@ class TorchEngine:
                 prefix.values[index][:, :, before:end] = value
                 return prefix.keys[index][:, :, :end], prefix.values[index][:, :, :end]
 
-            states = run_layer(layer, states, rotation, remember, mask)
-        return Said(prefix, body.norm(states), ancestors, said.steps + 1)
+            states = run_layer(layer, states, rotation, update_cache, mask)
+        return DecodeState(prefix, body.norm(states), ancestors, state.steps + 1)
 
     def logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
-        """float32 ``[..., codes]`` over the codes of a level that items can have."""
-        start, end = self.vocabulary.level_range(level)
-        offset = self.vocabulary.item_offset
+        """float32 ``[..., codes]`` over the codes of a level that items can have today."""
+        tokens = self.vocabulary.level_tokens(level)
         head = self.model.get_output_embeddings()
         bias = getattr(head, "bias", None)
         if bias is not None:
-            bias = bias[offset + start : offset + end]
-        return F.linear(hidden, head.weight[offset + start : offset + end], bias).float()
+            bias = bias[tokens]
+        return F.linear(hidden, head.weight[tokens], bias).float()
 
     @torch.inference_mode()
     def _check_forward(self) -> None:
@@ -244,19 +189,15 @@ class TorchEngine:
         try:
             found = self.prefill(tokens, torch.ones_like(tokens, dtype=torch.bool), keep=False)
         except (AttributeError, TypeError, ValueError, IndexError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
             raise ConfigError(
-                f"{name} is not built like a LLaMA ({reason}); it cannot be used here"
+                f"{name} is not built like a LLaMA ({one_line(error)}); it cannot be used here"
             ) from error
         expected = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, -1]
         own = self.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[:, -1]
-        start, end = (
-            self.vocabulary.item_offset + place for place in self.vocabulary.level_range(0)
-        )
         # The logits as well: some families scale or cap them after the last hidden state.
         difference = max(
             _difference(expected, found.hidden),
-            _difference(own[:, start:end], self.logits(found.hidden, 0)),
+            _difference(own[:, self.vocabulary.level_tokens(0)], self.logits(found.hidden, 0)),
         )
         tolerance = 1e-3 if expected.dtype == torch.float32 else 5e-2
         if difference > tolerance:
@@ -266,13 +207,13 @@ class TorchEngine:
             )
 
 
-class _Reading:
-    """Where the tokens of one :meth:`TorchEngine.prefill` stand, and who may attend to whom."""
+class _PrefillBatch:
+    """Positions and attention masks of one :meth:`TorchEngine.prefill`."""
 
     def __init__(
-        self, tokens: torch.Tensor, lengths: torch.Tensor, past: Prefix | None, room: int
+        self, tokens: torch.Tensor, lengths: torch.Tensor, past: Prefix | None, slots: int
     ) -> None:
-        self.past, self.room, self.lengths = past, room, lengths
+        self.past, self.slots, self.lengths = past, slots, lengths
         self.new = tokens.shape[1]
         self.before = 0 if past is None else past.width
         self.width = self.before + self.new
@@ -303,11 +244,11 @@ class _Reading:
         return self.present[:, None]
 
     def stored(self, new: torch.Tensor, layer: int, what: str) -> torch.Tensor:
-        """Keys or values ``[users, kv heads, width + room, head width]`` with the new ones."""
-        if self.past is None and self.room == 0:
+        """Keys or values ``[users, kv heads, width + slots, head width]`` with the new ones."""
+        if self.past is None and self.slots == 0:
             return new
         users, heads, _, head_width = new.shape
-        places = self.width + self.room
+        places = self.width + self.slots
         old = None if self.past is None else getattr(self.past, what)[layer]
         if old is not None and old.shape[2] >= places:
             whole = old[:, :, :places]
@@ -327,6 +268,19 @@ def _difference(expected: torch.Tensor, found: torch.Tensor) -> float:
     if not (torch.isfinite(expected).all() and torch.isfinite(found).all()):
         return 0.0
     return float((expected - found).float().norm() / expected.float().norm().clamp(min=1e-30))
+
+
+def right_pad(rows: list[np.ndarray], multiple: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded int64 ``[rows, width]`` and where it holds real values, bool.
+
+    The width is the longest row's, rounded up to a multiple.
+    """
+    lengths = torch.tensor([len(row) for row in rows])
+    width = -(-int(lengths.max()) // multiple) * multiple
+    values = torch.zeros(len(rows), width, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        values[index, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
+    return values, torch.arange(values.shape[1]) < lengths[:, None]
 
 
 def _right_padded(tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

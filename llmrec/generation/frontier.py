@@ -1,7 +1,7 @@
-"""Where a search stands: nodes of the trie, their scores, and what the model thinks comes next.
+"""The beams of one decode step: nodes of the trie, their scores, and the model's state for them.
 
-Beam search, exhaustive search and the scoring of given candidates all walk the trie from the
-root, a level a step; they differ in which children they keep.
+Beam search, exact search and the scoring of given candidates all walk the trie from the root, a
+level a step; they differ in which children they keep.
 """
 
 from __future__ import annotations
@@ -11,22 +11,26 @@ from typing import Literal, Protocol
 
 import torch
 
-from llmrec.generation.engine import Prefix, Said
-from llmrec.generation.trie import ENDED, Children, ItemTrie
+from llmrec.generation.kv_cache import DecodeState, Prefix
+from llmrec.generation.trie import Children, ItemTrie
+from llmrec.generation.trie_levels import ENDED
 
-NOTHING = float("-inf")
+NEG_INF = float("-inf")
 Normalise = Literal["level", "children"]
 
 
-class Engine(Protocol):
-    """What a search asks of a model: :class:`~llmrec.generation.engine.TorchEngine`, or vLLM."""
+class DecodingEngine(Protocol):
+    """The decode steps of a model: :class:`~llmrec.generation.engine.TorchEngine`, or vLLM as
+    :class:`~llmrec.generation.vllm_engine.VllmDecodingEngine`."""
 
-    def extend(self, codes: torch.Tensor, level: int, parents: torch.Tensor, said: Said) -> Said:
-        """Say one more code a beam."""
+    def extend(
+        self, codes: torch.Tensor, level: int, parents: torch.Tensor, state: DecodeState
+    ) -> DecodeState:
+        """One decode step: append one code to each beam."""
         ...
 
     def logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
-        """float32 ``[..., codes]`` over the codes of a level that items can have."""
+        """float32 ``[..., codes]`` over the codes of a level that items can have today."""
         ...
 
 
@@ -51,29 +55,31 @@ class Frontier:
 
     Attributes:
         engine, trie, scoring: what is searched and how.
-        depth: tokens said.
+        depth: tokens generated.
         nodes: int64 ``[users, beams]``; -1 where there is no beam.
         scores: float32 ``[users, beams]``, -inf where there is no beam.
-        said: what the model has said for those beams that still have a choice; None when none has.
-        column: int64 ``[users, beams]``, each beam's place in ``said``; meaningless where it has
-            no choice left. None where place and beam are the same.
+        state: of the model, for those beams that still have a choice; None when none has.
+        state_beam: int64 ``[users, beams]``, each beam's place in ``state``; meaningless where it
+            has no choice left. None where place and beam are the same.
     """
 
-    engine: Engine
+    engine: DecodingEngine
     trie: ItemTrie
     scoring: Scoring
     depth: int
     nodes: torch.Tensor
     scores: torch.Tensor
-    said: Said | None
-    column: torch.Tensor | None = None
+    state: DecodeState | None
+    state_beam: torch.Tensor | None = None
 
     @classmethod
-    def root(cls, engine: Engine, trie: ItemTrie, scoring: Scoring, prefix: Prefix) -> Frontier:
+    def root(
+        cls, engine: DecodingEngine, trie: ItemTrie, scoring: Scoring, prefix: Prefix
+    ) -> Frontier:
         """The start: one empty beam a user."""
         nodes = torch.zeros_like(prefix.lengths)[:, None]
         scores = torch.zeros(nodes.shape, device=nodes.device)
-        return cls(engine, trie, scoring, 0, nodes, scores, Said.nothing(prefix))
+        return cls(engine, trie, scoring, 0, nodes, scores, DecodeState.start(prefix))
 
     @property
     def finished(self) -> bool:
@@ -102,29 +108,29 @@ class Frontier:
             parents: int64 ``[users, kept]``, the beam each one comes from.
         """
         after = replace(self, depth=self.depth + 1, nodes=nodes, scores=scores)
-        if after.finished or self.said is None:
-            return replace(after, said=None, column=None)
-        columns = parents if self.column is None else self.column.gather(1, parents)
+        if after.finished or self.state is None:
+            return replace(after, state=None, state_beam=None)
+        beams = parents if self.state_beam is None else self.state_beam.gather(1, parents)
         codes = self.trie.levels[self.depth].codes[nodes.clamp(min=0)].long().clamp(min=0)
         active = self._undecided(nodes)
         if active is None:
-            said = self.engine.extend(codes, self.depth, columns, self.said)
-            return replace(after, said=said, column=None)
-        # Only where the model has a choice to make is it asked. How many beams that is decides
-        # the shape of the work, so this is done where asking costs nothing.
+            state = self.engine.extend(codes, self.depth, beams, self.state)
+            return replace(after, state=state, state_beam=None)
+        # Beams with one item beneath need no pass of the model. How many others there are decides
+        # the shape of the work, so this is done where reading the number costs nothing.
         most = int(active.sum(1).max())
         if most == 0:
-            return replace(after, said=None, column=None)
+            return replace(after, state=None, state_beam=None)
         first = (~active).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-        said = self.engine.extend(
-            codes.gather(1, first), self.depth, columns.gather(1, first), self.said
+        state = self.engine.extend(
+            codes.gather(1, first), self.depth, beams.gather(1, first), self.state
         )
         place = torch.arange(most, device=nodes.device).expand_as(first)
-        column = torch.zeros_like(nodes).scatter_(1, first, place)
-        return replace(after, said=said, column=column)
+        state_beam = torch.zeros_like(nodes).scatter_(1, first, place)
+        return replace(after, state=state, state_beam=state_beam)
 
     def _undecided(self, nodes: torch.Tensor) -> torch.Tensor | None:
-        """bool ``[users, kept]``, nodes with several items beneath; None to treat all alike."""
+        """bool ``[users, kept]``, nodes with several items beneath; None to decode all alike."""
         if self.scoring.normalise == "level" or nodes.device.type != "cpu":
             return None
         first, end = self.trie.leaves(self.depth, nodes.clamp(min=0))
@@ -132,13 +138,13 @@ class Frontier:
 
     def _gains(self, children: Children) -> torch.Tensor:
         """Log-probability of each child's code, float32 ``[users, beams, widest]``."""
-        if self.said is None:
+        if self.state is None:
             return torch.zeros(children.exists.shape, device=children.exists.device)
-        logits = self.engine.logits(self.said.hidden, self.depth) / self.scoring.temperature
+        logits = self.engine.logits(self.state.hidden, self.depth) / self.scoring.temperature
         if self.scoring.normalise == "level":
             logits = logits.log_softmax(-1)
-        if self.column is not None:
-            logits = logits.gather(1, self.column[..., None].expand(-1, -1, logits.shape[-1]))
+        if self.state_beam is not None:
+            logits = logits.gather(1, self.state_beam[..., None].expand(-1, -1, logits.shape[-1]))
         if children.codes is None:
             gains = logits[..., : children.exists.shape[-1]]
         else:
@@ -147,4 +153,4 @@ class Frontier:
         if self.scoring.normalise == "level":
             return gains
         # A child without siblings gets 0, whatever the logits of its beam mean.
-        return gains.masked_fill(~children.exists, NOTHING).log_softmax(-1)
+        return gains.masked_fill(~children.exists, NEG_INF).log_softmax(-1)

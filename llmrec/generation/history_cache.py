@@ -1,6 +1,6 @@
-"""What the model remembers of histories, kept for people who come back.
+"""A prefix cache: keys and values of histories, kept for users who come back.
 
-A history only grows at its end, so the keys and values of its older part stay true: one more
+A history only grows at its end, so the keys and values of its older part stay valid: one more
 event costs its own few tokens. The cache finds the longest beginning of a prompt that it
 has, whoever it belonged to; the answer is the same with and without it.
 """
@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from llmrec.errors import ConfigError
-from llmrec.generation.engine import Prefix, TorchEngine
+from llmrec.generation.engine import TorchEngine, right_pad
+from llmrec.generation.kv_cache import Prefix
 
 BLOCK = 16  # tokens; beginnings are looked up at its multiples
 SPARE = 4  # an entry gets a quarter more places than its prompt has tokens
-QUESTION = 8  # a prompt that differs from an older one in so few last tokens replaces it
+REPLACED_TAIL = 8  # a prompt that differs from an older one in so few last tokens replaces it
 
 
 @dataclass
@@ -38,7 +39,7 @@ class CacheMetrics:
 @dataclass(frozen=True, eq=False)
 class _Entry:
     """A prompt and its keys and values, ``[layers, 2, kv heads, places, head width]``; places
-    beyond the prompt's tokens are free for what comes next."""
+    beyond the prompt's tokens are free for its next events."""
 
     tokens: np.ndarray
     memory: torch.Tensor
@@ -52,8 +53,8 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What is remembered of one prompt: an entry's key, the entry, tokens shared with it."""
+class _Match:
+    """The cached beginning of a prompt: an entry's key, the entry, tokens shared with it."""
 
     key: int = -1
     entry: _Entry | None = None
@@ -88,45 +89,38 @@ class HistoryCache:
         with self._lock:
             return asdict(self._metrics)
 
-    def clear(self) -> None:
-        """Forget everything; needed when the model's weights change."""
-        with self._lock:
-            self._entries.clear()
-            self._by_block.clear()
-            self._metrics.entries = self._metrics.bytes = 0
-
-    def read(self, engine: TorchEngine, prompts: list[np.ndarray], room: int) -> Prefix:
-        """Read prompts, going on from what is remembered of each.
+    def prefill(self, engine: TorchEngine, prompts: list[np.ndarray], slots: int) -> Prefix:
+        """The KV cache of prompts; only what is not cached of them is computed.
 
         Args:
             prompts: token ids of each user, at least one.
-            room: places to keep free for what will be said.
+            slots: places to keep free for tokens that beams generate.
         """
         with self._lock:
-            known = [self._longest(prompt) for prompt in prompts]
-            rest = [prompt[k.length :] for prompt, k in zip(prompts, known, strict=True)]
+            matches = [self._longest_match(prompt) for prompt in prompts]
+            rest = [prompt[k.length :] for prompt, k in zip(prompts, matches, strict=True)]
             tokens, mask = right_pad(rest)
-            memory = _gather(known, tokens.shape[1] + room)
-        past = None if memory is None else _past(memory, known)
+            cached = _gather(matches, tokens.shape[1] + slots)
+        past = None if cached is None else _past(cached, matches)
         prefix = engine.prefill(
-            tokens.to(engine.device), mask.to(engine.device), room=room, past=past
+            tokens.to(engine.device), mask.to(engine.device), slots=slots, past=past
         )
         layers = list(zip(prefix.keys, prefix.values, strict=True))
-        hits = sum(k.length > 0 for k in known)
+        hits = sum(k.length > 0 for k in matches)
         with self._lock:
-            self._metrics.tokens_reused += sum(k.length for k in known)
+            self._metrics.tokens_reused += sum(k.length for k in matches)
             self._metrics.tokens_read += int(mask.sum())
             self._metrics.hits += hits
-            self._metrics.misses += len(known) - hits
+            self._metrics.misses += len(matches) - hits
             first = 0 if past is None else past.width
-            for user, (prompt, k) in enumerate(zip(prompts, known, strict=True)):
+            for user, (prompt, k) in enumerate(zip(prompts, matches, strict=True)):
                 new = [[part[user, :, first:] for part in layer] for layer in layers]
-                self._keep(prompt, k, new)
+                self._store(prompt, k, new)
         return prefix
 
-    def _longest(self, tokens: np.ndarray) -> _Known:
-        """The entry that shares most first tokens. The last token is always read: what is
-        predicted after it is not remembered."""
+    def _longest_match(self, tokens: np.ndarray) -> _Match:
+        """The entry that shares most first tokens. The last token is always computed: what is
+        predicted after it is not cached."""
         for block in reversed(_blocks(tokens)):
             if block not in self._by_block:
                 continue
@@ -135,30 +129,30 @@ class HistoryCache:
             common = min(entry.common(tokens), len(tokens) - 1)
             if common >= BLOCK - 1:
                 self._entries.move_to_end(key)
-                return _Known(key, entry, common)
-        return _Known()
+                return _Match(key, entry, common)
+        return _Match()
 
-    def _keep(self, tokens: np.ndarray, known: _Known, new: list[list[torch.Tensor]]) -> None:
-        """Remember a prompt.
+    def _store(self, tokens: np.ndarray, match: _Match, new: list[list[torch.Tensor]]) -> None:
+        """Cache a prompt.
 
         Other requests may have come and gone since it was looked up, so it is looked up again.
 
         Args:
             new: per layer the keys and values ``[kv heads, places, head width]`` of the tokens that
-                were not known.
+                were not cached.
         """
         blocks = _blocks(tokens)
-        now = self._longest(tokens)
+        now = self._longest_match(tokens)
         older, length = now.entry, now.length
-        if not blocks or length < known.length:  # what it went on from had to make room
+        if not blocks or length < match.length:  # what it continued had to make room
             return
         if older is not None and older.common(tokens) == len(tokens) == len(older.tokens):
             return
-        replaces = older is not None and len(older.tokens) - length <= QUESTION
+        replaces = older is not None and len(older.tokens) - length <= REPLACED_TAIL
         if older is not None and replaces and older.memory.shape[3] >= len(tokens):
             memory = older.memory
         else:
-            # Who has come back once will come back again.
+            # A user who has come back once will come back again.
             places = len(tokens) + (len(tokens) // SPARE if replaces else 0)
             heads, _, width = new[0][0].shape
             memory = new[0][0].new_empty(len(new), 2, heads, places, width)
@@ -168,7 +162,7 @@ class HistoryCache:
                 memory[:, :, :, :length] = older.memory[:, :, :, :length]
         if replaces:
             self._drop(now.key)
-        fresh = slice(length - known.length, len(tokens) - known.length)
+        fresh = slice(length - match.length, len(tokens) - match.length)
         for layer, parts in enumerate(new):
             for which, part in enumerate(parts):
                 memory[layer, which, :, length : len(tokens)] = part[:, fresh]
@@ -190,64 +184,51 @@ class HistoryCache:
         self._metrics.entries -= 1
 
 
-def right_pad(rows: list[np.ndarray], multiple: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded int64 ``[rows, width]`` and where it holds real values, bool.
-
-    The width is the longest row's, rounded up to a multiple.
-    """
-    lengths = torch.tensor([len(row) for row in rows])
-    width = -(-int(lengths.max()) // multiple) * multiple
-    values = torch.zeros(len(rows), width, dtype=torch.int64)
-    for index, row in enumerate(rows):
-        values[index, : len(row)] = torch.from_numpy(np.asarray(row, dtype=np.int64))
-    return values, torch.arange(values.shape[1]) < lengths[:, None]
-
-
 def _blocks(tokens: np.ndarray) -> tuple[int, ...]:
     """A hash of each beginning whose length is a multiple of the block, shortest first."""
     raw = np.ascontiguousarray(tokens, dtype=np.int64)
     return tuple(hash(raw[:end].tobytes()) for end in range(BLOCK, len(raw) + 1, BLOCK))
 
 
-def _gather(known: list[_Known], room: int) -> list[list[torch.Tensor]] | None:
-    """What is remembered of each user, padded on the right; None where it is nothing.
+def _gather(matches: list[_Match], slots: int) -> list[list[torch.Tensor]] | None:
+    """The cached keys and values of each user, padded on the right; None where there are none.
 
     Args:
-        room: places to keep free behind it.
+        slots: places to keep free behind it.
 
     Returns:
-        Per layer the keys and the values, ``[users, kv heads, longest + room, head width]``.
+        Per layer the keys and the values, ``[users, kv heads, longest + slots, head width]``.
     """
-    lengths = [k.length for k in known]
+    lengths = [k.length for k in matches]
     width = max(lengths)
     if width == 0:
         return None
-    some = next(k.entry for k in known if k.entry is not None).memory
+    some = next(k.entry for k in matches if k.entry is not None).memory
     layers, _, heads, _, head_width = some.shape
     # Padding must hold numbers: nothing times what is not a number is not nothing.
     make = some.new_empty if min(lengths) == width else some.new_zeros
-    shape = (len(known), heads, width + room, head_width)
+    shape = (len(matches), heads, width + slots, head_width)
     # Not one tensor for all: a CPU's allocator gives a large one back at once, and fresh memory
     # for the next request would cost more than filling it.
     memory = [[make(shape), make(shape)] for _ in range(layers)]
-    for user, k in enumerate(known):
+    for user, k in enumerate(matches):
         if k.entry is not None:
             for whole, layer in zip(memory, k.entry.memory, strict=True):
-                for part, remembered in zip(whole, layer, strict=True):
-                    part[user, :, : k.length] = remembered[:, : k.length]
+                for part, cached in zip(whole, layer, strict=True):
+                    part[user, :, : k.length] = cached[:, : k.length]
     return memory
 
 
-def _past(memory: list[list[torch.Tensor]], known: list[_Known]) -> Prefix:
-    """What :func:`_gather` gave, as the engine goes on from it."""
+def _past(memory: list[list[torch.Tensor]], matches: list[_Match]) -> Prefix:
+    """What :func:`_gather` gave, as :meth:`TorchEngine.prefill` continues it."""
     device = memory[0][0].device
-    lengths = torch.tensor([k.length for k in known], device=device)
-    width = max(k.length for k in known)
+    lengths = torch.tensor([k.length for k in matches], device=device)
+    width = max(k.length for k in matches)
     return Prefix(
         keys=[layer[0] for layer in memory],
         values=[layer[1] for layer in memory],
         lengths=lengths,
-        hidden=memory[0][0].new_zeros(len(known), 0),
+        hidden=memory[0][0].new_zeros(len(matches), 0),
         present=torch.arange(width, device=device) < lengths[:, None],
         width=width,
     )

@@ -1,11 +1,12 @@
 """One transformer layer of the LLaMA family, run on the model's own modules.
 
-What transformers does in its layer's forward pass, with two differences: keys and values go where
-the caller keeps them, and where only one token's output is wanted no other is worked on.
+What transformers does in its layer's forward pass, with two differences: keys and values go into
+the caller's KV cache, and where only one token's output is wanted no other is worked on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ def run_layer(
     layer: Any,
     states: torch.Tensor,
     rotation: tuple[torch.Tensor, torch.Tensor],
-    remember: Any,
+    update_cache: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
     mask: torch.Tensor | None,
     only: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -27,8 +28,8 @@ def run_layer(
     Args:
         states: ``[users, tokens, model width]``.
         rotation: cosines and sines ``[users, tokens or 1, head width]``.
-        remember: takes the new keys and values ``[users, kv heads, tokens, head width]``, returns
-            all that may be attended to.
+        update_cache: takes the new keys and values ``[users, kv heads, tokens, head width]``,
+            returns all that may be attended to.
         mask: additive ``[users, tokens, attended]``; None for causal attention.
         only: int64 ``[users]``, the one token of each user whose output is wanted.
 
@@ -43,7 +44,7 @@ def run_layer(
     value = attention.v_proj(normed).unflatten(2, (-1, width))
     if hasattr(attention, "k_norm"):
         key = attention.k_norm(key)
-    keys, values = remember(_rotate(key, cos, sin).transpose(1, 2), value.transpose(1, 2))
+    keys, values = update_cache(_rotate(key, cos, sin).transpose(1, 2), value.transpose(1, 2))
     if only is not None:
         rows = torch.arange(len(states), device=states.device)
         states, normed = states[rows, only, None], normed[rows, only, None]
@@ -120,10 +121,10 @@ def _rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     return rotated
 
 
-def additive_mask(seen: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+def additive_mask(visible: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
     """0 where attention may look, -inf elsewhere."""
-    if seen is None:
+    if visible is None:
         return None
-    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
-        ~seen, float("-inf")
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
+        ~visible, float("-inf")
     )

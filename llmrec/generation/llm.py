@@ -17,22 +17,22 @@ import torch
 
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.generation.beam_search import (
-    Found,
     SearchOptions,
+    SearchResult,
     beam_search,
     check_scores,
-    room,
+    decode_slots,
 )
 from llmrec.generation.candidates import score_candidates
 from llmrec.generation.constraints import Constraints, LeafConstraints
-from llmrec.generation.engine import Prefix, TorchEngine
-from llmrec.generation.exact import exact_search
-from llmrec.generation.graphs import WIDTH, GraphedSearch
-from llmrec.generation.history_cache import HistoryCache, right_pad
+from llmrec.generation.cuda_graph import WIDTH, CudaGraphSearch
+from llmrec.generation.engine import TorchEngine
+from llmrec.generation.exact_search import exact_search
+from llmrec.generation.history_cache import HistoryCache
+from llmrec.generation.kv_cache import Prefix
 from llmrec.generation.trie import ItemTrie
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.recommender import check_known
 from llmrec.types import Histories, Ranking
 
 CANDIDATE_TOKENS = 8192  # candidates of a batch that are scored at once, over all its users
@@ -44,12 +44,12 @@ class Llm:
     Args:
         model: a causal LM with the expanded vocabulary.
         vocabulary: where its item tokens are.
-        encoder: turns histories into its prompts; one that says more events than the model can
-            read is cut to what fits.
-        ids: how items are said.
-        batch_size: users read at once.
+        encoder: turns histories into its prompts; one with more events than the model can read is
+            cut to what fits.
+        ids: the item IDs.
+        batch_size: users answered at once.
         options: how to search, where a request does not say.
-        cache: keeps what the model remembers of histories for the next request; None for none.
+        cache: keeps the keys and values of histories for the next request; None for none.
 
     Attributes:
         trie: the catalogue as it is now; :meth:`with_items` makes another recommender with a
@@ -112,7 +112,7 @@ class Llm:
         if available is None:
             available = np.ones(ids.n_items, dtype=bool)
         if available.shape != (ids.n_items,) or available.dtype != bool:
-            raise CatalogError(f"available: must say yes or no for each of {ids.n_items} items")
+            raise CatalogError(f"available: must be a mask of the {ids.n_items} items")
         items = np.flatnonzero(available)
         changed._use(ItemTrie(ids.codes[items], items, ids.n_items))
         return changed
@@ -120,7 +120,7 @@ class Llm:
     def _use(self, trie: ItemTrie) -> None:
         self.trie = trie.to(self.device)
         on_gpu = self.device.type == "cuda"
-        self._graphed = GraphedSearch(self.engine, self.trie) if on_gpu else None
+        self._graphed = CudaGraphSearch(self.engine, self.trie) if on_gpu else None
 
     def prompts(self, histories: Histories) -> list[np.ndarray]:
         """Token ids of every history.
@@ -128,7 +128,7 @@ class Llm:
         Raises:
             CatalogError: for an item index outside the catalogue.
         """
-        return prompts_of(self.encoder, histories, self.n_items)
+        return self.encoder.encode_all(histories)
 
     def recommend(
         self,
@@ -139,7 +139,7 @@ class Llm:
         constraints: Sequence[Constraints] | None = None,
         options: SearchOptions | None = None,
     ) -> Ranking:
-        """The n best items the search finds.
+        """The n best items that the search finds.
 
         Args:
             constraints: one a user, beside the exclusion of the history.
@@ -150,14 +150,14 @@ class Llm:
             ConfigError: if there are not as many constraints as users.
             LlmrecError: if the model's scores are not finite.
         """
-        requests = requests_of(histories, n, exclude_history, constraints)
+        requests = constraints_of(histories, n, exclude_history, constraints)
         prompts = self.prompts(histories)
         options = options or self.options
         items = np.full((len(prompts), n), -1, dtype=np.int64)
         scores = np.full((len(prompts), n), -np.inf, dtype=np.float32)
-        free = room(self.trie, max(options.beams, n))
+        slots = decode_slots(self.trie, max(options.beams, n))
         for users in self._batches(prompts, self.batch_size):
-            prefix = self._read([prompts[u] for u in users], free)
+            prefix = self.prefill([prompts[u] for u in users], slots)
             limits = LeafConstraints(self.trie, [requests[u] for u in users])
             found = self._search(prefix, limits, n, options)
             check_scores(found.scores)
@@ -167,7 +167,7 @@ class Llm:
     def score_items(
         self, histories: Histories, items: np.ndarray, *, options: SearchOptions | None = None
     ) -> np.ndarray:
-        """Log-likelihood of given items, the LLM as a ranker.
+        """Log-likelihood of given items: the LLM as a ranker.
 
         Args:
             items: int ``[users, candidates]`` item indices, each at most once a user; -1 pads.
@@ -189,33 +189,35 @@ class Llm:
             return scores
         at_once = min(self.batch_size, max(1, CANDIDATE_TOKENS // items.shape[1]))
         for users in self._batches(prompts, at_once):
-            prefix = self._read([prompts[u] for u in users], room(self.trie, items.shape[1]))
-            asked = torch.from_numpy(items[users]).to(self.device)
+            prefix = self.prefill(
+                [prompts[u] for u in users], decode_slots(self.trie, items.shape[1])
+            )
+            candidates = torch.from_numpy(items[users]).to(self.device)
             scoring = (options or self.options).scoring
-            found = score_candidates(self.engine, self.trie, prefix, asked, scoring)
+            found = score_candidates(self.engine, self.trie, prefix, candidates, scoring)
             check_scores(found)
             scores[users] = found.cpu().numpy()
         return scores
 
     def _search(
         self, prefix: Prefix, limits: LeafConstraints, n: int, options: SearchOptions
-    ) -> Found:
+    ) -> SearchResult:
         if options.exact:
             return exact_search(self.engine, self.trie, prefix, limits, n, options)
         if self._graphed is not None:
             return self._graphed(prefix, limits, n, options)
         return beam_search(self.engine, self.trie, prefix, limits, n, options)
 
-    def _read(self, prompts: list[np.ndarray], free: int) -> Prefix:
-        """Read prompts, what the cache remembers of them excepted."""
+    def prefill(self, prompts: list[np.ndarray], slots: int) -> Prefix:
+        """The KV cache of prompts, from the history cache as far as it has them.
+
+        Args:
+            slots: places to keep free for tokens that beams generate.
+        """
         if self.cache is not None:
-            return self.cache.read(self.engine, prompts, free)
+            return self.cache.prefill(self.engine, prompts, slots)
         # On a GPU, shapes that come again are worth more than the padding they cost.
-        tokens, mask = right_pad(prompts, WIDTH if self._graphed else 1)
-        keep = len(self.trie.levels) > 1
-        return self.engine.prefill(
-            tokens.to(self.device), mask.to(self.device), room=free, keep=keep
-        )
+        return self.engine.prefill_prompts(prompts, slots, WIDTH if self._graphed else 1)
 
     def _batches(self, prompts: list[np.ndarray], size: int) -> list[np.ndarray]:
         """Users grouped into batches of like prompt length."""
@@ -236,15 +238,11 @@ class AtomicLlm(Llm):
         prompts = self.prompts(histories)
         scores = np.empty((len(prompts), self.n_items), dtype=np.float32)
         for users in self._batches(prompts, self.batch_size):
-            prefix = self._read([prompts[u] for u in users], 0)
+            prefix = self.prefill([prompts[u] for u in users], 0)
             values = self.engine.logits(prefix.hidden, 0).log_softmax(-1)
             check_scores(values)
             scores[users] = values.cpu().numpy()
         return scores
-
-
-class SemanticLlm(Llm):
-    """A few tokens an item."""
 
 
 def make_llm(
@@ -257,32 +255,14 @@ def make_llm(
     beams: int = 50,
     options: SearchOptions | None = None,
     cache: HistoryCache | None = None,
-) -> AtomicLlm | SemanticLlm:
+) -> Llm:
     """The recommender that fits the item IDs; ``beams`` replaces that of ``options``."""
-    kind = AtomicLlm if ids.kind == "atomic" else SemanticLlm
+    kind = AtomicLlm if ids.kind == "atomic" else Llm
     options = replace(options or SearchOptions(), beams=beams)
     return kind(model, vocabulary, encoder, ids, batch_size, options, cache)
 
 
-def prompts_of(encoder: HistoryEncoder, histories: Histories, n_items: int) -> list[np.ndarray]:
-    """Token ids of every history.
-
-    Raises:
-        CatalogError: for an item index outside the catalogue of ``n_items``.
-    """
-    check_known(histories, n_items)
-    now = histories.now
-    return [
-        encoder.encode(
-            histories[user],
-            histories.times(user),
-            None if now is None or np.isnan(now[user]) else float(now[user]),
-        )
-        for user in range(len(histories))
-    ]
-
-
-def requests_of(
+def constraints_of(
     histories: Histories,
     n: int,
     exclude_history: bool,
@@ -302,7 +282,4 @@ def requests_of(
         raise ConfigError(f"{len(constraints)} constraints are given for {len(histories)} users")
     if not exclude_history:
         return list(constraints)
-    return [
-        replace(own, exclude=np.concatenate([np.asarray(own.exclude, np.int64), history]))
-        for own, history in zip(constraints, histories, strict=True)
-    ]
+    return [own.excluding(history) for own, history in zip(constraints, histories, strict=True)]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, one_line
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.frontier import Normalise
 from llmrec.generation.history_cache import HistoryCache
-from llmrec.generation.llm import AtomicLlm, SemanticLlm, make_llm
+from llmrec.generation.llm import Llm, make_llm
 from llmrec.llm.layout import read_layout
 
 
@@ -21,12 +21,12 @@ def load_llm(
     batch_size: int = 128,
     cache_bytes: int = 0,
     normalise: Normalise = "children",
-) -> AtomicLlm | SemanticLlm:
+) -> Llm:
     """The language model of a model folder, ready to recommend.
 
     Args:
         beams: beam width for semantic IDs.
-        batch_size: users read at once.
+        batch_size: users answered at once.
         cache_bytes: size of the history cache; 0 for none.
         normalise: see :class:`~llmrec.generation.frontier.Scoring`.
 
@@ -45,8 +45,7 @@ def load_llm(
             folder, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(f"{folder}: not a trained llmrec model ({reason})") from None
+        raise ArtifactError(f"{folder}: not a trained llmrec model ({one_line(error)})") from None
     if loading["missing_keys"]:  # transformers would go on with random weights
         missing = sorted(loading["missing_keys"])[0]
         raise ArtifactError(f"{folder}: the model's weights lack {missing}; train it again")

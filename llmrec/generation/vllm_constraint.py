@@ -4,10 +4,10 @@ vLLM loads :class:`ItemConstraint` by its name, in process or as a server::
 
     vllm serve MODEL --logits-processors llmrec.generation.vllm_constraint:ItemConstraint
 
-A request asks for it with ``extra_args`` (over HTTP ``vllm_xargs``): ``{"llmrec_said": 2}`` says
-that the prompt's last two tokens begin an item ID and the answer goes on with it, 0 that the answer
-begins one. A request without it, such as a chat, is left alone. What a request has said is read
-from the request itself, so one that is moved within the batch or begun again keeps its place.
+A request asks for it with ``extra_args`` (over HTTP ``vllm_xargs``): ``{"llmrec_item_prefix": 2}``
+says that the prompt's last two tokens begin an item ID and the answer continues it, 0 that the
+answer begins one. A request without it, such as a chat, is left alone. What a request has generated
+is read from the request itself, so one that is moved within the batch or preempted keeps its place.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from llmrec.generation.trie import ENDED, ItemTrie
-from llmrec.generation.vllm_steps import SAID
+from llmrec.generation.trie import ItemTrie
+from llmrec.generation.trie_levels import ENDED
+from llmrec.generation.vllm_engine import ITEM_PREFIX
 from llmrec.llm.layout import read_layout
 
 if TYPE_CHECKING:
@@ -30,22 +31,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A request under way: tokens of its item ID that the prompt holds, and what it has said.
+class _ItemRequest:
+    """A running request: tokens of its item ID that the prompt holds, and those generated since.
 
     ``output`` is vLLM's own list, which grows.
     """
 
-    begun: list[int]
+    prompt_tail: list[int]
     output: list[int]
 
     @property
-    def said(self) -> list[int]:
-        return self.begun + self.output
+    def item_tokens(self) -> list[int]:
+        return self.prompt_tail + self.output
 
 
 class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
-    """Leaves of the vocabulary what goes on to a real item; after a whole item, the end token.
+    """Masks every token that does not go on to a real item; after a whole item, all but the end.
 
     Args:
         vllm_config: names the model's folder, whose ``llmrec.json`` and ``item_ids/`` say which
@@ -53,7 +54,7 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
         device: where the logits are.
 
     Raises:
-        ArtifactError: if the model's folder says no items.
+        ArtifactError: if the model's folder holds no item IDs.
     """
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
@@ -63,18 +64,18 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
         self._trie = ItemTrie(ids.codes).to(device)
         end = model.hf_config.eos_token_id
         self._end = int(end[0] if isinstance(end, list) else end)
-        self._asked: dict[int, _Asked] = {}
+        self._requests: dict[int, _ItemRequest] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Check what a request says of itself.
+        """Check a request's ``extra_args``.
 
         Raises:
             ValueError: if it is no number of tokens.
         """
-        said = (sampling_params.extra_args or {}).get(SAID)
-        if said is not None and (type(said) is not int or said < 0):
-            raise ValueError(f"{SAID}: {said!r} is not a number of tokens, 0 or more")
+        length = (sampling_params.extra_args or {}).get(ITEM_PREFIX)
+        if length is not None and (type(length) is not int or length < 0):
+            raise ValueError(f"{ITEM_PREFIX}: {length!r} is not a number of tokens, 0 or more")
 
     def is_argmax_invariant(self) -> bool:
         """False: the likeliest token may be no item."""
@@ -82,7 +83,7 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Follow requests as they come, go and change places in the batch."""
-        process_dict_updates(self._asked, batch_update, _asked)
+        process_dict_updates(self._requests, batch_update, _item_request)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Set what leads to no item to -inf.
@@ -91,11 +92,12 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
             logits: ``[requests, vocabulary]``, changed in place.
         """
         by_depth: dict[int, list[int]] = defaultdict(list)
-        for row, asked in self._asked.items():
-            by_depth[len(asked.said)].append(row)
+        for row, request in self._requests.items():
+            by_depth[len(request.item_tokens)].append(row)
         for depth, rows in by_depth.items():
-            said = torch.tensor([self._asked[row].said for row in rows], dtype=torch.int64)
-            tokens, exists = self._following(said.view(len(rows), depth).to(logits.device))
+            prefixes = torch.tensor([self._requests[row].item_tokens for row in rows])
+            prefixes = prefixes.long().view(len(rows), depth).to(logits.device)
+            tokens, exists = self._following(prefixes)
             kept = torch.zeros(len(rows), logits.shape[1] + 1, dtype=torch.bool).to(logits.device)
             # One place behind the last takes what does not exist.
             kept.scatter_(1, torch.where(exists, tokens, logits.shape[1]), True)
@@ -103,24 +105,24 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
             logits[place] = logits[place].masked_fill(~kept[:, :-1], float("-inf"))
         return logits
 
-    def _following(self, said: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _following(self, prefixes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens that may come after others, and where there are any.
 
         Args:
-            said: int64 ``[requests, depth]`` tokens.
+            prefixes: int64 ``[requests, depth]`` tokens.
 
         Returns:
             int64 and bool ``[requests, widest]``.
         """
-        depth, first = said.shape[1], self._first_tokens
-        ended = torch.full((len(said), 1), self._end, device=said.device)
+        depth, first = prefixes.shape[1], self._first_tokens
+        ended = torch.full((len(prefixes), 1), self._end, device=prefixes.device)
         if depth >= len(first):
             return ended, torch.ones_like(ended, dtype=torch.bool)
-        nodes = self._trie.find(said - torch.tensor(first[:depth], device=said.device))
+        nodes = self._trie.find(prefixes - torch.tensor(first[:depth], device=prefixes.device))
         children = self._trie.children(depth, nodes)
         codes = children.codes
         if codes is None:
-            codes = torch.arange(children.exists.shape[1], device=said.device)
+            codes = torch.arange(children.exists.shape[1], device=prefixes.device)
         going_on = children.exists & (codes != ENDED)
         over = ~going_on.any(1, keepdim=True)  # a whole ID, or none that there is
         tokens = (codes + first[depth]).expand_as(going_on)
@@ -129,15 +131,14 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
     @property
     def _first_tokens(self) -> list[int]:
         """The token of each level's code 0."""
-        layout = self._vocabulary
-        levels = range(len(layout.level_sizes))
-        return [layout.item_offset + layout.level_range(level)[0] for level in levels]
+        levels = range(len(self._vocabulary.level_sizes))
+        return [self._vocabulary.level_tokens(level).start for level in levels]
 
 
-def _asked(params: Any, prompt: list[int] | None, output: list[int]) -> _Asked | None:
+def _item_request(params: Any, prompt: list[int] | None, output: list[int]) -> _ItemRequest | None:
     """A new request, if it asks for items."""
-    said = (params.extra_args or {}).get(SAID)
-    if said is None:
+    length = (params.extra_args or {}).get(ITEM_PREFIX)
+    if length is None:
         return None
     prompt = prompt or []
-    return _Asked(prompt[len(prompt) - said :], output)
+    return _ItemRequest(prompt[len(prompt) - length :], output)

@@ -45,7 +45,7 @@ def count_collisions(codes: np.ndarray) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Resolved:
+class UniqueCodes:
     """Unique codes int32 ``[n, levels]``; how many items moved, and how many left their prefix."""
 
     codes: np.ndarray
@@ -55,7 +55,7 @@ class Resolved:
 
 def resolve_extra_level(
     distances: np.ndarray, codes: np.ndarray, size: int | None, taken: np.ndarray
-) -> Resolved:
+) -> UniqueCodes:
     """Append the number of each item among those with its codes.
 
     Args:
@@ -83,7 +83,7 @@ def resolve_extra_level(
         )
     extra = np.empty(len(codes), dtype=np.int32)
     extra[order] = number
-    return Resolved(np.column_stack([codes, extra]).astype(np.int32))
+    return UniqueCodes(np.column_stack([codes, extra]).astype(np.int32))
 
 
 def resolve_last_level(
@@ -91,7 +91,7 @@ def resolve_last_level(
     latents: np.ndarray,
     codes: np.ndarray,
     taken: np.ndarray | None = None,
-) -> Resolved:
+) -> UniqueCodes:
     """Move colliding items to free codes.
 
     Args:
@@ -113,25 +113,25 @@ def resolve_last_level(
     *_, before_last = [latents, *quantizer.residuals(latents, codes)][:-1]
     book = quantizer.codebooks[-1]
     distances = np.square(before_last - book[codes[:, -1]]).sum(axis=1)
-    movers = _losers(codes, distances, taken)
-    room = _Room(np.concatenate([taken, np.delete(codes, movers, axis=0)]), len(book))
+    movers = _colliding(codes, distances, taken)
+    free_codes = _FreeCodes(np.concatenate([taken, np.delete(codes, movers, axis=0)]), len(book))
     codes = codes.copy()
     leaving: list[int] = []
     for group in _groups(codes[movers, :-1], movers):
-        free = room.free(codes[group[0], :-1])
+        free = free_codes.under(codes[group[0], :-1])
         if len(free) == 0:
             leaving.extend(group)
             continue
         costs = square_distances(before_last[group], book[free])
         rows, columns = require("scipy.optimize", "train").linear_sum_assignment(costs)
         codes[group[rows], -1] = free[columns]
-        room.take(codes[group[rows]])
+        free_codes.take(codes[group[rows]])
         leaving.extend(np.delete(group, rows))
-    _leave_prefix(quantizer, latents, codes, np.sort(np.array(leaving, dtype=np.int64)), room)
-    return Resolved(codes, len(movers), len(leaving))
+    _leave_prefix(quantizer, latents, codes, np.sort(np.array(leaving, dtype=np.int64)), free_codes)
+    return UniqueCodes(codes, len(movers), len(leaving))
 
 
-def _losers(codes: np.ndarray, distances: np.ndarray, taken: np.ndarray) -> np.ndarray:
+def _colliding(codes: np.ndarray, distances: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """Sorted rows that lose their code tuple to a nearer item or to an existing one."""
     keys = row_keys(codes)
     order = np.lexsort((np.arange(len(codes)), distances, keys))
@@ -151,8 +151,13 @@ def _groups(prefixes: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
 
 
 @dataclass
-class _Room:
-    """Which last-level codes are free under a prefix."""
+class _FreeCodes:
+    """Which last-level codes are free under a prefix.
+
+    Attributes:
+        held: int32 ``[n, levels]``, codes that are taken.
+        size: codes of the last level.
+    """
 
     held: np.ndarray
     size: int
@@ -164,7 +169,7 @@ class _Room:
         self._keys, self._last = keys[order], self.held[order, -1]
 
     def _mask(self, prefix: np.ndarray) -> np.ndarray:
-        """bool ``[size]``, True where held; built when first asked for."""
+        """bool ``[size]``, True where taken; made on first use."""
         name = prefix.tobytes()
         if name not in self._masks:
             key = row_keys(prefix[None])[0]
@@ -173,12 +178,12 @@ class _Room:
             self._masks[name][self._last[first:last]] = True
         return self._masks[name]
 
-    def free(self, prefix: np.ndarray) -> np.ndarray:
+    def under(self, prefix: np.ndarray) -> np.ndarray:
         """Free codes under one prefix int32 ``[levels - 1]``, ascending."""
         return np.flatnonzero(~self._mask(prefix))
 
     def take(self, codes: np.ndarray) -> None:
-        """Mark code tuples ``[n, levels]`` as held."""
+        """Mark code tuples ``[n, levels]`` as taken."""
         for row in codes:
             self._mask(row[:-1])[row[-1]] = True
 
@@ -188,31 +193,31 @@ def _leave_prefix(
     latents: np.ndarray,
     codes: np.ndarray,
     rows: np.ndarray,
-    room: _Room,
+    free_codes: _FreeCodes,
 ) -> None:
     """Give each of ``rows`` the nearest free code under the nearest prefix with room."""
-    # Items without content are all alike; they walk one list of prefixes together.
-    walks: dict[bytes, _PrefixWalk] = {}
+    # Items without content are all alike; they share one list of prefixes.
+    searches: dict[bytes, _NearestPrefixes] = {}
     for row in rows:
         name = latents[row].tobytes()
-        if name not in walks:
-            walks[name] = _PrefixWalk(quantizer, latents[row])
-        walk = walks[name]
-        while not len(free := room.free(walk.prefix)):
-            walk.next()
-        costs = square_distances(walk.residual[None], quantizer.codebooks[-1][free])[0]
-        codes[row] = [*walk.prefix, free[costs.argmin()]]
-        room.take(codes[row : row + 1])
+        if name not in searches:
+            searches[name] = _NearestPrefixes(quantizer, latents[row])
+        search = searches[name]
+        while not len(free := free_codes.under(search.prefix)):
+            search.next()
+        costs = square_distances(search.residual[None], quantizer.codebooks[-1][free])[0]
+        codes[row] = [*search.prefix, free[costs.argmin()]]
+        free_codes.take(codes[row : row + 1])
 
 
-class _PrefixWalk:
-    """Prefixes from near to far; a beam search whose beam widens until all were seen."""
+class _NearestPrefixes:
+    """Prefixes from near to far; a beam search whose beam widens until it holds all."""
 
     def __init__(self, quantizer: ResidualQuantizer, latent: np.ndarray) -> None:
         self._books = quantizer.codebooks[:-1]
         self._latent = latent
         self._width = _FIRST_BEAM
-        self._place = 0
+        self._row = 0
         self._search()
 
     def _search(self) -> None:
@@ -229,17 +234,17 @@ class _PrefixWalk:
 
     @property
     def prefix(self) -> np.ndarray:
-        return self._prefixes[self._place]
+        return self._prefixes[self._row]
 
     @property
     def residual(self) -> np.ndarray:
         """The latent less the prefix's codewords."""
-        return self._residuals[self._place]
+        return self._residuals[self._row]
 
     def next(self) -> None:
         """Go to the next prefix; look farther when the beam is used up."""
-        self._place += 1
-        if self._place == len(self._prefixes):
-            # The wider list starts with prefixes already seen to be full; they are passed again.
-            self._width, self._place = self._width * 4, 0
+        self._row += 1
+        if self._row == len(self._prefixes):
+            # The wider list starts with the prefixes that are known to be full.
+            self._width, self._row = self._width * 4, 0
             self._search()

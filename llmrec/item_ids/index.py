@@ -1,7 +1,7 @@
 """``llmrec index``: give every item its ID.
 
     llmrec index --dataset runs/beauty/dataset --features runs/beauty/features \\
-        --out runs/beauty/item_ids --kind semantic
+        --out runs/beauty/item_ids --kind semantic --blocks text 1.0
 
 The folder holds the IDs (:class:`~llmrec.item_ids.item_ids.ItemIds`), ``report.json`` with the
 use of the codes, the reconstruction error and the collisions before and after, and
@@ -10,36 +10,31 @@ use of the codes, the reconstruction error and the collisions before and after, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from llmrec.config import as_dict, build, load_yaml
-from llmrec.content.features.blocks import load_blocks
-from llmrec.content.features.combine import combine_blocks
+from llmrec.config import as_dict
+from llmrec.content.features.blocks import combine_blocks, load_blocks
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError, require
 from llmrec.item_ids.collisions import (
-    Resolved,
+    UniqueCodes,
     count_collisions,
     resolve_extra_level,
     resolve_last_level,
 )
-from llmrec.item_ids.item_ids import Collisions, ItemIds, Kind
-from llmrec.item_ids.quantizer import Fitted, content_codebooks
+from llmrec.item_ids.item_ids import CollisionStrategy, IdKind, ItemIds
+from llmrec.item_ids.quantizer import FittedQuantizer, content_codebooks
 from llmrec.item_ids.report import format_report, level_report, plot_code_use
 from llmrec.item_ids.rq_kmeans import fit_rq_kmeans
-from llmrec.item_ids.rq_vae_settings import RqVaeSettings
+from llmrec.item_ids.rq_vae_settings import RqVaeConfig
 from llmrec.stage import Manifest, StageRun, folder_hash, run_stage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 STAGE = "index"
 REPORT = "report.json"
@@ -57,40 +52,54 @@ class IndexConfig:
         collisions: ``last-level`` or ``extra-level``; see :mod:`llmrec.item_ids.collisions`.
         balanced: RQ-KMeans with clusters of equal size.
         kmeans_iterations: of k-means, per level.
-        blocks: feature blocks to use, with their weight in squared distances.
+        blocks: feature blocks to use, with their weight in squared distances; by default text
+            alone.
         spare: atomic tokens kept free for new items; by default 5% of the items, at least 64.
         rq_vae: how an RQ-VAE is built and trained.
     """
 
-    kind: Kind = "atomic"
+    kind: IdKind = "atomic"
     method: Literal["rq-kmeans", "rq-vae"] = "rq-kmeans"
     levels: int = 3
     codebook_size: int = 256
-    collisions: Collisions = "last-level"
+    collisions: CollisionStrategy = "last-level"
     balanced: bool = False
     kmeans_iterations: int = 25
-    blocks: dict[str, float] = field(default_factory=lambda: {"text": 1.0})
+    blocks: dict[str, float] | None = None
     spare: int | None = None
-    rq_vae: RqVaeSettings = field(default_factory=RqVaeSettings)
+    rq_vae: RqVaeConfig = field(default_factory=RqVaeConfig)
 
     def __post_init__(self) -> None:
         if not 2 <= self.levels <= 8:
-            raise ValueError(f"levels: must be 2 to 8, got {self.levels}")
+            raise ConfigError(f"levels: must be 2 to 8, got {self.levels}")
         for name in ("codebook_size", "kmeans_iterations"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         if self.spare is not None and self.spare < 0:
-            raise ValueError(f"spare: must be 0 or more, got {self.spare}")
-        if not self.blocks or any(not 0 < w < math.inf for w in self.blocks.values()):
-            raise ValueError(f"blocks: need one or more with weights above 0, got {self.blocks}")
+            raise ConfigError(f"spare: must be 0 or more, got {self.spare}")
+        weights = self.block_weights.values()
+        if not weights or any(not 0 < weight < math.inf for weight in weights):
+            raise ConfigError(f"blocks: need one or more with weights above 0, got {self.blocks}")
         if self.balanced and self.method == "rq-vae":
-            raise ValueError("balanced: only rq-kmeans can balance its codes")
+            raise ConfigError("balanced: only rq-kmeans can balance its codes")
+
+    @property
+    def block_weights(self) -> dict[str, float]:
+        """``blocks``, or their default."""
+        return {"text": 1.0} if self.blocks is None else self.blocks
 
 
 def run(
-    config: IndexConfig, dataset: Path, features: Path | None, out: Path, seed: int = 0
+    config: IndexConfig, dataset: Path, out: Path, features: Path | None = None, seed: int = 0
 ) -> Path:
-    """Give the items of ``dataset`` IDs and write them to the folder ``out``.
+    """Give every item its ID.
+
+    Args:
+        config: which kind of ID, and how it is made.
+        dataset: folder of llmrec ingest.
+        out: folder to write.
+        features: folder of llmrec embed, or of train fusion.
+        seed: of k-means and of the RQ-VAE.
 
     Raises:
         CatalogError: if the dataset has no items.
@@ -110,10 +119,13 @@ def run(
             raise CatalogError(f"{dataset}: the catalogue has no items; ingest some first")
         vectors = None
         if features is not None:
-            vectors = combine_blocks(load_blocks(features), config.blocks, n_items, str(features))
+            blocks = load_blocks(features)
+            vectors = combine_blocks(blocks, config.block_weights, n_items, str(features))
         _index(stage_run, config, n_items, vectors, seed)
 
-    return run_stage(out, manifest, work)
+    folder = run_stage(out, manifest, work)
+    print(format_report(json.loads((folder / REPORT).read_text(encoding="utf-8"))))
+    return folder
 
 
 def build_ids(
@@ -136,7 +148,7 @@ def build_ids(
             raise ConfigError("features: semantic item ids need content vectors")
         return _semantic(config, vectors, seed)
     spare = config.spare if config.spare is not None else max(64, math.ceil(n_items / 20))
-    ids = ItemIds.atomic(n_items, spare, vectors, {} if vectors is None else config.blocks)
+    ids = ItemIds.atomic(n_items, spare, vectors, {} if vectors is None else config.block_weights)
     report = {"kind": "atomic", "items": n_items, "tokens": ids.n_tokens, "spare": spare}
     return ids, report
 
@@ -170,15 +182,15 @@ def _semantic(
     # k-means cannot have more centroids than points; n ** levels ids are still enough for n.
     size = min(config.codebook_size, n_items)
     fitted = _fit(config, vectors, (size,) * config.levels, seed)
-    resolved, sizes = _resolve(config, fitted)
+    unique, sizes = _make_unique(config, fitted)
     ids = ItemIds(
         "semantic",
-        resolved.codes,
+        unique.codes,
         sizes,
-        _token_vectors(config, fitted, resolved, vectors, sizes),
+        _token_vectors(config, fitted, unique, vectors, sizes),
         fitted.quantizer,
         config.collisions,
-        config.blocks,
+        config.block_weights,
     )
     report = {
         "kind": "semantic",
@@ -186,20 +198,22 @@ def _semantic(
         "items": n_items,
         "tokens": ids.n_tokens,
         "codebook_size": size,
-        "codebook_size_asked": config.codebook_size,
+        "codebook_size_wanted": config.codebook_size,
         "levels": level_report(fitted.quantizer, fitted.latents, fitted.codes),
         "relative_mse": round(fitted.relative_mse, 4),
         "collisions": config.collisions,
         "collisions_before": count_collisions(fitted.codes),
         "collisions_after": count_collisions(ids.codes),
-        "moved": resolved.moved,
-        "left_prefix": resolved.left_prefix,
+        "moved": unique.moved,
+        "left_prefix": unique.left_prefix,
         "without_content": int((~vectors.any(axis=1)).sum()),
     }
     return ids, report
 
 
-def _fit(config: IndexConfig, vectors: np.ndarray, sizes: tuple[int, ...], seed: int) -> Fitted:
+def _fit(
+    config: IndexConfig, vectors: np.ndarray, sizes: tuple[int, ...], seed: int
+) -> FittedQuantizer:
     if config.method == "rq-kmeans":
         return fit_rq_kmeans(
             vectors,
@@ -214,23 +228,25 @@ def _fit(config: IndexConfig, vectors: np.ndarray, sizes: tuple[int, ...], seed:
     return fit_rq_vae(vectors, sizes, config.rq_vae, seed=seed)
 
 
-def _resolve(config: IndexConfig, fitted: Fitted) -> tuple[Resolved, tuple[int, ...]]:
+def _make_unique(
+    config: IndexConfig, fitted: FittedQuantizer
+) -> tuple[UniqueCodes, tuple[int, ...]]:
     """Unique codes, and the sizes of their levels."""
     quantizer, sizes = fitted.quantizer, fitted.quantizer.level_sizes
     if config.collisions == "last-level":
         return resolve_last_level(quantizer, fitted.latents, fitted.codes), sizes
     *_, residual = quantizer.residuals(fitted.latents, fitted.codes)
     none = np.empty((0, len(sizes) + 1), np.int32)
-    resolved = resolve_extra_level(np.square(residual).sum(axis=1), fitted.codes, None, none)
+    unique = resolve_extra_level(np.square(residual).sum(axis=1), fitted.codes, None, none)
     # At least a codebook's worth, and twice what is needed: room for new items of a code tuple.
-    extra = max(config.codebook_size, 2 * (int(resolved.codes[:, -1].max()) + 1))
-    return resolved, (*sizes, extra)
+    extra = max(config.codebook_size, 2 * (int(unique.codes[:, -1].max()) + 1))
+    return unique, (*sizes, extra)
 
 
 def _token_vectors(
     config: IndexConfig,
-    fitted: Fitted,
-    resolved: Resolved,
+    fitted: FittedQuantizer,
+    unique: UniqueCodes,
     vectors: np.ndarray,
     sizes: tuple[int, ...],
 ) -> np.ndarray:
@@ -238,47 +254,6 @@ def _token_vectors(
     quantized = fitted.quantizer.level_sizes
     books = list(fitted.quantizer.codebooks)
     if fitted.quantizer.layers:  # the codebooks live in a latent space, the vectors must not
-        books = content_codebooks(vectors, resolved.codes[:, : len(quantized)], quantized)
+        books = content_codebooks(vectors, unique.codes[:, : len(quantized)], quantized)
     extra = [np.zeros((size, vectors.shape[1]), np.float32) for size in sizes[len(quantized) :]]
     return np.concatenate([*books, *extra]).astype(np.float32)
-
-
-def _parse_blocks(pairs: list[str]) -> Mapping[str, Any]:
-    """``["text", "attributes=0.5"]`` as weights by name."""
-    blocks = {}
-    for pair in pairs:
-        name, _, weight = pair.partition("=")
-        try:
-            blocks[name] = float(weight or 1)
-        except ValueError:
-            raise ConfigError(f"--blocks: {pair!r} is not NAME or NAME=WEIGHT") from None
-    return blocks
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec index``."""
-    parser = argparse.ArgumentParser(prog="llmrec index", description="Give every item its ID.")
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    parser.add_argument("--features", type=Path, help="of llmrec embed, or train fusion")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--config", type=Path, help="YAML file with the settings below")
-    parser.add_argument("--kind", help="atomic (default) or semantic")
-    parser.add_argument("--method", help="rq-kmeans (default) or rq-vae")
-    parser.add_argument("--levels", type=int)
-    parser.add_argument("--codebook-size", type=int)
-    parser.add_argument("--collisions", help="last-level (default) or extra-level")
-    parser.add_argument("--balanced", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--kmeans-iterations", type=int)
-    parser.add_argument("--blocks", nargs="+", metavar="NAME[=WEIGHT]")
-    parser.add_argument("--spare", type=int, help="atomic tokens kept for new items")
-    parser.add_argument("--seed", type=int, default=0)
-    args = vars(parser.parse_args(argv))
-    names = ("dataset", "features", "out", "seed", "config")
-    dataset, features, out, seed, path = (args.pop(name) for name in names)
-    settings = load_yaml(path) if path else {}
-    settings.update({name: value for name, value in args.items() if value is not None})
-    if isinstance(settings.get("blocks"), list):
-        settings["blocks"] = _parse_blocks(settings["blocks"])
-    config = build(IndexConfig, settings, str(path or "llmrec index"))
-    folder = run(config, dataset, features, out, seed)
-    print(format_report(json.loads((folder / REPORT).read_text(encoding="utf-8"))))

@@ -1,4 +1,4 @@
-"""Item IDs: how an LLM says an item, one interface for atomic and semantic IDs.
+"""Item IDs: the tokens by which an LLM generates an item, atomic or semantic.
 
 An ID is one code a level. ``atomic`` IDs have a single level and the code is the item index;
 ``semantic`` IDs have a few levels of residual quantization. Either way an ID names exactly one
@@ -7,7 +7,7 @@ a model adds its own vocabulary offset.
 
     ids = ItemIds.load("runs/beauty/item_ids")
     ids.tokens(np.array([5]))          # flat item tokens [1, levels]
-    ids.decode_many(codes)             # item indices, -1 where no item has the codes
+    ids.decode(codes)                  # item indices, -1 where no item has the codes
     ids.assign_new(vectors)            # the same IDs and those of new items
 """
 
@@ -24,13 +24,13 @@ from typing import Literal, cast
 
 import numpy as np
 
-from llmrec.content.features.combine import check_finite, combine_blocks
+from llmrec.content.features.blocks import check_finite, combine_blocks
 from llmrec.errors import ArtifactError, CatalogError, DataError
 from llmrec.item_ids.collisions import resolve_extra_level, resolve_last_level, row_keys
 from llmrec.item_ids.quantizer import ResidualQuantizer
 
-Kind = Literal["atomic", "semantic"]
-Collisions = Literal["last-level", "extra-level"]
+IdKind = Literal["atomic", "semantic"]
+CollisionStrategy = Literal["last-level", "extra-level"]
 SCHEMA_VERSION = 1
 _HEADER, _TENSORS = "item_ids.json", "item_ids.safetensors"
 _QUANTIZER = "quantizer.safetensors"
@@ -57,12 +57,12 @@ class ItemIds:
         ArtifactError: if the codes do not fit the levels or two items share an ID.
     """
 
-    kind: Kind
+    kind: IdKind
     codes: np.ndarray
     level_sizes: tuple[int, ...]
     token_vectors: np.ndarray
     quantizer: ResidualQuantizer | None = None
-    collisions: Collisions = "last-level"
+    collisions: CollisionStrategy = "last-level"
     blocks: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,13 +136,13 @@ class ItemIds:
         Raises:
             CatalogError: if an index is not in the catalogue.
         """
-        asked = np.asarray(items)
-        wrong = (asked < 0) | (asked >= self.n_items)
+        items = np.asarray(items)
+        wrong = (items < 0) | (items >= self.n_items)
         if wrong.any():
             raise CatalogError(
-                f"item index {asked[wrong].flat[0]} is not in the catalogue of {self.n_items}"
+                f"item index {items[wrong].flat[0]} is not in the catalogue of {self.n_items}"
             )
-        return self.codes[asked]
+        return self.codes[items]
 
     def tokens(self, items: int | np.ndarray) -> np.ndarray:
         """Flat item tokens int64 ``[..., levels]``, -1 where an ID is padded."""
@@ -150,16 +150,7 @@ class ItemIds:
         offsets = [self.token_offset(level) for level in range(self.levels)]
         return np.where(codes >= 0, codes + offsets, -1)
 
-    def decode(self, codes: Sequence[int] | np.ndarray) -> int | None:
-        """The item with these codes, or None; short IDs may be given without padding."""
-        if len(codes) > self.levels:
-            return None
-        row = np.full((1, self.levels), -1, dtype=np.int64)
-        row[0, : len(codes)] = codes
-        item = int(self.decode_many(row)[0])
-        return None if item < 0 else item
-
-    def decode_many(self, codes: np.ndarray) -> np.ndarray:
+    def decode(self, codes: Sequence[int] | np.ndarray) -> np.ndarray:
         """Item indices int64 ``[...]`` of codes ``[..., levels]``; -1 where there is no item."""
         codes = np.asarray(codes, dtype=np.int64)
         if codes.shape[-1] != self.levels:
@@ -171,23 +162,13 @@ class ItemIds:
             found[valid] = np.where(flat[valid, 0] < self.n_items, flat[valid, 0], -1)
         elif self.n_items:
             keys, items = self._sorted
-            asked = row_keys(flat[valid])
-            place = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
-            found[valid] = np.where(keys[place] == asked, items[place], -1)
+            wanted = row_keys(flat[valid])
+            row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            found[valid] = np.where(keys[row] == wanted, items[row], -1)
         return found.reshape(codes.shape[:-1])
 
-    def decode_tokens(self, tokens: np.ndarray) -> np.ndarray:
-        """Item indices int64 ``[...]`` of flat item tokens ``[..., levels]``; -1 if none."""
-        tokens = np.asarray(tokens, dtype=np.int64)
-        if tokens.shape[-1] != self.levels:
-            return np.full(tokens.shape[:-1], -1, dtype=np.int64)
-        offsets = np.array([self.token_offset(level) for level in range(self.levels)])
-        # A token below its level's range must not become the padding code -1.
-        codes = np.where(tokens < 0, -1, np.where(tokens < offsets, -2, tokens - offsets))
-        return self.decode_many(codes)
-
     def token_strings(self) -> list[str]:
-        """Every item token's spelling, in flat order: ``<item_7>``, or ``<a_12>``, ``<b_7>``."""
+        """Text of every item token, in flat order: ``<item_7>``, or ``<a_12>``, ``<b_7>``."""
         if self.kind == "atomic":
             return [f"<item_{code}>" for code in range(self.level_sizes[0])]
         return [

@@ -99,7 +99,7 @@ class ResidualQuantizer:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedQuantizer:
     """A quantizer and what it makes of the items it was fitted to.
 
     Attributes:

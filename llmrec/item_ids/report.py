@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.errors import MissingExtraError, require
+from llmrec.errors import MissingExtraError
 from llmrec.item_ids.quantizer import ResidualQuantizer, relative_mse
+from llmrec.metrics.plots import open_pyplot, save_figure
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def code_use(codes: np.ndarray, size: int) -> dict[str, float]:
 
     Returns:
         ``used`` codes, ``usage`` = used / size, and ``perplexity`` = exp of the entropy: how
-        many evenly used codes would say as much.
+        many evenly used codes carry as much information.
 
     >>> code_use(np.array([0, 0, 3, 3]), 4)
     {'size': 4, 'used': 2, 'usage': 0.5, 'perplexity': 2.0}
@@ -62,9 +63,9 @@ def format_report(report: dict[str, Any]) -> str:
     lines = [f"{report['items']:,} items, {report['kind']} ids, {report['tokens']:,} item tokens"]
     if report["kind"] == "atomic":
         return f"{lines[0]}, {report['spare']:,} of them spare"
-    if report["codebook_size"] < report["codebook_size_asked"]:
+    if report["codebook_size"] < report["codebook_size_wanted"]:
         lines.append(
-            f"codebook_size lowered from {report['codebook_size_asked']} to "
+            f"codebook_size lowered from {report['codebook_size_wanted']} to "
             f"{report['codebook_size']}: there are no more items"
         )
     lines.append("level   size   used  usage  perplexity  relative mse")
@@ -83,8 +84,8 @@ def format_report(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot_code_use(codes: np.ndarray, sizes: tuple[int, ...], path: Path) -> bool:
-    """Draw how many items each code has, sorted, one panel a level; False without matplotlib.
+def plot_code_use(codes: np.ndarray, sizes: tuple[int, ...], path: Path) -> None:
+    """Draw how many items each code has, sorted, one panel a level; nothing without matplotlib.
 
     Args:
         codes: int ``[n, levels]``.
@@ -92,20 +93,16 @@ def plot_code_use(codes: np.ndarray, sizes: tuple[int, ...], path: Path) -> bool
         path: the PNG to write.
     """
     try:
-        figures = require("matplotlib.figure", "eval")
-        backend = require("matplotlib.backends.backend_agg", "eval")
+        pyplot = open_pyplot()
     except MissingExtraError as error:
         logger.info("no picture of the code use: %s", error)
-        return False
-    figure = figures.Figure(figsize=(3.2 * len(sizes), 2.8), layout="constrained")
-    backend.FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(sizes), squeeze=False)[0]
-    for level, (panel, size) in enumerate(zip(panels, sizes, strict=True)):
+        return
+    figure, panels = pyplot.subplots(1, len(sizes), figsize=(3.2 * len(sizes), 2.8), squeeze=False)
+    for level, (panel, size) in enumerate(zip(panels[0], sizes, strict=True)):
         counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
         panel.fill_between(np.arange(size), counts, step="mid")
         panel.axhline(len(codes) / size, color="grey", linewidth=0.8, linestyle="--")
         panel.set_title(f"level {string.ascii_lowercase[level]}: {(counts > 0).sum()} of {size}")
         panel.set_xlabel("codes, most used first")
-    panels[0].set_ylabel("items")
-    figure.savefig(path, dpi=120)
-    return True
+    panels[0][0].set_ylabel("items")
+    save_figure(pyplot, figure, path)

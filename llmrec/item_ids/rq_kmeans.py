@@ -10,7 +10,7 @@ import numpy as np
 
 from llmrec.errors import require
 from llmrec.item_ids.quantizer import (
-    Fitted,
+    FittedQuantizer,
     ResidualQuantizer,
     nearest,
     relative_mse,
@@ -25,7 +25,7 @@ def fit_rq_kmeans(
     iterations: int = 25,
     balanced: bool = False,
     seed: int = 0,
-) -> Fitted:
+) -> FittedQuantizer:
     """Learn one codebook a level.
 
     Args:
@@ -47,7 +47,7 @@ def fit_rq_kmeans(
         residual -= book[codes[:, level]]
         books.append(book)
     quantizer = ResidualQuantizer(tuple(books))
-    return Fitted(quantizer, vectors, codes, relative_mse(residual, vectors))
+    return FittedQuantizer(quantizer, vectors, codes, relative_mse(residual, vectors))
 
 
 def kmeans(vectors: np.ndarray, size: int, *, iterations: int = 25, seed: int = 0) -> np.ndarray:
@@ -83,7 +83,7 @@ def _balance(
 def _assign_under_capacity(vectors: np.ndarray, book: np.ndarray) -> np.ndarray:
     """int32 ``[n]``: items ask their nearest code, a full code keeps the nearest ones.
 
-    Deferred acceptance (Gale and Shapley, 1962): nobody is turned away from a code by an item
+    Deferred acceptance (Gale and Shapley, 1962): no item is refused by a code in favour of an item
     that is farther from it.
     """
     n, size = len(vectors), len(book)
@@ -95,8 +95,8 @@ def _assign_under_capacity(vectors: np.ndarray, book: np.ndarray) -> np.ndarray:
     while True:
         order = np.lexsort((distances[np.arange(n), codes], codes))
         starts = np.searchsorted(codes[order], np.arange(size))
-        place = np.arange(n) - starts[codes[order]]  # 0 is the nearest item of its code
-        refused = order[place >= capacity]
+        rank = np.arange(n) - starts[codes[order]]  # 0 is the nearest item of its code
+        refused = order[rank >= capacity]
         if not len(refused):
             return codes.astype(np.int32)
         tried[refused] += 1

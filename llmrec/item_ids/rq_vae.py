@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from llmrec.errors import ConfigError
-from llmrec.item_ids.quantizer import Fitted, ResidualQuantizer, nearest, relative_mse
+from llmrec.item_ids.quantizer import FittedQuantizer, ResidualQuantizer, nearest, relative_mse
 from llmrec.item_ids.rq_kmeans import kmeans
-from llmrec.item_ids.rq_vae_settings import RqVaeSettings
+from llmrec.item_ids.rq_vae_settings import RqVaeConfig
 
 # What one level quantized: residuals [n, latent_dim] and their codes [n].
 Level = tuple[torch.Tensor, torch.Tensor]
@@ -29,7 +29,7 @@ Level = tuple[torch.Tensor, torch.Tensor]
 class RqVae(nn.Module):
     """Encoder, one codebook a level, decoder."""
 
-    def __init__(self, dim: int, sizes: tuple[int, ...], settings: RqVaeSettings) -> None:
+    def __init__(self, dim: int, sizes: tuple[int, ...], settings: RqVaeConfig) -> None:
         super().__init__()
         widths = (dim, *settings.hidden, settings.latent_dim)
         self.encoder = _mlp(widths)
@@ -64,8 +64,8 @@ class RqVae(nn.Module):
 
 
 def fit_rq_vae(
-    vectors: np.ndarray, sizes: tuple[int, ...], settings: RqVaeSettings, *, seed: int = 0
-) -> Fitted:
+    vectors: np.ndarray, sizes: tuple[int, ...], settings: RqVaeConfig, *, seed: int = 0
+) -> FittedQuantizer:
     """Train an RQ-VAE and quantize the vectors with it.
 
     Args:
@@ -88,10 +88,10 @@ def fit_rq_vae(
     with torch.no_grad():
         output = model.decoder(torch.as_tensor(rebuilt).to(device)).cpu().numpy()
     error = relative_mse(vectors - (output * scale + mean), vectors)
-    return Fitted(quantizer, latents, codes, error)
+    return FittedQuantizer(quantizer, latents, codes, error)
 
 
-def _train(model: RqVae, data: torch.Tensor, settings: RqVaeSettings, seed: int) -> None:
+def _train(model: RqVae, data: torch.Tensor, settings: RqVaeConfig, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -109,8 +109,8 @@ def _train(model: RqVae, data: torch.Tensor, settings: RqVaeSettings, seed: int)
         loss.backward()
         optimizer.step()
         schedule.step()
-        for seen, (_, codes) in zip(used, levels, strict=False):
-            seen[codes.cpu()] = True
+        for in_use, (_, codes) in zip(used, levels, strict=False):
+            in_use[codes.cpu()] = True
         if levels and (step - warmup + 1) % settings.restart_every == 0 and step < last_restart:
             _restart_unused(model, optimizer, levels, used, generator)
 
@@ -139,13 +139,13 @@ def _restart_unused(
     generator: torch.Generator,
 ) -> None:
     """Move unused codewords onto random residuals and forget their optimizer state."""
-    for book, (residual, _), seen in zip(model.codebooks, levels, used, strict=True):
-        dead = torch.nonzero(~seen).flatten().to(book.device)
+    for book, (residual, _), in_use in zip(model.codebooks, levels, used, strict=True):
+        dead = torch.nonzero(~in_use).flatten().to(book.device)
         rows = torch.randint(len(residual), (len(dead),), generator=generator)
         book[dead] = residual[rows.to(residual.device)]
         for name in ("exp_avg", "exp_avg_sq"):
             optimizer.state[book][name][dead] = 0
-        seen.zero_()
+        in_use.zero_()
 
 
 def _export(model: RqVae, mean: np.ndarray, scale: float) -> ResidualQuantizer:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmrec.errors import ConfigError
+
 
 @dataclass(frozen=True)
-class RqVaeSettings:
+class RqVaeConfig:
     """How an RQ-VAE is built and trained.
 
     Attributes:
@@ -34,6 +36,6 @@ class RqVaeSettings:
     def __post_init__(self) -> None:
         for name in ("latent_dim", "steps", "batch_size", "restart_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"rq_vae.{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"rq_vae.{name}: must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"rq_vae.warmup: must be in [0, 1), got {self.warmup}")
+            raise ConfigError(f"rq_vae.warmup: must be in [0, 1), got {self.warmup}")

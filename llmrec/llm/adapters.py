@@ -2,9 +2,8 @@
 
 An adapter's folder is peft's own (``adapter_config.json``, ``adapter_model.safetensors``), so
 that peft and vLLM open it, and holds ``llmrec_adapter.json`` beside it: what the adapter is for and
-which base it was trained on. An adapter changes linear layers inside the blocks and nothing
-else. The vocabulary belongs to the base (:mod:`llmrec.training.next_item.expand`): vLLM cannot
-serve an adapter that carries rows of it. :mod:`llmrec.generation.adapted` serves them.
+which base it was trained on. :mod:`llmrec.llm.lora_rules` has what an adapter may change,
+:mod:`llmrec.generation.multi_lora` serves several on one base.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -22,29 +21,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from llmrec.errors import ArtifactError, ConfigError, require
+from llmrec.errors import ArtifactError, ConfigError, one_line, require
 from llmrec.llm.layout import LAYOUT
+from llmrec.llm.lora_rules import check_name, why_not_plain
 from llmrec.stage import file_hash
 
 SCHEMA_VERSION = 1
 INFO, CONFIG, WEIGHTS = "llmrec_adapter.json", "adapter_config.json", "adapter_model.safetensors"
-MATRICES = (".lora_A.weight", ".lora_B.weight")  # all that plain LoRA holds
-VOCABULARY = ("embed_tokens", "lm_head")
-# Extras of peft that vLLM refuses, or overlooks so that its answers would be others.
-EXTRAS = (
-    "modules_to_save",
-    "trainable_token_indices",
-    "target_parameters",
-    "use_dora",
-    "use_qalora",
-    "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
-    "layer_replication",
-    "alora_invocation_tokens",
-)
-# The other named ways to begin change the base's own weights, which all adapters share.
-INITS = (True, False, "gaussian", "orthogonal")
 
 
 @dataclass(frozen=True)
@@ -75,7 +58,7 @@ class AdapterInfo:
 
 
 def base_hash(folder: str | Path) -> str:
-    """What stands for a base model: a hash of all that decides its answers.
+    """The identity of a base model: a hash of all that decides its answers.
 
     That is its weights, ``config.json``, ``llmrec.json`` and ``item_ids/``; neither the folder's
     name nor the age of its files. Every byte is read, about a second a gigabyte, once a process.
@@ -134,7 +117,7 @@ def save_adapter(
         adapter_name=active,
         save_embedding_layers=False,
     )
-    reason = _not_plain(config.to_dict(), state) or _trained_besides(peft_model, Path(base))
+    reason = why_not_plain(config.to_dict(), state) or _trained_besides(peft_model, Path(base))
     if reason is not None:
         raise ConfigError(f"adapter {name!r}: {reason}")
     made_for, base_name = base_hash(base), Path(base).resolve().name
@@ -159,7 +142,7 @@ def save_adapter(
 
 
 def read_adapter(folder: str | Path) -> AdapterInfo:
-    """What an adapter's folder says of itself, its files checked.
+    """The ``llmrec_adapter.json`` of an adapter's folder, its files checked.
 
     Raises:
         ArtifactError: if a file is missing, damaged or from a newer llmrec, or the adapter is not
@@ -190,7 +173,7 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
             tensors = list(file.keys())
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{folder / WEIGHTS}: cannot be read ({error})") from None
-    reason = _not_plain(config, tensors)
+    reason = why_not_plain(config, tensors)
     if reason is not None:
         raise ArtifactError(f"{folder}: {reason}")
     check_name(info.name)
@@ -237,8 +220,9 @@ def attach(model: Any, name: str, folder: Path) -> Any:
         else:
             model = peft.PeftModel.from_pretrained(model, folder, adapter_name=name)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(f"{folder}: the adapter does not fit its base ({reason})") from None
+        raise ArtifactError(
+            f"{folder}: the adapter does not fit its base ({one_line(error)})"
+        ) from None
     wanted = {
         parameter.replace(f".{name}.", ".")
         for parameter, _ in model.named_parameters()
@@ -251,29 +235,6 @@ def attach(model: Any, name: str, folder: Path) -> Any:
             f"{folder}: {CONFIG} and {WEIGHTS} do not agree on {different[0]}; save it again"
         )
     return model
-
-
-def _not_plain(config: Mapping[str, Any], tensors: Iterable[str]) -> str | None:
-    """Why an adapter cannot be served over a shared base; None if it can."""
-    remedy = "train a LoRA of the linear layers alone, or merge it into its base"
-    if config.get("peft_type") != "LORA":
-        return f"it is {config.get('peft_type')}, not LoRA; {remedy}"
-    for tensor in tensors:
-        if any(part in tensor for part in VOCABULARY):
-            return f"it changes the base's vocabulary ({tensor}), which vLLM cannot serve; {remedy}"
-        if not tensor.endswith(MATRICES):
-            return f"it holds more than LoRA matrices ({tensor}), which vLLM cannot serve; {remedy}"
-    extras = [name for name in EXTRAS if config.get(name)]
-    if config.get("bias", "none") != "none":
-        extras.append("bias")
-    if extras:
-        return f"it uses {extras[0]}, which vLLM cannot serve; {remedy}"
-    if config.get("init_lora_weights", True) not in INITS:
-        return (
-            f"it began with {config['init_lora_weights']!r}, which changes the base's weights; "
-            "use one of true, gaussian, orthogonal"
-        )
-    return None
 
 
 def _trained_besides(peft_model: Any, base: Path) -> str | None:
@@ -289,21 +250,6 @@ def _trained_besides(peft_model: Any, base: Path) -> str | None:
             "by llmrec model expand"
         )
     return None
-
-
-def check_name(name: str) -> None:
-    """Check that an adapter can have a name.
-
-    Raises:
-        ConfigError: if peft or a path could not keep it.
-    """
-    plain = name.replace("-", "").isalnum() and name.isascii() and name[0].isalpha()
-    # peft keeps adapters in module dictionaries, where some words are taken
-    if not plain or hasattr(torch.nn.ModuleDict(), name):
-        raise ConfigError(
-            f"adapter: {name!r} cannot be its name; take letters, digits and hyphens, a letter "
-            "first, and no name of a method such as 'items' or 'train'"
-        )
 
 
 def _save_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -11,12 +11,11 @@ into the full-precision weights, where it answers a little differently than over
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import Any
 
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, one_line
 from llmrec.llm.adapters import CONFIG, attach, base_hash, check_adapters, read_adapter
 from llmrec.stage import MANIFEST, Manifest, StageRun, file_hash, read_manifest, run_stage
 
@@ -36,15 +35,15 @@ _NOT_COPIED = (
 
 
 def run(base: Path, adapter: Path, out: Path) -> Path:
-    """Merge, or find it done.
+    """Bake an adapter into its base.
 
     Args:
         base: folder of ``llmrec model expand`` or ``llmrec train``.
-        adapter: folder of an adapter that was made for it.
-        out: the merged model's folder.
+        adapter: folder of an adapter that was trained on this base.
+        out: folder to write.
 
     Raises:
-        ArtifactError: if one of them cannot be used, or they do not belong together.
+        ArtifactError: if one of them cannot be used, or the adapter was made for another base.
     """
     info = read_adapter(adapter)
     inputs = {
@@ -61,7 +60,7 @@ def run(base: Path, adapter: Path, out: Path) -> Path:
     def work(stage: StageRun) -> None:
         # the other format is the one a quantised base had
         merged(base, adapter).save_pretrained(stage.folder, save_original_format=False)
-        copy_beside(base, stage.folder)
+        copy_companions(base, stage.folder)
 
     return run_stage(out, manifest, work)
 
@@ -81,12 +80,11 @@ def merged(base: Path, adapter: Path) -> Any:
     try:
         return attach(model, name, folder).merge_and_unload(safe_merge=True)
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(f"{adapter}: cannot be merged ({reason})") from None
+        raise ArtifactError(f"{adapter}: cannot be merged ({one_line(error)})") from None
 
 
-def copy_beside(base: Path, folder: Path) -> None:
-    """Copy what stands beside a base's weights: tokenizer, layout, item IDs, projection."""
+def copy_companions(base: Path, folder: Path) -> None:
+    """Copy a base's other files: tokenizer, layout, item IDs, projection."""
     ignored = shutil.ignore_patterns(*_NOT_COPIED)
     for path in base.iterdir():
         if path.name in ignored(str(base), [path.name]):
@@ -95,15 +93,3 @@ def copy_beside(base: Path, folder: Path) -> None:
             shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
         else:
             shutil.copy(path, folder)
-
-
-def main(argv: list[str]) -> None:
-    """``llmrec model merge``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec model merge", description="Bake an adapter into its base."
-    )
-    parser.add_argument("--base", type=Path, required=True, help="folder of the base model")
-    parser.add_argument("--adapter", type=Path, required=True, help="folder of an adapter")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    arguments = parser.parse_args(argv)
-    run(arguments.base, arguments.adapter, arguments.out)

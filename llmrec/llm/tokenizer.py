@@ -9,6 +9,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.llm.llama import SIZES
 
+BASE_VOCABULARY = 1024  # tokens of a size name's own tokenizer
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -81,9 +82,6 @@ def add_tokens(tokenizer: Any, names: list[str], first_id: int) -> None:
             "base: its tokenizer already holds item or time tokens, or gives them other ids; "
             "start from the base model as it was before items were added"
         )
-
-
-BASE_VOCABULARY = 1024
 
 
 def start_token(tokenizer: Any) -> int:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmrec.errors import ConfigError
+from llmrec.recommender import check_known
+from llmrec.types import Histories
 
 if TYPE_CHECKING:
     from llmrec.item_ids.item_ids import ItemIds
@@ -81,16 +83,21 @@ class Vocabulary:
         start = sum(self.level_sizes[:level])
         return start, start + self.used_sizes[level]
 
+    def level_tokens(self, level: int) -> slice:
+        """Token ids of the codes of a level that items can have; the first is that of code 0."""
+        start, end = self.level_range(level)
+        return slice(self.item_offset + start, self.item_offset + end)
+
     def time_token_strings(self) -> list[str]:
         """Names of the time tokens, in vocabulary order."""
         return [f"<{f}_{v}>" for f in self.time_fields for v in range(TIME_FIELDS[f])]
 
     def time_tokens(self, times: np.ndarray, previous: np.ndarray) -> np.ndarray:
-        """Token ids of the moments ``times``.
+        """Time tokens of some timestamps.
 
         Args:
             times: float64 ``[n]`` seconds since 1970 UTC, NaN where unknown.
-            previous: float64 ``[n]``, time of the event before each moment, NaN at the start.
+            previous: float64 ``[n]``, time of the event before each one, NaN at the start.
 
         Returns:
             int64 ``[n, len(time_fields)]`` ids in the expanded vocabulary.
@@ -139,7 +146,7 @@ class HistoryEncoder:
             vocabulary: the layout.
             ids: the item IDs; their tokens are counted from ``vocabulary.item_offset``.
             prefix: token ids in front of every history (start token and instruction).
-            max_items: only the newest so many events of a history are said.
+            max_items: only the newest so many events of a history are encoded.
 
         Raises:
             ConfigError: if item IDs differ in length.
@@ -163,7 +170,7 @@ class HistoryEncoder:
         return len(self.prefix) + (self.max_items + 1) * self.event_width
 
     def limited(self, max_tokens: int) -> HistoryEncoder:
-        """The same encoder, saying fewer events if its longest prompt and answer do not fit.
+        """The same encoder with fewer events if its longest prompt and answer do not fit.
 
         Raises:
             ConfigError: if not even one event fits.
@@ -180,6 +187,19 @@ class HistoryEncoder:
         shorter.max_items = fitting
         return shorter
 
+    def encode_all(self, histories: Histories) -> list[np.ndarray]:
+        """The prompt of every history.
+
+        Raises:
+            CatalogError: for an item index outside the catalogue.
+        """
+        check_known(histories, len(self.item_tokens))
+        now = np.full(len(histories), np.nan) if histories.now is None else histories.now
+        return [
+            self.encode(history, histories.times(user), None if np.isnan(t) else float(t))
+            for user, (history, t) in enumerate(zip(histories, now, strict=True))
+        ]
+
     def encode(
         self, items: np.ndarray, times: np.ndarray | None = None, now: float | None = None
     ) -> np.ndarray:
@@ -193,17 +213,17 @@ class HistoryEncoder:
         body = self.events(items, times)
         if not self.vocabulary.time_fields:
             return np.concatenate([self.prefix, body.ravel()])
-        asked = np.array([np.nan if now is None else now])
+        request = np.array([np.nan if now is None else now])
         last = np.array([np.nan if times is None or len(times) == 0 else times[-1]])
-        question = self.vocabulary.time_tokens(asked, last).ravel()
-        return np.concatenate([self.prefix, body.ravel(), question])
+        request_time = self.vocabulary.time_tokens(request, last).ravel()
+        return np.concatenate([self.prefix, body.ravel(), request_time])
 
     def events(self, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
         """int64 ``[events, event_width]`` of the newest ``max_items`` events."""
-        said = self.item_tokens[items[-self.max_items :]]
+        item_tokens = self.item_tokens[items[-self.max_items :]]
         if not self.vocabulary.time_fields:
-            return said
+            return item_tokens
         known = np.full(len(items), np.nan) if times is None else times
         previous = np.concatenate([[np.nan], known[:-1]]) if len(items) else known
-        moments = self.vocabulary.time_tokens(known, previous)
-        return np.concatenate([moments[-self.max_items :], said], axis=1)
+        time_tokens = self.vocabulary.time_tokens(known, previous)
+        return np.concatenate([time_tokens[-self.max_items :], item_tokens], axis=1)

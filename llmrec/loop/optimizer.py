@@ -1,7 +1,7 @@
-"""Muon for the matrices inside transformers and AdamW for everything else, as one optimizer.
+"""Parameter groups, and Muon with AdamW as one optimizer.
 
-From nothing and on few pictures a vision transformer gets to the same loss in about half the steps
-(Jordan et al. 2024).
+Muon is for the matrices inside transformers, AdamW for everything else. From scratch and on few
+pictures a vision transformer gets to the same loss in about half the steps (Jordan et al. 2024).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from llmrec.errors import ConfigError
 _MUON_SHARE = 5.0  # Muon's learning rate against AdamW's
 
 
-class Together:
+class CombinedOptimizer:
     """Several optimizers that step as one; their state is numbered through."""
 
     def __init__(self, parts: Iterable[torch.optim.Optimizer]) -> None:
         self.parts = list(parts)
-        self._peaks = [group["lr"] for group in self.param_groups]
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -37,11 +36,6 @@ class Together:
         for part in self.parts:
             part.step()
 
-    def scale_rates(self, share: float) -> None:
-        """Every learning rate becomes this share of what it was at first."""
-        for group, peak in zip(self.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * share
-
     def _starts(self) -> list[int]:
         sizes = [sum(len(g["params"]) for g in part.param_groups) for part in self.parts]
         return [sum(sizes[:place]) for place in range(len(sizes))]
@@ -55,12 +49,30 @@ class Together:
         }
         return {"state": state, "param_groups": self.param_groups}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
         """Restore what :meth:`state_dict` gave; learning rates stay as they are."""
         starts = [*self._starts(), 1 << 62]
         for part, start, end in zip(self.parts, starts, starts[1:], strict=False):
-            own = {i - start: m for i, m in saved["state"].items() if start <= i < end}
+            own = {i - start: m for i, m in state_dict["state"].items() if start <= i < end}
             part.load_state_dict({"state": own, "param_groups": part.state_dict()["param_groups"]})
+
+
+def parameter_groups(
+    named: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    decays: Callable[[str, nn.Parameter], bool] = lambda name, weight: weight.ndim > 1,
+) -> list[dict[str, Any]]:
+    """Weights that are decayed, and weights that are not, as an optimizer takes them.
+
+    Args:
+        named: weights by name; those that do not learn are left out.
+        decays: which are decayed: by default matrices, and neither biases nor norms.
+    """
+    learned = [(name, weight) for name, weight in named if weight.requires_grad]
+    return [
+        {"params": [p for n, p in learned if decays(n, p)], "weight_decay": weight_decay},
+        {"params": [p for n, p in learned if not decays(n, p)], "weight_decay": 0.0},
+    ]
 
 
 def make_optimizer(
@@ -69,7 +81,7 @@ def make_optimizer(
     kind: str,
     rate: float,
     weight_decay: float,
-) -> Together:
+) -> CombinedOptimizer:
     """An optimizer of all weights that are given; weight decay is on matrices only.
 
     Args:
@@ -85,15 +97,14 @@ def make_optimizer(
     if kind == "muon" and not hasattr(torch.optim, "Muon"):
         raise ConfigError("optimizer: Muon needs torch 2.9 or newer; take adamw")
     inside: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    rest: list[tuple[str, nn.Parameter]] = []
     for name, weight in named:
-        chosen = kind == "muon" and weight.ndim == 2 and is_inside(name)
-        (inside if chosen else rest).append(weight)
-    groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
-    ]
+        if kind == "muon" and weight.ndim == 2 and is_inside(name):
+            inside.append(weight)
+        else:
+            rest.append((name, weight))
+    groups = parameter_groups(rest, weight_decay)
     parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=rate, fused=True)]
     if inside:
         parts.append(torch.optim.Muon(inside, lr=_MUON_SHARE * rate, weight_decay=weight_decay))
-    return Together(parts)
+    return CombinedOptimizer(parts)

@@ -12,18 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmrec.files import write_whole
 from llmrec.loop.status import METRICS, own_job, write_status
 
 Line = dict[str, Any]
 
 
-class Progress:
-    """Steps done of a run that may have several stretches.
+class RunProgress:
+    """Steps done of a run that may have several phases.
 
     Args:
         total: steps of the whole run.
         examples_per_step: examples a step learns from, over all processes.
-        shown: False in all processes but the first, which show and write nothing.
+        enabled: False in every process but the first: they show and write nothing.
         job: folder that gets ``status.json`` and ``metrics.jsonl``; None for none.
         clock: seconds.
     """
@@ -33,36 +34,36 @@ class Progress:
         total: int,
         examples_per_step: int,
         *,
-        shown: bool = True,
+        enabled: bool = True,
         job: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.total, self.examples_per_step, self.shown = total, examples_per_step, shown
+        self.total, self.examples_per_step, self.enabled = total, examples_per_step, enabled
         self.job = job if job is not None else own_job()
         self._clock = clock
         self._began = clock()
-        self._earlier: list[Line] = []  # lines from before the stretch
-        self._stage, self._offset = "", 0
+        self._earlier: list[Line] = []  # lines from before the phase
+        self._phase, self._offset = "", 0
         self._step = self._counted = 0
         self._busy = 0.0  # seconds in which self._counted steps were made
         self._since = self._began
         self._loss: float | None = None
         self._bar: Any = None
 
-    def begin(self, stage: str, offset: int, step: int, lines: Sequence[Line]) -> None:
-        """Start or go on with a stretch.
+    def begin_phase(self, name: str, offset: int, step: int, lines: Sequence[Line]) -> None:
+        """Start or resume a phase.
 
         Args:
-            offset: steps of the run before this stretch.
-            step: steps of the stretch that an earlier try has done.
+            offset: steps of the run before this phase.
+            step: steps of the phase that an earlier try has done.
             lines: the log of these.
         """
-        self._stage, self._offset, self._step = stage, offset, offset + step
+        self._phase, self._offset, self._step = name, offset, offset + step
         self._since = self._clock()
-        if not self.shown:
+        if not self.enabled:
             return
         if self.job is not None:
-            _write_lines(self.job / METRICS, [*self._earlier, *lines])
+            self._write_metrics([*self._earlier, *lines])
             self._report(lines[-1] if lines else {})
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -70,18 +71,18 @@ class Progress:
             self._bar = tqdm(
                 total=self.total,
                 initial=self._step,
-                desc=stage,
+                desc=name,
                 unit="step",
                 dynamic_ncols=True,
                 leave=False,
             )
 
-    def so_far(self, lines: Sequence[Line]) -> None:
-        """Note the run's whole log, outside of a stretch."""
+    def set_log(self, lines: Sequence[Line]) -> None:
+        """Note the run's whole log, between phases."""
         self.close()
         self._earlier = list(lines)
-        if self.shown and self.job is not None:
-            _write_lines(self.job / METRICS, self._earlier)
+        if self.enabled and self.job is not None:
+            self._write_metrics(self._earlier)
 
     def close(self) -> None:
         """Take the bar off the screen."""
@@ -90,7 +91,7 @@ class Progress:
             self._bar = None
 
     def advance(self, step: int) -> None:
-        """Say that the stretch has come to a step."""
+        """Count the steps of the phase up to this one."""
         now = self._clock()
         self._counted += self._offset + step - self._step
         self._busy, self._since = self._busy + now - self._since, now
@@ -98,21 +99,21 @@ class Progress:
             self._bar.update(self._offset + step - self._step)
         self._step = self._offset + step
 
-    def say(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
-        if self.shown and self._bar is not None:
+        if self.enabled and self._bar is not None:
             self._bar.write(text, file=sys.stdout)
-        elif self.shown:
+        elif self.enabled:
             print(text, flush=True)
 
-    def resume(self) -> None:
-        """Count time again, after something that was no training."""
+    def restart_clock(self) -> None:
+        """Leave out the time since the last step, which went into something else than training."""
         self._since = self._clock()
 
     def log(self, line: Line) -> None:
         """Show and write a line of the log."""
         self._loss = line.get("loss", self._loss)
-        if not self.shown:
+        if not self.enabled:
             return
         if self.job is not None:
             with (self.job / METRICS).open("a", encoding="utf-8") as file:
@@ -121,7 +122,7 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str("" if self._loss is None else f"loss {self._loss:.4f}")
         elif "loss" in line:
-            print(self.text(), file=sys.stderr, flush=True)
+            print(self.summary(), file=sys.stderr, flush=True)
 
     @property
     def seconds_left(self) -> float | None:
@@ -130,18 +131,23 @@ class Progress:
             return None
         return (self.total - self._step) * self._busy / self._counted
 
-    def text(self) -> str:
-        """Where the run is, in a line."""
+    def summary(self) -> str:
+        """Step, loss and time left in a line."""
         loss = "" if self._loss is None else f"  loss {self._loss:.4f}"
         left = self.seconds_left
         rest = "" if left is None else f"  {duration(left)} left"
-        return f"{self._stage}: step {self._step:,}/{self.total:,}{loss}{rest}"
+        return f"{self._phase}: step {self._step:,}/{self.total:,}{loss}{rest}"
 
-    def stopped(self) -> None:
-        """Note that the run was asked to stop and does so here."""
+    def note_stopped(self) -> None:
+        """Write to the job that the run stops here on request."""
         self.close()
-        if self.shown and self.job is not None:
+        if self.enabled and self.job is not None:
             self._report({}, stopped_at=self._step)
+
+    def _write_metrics(self, lines: Sequence[Line]) -> None:
+        assert self.job is not None
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_whole(self.job / METRICS, text)
 
     def _report(self, line: Line, **more: Any) -> None:
         assert self.job is not None
@@ -152,7 +158,7 @@ class Progress:
         left = self.seconds_left
         write_status(
             self.job,
-            stage=self._stage,
+            stage=self._phase,
             step=self._step,
             total=self.total,
             elapsed=round(self._clock() - self._began, 2),
@@ -164,7 +170,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time span as people say it.
+    """A time span as h:mm:ss.
 
     >>> duration(7), duration(75), duration(7260)
     ('0:07', '1:15', '2:01:00')
@@ -172,9 +178,3 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _write_lines(path: Path, lines: Sequence[Line]) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    partial.replace(path)

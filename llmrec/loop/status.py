@@ -1,7 +1,7 @@
-"""``status.json`` of a job: what it is doing, written whole or not at all.
+"""``status.json`` of a job: state and progress.
 
-The process that trains writes its progress, the process that watches over it its state; never
-both at once.
+The process that trains writes its progress, the process that supervises it its state; never both
+at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.errors import ArtifactError
+from llmrec.files import write_whole
 
 JOB_FOLDER = "LLMREC_JOB"  # names the job's folder to a command that a job runs
 STATUS, METRICS, STOP = "status.json", "metrics.jsonl", "stop"
@@ -52,9 +53,7 @@ def write_status(folder: Path, **changes: Any) -> dict[str, Any]:
 def replace_status(folder: Path, status: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The same, with ``status`` in place of what is there."""
     status = status | changes
-    partial = folder / f".{STATUS}.part"
-    partial.write_text(json.dumps(status, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / STATUS)
+    write_whole(folder / STATUS, json.dumps(status, indent=1) + "\n")
     return status
 
 

@@ -1,6 +1,6 @@
-"""A run that is asked to stop writes a checkpoint at its next step and ends.
+"""Graceful stopping: a run writes a checkpoint after its next step and ends.
 
-It is asked by SIGTERM, or by a file named ``stop`` in the folder of the job it runs for.
+It is asked to by SIGTERM, or by a file named ``stop`` in the folder of the job it runs for.
 """
 
 from __future__ import annotations
@@ -12,54 +12,50 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llmrec.errors import LlmrecError
 from llmrec.loop.status import STOP, own_job
 
-EXIT_STATUS = 128 + signal.SIGTERM
-_asked = threading.Event()
+_requested = threading.Event()
 
 
-class Stopped(LlmrecError):
-    """A run ended where it was asked to; the same command goes on from there."""
+class Stopped(SystemExit):
+    """A run ended early on request, with a checkpoint; the same command resumes it.
+
+    Where nobody catches it, the process ends with the status of one that SIGTERM ended.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(128 + signal.SIGTERM)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @contextmanager
-def on_sigterm() -> Iterator[None]:
-    """While this lasts the first SIGTERM asks, and the next one kills.
+def stop_on_sigterm() -> Iterator[None]:
+    """Take the first SIGTERM as a request to stop; the next one kills.
 
-    Signals reach the main thread alone; in any other nothing changes.
+    Signals reach the main thread alone; in any other thread only the ``stop`` file is a request.
     """
-    _asked.clear()
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    _requested.clear()
 
-    def ask(*_: Any) -> None:
-        _asked.set()
+    def request(*_: Any) -> None:
+        _requested.set()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    before = signal.signal(signal.SIGTERM, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def asked() -> bool:
-    """Whether the run should stop."""
-    job = own_job()
-    return _asked.is_set() or (job is not None and (job / STOP).exists())
-
-
-@contextmanager
-def exit_if_stopped() -> Iterator[None]:
-    """Say that a run stopped, and end with the status of a process that SIGTERM ended.
-
-    Raises:
-        SystemExit: where it was stopped.
-    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, request) if main else None
     try:
         yield
     except Stopped as stopped:
         print(f"llmrec: {stopped}", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_STATUS) from None
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def stop_requested() -> bool:
+    """Whether somebody asked the run to stop."""
+    job = own_job()
+    return _requested.is_set() or (job is not None and (job / STOP).exists())

@@ -1,7 +1,8 @@
 """How sure is a click metric: 95% intervals, and paired differences between models.
 
 Whole people are resampled (a cluster bootstrap), because the rows of one person are not
-independent. A resample is a number of times each person was drawn, so that nothing is copied:
+independent, and with them the trainings of a model, where there are several seeds. A resample is a
+number of times each person was drawn, so that nothing is copied:
 every metric but AUC is a ratio of sums over people, which are taken once, and AUC keeps one sort
 and changes weights. 150,000 rows, 5 models and 1,000 resamples are seconds on one core.
 
@@ -30,7 +31,6 @@ from llmrec.metrics.click_metrics import (
 from llmrec.metrics.click_pairs import Pairs, check_probabilities
 
 METRICS = ("auc", "gauc", "log_loss", "ne", "ece")
-DIFFERENCES = ("auc", "gauc", "log_loss", "auc_gain_percent")
 ECE_BINS = 20
 _BLOCK = 1 << 22  # numbers held at once, so memory does not grow with the resamples
 
@@ -82,6 +82,98 @@ class _Model:
             }
 
 
+@dataclass(frozen=True, eq=False)
+class ClickBootstrap:
+    """Click metrics of several models on the rows, and on resamples of them.
+
+    Attributes:
+        values: name of a model to metric to its value.
+        drawn: name of a model to metric to float64 ``[resamples]``, NaN where it is undefined.
+    """
+
+    values: dict[str, dict[str, float]]
+    drawn: dict[str, dict[str, np.ndarray]]
+
+    def intervals(self, name: str) -> dict[str, Interval]:
+        """AUC, GAUC, log loss, normalized entropy and ECE of a model."""
+        value, drawn = self.values[name], self.drawn[name]
+        moved = np.maximum(drawn["ece"] + (value["ece"] - drawn["ece"].mean()), 0)
+        return {m: _interval(value[m], moved if m == "ece" else drawn[m]) for m in METRICS}
+
+    def differences(self, name: str, base: str) -> dict[str, Interval]:
+        """A model minus ``base``, both measured on the same resamples.
+
+        Returns:
+            ``auc``, ``gauc`` and ``log_loss`` (differences) and ``auc_gain_percent``, which is
+            ``100 * (auc / auc of base - 1)``.
+        """
+        value, value_b = self.values[name], self.values[base]
+        drawn, drawn_b = self.drawn[name], self.drawn[base]
+        found = {
+            metric: _interval(value[metric] - value_b[metric], drawn[metric] - drawn_b[metric])
+            for metric in ("auc", "gauc", "log_loss")
+        }
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gains = 100 * (drawn["auc"] / drawn_b["auc"] - 1)
+        gain = 100 * (value["auc"] / value_b["auc"] - 1) if value_b["auc"] else np.inf
+        return found | {"auc_gain_percent": _interval(gain, gains)}
+
+
+def bootstrap(
+    labels: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    people: np.ndarray,
+    groups: np.ndarray,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> ClickBootstrap:
+    """Measure models on all rows and on resamples of people and of trainings.
+
+    Args:
+        labels: float ``[n]`` of 0 and 1.
+        predictions: name of a model to its probabilities, float ``[n]``, or ``[trainings, n]`` of
+            trainings that differ in their seed: the model's value is the mean over them, and a
+            resample draws as many of them with replacement.
+        people: int ``[n]``, who is resampled whole.
+        groups: int ``[n]``, GAUC's groups, each of one person: the people again, or their lists.
+
+    Raises:
+        DataError: if the arrays do not fit, a group holds rows of several people, every label is
+            the same, or no group has both labels.
+    """
+    if not predictions:
+        raise DataError("there is no model to measure")
+    owner = _owners(people, groups, len(np.asarray(labels)))
+    models = {
+        name: [_model(labels, training, owner, groups) for training in np.atleast_2d(p)]
+        for name, p in predictions.items()
+    }
+    n_people = int(owner.max()) + 1
+    values = {name: _mean(trainings, np.ones((1, n_people))) for name, trainings in models.items()}
+    for name, value in values.items():
+        undefined = [metric for metric in METRICS if np.isnan(value[metric][0])]
+        if undefined:
+            raise DataError(
+                f"{undefined[0]} of {name} is undefined: it needs clicked and unclicked rows"
+                + (" in one group" if undefined[0] == "gauc" else "")
+            )
+    chosen = {name: _drawn_trainings(name, len(m), resamples, seed) for name, m in models.items()}
+    parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in models}
+    done = 0
+    for times in _resampled(n_people, resamples, seed):
+        for name, trainings in models.items():
+            rows = chosen[name][done : done + len(times)]
+            parts[name].append(_mean(trainings, times, rows))
+        done += len(times)
+    return ClickBootstrap(
+        {name: {m: float(value[m][0]) for m in METRICS} for name, value in values.items()},
+        {
+            name: {m: np.concatenate([part[m] for part in found]) for m in METRICS}
+            for name, found in parts.items()
+        },
+    )
+
+
 def intervals(
     labels: np.ndarray,
     predictions: Mapping[str, np.ndarray],
@@ -90,29 +182,9 @@ def intervals(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, Interval]]:
-    """AUC, GAUC, log loss, normalized entropy and ECE of each model.
-
-    Args:
-        labels: float ``[n]`` of 0 and 1.
-        predictions: name of a model to its probabilities, float ``[n]``.
-        people: int ``[n]``, who is resampled whole.
-        groups: int ``[n]``, GAUC's groups, each of one person: the people again, or their lists.
-
-    Returns:
-        name of a model to metric (``auc``, ``gauc``, ``log_loss``, ``ne``, ``ece``) to
-        ``(value, low, high)``.
-
-    Raises:
-        DataError: if the arrays do not fit, a group holds rows of several people, every label is
-            the same, or no group has both labels.
-    """
-    found = {}
-    for name, (value, drawn) in _measured(
-        labels, predictions, people, groups, resamples, seed
-    ).items():
-        drawn["ece"] = np.maximum(drawn["ece"] + (value["ece"] - drawn["ece"].mean()), 0)
-        found[name] = {metric: _interval(value[metric], drawn[metric]) for metric in METRICS}
-    return found
+    """:meth:`ClickBootstrap.intervals` of each model; arguments as of :func:`bootstrap`."""
+    found = bootstrap(labels, predictions, people, groups, resamples, seed)
+    return {name: found.intervals(name) for name in predictions}
 
 
 def differences(
@@ -124,63 +196,39 @@ def differences(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, dict[str, Interval]]:
-    """Each other model minus ``base``, both measured on the same resamples.
-
-    Returns:
-        name of a model to ``auc``, ``gauc`` and ``log_loss`` (differences) and
-        ``auc_gain_percent``, which is ``100 * (auc / auc of base - 1)``, each ``(value, low,
-        high)``.
+    """:meth:`ClickBootstrap.differences` of each other model; arguments as of :func:`bootstrap`.
 
     Raises:
-        DataError: as :func:`intervals`, and if ``base`` is none of the models.
+        DataError: as :func:`bootstrap`, and if ``base`` is none of the models.
     """
     if base not in predictions:
         raise DataError(f"base {base!r} is no model; there is {', '.join(predictions)}")
-    measured = _measured(labels, predictions, people, groups, resamples, seed)
-    value_b, drawn_b = measured.pop(base)
-    found: dict[str, dict[str, Interval]] = {}
-    for name, (value, drawn) in measured.items():
-        found[name] = {
-            metric: _interval(value[metric] - value_b[metric], drawn[metric] - drawn_b[metric])
-            for metric in ("auc", "gauc", "log_loss")
-        }
-        with np.errstate(divide="ignore", invalid="ignore"):
-            gains = 100 * (drawn["auc"] / drawn_b["auc"] - 1)
-        gain = 100 * (value["auc"] / value_b["auc"] - 1) if value_b["auc"] else np.inf
-        found[name]["auc_gain_percent"] = _interval(gain, gains)
-    return found
+    found = bootstrap(labels, predictions, people, groups, resamples, seed)
+    return {name: found.differences(name, base) for name in predictions if name != base}
 
 
-def _measured(
-    labels: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    people: np.ndarray,
-    groups: np.ndarray,
-    resamples: int,
-    seed: int,
-) -> dict[str, tuple[dict[str, float], dict[str, np.ndarray]]]:
-    """Each model's metrics on all rows, and on each resample ``[resamples]``."""
-    if not predictions:
-        raise DataError("there is no model to measure")
-    owner = _owners(people, groups, len(np.asarray(labels)))
-    models = {name: _model(labels, p, owner, groups) for name, p in predictions.items()}
-    n_people = int(owner.max()) + 1
-    parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in models}
-    for times in _resampled(n_people, resamples, seed):
-        for name, model in models.items():
-            parts[name].append(model.measure(times))
-    found = {}
-    for name, model in models.items():
-        whole = model.measure(np.ones((1, n_people)))
-        drawn = {m: np.concatenate([part[m] for part in parts[name]]) for m in METRICS}
-        found[name] = ({metric: float(values[0]) for metric, values in whole.items()}, drawn)
-        undefined = [metric for metric, value in found[name][0].items() if np.isnan(value)]
-        if undefined:
-            raise DataError(
-                f"{undefined[0]} of {name} is undefined: it needs clicked and unclicked rows"
-                + (" in one group" if undefined[0] == "gauc" else "")
-            )
-    return found
+def _drawn_trainings(name: str, trainings: int, resamples: int, seed: int) -> np.ndarray:
+    """int64 ``[resamples, trainings]``: which trainings of a model each resample has."""
+    rng = np.random.default_rng([seed, *name.encode()])
+    return rng.integers(trainings, size=(resamples, trainings))
+
+
+def _mean(
+    trainings: list[_Model], times: np.ndarray, chosen: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Every metric of some resamples, the mean over trainings: float64 ``[resamples]``.
+
+    Args:
+        chosen: int64 ``[resamples, trainings]``, which ones; None for each once.
+    """
+    found = [training.measure(times) for training in trainings]
+    means = {}
+    for metric in METRICS:
+        values = np.stack([one[metric] for one in found], axis=1)
+        if chosen is not None:
+            values = np.take_along_axis(values, chosen, axis=1)
+        means[metric] = values.mean(axis=1)
+    return means
 
 
 def _owners(people: np.ndarray, groups: np.ndarray, rows: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from llmrec.errors import DataError
 from llmrec.metrics.click_pairs import Pairs, check_probabilities, check_scores
 
 CLIP = 1e-7  # log_loss takes no probability nearer to 0 or 1 than this
+FIELD_ROWS = 50  # a value of a field with fewer says more about chance than about the model
 Z95 = 1.959963984540054  # 95% of a normal distribution lie within so many standard deviations
 
 
@@ -221,7 +222,7 @@ def wilson(clicks: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def field_calibration_error(
-    labels: np.ndarray, p: np.ndarray, field: np.ndarray, min_count: int = 50
+    labels: np.ndarray, p: np.ndarray, field: np.ndarray, min_count: int = FIELD_ROWS
 ) -> float:
     """How wrong click rates are for the values of a field, such as a category.
 

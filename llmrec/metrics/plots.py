@@ -86,7 +86,8 @@ def open_pyplot() -> Any:
 
 
 def save_figure(pyplot: Any, figure: Any, path: Path) -> Path:
-    """Write a figure as a PNG and forget it."""
+    """Write a figure as a PNG, its folder made, and forget it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

@@ -1,10 +1,16 @@
-"""The whole way from a person to a shown list: candidates, LLM score, click probability, order.
+"""A bundle that answers requests: in Python, on the command line and over an OpenAI-compatible API.
 
     recommender = Recommender.load("runs/demo/models/atomic/bundle")
-    answer = recommender.recommend(history=["item-17", "item-3"], context={"device": "mobile"})
+    response = recommender.recommend(["item-17", "item-3"], n=5, context={"device": "mobile"})
 
-* :mod:`~llmrec.serving.recommender`: the steps, one after the other.
-* :mod:`~llmrec.serving.history`: what is asked, from the shop's words to arrays.
-* :mod:`~llmrec.serving.reasons`: why an item is shown, in plain words.
-* :mod:`~llmrec.serving.answer`: what comes back.
+A request's way, whichever door it comes through:
+
+* :mod:`~llmrec.serving.app` (with the bodies of :mod:`~llmrec.serving.openai_api`) or
+  :mod:`~llmrec.serving.cli` make a :class:`~llmrec.serving.request.RecommendRequest`;
+* :mod:`~llmrec.serving.recommender` reads its history (:mod:`~llmrec.serving.history`) and its
+  filters (:mod:`~llmrec.serving.item_table`) and ranks, with
+  :mod:`~llmrec.serving.click_ranker` where the bundle has a click model;
+* the same :class:`~llmrec.serving.request.RecommendResponse` goes back.
+
+:mod:`~llmrec.serving.build` makes a bundle, :mod:`~llmrec.serving.bundle` opens it.
 """

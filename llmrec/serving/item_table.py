@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,10 @@ from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.serving.filters import COLUMNS, CatalogFilter
 from llmrec.types import Ranking, Recommendation
 
-FILTERS = 32  # filters whose items are kept
+if TYPE_CHECKING:
+    from llmrec.serving.request import RecommendRequest
+
+FILTERS = 32  # catalogue filters that are kept, and as many allow-lists
 
 
 class ItemTable:
@@ -38,7 +42,8 @@ class ItemTable:
         self.item_ids: list[str] = items["item_id"].to_pylist()
         self.titles: list[str] = items["title"].to_pylist()
         self.index = {item_id: row for row, item_id in enumerate(self.item_ids)}
-        self._filter = lru_cache(FILTERS)(self._make_filter)
+        self._where_filter = lru_cache(FILTERS)(self._make_where_filter)
+        self._allow_filter = lru_cache(FILTERS)(self._make_allow_filter)
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -54,24 +59,31 @@ class ItemTable:
                 raise CatalogError(f"{field}: {item_id!r} is not in the catalogue")
         return np.array([self.index[item_id] for item_id in item_ids], dtype=np.int64)
 
-    def filter(self, where: CatalogFilter | None) -> ItemFilter | None:
-        """The items that pass, worked out once for a filter that comes again; None for all.
+    def constraints(self, request: RecommendRequest) -> Constraints:
+        """What a request may be answered with, beside its history.
 
         Raises:
+            CatalogError: for an identifier that is not in the catalogue.
             CatalogError, ConfigError: see :meth:`CatalogFilter.passes`.
         """
-        return None if where in (None, CatalogFilter()) else self._filter(where)
+        exclude = self.rows("exclude", request.exclude)
+        return Constraints(exclude, self.filter(request.catalog_filter, request.allow))
 
-    def passing(self, limits: Constraints) -> np.ndarray:
-        """What may be recommended, bool ``[items]``."""
-        passes = np.ones(len(self), dtype=bool)
-        if limits.allow is not None:
-            passes[:] = False
-            passes[limits.allow] = True
-        if limits.where is not None:
-            passes &= limits.where.passes
-        passes[limits.exclude] = False
-        return passes
+    def filter(
+        self, where: CatalogFilter | None, allow: Sequence[str] | None = None
+    ) -> ItemFilter | None:
+        """The items that pass and are in the allow-list; None for all.
+
+        Worked out once for filters and allow-lists that come again, so that what the search keeps
+        of an :class:`ItemFilter` is made once as well.
+
+        Raises:
+            CatalogError, ConfigError: as for :meth:`constraints`.
+        """
+        where = None if where == CatalogFilter() else where
+        if allow is not None:
+            return self._allow_filter(where, tuple(allow))
+        return None if where is None else self._where_filter(where)
 
     def named(self, ranking: Ranking, n: int, reason: str) -> list[Recommendation]:
         """The first n of a ranking for one user."""
@@ -82,8 +94,12 @@ class ItemTable:
             if score > -np.inf  # padding, always at the end
         ]
 
-    def _make_filter(self, where: CatalogFilter) -> ItemFilter:
+    def _make_where_filter(self, where: CatalogFilter) -> ItemFilter:
         return ItemFilter(where.passes(self._catalogue))
+
+    def _make_allow_filter(self, where: CatalogFilter | None, allow: tuple[str, ...]) -> ItemFilter:
+        allowed = ItemFilter.of_items(self.rows("allow", allow), len(self))
+        return allowed if where is None else allowed & self._where_filter(where)
 
     @cached_property
     def _catalogue(self) -> pa.Table:

@@ -1,38 +1,45 @@
-"""What the service has counted, in the text format that Prometheus reads."""
+"""What the history caches have counted, for Prometheus."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
 from llmrec.serving.bundle import Bundle
 
-CONTENT_TYPE = "text/plain; version=0.0.4"
-# counted since the service began; the others are as they are now
+# since the service began; the others are as they are now
 COUNTERS = {
-    "hits": "Histories of which a beginning was remembered.",
-    "misses": "Histories of which nothing was remembered.",
-    "evictions": "Histories forgotten to make room.",
-    "tokens_read": "Tokens of histories the model read.",
-    "tokens_reused": "Tokens of histories that were remembered.",
+    "hits": "Histories of which a beginning was cached.",
+    "misses": "Histories of which nothing was cached.",
+    "evictions": "Histories evicted to make room.",
+    "tokens_read": "Tokens of histories that the model read.",
+    "tokens_reused": "Tokens of histories that were cached.",
 }
-GAUGES = {"entries": "Histories remembered.", "bytes": "Memory they take."}
+GAUGES = {"entries": "Histories cached.", "bytes": "Memory they take."}
 
 
-def prometheus_text(bundle: Bundle) -> str:
-    """Figures of the history caches, a few lines each; empty for a bundle without any.
+class HistoryCacheCollector(Collector):
+    """Sums over the caches of the model and each adapter; nothing for a bundle without any."""
 
-    The model and each adapter keep one; what is said is true of all together.
-    """
-    caches = [bundle.recommender_of(name).cache for name in (None, *bundle.adapters)]
-    counted = [cache.metrics for cache in caches if cache is not None]
-    if not counted:
-        return ""
-    figures = {name: sum(one[name] for one in counted) for name in counted[0]}
-    lines = []
-    for name, said in COUNTERS.items():
-        lines += _metric(f"llmrec_history_cache_{name}_total", "counter", said, figures[name])
-    for name, said in GAUGES.items():
-        lines += _metric(f"llmrec_history_cache_{name}", "gauge", said, figures[name])
-    return "\n".join(lines) + "\n"
+    def __init__(self, bundle: Bundle) -> None:
+        llms = [bundle.llm_of(name) for name in (None, *bundle.adapters)]
+        self._caches = [llm.cache for llm in llms if llm.cache is not None]
+
+    def collect(self) -> Iterator[Metric]:
+        counted = [cache.metrics for cache in self._caches]
+        if not counted:
+            return
+        for kind, names in ((CounterMetricFamily, COUNTERS), (GaugeMetricFamily, GAUGES)):
+            for name, documentation in names.items():
+                value = sum(one[name] for one in counted)
+                yield kind(f"llmrec_history_cache_{name}", documentation, value=value)
 
 
-def _metric(name: str, kind: str, said: str, value: int) -> list[str]:
-    return [f"# HELP {name} {said}", f"# TYPE {name} {kind}", f"{name} {value}"]
+def metrics_registry(bundle: Bundle) -> CollectorRegistry:
+    """A registry of one bundle's metrics."""
+    registry = CollectorRegistry()
+    registry.register(HistoryCacheCollector(bundle))
+    return registry

@@ -1,300 +1,264 @@
-"""The cascade, step by step: sources, candidates, LLM score, click probability, order, re-ranking.
+"""Answers requests with a bundle, whichever way they came in.
 
 ::
 
     recommender = Recommender.load("bundle", histories={"anna": ["item-17", "item-3"]})
-    answer = recommender.recommend("anna", n=5, context={"device": "mobile"})
-    answer.recommendations[0].p_click
+    response = recommender.recommend(user="anna", n=5, context={"device": "mobile"})
+    response.recommendations[0].item_id
+
+What is ranked:
+
+* ``candidates`` where the request names them;
+* with a ``query``, the 100 items whose text is closest to it, of those that may be recommended;
+* otherwise what the language model generates and, with a click model, further sources propose.
+
+Who ranks: the click model wherever the bundle has one, unless the request says
+``calibrated=False``; the language model otherwise. A query without a history is the one exception:
+its items stay in the order of their closeness, and a click model only adds its probabilities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from llmrec.errors import ArtifactError, CatalogError
+from llmrec.errors import ConfigError
 from llmrec.generation.constraints import Constraints
-from llmrec.ranking.ctr.features import Signals
-from llmrec.ranking.ctr.model import CATEGORY, POSITION, ClickModel, at_place
-from llmrec.ranking.ctr.moments import DAY
-from llmrec.ranking.ctr.settings import STARS
-from llmrec.ranking.rerank import RerankConfig, rerank
-from llmrec.ranking.retrieval.candidates import Candidates, candidates
-from llmrec.ranking.retrieval.standard import StandardSources
-from llmrec.serving.answer import Shown, Stopwatch
+from llmrec.generation.llm import Llm
+from llmrec.ranking.ctr.model import ClickModel
+from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
+from llmrec.recommender import top_n
 from llmrec.serving.bundle import Bundle
-from llmrec.serving.filters import CatalogFilter
-from llmrec.serving.history import (
-    Happened,
-    HistoriesOf,
-    History,
-    history_of,
-    moment_now,
-    read_context,
-    read_filter,
-    read_history,
-)
-from llmrec.serving.reasons import Reasons
-from llmrec.serving.timed import timed
-from llmrec.types import Recommendation
+from llmrec.serving.click_ranker import ClickRanker
+from llmrec.serving.history import KnownHistories, UserEvents, read_history
+from llmrec.serving.request import History, RecommendRequest, RecommendResponse
+from llmrec.serving.timing import Stopwatch, timed_llm
+from llmrec.types import Ranking, Recommendation
+
+QUERY_CANDIDATES = 100  # items closest to a query that are ranked
 
 NOT_CALIBRATED = "not calibrated: the click model was not fitted to validation data"
 NO_HISTORY = "no history: what is popular and the context alone decide"
 NOTHING_LEFT = "nothing in the catalogue is left to recommend"
-GENERATED = "generated"
+NO_CONTEXT = "context: is read by a click model alone, and none ranks here"
+OTHER_ADAPTER = "adapter: the click model was fitted to scores of the model without an adapter"
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """A request as the rankers read it.
+
+    Attributes:
+        events: the history; positives: those of it that language models are trained on.
+        now: seconds since 1970 UTC; NaN for unknown.
+        context: int32 ``[names]``, as the click model reads it; empty without one.
+        constraints: what may be recommended.
+        items: int64 ``[c]``, the items to rank; None to search for them.
+        similarity: float32 ``[c]``, cosine of each and the query; None without a query.
+        llm: the language model with the adapter that was named.
+        watch: measures the steps.
+    """
+
+    request: RecommendRequest
+    events: UserEvents
+    positives: UserEvents
+    now: float
+    context: np.ndarray
+    constraints: Constraints
+    items: np.ndarray | None
+    similarity: np.ndarray | None
+    llm: Llm
+    watch: Stopwatch
 
 
 class Recommender:
-    """A bundle with a click model: a person in, a list with click probabilities out.
-
-    Many threads may ask one recommender at once.
+    """A bundle that answers requests. Many threads may ask one at once.
 
     Args:
         bundle: opened.
-        model: its click model, opened.
-        histories: what is known of people by name, or a function that says it (None for nobody).
+        click_model: that of the bundle, opened; None to rank by the language model alone.
+        histories: of users by name, or a function that gives one (None for an unknown user).
 
     Raises:
         ArtifactError: if bundle and click model do not belong together.
     """
 
     def __init__(
-        self, bundle: Bundle, model: ClickModel, histories: HistoriesOf | None = None
+        self,
+        bundle: Bundle,
+        click_model: ClickModel | None = None,
+        histories: KnownHistories | None = None,
     ) -> None:
-        self.bundle, self.model, self.histories = bundle, model, histories
-        shelf, names = model.shelf, model.card.sources
-        if shelf.n_items != len(bundle.item_ids):
-            raise ArtifactError(
-                f"{model.folder}: knows {shelf.n_items} items, the bundle "
-                f"{len(bundle.item_ids)}; run llmrec ctr and llmrec bundle again"
-            )
-        llm = timed(bundle.recommender) if GENERATED in names else None
-        made = StandardSources(
-            shelf.fused,
-            model.retrieval,
-            model=llm,
-            first_seen=np.where(np.isfinite(shelf.arrived), shelf.arrived, np.nan),
-        )
-        if made.names != names:
-            raise ArtifactError(
-                f"{model.folder}: reads the sources {', '.join(names)}, and there are "
-                f"{', '.join(made.names)}; run llmrec ctr again"
-            )
-        self._llm, self._sources = llm, made(model.snapshot)
-        self._reasons = Reasons(bundle.titles, shelf, model.snapshot, model.retrieval)
+        self.bundle, self.click_model, self.histories = bundle, click_model, histories
+        self._click_ranker = None if click_model is None else ClickRanker(bundle, click_model)
 
     @classmethod
     def load(
         cls,
         bundle: str | Path | Bundle,
         *,
-        histories: HistoriesOf | None = None,
+        histories: KnownHistories | None = None,
         beams: int = 50,
         cache_mib: int = 0,
+        calibrated: bool = True,
         engine: Literal["onnx", "torch"] = "onnx",
         threads: int = 1,
     ) -> Self:
-        """Open a bundle that holds a click model.
+        """Open a bundle, and its click model where it has one.
 
         Args:
             bundle: a folder, or one that is opened already.
+            histories: as for the class.
             beams, cache_mib: as for :class:`~llmrec.serving.bundle.Bundle`.
+            calibrated: False leaves the click model closed.
             engine: what runs the click model's network.
             threads: of ONNX Runtime.
 
         Raises:
-            ArtifactError: if the bundle has no click model, or is damaged.
-            MissingExtraError: if ONNX Runtime is not installed.
+            ArtifactError: if the bundle is damaged.
+            MissingExtraError: if there is a click model and ONNX Runtime is not installed.
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib)
-        if bundle.ctr is None:
-            raise ArtifactError(
-                f"{bundle.folder}: holds no click model; make it again with llmrec bundle --ctr DIR"
-            )
+        if bundle.ctr is None or not calibrated:
+            return cls(bundle, None, histories)
         return cls(bundle, ClickModel.load(bundle.ctr, engine=engine, threads=threads), histories)
 
     def recommend(
-        self,
-        user: str | None = None,
-        history: History | None = None,
-        n: int = 10,
-        context: Mapping[str, Any] | None = None,
-        filters: CatalogFilter | Mapping[str, Any] | None = None,
-        *,
-        exclude: Sequence[str] = (),
-        allow: Sequence[str] | None = None,
-        rerank: RerankConfig | Mapping[str, Any] | None = None,
-        now: float | None = None,
-    ) -> Shown:
-        """The list to show to a person.
+        self, history: History | None = None, n: int = 10, **fields: Any
+    ) -> RecommendResponse:
+        """:meth:`answer` for the fields of a :class:`~llmrec.serving.request.RecommendRequest`."""
+        return self.answer(RecommendRequest(history, n, **fields))
 
-        Args:
-            user: whose history to take, where none is given.
-            history: item ids or events, oldest first. Chosen items are not recommended again.
-            n: at most so many items.
-            context: what is said of the moment, such as the device; unknown values are taken as
-                such.
-            filters: what items must be like.
-            exclude, allow: item ids not to recommend, and those that alone may be.
-            rerank: settings instead of the bundle's, or single ones of them.
-            now: seconds since 1970 UTC; None for the present, NaN for unknown.
+    def answer(self, request: RecommendRequest) -> RecommendResponse:
+        """The ranked list for a request.
 
         Raises:
-            CatalogError: for an item id that is not in the catalogue, or n below 1.
-            ConfigError: for a field that makes no sense, naming it.
+            CatalogError: for an item id that is not in the catalogue, or a name in ``where`` that
+                no item has.
+            ConfigError: for a field that makes no sense or that the bundle cannot serve.
         """
-        if n < 1:
-            raise CatalogError(f"n: {n} items were asked for; ask for at least 1")
-        watch = Stopwatch()
-        order = self._order(rerank)
-        notes = [] if self.model.calibrated else [NOT_CALIBRATED]
-        if history is None:
-            history, said = history_of(user, self.histories)
-            notes += said
-        happened = read_history(history, self.bundle.items, self.model.past)
-        now, happened, said = moment_now(now, happened)
-        told, unread = read_context(context, self.model.context)
-        notes += [*said, *unread]
-        if not len(happened):
+        ranker = self._click_ranker if request.calibrated else None
+        query, notes = self._read(request, ranker)
+        found = self._rank_by_llm(query) if ranker is None else ranker.rank(query)
+        most = query.llm.max_events if ranker is None else min(MOST_POSITIVES, query.llm.max_events)
+        read = min(len(query.positives), most)
+        notes += _notes(len(query.positives), read, request.n, len(found))
+        return RecommendResponse(found, len(query.events), read, notes, query.watch.timings_ms())
+
+    def _read(
+        self, request: RecommendRequest, ranker: ClickRanker | None
+    ) -> tuple[Query, list[str]]:
+        """A request as the rankers read it, and notes on what they cannot use of it."""
+        watch, items = Stopwatch(), self.bundle.items
+        llm = self.bundle.llm_of(request.adapter)
+        now, context, notes = math.nan, np.zeros(0, dtype=np.int32), list[str]()
+        if ranker is not None:
+            now = time.time()
+            context, notes = _read_context(request.context or {}, ranker.model)
+            if request.adapter is not None:
+                notes.append(OTHER_ADAPTER)
+        elif request.rerank:
+            raise ConfigError(
+                "rerank: only the list of a click model is re-ranked; none ranks here"
+            )
+        elif request.context:
+            notes.append(NO_CONTEXT)
+        now = now if request.now is None else request.now
+        config = None if self.click_model is None else self.click_model.history
+        usual_type = "click" if config is None else config.types[0]
+        events, left_out = read_history(request, self.histories, items, now, usual_type)
+        notes = [*left_out, *notes]
+        if ranker is not None and not ranker.model.calibrated:
+            notes.insert(0, NOT_CALIBRATED)
+        if ranker is not None and not len(events):
             notes.append(NO_HISTORY)
-        passing = self._passing(read_filter(filters), exclude, allow)
-        found, choices = self._candidates(happened, now, passing, watch)
-        if not len(found):
-            return Shown([], [*notes, NOTHING_LEFT], watch.done())
-        shown = self._ranked(found, happened, choices, now, told, order, n, watch)
-        if len(shown) < n:
-            notes.append(f"only {len(shown)} of {n} items: no more are left to recommend")
-        return Shown(shown, notes, watch.done())
-
-    def _order(self, given: RerankConfig | Mapping[str, Any] | None) -> RerankConfig:
-        if isinstance(given, RerankConfig):
-            return given
-        return self.bundle.rerank.overridden({} if given is None else given)
-
-    def _passing(
-        self, where: CatalogFilter | None, exclude: Sequence[str], allow: Sequence[str] | None
-    ) -> np.ndarray | None:
-        """bool ``[items]``, what may be recommended; None for all."""
-        items = self.bundle.items
-        chosen = items.filter(where)
-        if chosen is None and not len(exclude) and allow is None:
-            return None
-        limits = Constraints(
-            exclude=items.rows("exclude", exclude),
-            allow=None if allow is None else items.rows("allow", allow),
-            where=chosen,
+        positives = events.positives(config)
+        constraints = items.constraints(request)
+        if request.exclude_history:
+            constraints = constraints.excluding(positives.items)
+        chosen, similarity = self._chosen(request, constraints, watch)
+        query = Query(
+            request, events, positives, now, context, constraints, chosen, similarity, llm, watch
         )
-        return items.passing(limits)
+        return query, notes
 
-    def _candidates(
-        self, happened: Happened, now: float, passing: np.ndarray | None, watch: Stopwatch
-    ) -> tuple[Candidates, np.ndarray]:
-        """The candidates, and the choices that they follow."""
-        histories = happened.choices(self.model.past, now)
-        config = self.model.retrieval
-        spent = self._llm.spent_ms() if self._llm else 0.0
+    def _chosen(
+        self, request: RecommendRequest, constraints: Constraints, watch: Stopwatch
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The items to rank and their similarity to the query, where the request has any."""
+        if request.candidates is not None:
+            return np.unique(self.bundle.items.rows("candidates", request.candidates)), None
+        words = request.query.strip()
+        if not words:
+            return None, None
         with watch.step("retrieve"):
-            found = candidates(self._sources, histories, config.k, config.limit, passing=passing)[0]
-        llm = self._llm.spent_ms() - spent if self._llm else 0.0
-        watch.timings["llm"] = llm
-        watch.timings["retrieve"] -= llm
-        return found, histories.items
+            similarity = self.bundle.text_similarity(words)[None]
+            similarity[0, ~constraints.passes(len(self.bundle.items))] = -np.inf
+            count = max(QUERY_CANDIDATES, min(request.n, len(self.bundle.items)))
+            closest = top_n(similarity, count)
+        there = closest.items[0] >= 0
+        return closest.items[0][there], closest.scores[0][there]
 
-    def _ranked(
-        self,
-        found: Candidates,
-        happened: Happened,
-        choices: np.ndarray,
-        now: float,
-        context: np.ndarray,
-        order: RerankConfig,
-        n: int,
-        watch: Stopwatch,
-    ) -> list[Recommendation]:
-        """The first n candidates in the order in which they are shown."""
-        model, items = self.model, found.items
-        with watch.step("features"):
-            moments = happened.moment(model.past, now, context)
-            inputs = model.inputs(
-                moments, items[None], np.full((1, len(items)), -1), self._signals(found)
+    def _rank_by_llm(self, query: Query) -> list[Recommendation]:
+        """The list of the language model alone."""
+        request, llm = query.request, timed_llm(query.llm, query.watch)
+        histories = query.positives.histories(query.now)
+        n = min(request.n, len(self.bundle.items))
+        words, history = request.query.strip(), query.positives.items
+        if query.items is None:
+            ranking = llm.recommend(
+                histories,
+                n,
+                exclude_history=False,
+                constraints=[query.constraints],
+                options=request.options,
             )
-        with watch.step("head"):
-            logits, added = model.heads.run(inputs)
-            logits = logits[0]
-            fields = {
-                CATEGORY: model.shelf.category[items].astype(np.int64),
-                POSITION: np.full(len(items), -1),
-            }
-            p = model.probabilities(logits[:, 0], fields)
-            llm = found.described.score[:, 0].astype(np.float64) if self._llm else None
-            value = model.value(p, logits, llm)
-        with watch.step("rerank"):
-            rows = self._reranked(order, items, value, now, n)
-            place = np.arange(len(rows))
-            at = logits[rows, 0] + at_place(added, place[None])[0]
-            p = model.probabilities(at, {CATEGORY: fields[CATEGORY][rows], POSITION: place})
-            reasons = self._reasons(found, rows, choices)
-        return [
-            self._named(
-                found, int(row), number, p[number], value[row], logits[row], reasons[number]
-            )
-            for number, row in enumerate(rows)
-        ]
+        elif query.similarity is not None and not len(history):
+            ranking = Ranking(query.items[None], query.similarity[None])
+        else:
+            scores = llm.score_items(histories, query.items[None], options=request.options)
+            found = top_n(scores, len(query.items))
+            ranking = Ranking(query.items[found.items], found.scores)
+        if words:
+            likely = " and likely after this history" if len(history) else ""
+            reason = f"close in meaning to {words!r}{likely}"
+        elif len(history):
+            reason = f"likely to follow {self.bundle.titles[history[-1]]!r}"
+        else:
+            reason = "popular with everyone; there is no history to go by"
+        return self.bundle.items.named(ranking, n, reason)
 
-    def _signals(self, found: Candidates) -> Signals:
-        described = found.described
-        return Signals(
-            found.sources,
-            described.rank[None],
-            described.score[None],
-            self.model.shelf.totals[found.items][None],
-        )
 
-    def _reranked(
-        self, order: RerankConfig, items: np.ndarray, value: np.ndarray, now: float, n: int
-    ) -> np.ndarray:
-        shelf = self.model.shelf
-        age = (now - shelf.arrived[items]) / DAY  # -inf for what never arrived
-        return rerank(
-            order,
-            value,
-            n,
-            vectors=shelf.fused[items] if order.diversity else None,
-            category=shelf.category[items],
-            age_days=np.where(np.isfinite(age), age, np.nan),
-        )
+def _read_context(context: Mapping[str, Any], model: ClickModel) -> tuple[np.ndarray, list[str]]:
+    """A request's context, int32 ``[names]``, and notes on names that the model does not read."""
+    known = model.context
+    there = ", ".join(known.names) or "none"
+    notes = [
+        f"context: {name!r} is not read by the click model; it reads {there}"
+        for name in context
+        if name not in known.values
+    ]
+    values = {name: str(value) for name, value in context.items() if value is not None}
+    return known.encode([values])[0], notes
 
-    def _named(
-        self,
-        found: Candidates,
-        row: int,
-        number: int,
-        p: float,
-        value: float,
-        logits: np.ndarray,
-        reason: str,
-    ) -> Recommendation:
-        item, tasks = int(found.items[row]), self.model.tasks
-        bought = stars = llm = None
-        if "purchase" in tasks:
-            bought = float(p / (1 + np.exp(-logits[tasks.index("purchase")])))
-        if "rating" in tasks:
-            stars = float(np.clip(logits[tasks.index("rating")] + STARS, 1.0, 5.0))
-        if self._llm and np.isfinite(found.described.score[row, 0]):
-            llm = float(found.described.score[row, 0])
-        return Recommendation(
-            item_id=self.bundle.item_ids[item],
-            title=self.bundle.titles[item],
-            rank=number + 1,
-            score=float(value),
-            reason=reason,
-            p_click=float(p),
-            p_purchase=bought,
-            expected_rating=stars,
-            llm_logp=llm,
-            sources=tuple(found.sources_of(row)),
+
+def _notes(given: int, read: int, n: int, found: int) -> list[str]:
+    """Notes on a history that was not read whole and on a list that is not full."""
+    notes = []
+    if read < given:
+        notes.append(
+            f"the model reads the newest {read} events of a history; the oldest {given - read} "
+            f"of {given} were left out"
         )
+    if found == 0:
+        notes.append(NOTHING_LEFT)
+    elif found < n:
+        notes.append(f"only {found} of {n} items: no more are left to recommend")
+    return notes

@@ -1,112 +1,150 @@
-"""What a bundle is asked and what it answers."""
+"""What a recommender is asked and what it answers, the same for every way in.
+
+The Python API, ``llmrec recommend``, chat and text completions and ``/v1/recommendations`` all make
+a :class:`RecommendRequest`, :class:`~llmrec.serving.recommender.Recommender` answers it, and all
+give back the fields of a :class:`RecommendResponse`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmrec.errors import CatalogError, ConfigError
-from llmrec.types import Recommendation
+from llmrec.ranking.rerank.settings import RerankConfig
+from llmrec.serving.filters import CatalogFilter
+from llmrec.types import Event, Recommendation
 
 if TYPE_CHECKING:
     from llmrec.generation.beam_search import SearchOptions
-    from llmrec.serving.filters import CatalogFilter
 
-LAST_SECOND = 1e11  # in the year 5138; milliseconds of our days are above
+History = Sequence[str | Event | Mapping[str, Any]]  # item ids or events, oldest first
+
+MAX_CANDIDATES = 1000  # items that are ranked at once
+MAX_SECONDS = 1e11  # in the year 5138; milliseconds of our days are above
 
 
 @dataclass(frozen=True)
-class Question:
-    """What one person may want next.
+class RecommendRequest:
+    """One request for a ranked list.
 
     Attributes:
-        history: item ids, oldest first.
+        history: item ids, or events with ``item_id``, ``type``, ``timestamp`` and ``rating``,
+            oldest first; where all times are known, they decide the order. None: that of ``user``.
         n: at most so many items; fewer come back where no more are left.
-        exclude_history: leave out what is in the history.
-        exclude: item ids to leave out as well.
-        allow: item ids that alone may be recommended; None for all.
+        user: whose history to take where none is given.
+        query: words; of the items that may be recommended, those closest in meaning are ranked.
+        candidates: item ids that are ranked as they are given, instead of a search.
+        context: of the request, such as ``{"device": "mobile"}``; a click model reads it.
         where: what items must be like.
-        query: words; of the items that may be recommended, those closest to them in meaning are
-            ranked by the model.
-        history_times: when each of the history happened, seconds since 1970 UTC; a model trained
-            with time tokens ranks better with them.
-        now: time of the request, seconds since 1970 UTC.
-        adapter: name of the adapter that ranks; None for the model itself.
-        options: how to search and score; the bundle's own way when not given.
+        exclude: item ids not to recommend.
+        allow: item ids that alone may be recommended; None for all.
+        exclude_history: leave out what is in the history.
+        history_times: of the events of the history, seconds since 1970 UTC, NaN for unknown.
+        now: time of the request, seconds since 1970 UTC, NaN for unknown. None: the present for a
+            click model, unknown to a language model that ranks alone.
+        adapter: name of the adapter of the language model; None for the model itself.
+        calibrated: let the click model rank where the bundle has one.
+        rerank: settings of re-ranking instead of the bundle's, or single ones of them.
+        options: how the language model searches and scores; as the bundle was opened when None.
 
     Raises:
         CatalogError: for n below 1.
-        ConfigError: if times do not fit the history, or are none.
+        ConfigError: for a field that makes no sense, naming it.
     """
 
-    history: Sequence[str]
+    history: History | None = None
     n: int = 10
     _: KW_ONLY
-    exclude_history: bool = True
+    user: str | None = None
+    query: str = ""
+    candidates: Sequence[str] | None = None
+    context: Mapping[str, Any] | None = None
+    where: CatalogFilter | Mapping[str, Any] | None = None
     exclude: Sequence[str] = ()
     allow: Sequence[str] | None = None
-    where: CatalogFilter | None = None
-    query: str = ""
+    exclude_history: bool = True
     history_times: Sequence[float] | None = None
     now: float | None = None
     adapter: str | None = None
+    calibrated: bool = True
+    rerank: RerankConfig | Mapping[str, Any] | None = None
     options: SearchOptions | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1:
             raise CatalogError(f"n: {self.n} items were asked for; ask for at least 1")
-        times = self.history_times
-        if times is not None and len(times) != len(self.history):
+        if isinstance(self.history, str):
             raise ConfigError(
-                f"history_times: {len(times)} are given for a history of {len(self.history)}"
+                f"history: expected a list of item ids or events, got {self.history!r}"
             )
+        times, given = self.history_times, len(self.history or ())
+        if times is not None and len(times) != given:
+            raise ConfigError(f"history_times: {len(times)} are given for a history of {given}")
         check_times("history_times", () if times is None else times)
         check_times("now", () if self.now is None else (self.now,))
+        self._check_candidates()
+        self._check_context()
+
+    @property
+    def catalog_filter(self) -> CatalogFilter | None:
+        """``where``, checked.
+
+        Raises:
+            ConfigError: for an unknown field or a value of the wrong type.
+        """
+        if self.where is None or isinstance(self.where, CatalogFilter):
+            return self.where
+        return CatalogFilter.of_dict(dict(self.where))
+
+    def _check_candidates(self) -> None:
+        if self.candidates is None:
+            return
+        where = self.catalog_filter not in (None, CatalogFilter())
+        if self.query.strip() or self.exclude or self.allow is not None or where:
+            raise ConfigError(
+                "candidates: are ranked as given; leave out query, exclude, allow and where"
+            )
+        count = len(set(self.candidates))
+        if count > MAX_CANDIDATES:
+            raise ConfigError(
+                f"candidates: {count} were given; at most {MAX_CANDIDATES} are ranked at once"
+            )
+
+    def _check_context(self) -> None:
+        if self.context is None:
+            return
+        if not isinstance(self.context, Mapping):
+            raise ConfigError(f"context: expected names and values, got {self.context!r}")
+        for name, value in self.context.items():
+            if not isinstance(value, str | int | float | None):
+                raise ConfigError(f"context.{name}: {value!r} is neither text nor number")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one request is answered with.
+class RecommendResponse:
+    """A ranked list and what to know about it.
 
     Attributes:
-        recommendations: best first.
+        recommendations: best first. Where the click model ranked, each has its probability of a
+            click at that rank.
         history_given: events of the history that came with the request.
-        history_read: how many of them the model read, the newest.
+        history_read: how many of them the language model read, the newest.
         notes: what the caller should know, a sentence each.
+        timings_ms: by step: ``retrieve`` (candidate sources, text search), ``llm`` (the language
+            model), ``features`` and ``head`` (the click model), ``rerank``, and ``total``.
     """
 
     recommendations: list[Recommendation]
     history_given: int
     history_read: int
     notes: list[str]
+    timings_ms: dict[str, float]
 
-    @classmethod
-    def to(cls, question: Question, found: list[Recommendation], most_read: int) -> Answer:
-        """The answer with its notes.
-
-        Args:
-            found: what is recommended.
-            most_read: events of a history that the model reads.
-        """
-        given = len(question.history)
-        read = min(given, most_read)
-        return cls(found, given, read, _notes(given, read, question.n, len(found)))
-
-
-def _notes(given: int, read: int, asked: int, found: int) -> list[str]:
-    """What to say of a history that was not read whole and of an answer that is not full."""
-    notes = []
-    if read < given:
-        notes.append(
-            f"the model reads the newest {read} events of a history; the oldest {given - read} "
-            f"of {given} were left out"
-        )
-    if found == 0:
-        notes.append("nothing in the catalogue is left to recommend")
-    elif found < asked:
-        notes.append(f"only {found} of {asked} items: no more are left to recommend")
-    return notes
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return vars(self) | {"recommendations": [one.as_dict() for one in self.recommendations]}
 
 
 def check_times(field: str, times: Sequence[float]) -> None:
@@ -116,5 +154,5 @@ def check_times(field: str, times: Sequence[float]) -> None:
         ConfigError: if one is not; milliseconds are found out as well.
     """
     for time in times:
-        if abs(time) >= LAST_SECOND:
+        if abs(time) >= MAX_SECONDS:
             raise ConfigError(f"{field}: {time} is not a time in seconds since 1970")

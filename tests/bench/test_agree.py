@@ -13,12 +13,12 @@ from tiny_shop import TinyRun
 from tiny_tuned import NAMES, Tuned, open_vllm
 
 from llmrec.bench import agree
-from llmrec.bench.agree import WAYS, compare, people
-from llmrec.bench.compared import Compared
-from llmrec.bench.trained import every_score, open_trained
+from llmrec.bench.agree import WAYS, compare
+from llmrec.bench.agree import test_users as users_of
+from llmrec.bench.ranking_comparison import RankingComparison
+from llmrec.bench.reference_scores import every_score, open_trained
 from llmrec.cli import main
 from llmrec.data.dataset import Dataset
-from llmrec.generation.llm import prompts_of
 from llmrec.llm import merge
 from llmrec.recommender import top_n
 from llmrec.types import Histories, Ranking
@@ -31,7 +31,7 @@ ROUNDING = 2e-5  # of log-probabilities around -5; measured: 2e-6
 
 @pytest.fixture(scope="module")
 def histories(tiny_data: Dataset) -> Histories:
-    return people(tiny_data, USERS)
+    return users_of(tiny_data, USERS)
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,14 @@ def opener(vllm_atomic: Any, vllm_merged: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def found(tuned_atomic: Tuned, histories: Histories, opener: Any) -> Compared:
+def found(tuned_atomic: Tuned, histories: Histories, opener: Any) -> RankingComparison:
     """All five, the first of them the very model that its trainer held in memory."""
     adapter = tuned_atomic.adapters["recommend"]
     trained = tuned_atomic.trained["recommend"]
     return compare(tuned_atomic.base, adapter, histories, N, model=trained, open_vllm=opener)
 
 
-def test_what_is_served_is_what_was_trained(found: Compared) -> None:
+def test_what_is_served_is_what_was_trained(found: RankingComparison) -> None:
     assert tuple(found.lists) == WAYS
     rows = found.rows()
     assert len(rows) == 10
@@ -73,14 +73,14 @@ def test_what_is_served_is_what_was_trained(found: Compared) -> None:
     assert found.agree
 
 
-def test_a_lost_adapter_would_be_noticed(found: Compared) -> None:
+def test_a_lost_adapter_would_be_noticed(found: RankingComparison) -> None:
     assert found.moved > 0.9 * USERS
     without = replace(found, lists=found.lists | {"vllm": found.base})
     assert not without.agree
 
 
 def test_each_adapter_gives_its_own_lists_in_every_engine(
-    tuned_atomic: Tuned, histories: Histories, vllm_atomic: Any, found: Compared
+    tuned_atomic: Tuned, histories: Histories, vllm_atomic: Any, found: RankingComparison
 ) -> None:
     """Swapped: an engine asked for one adapter must not answer as the other."""
     trained = open_trained(tuned_atomic.base, tuned_atomic.adapters["gifts"])
@@ -88,14 +88,14 @@ def test_each_adapter_gives_its_own_lists_in_every_engine(
     for name in NAMES:
         ranking = vllm_atomic.recommend(histories, N, adapter=name)
         for other in NAMES:
-            own = Compared(both[other], {"trained": top_n(both[other], N)}, found.base)
+            own = RankingComparison(both[other], {"trained": top_n(both[other], N)}, found.base)
             same = own.same(ranking, own.lists["trained"])
             assert same.all() if other == name else same.mean() < 0.1
 
 
 def scores_of(model: Any, vllm: Any, histories: Histories) -> np.ndarray:
     """Every item's score as trained, the history left out."""
-    prompts = prompts_of(vllm.encoder, histories, vllm.n_items)
+    prompts = vllm.encoder.encode_all(histories)
     scores = every_score(model, prompts, vllm.ids, vllm.encoder.vocabulary.item_offset)
     for user, history in enumerate(histories):
         scores[user, history] = -np.inf
@@ -136,7 +136,7 @@ def test_the_files_hold_the_model_that_was_trained(
         np.testing.assert_allclose(scores_of(saved, vllm_atomic, few), trained, atol=1e-5)
 
 
-def listed(*rows: list[int], scores: list[list[float]]) -> Compared:
+def listed(*rows: list[int], scores: list[list[float]]) -> RankingComparison:
     """Lists of one user each way, against scores as trained."""
     table = np.array(scores, dtype=np.float32)
     lists = {}
@@ -144,7 +144,7 @@ def listed(*rows: list[int], scores: list[list[float]]) -> Compared:
         items = np.array([row])
         lists[f"way {number}"] = Ranking(items, np.take_along_axis(table, items, axis=1))
     lists = {"trained": lists["way 0"]} | lists
-    return Compared(table, lists, lists["way 0"], 0.01)
+    return RankingComparison(table, lists, lists["way 0"], 0.01)
 
 
 def test_ties_are_no_difference_and_everything_else_is() -> None:
@@ -180,6 +180,7 @@ def test_the_command_writes_down_what_it_found(
     assert said.rstrip().endswith("they agree")
     metrics = json.loads(results.read_text())["metrics"]
     assert metrics["agree"] == 1 and metrics["users"] == 12
+    assert json.loads(results.read_text())["seed"] == 0
     assert metrics["other_list_without_adapter"] > 0.8
     assert all(metrics[f"same_list@{way}"] == 1 for way in WAYS[1:])
     assert len(json.loads(results.read_text())["rows"]) == 10
@@ -196,8 +197,11 @@ def test_the_command_writes_down_what_it_found(
     [
         (["--adapter", "nothing"], "nothing/llmrec_adapter.json: not found"),
         (["--adapter", "gifts", "--users", "0"], "--users: 0 is too small"),
-        (["--adapter", "gifts", "-n", "0"], "--n: 0 is too small"),
-        (["--adapter", "gifts", "--ways", "llmrec,x"], "--ways: 'x' is not one of trained, llmrec"),
+        (["--adapter", "gifts", "--n", "0"], "--n: 0 is too small"),
+        (
+            ["--adapter", "gifts", "--ways", "llmrec", "x"],
+            "--ways: 'x' is not one of trained",
+        ),
         (["--adapter", "gifts", "--ways", "trained"], "--ways: leaves nothing to compare"),
         (["--adapter", "gifts", "--tolerance", "nan"], "--tolerance: nan is not between 0 and 1"),
         (["--adapter", "gifts", "--results", "x.csv"], "give the name of a .json file"),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +12,27 @@ from tiny_shop import TinyRun
 
 from llmrec import cli
 from llmrec.bench.agreement import same_as
-from llmrec.bench.decode import make_row, ratios
-from llmrec.bench.engines import LlmrecEngine, TransformersEngine, VllmEngine
+from llmrec.bench.decode import TimedEngine, make_row, ratios
+from llmrec.bench.decode_config import DecodeBenchConfig
+from llmrec.bench.decode_engines import LlmrecEngine, TransformersEngine, VllmEngine
 from llmrec.bench.exactness import BruteForce, check_exactness
 from llmrec.bench.memory import PeakMemory
-from llmrec.bench.returning import measure_returning, returning_metrics
-from llmrec.bench.settings import Settings
+from llmrec.bench.returning_users import measure_returning, returning_metrics
 from llmrec.bench.worker import Timed, in_fresh_process
-from llmrec.bench.workload import Workload, make_workload, random_codes
-from llmrec.errors import LlmrecError
+from llmrec.bench.workload import (
+    Workload,
+    load_model,
+    make_workload,
+    random_codes,
+    title_ids,
+    unique_after,
+)
+from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.frontier import Normalise
+from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.types import Ranking
 
-TINY = Settings(
+TINY = DecodeBenchConfig(
     items=150,
     levels=3,
     codes=8,
@@ -33,7 +42,6 @@ TINY = Settings(
     beams=6,
     n=6,
     repeats=2,
-    slow_repeats=1,
     engines=("llmrec", "prefill", "transformers"),
     threads=1,
     exact_users=4,
@@ -55,7 +63,7 @@ def test_the_command_compares_engines_and_writes_figures_page_and_plot(
 ) -> None:
     results = tmp_path / "results" / "decode.json"
     flags = "--items 150 --levels 3 --codes 8 --size nano --length 17 --batch 5 --beams 6"
-    flags += " --repeats 2 --slow-repeats 1 --engines llmrec,prefill,transformers --threads 1"
+    flags += " --repeats 2 --engines llmrec prefill transformers --threads 1"
     flags += f" --no-returning --out {tmp_path / 'page'} --results {results}"
     assert cli.main(["bench", "decode", *flags.split()]) == 0
 
@@ -65,7 +73,7 @@ def test_the_command_compares_engines_and_writes_figures_page_and_plot(
     for row in rows.values():
         assert row["users_per_s"] == pytest.approx(5 * 1000 / row["p50_ms"], rel=1e-2)
         assert row["peak_mib"] >= 0 and row["batch"] == 5
-    assert [len(row["seconds"]) for row in rows.values()] == [2, 2, 1]
+    assert [len(row["seconds"]) for row in rows.values()] == [2, 2, 2]
     assert rows["llmrec"]["identical_to_reference"] is True
     assert rows["llmrec"]["max_score_difference"] < 1e-4
     assert rows["transformers"]["identical_to_reference"] is True
@@ -74,6 +82,9 @@ def test_the_command_compares_engines_and_writes_figures_page_and_plot(
         result["metrics"]
     )
     assert result["name"] == "decode" and result["seed"] == 0
+    unique = [result["metrics"][f"unique_after_{n}_tokens"] for n in (1, 2, 3)]
+    assert unique == sorted(unique)
+    assert unique[2] == 1.0
 
     page = (tmp_path / "page" / "report.md").read_text()
     assert "| transformers |" in page and "](decode.png)" in page
@@ -138,8 +149,8 @@ def test_brute_force_scores_an_item_as_reading_it_alone_does(
         assert scores[item] == pytest.approx(total, abs=1e-4)
 
 
-def test_who_comes_back_gets_the_same_items() -> None:
-    rows = measure_returning(replace(TINY, repeats=1))
+def test_who_comes_back_gets_the_same_items(workload: Workload) -> None:
+    rows = measure_returning(replace(TINY, repeats=1), workload.ids)
     assert [(row["ids"], row["batch"]) for row in rows] == [
         ("semantic", 1),
         ("semantic", 5),
@@ -172,6 +183,18 @@ def test_the_same_seed_makes_the_same_workload(workload: Workload, tmp_path: Pat
     assert {len(prompt) for prompt in again.prompts} == {TINY.length}
     name = "model.safetensors"
     assert (again.model / name).read_bytes() == (workload.model / name).read_bytes()
+
+
+def test_titles_of_one_kind_share_the_beginning_of_their_ids(tmp_path: Path) -> None:
+    """Two brushes and two soaps: one code parts the kinds, the second the items."""
+    titles = ["red hair brush", "blue hair brush", "rose bath soap", "lemon bath soap"]
+    (tmp_path / "items.jsonl").write_text("".join(f'{{"title": "{t}"}}\n' for t in titles))
+    config = replace(TINY, items=4, levels=2, codes=2, titles=tmp_path / "items.jsonl")
+    codes = title_ids(config).codes
+    assert codes[0, 0] == codes[1, 0] != codes[2, 0] == codes[3, 0]
+    assert unique_after(title_ids(config)) == [0.0, 1.0]
+    with pytest.raises(ConfigError, match="has 4 titles, fewer than 5"):
+        title_ids(replace(config, items=5, codes=3))
 
 
 @pytest.mark.parametrize(("items", "levels", "codes"), [(60, 3, 4), (1000, 4, 256), (1, 1, 1)])
@@ -208,13 +231,19 @@ def test_two_tied_items_may_change_places() -> None:
 def test_ratios_compare_medians_and_leave_out_what_was_not_measured() -> None:
     ranking = Ranking(np.array([[1]]), np.array([[-1.0]]))
     rows = [
-        make_row(TINY, "llmrec", [Timed(s, ranking) for s in (0.1, 0.2, 9.0)], 5.0, ranking),
-        make_row(TINY, "transformers", [Timed(0.8, ranking)], 20.0, ranking),
+        make_row(
+            TINY,
+            "llmrec",
+            TimedEngine([Timed(s, ranking) for s in (0.1, 0.2, 9.0)], 5.0, {"a": 1}),
+            ranking,
+        ),
+        make_row(TINY, "transformers", TimedEngine([Timed(0.8, ranking)], 20.0, {}), ranking),
     ]
     metrics = ratios(rows)
     assert metrics["llmrec_over_transformers"] == 4.0
     assert metrics["peak_over_transformers"] == 0.25
     assert rows[0]["users_per_s"] == 25.0 and rows[0]["seconds"] == [0.1, 0.2, 9.0]
+    assert rows[0]["options"] == {"a": 1}
     assert not {"llmrec_over_vllm", "llmrec_over_prefill"} & set(metrics)
 
 
@@ -237,27 +266,78 @@ def test_without_vllm_its_row_is_left_out_with_a_reason(
     assert capsys.readouterr().out.startswith("vllm: left out, it is not installed")
 
 
-def test_vllm_beams_become_items_or_none(workload: Workload) -> None:
-    """The engine's reading of what ``LLM.beam_search`` answers, without starting vLLM."""
-    engine = object.__new__(VllmEngine)
-    said = workload.ids.tokens(np.arange(3)) + workload.vocabulary.item_offset
-    beams = [[5, 6, *said[2].tolist()], [5, 6, 0, 0, 0]]
+@pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds
+def test_vllm_finds_what_its_own_beam_search_finds(
+    tiny_run: TinyRun, vllm_semantic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real engine: one that serves already, with the benchmark's reading of its answers."""
+    config = replace(
+        TINY,
+        model=tiny_run.model("semantic"),
+        dataset=tiny_run.folder / "dataset",
+        batch=3,
+        exact_users=0,
+        beams=4,
+        n=3,
+    )
+    trained = make_workload(config, Path("unused"))
+    # serving needs no tokenizer, LLM.beam_search does
+    tokenizer = load_tokenizer(str(trained.model))
+    monkeypatch.setattr(vllm_semantic.llm.renderer, "tokenizer", tokenizer)
+    engine = VllmEngine(config, trained, llm=vllm_semantic.llm)
+    engine.forget()
+    found = engine.answer(trained.prompts)
+    assert found.items.shape == (3, 3)
+    model = load_model(trained.model, "cpu", "float32")
+    for user, prompt in enumerate(trained.prompts):
+        beams = unconstrained_beams(model, prompt, config.beams, trained.ids.levels)
+        items = [engine.item_of.get(tokens, -1) for tokens, _ in beams[: config.n]]
+        assert found.items[user].tolist() == items
+        np.testing.assert_allclose(
+            found.scores[user], [score for _, score in beams[: config.n]], atol=1e-3
+        )
 
-    class Beam:
-        def __init__(self, tokens: list[int]) -> None:
-            self.tokens, self.cum_logprob = tokens, -1.5
 
-    class Output:
-        def __init__(self) -> None:
-            self.sequences = [Beam(tokens) for tokens in beams]
+def unconstrained_beams(
+    model: Any, prompt: np.ndarray, width: int, steps: int
+) -> list[tuple[tuple[int, ...], float]]:
+    """Beam search over the whole vocabulary, by plain forward passes; best first."""
+    beams: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    for _ in range(steps):
+        longer = []
+        for tokens, score in beams:
+            row = torch.tensor([[*prompt.tolist(), *tokens]])
+            with torch.inference_mode():
+                gains = model(input_ids=row).logits[0, -1].log_softmax(0)
+            best = gains.topk(2 * width)
+            longer += [
+                ((*tokens, token), score + gain)
+                for token, gain in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        beams = sorted(longer, key=lambda beam: -beam[1])[:width]
+    return beams
 
-    class Model:
-        def beam_search(self, prompts: list[dict[str, list[int]]], params: object) -> list[Output]:
-            return [Output() for _ in prompts]
 
-    engine.settings, engine.levels, engine.params = replace(TINY, n=2, beams=2), 3, None
-    engine.item_of, engine.llm = {tuple(row): i for i, row in enumerate(said.tolist())}, Model()
-    assert engine.answer([np.array([5, 6])]).items.tolist() == [[2, -1]]
+def test_vllm_runs_with_room_for_every_beam(
+    workload: Workload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled, all beams of all users at once; as it is where the compiler fails."""
+    vllm = pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
+    opened: list[dict[str, Any]] = []
+
+    class Engine:
+        def __init__(self, **options: Any) -> None:
+            opened.append(options)
+            if not options["enforce_eager"]:
+                raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(vllm, "LLM", Engine)
+    engine = VllmEngine(TINY, workload)
+    compiled, eager = opened
+    assert compiled["max_num_seqs"] == TINY.batch * TINY.beams == 30
+    assert compiled["block_size"] == 32 and compiled["max_logprobs"] == 12
+    assert eager == compiled | {"enforce_eager": True}
+    assert engine.options["enforce_eager"] is True
 
 
 def _die() -> None:
@@ -274,13 +354,13 @@ def test_a_process_that_dies_is_one_plain_error() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--engines llmrec,tgi", "--engines: 'tgi' is not one of llmrec, prefill, "),
+        ("--engines llmrec tgi", "--engines: 'tgi' is not one of llmrec, prefill, "),
         ("--size huge", "--size: 'huge' is not one of nano, "),
         ("--beams 5 --n 6", "--n: 6 items are more than --beams 5"),
         ("--items 300 --levels 2 --codes 16", "--items: 300 items need more than the 256 IDs"),
-        ("--slow-repeats 0", "--slow-repeats: 0 is too small; give at least 1"),
+        ("--repeats 0", "--repeats: 0 is too small; give at least 1"),
+        ("--titles nowhere.jsonl", "nowhere.jsonl: no JSONL file of items with a title"),
         ("--model here", "--model and --dataset belong together"),
-        ("--normalise all", "--normalise: 'all' is not one of children, level"),
         ("--codes 99999999", "--codes: 99999999 at 4 levels are more IDs than fit 62 bits"),
         ("--results figures.txt", "--results figures.txt: give the name of a .json file"),
         ("--model nowhere --dataset nowhere", "nowhere: not a trained llmrec model"),

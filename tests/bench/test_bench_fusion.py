@@ -9,8 +9,9 @@ pytest.importorskip("torch", reason="needs the train extra")
 
 from fusion_world import World
 
-from llmrec.bench import fusion as bench
+from llmrec.bench.fusion import FusionBenchConfig
 from llmrec.bench.fusion_compare import make_task
+from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.content.fusion.settings import FusionConfig
 from llmrec.data.dataset import Dataset
@@ -36,7 +37,7 @@ def result(folders, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """A result, through the command line; its folder is under ``where``."""
     home = tmp_path_factory.mktemp("bench_fusion")
     recipe = home / "recipe.yaml"
-    recipe.write_text(json.dumps(SETTINGS))
+    recipe.write_text(json.dumps({"bench_fusion": SETTINGS}))
     flags = [f"--{name}={getattr(folders, name)}" for name in folders._fields]
     out = home / "results" / "fusion-world.json"
     more = [
@@ -47,7 +48,7 @@ def result(folders, tmp_path_factory: pytest.TempPathFactory) -> dict:
         "1e-5",
         f"--work={home / 'work'}",
     ]
-    bench.main([*flags, f"--out={out}", f"--config={recipe}", *more])
+    run_command(["bench", "fusion", str(recipe), *flags, f"--out={out}", *more])
     return read_result(out) | {"where": out.parent}
 
 
@@ -119,4 +120,4 @@ def test_too_few_people_are_told_so(world: World, folders) -> None:
 
 def test_a_flag_that_cannot_be_is_told_so() -> None:
     with pytest.raises(ConfigError, match=r"--cold-items: must be in \(0, 1\), got 1.5"):
-        bench.Settings(cold_items=1.5)
+        FusionBenchConfig(cold_items=1.5)

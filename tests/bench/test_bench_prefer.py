@@ -10,7 +10,7 @@ import yaml
 from test_bench_tune import LOOP, SOURCE
 
 from llmrec import cli
-from llmrec.bench import preferring
+from llmrec.bench import prefer
 from llmrec.config import build
 
 PREFER = {
@@ -66,11 +66,11 @@ def test_the_command_goes_on_from_one_adapter_and_measures_all(
 
 def test_differences_are_paired_by_case(tmp_path: Path) -> None:
     settings = yaml.safe_load(recipe(tmp_path).read_text())
-    config = build(preferring.BenchPreferConfig, settings, "bench")
+    config = build(prefer.PreferBenchConfig, settings, "bench")
     start = np.linspace(0, 1, 40)
     values = {"supervised": {"total": start}, "grpo": {"total": start + 0.25}}
-    rows = [preferring.row_of(name, values, config) for name in values]
-    metrics, intervals = preferring.figures(rows)
+    rows = [prefer.row_of(name, values, config) for name in values]
+    metrics, intervals = prefer.figures(rows)
     assert metrics["grpo_minus_supervised_total"] == pytest.approx(0.25)
     # every case gained the same, so resampling them changes nothing
     assert intervals["grpo_minus_supervised_total"] == pytest.approx([0.25, 0.25])

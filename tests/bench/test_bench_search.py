@@ -11,7 +11,8 @@ pytest.importorskip("faiss", reason="needs the media extra")
 
 from search_shop import Shop, write_dataset, write_media
 
-from llmrec.bench.search import ATTRIBUTES, TEMPLATE, main, render, run
+from llmrec.bench.search import ATTRIBUTES, TEMPLATE, render, run
+from llmrec.cli import run_command
 from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.errors import ArtifactError, ConfigError, DataError
 
@@ -106,7 +107,7 @@ def test_the_command_prints_each_figure_with_its_interval(
 ) -> None:
     dataset, media, truth = made(SWAPPED, shop, tmp_path)
     flags = ["--dataset", str(dataset), "--media", str(media), "--truth", str(truth)]
-    main([*flags, "--out", str(tmp_path / "out.json"), "--device", "cpu"])
+    run_command(["bench", "search", *flags, "--out", str(tmp_path / "out.json"), "--device", "cpu"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 queries, 3 pictures" and lines[-1] == f"wrote {tmp_path / 'out.json'}"
     assert "text_to_image_hit@5        1.0000  [1.0000, 1.0000]" in lines

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from llmrec import cli
-from llmrec.bench import tuning
-from llmrec.bench.tuning import BenchTuneConfig, Measured
+from llmrec.bench import tune
+from llmrec.bench.tune import Measured, TuneBenchConfig
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest
 
@@ -83,11 +83,11 @@ def test_of_several_rates_the_best_on_validation_is_kept(
         def __init__(self, folder: Path) -> None:
             self.counts = {"validation_ndcg": quality[folder.name]}
 
-    monkeypatch.setattr(tuning, "run_apart", lambda *_, **__: None)
-    monkeypatch.setattr(tuning, "read_manifest", Found)
+    monkeypatch.setattr(tune, "run_apart", lambda *_, **__: None)
+    monkeypatch.setattr(tune, "read_manifest", Found)
     runs = {"one": {"method": "lora", "learning_rates": [1e-3, 1e-2, 1e-1]}}
-    config = BenchTuneConfig("bench", Path("source.yaml"), "atomic", runs)
-    best, rate = tuning.tune_best(config, "one", tmp_path, tmp_path, tmp_path / "tune")
+    config = TuneBenchConfig("bench", Path("source.yaml"), "atomic", runs)
+    best, rate = tune.tune_best(config, "one", tmp_path, tmp_path, tmp_path / "tune")
     assert (best.name, rate) == ("one@0.01", 1e-2)
     written = yaml.safe_load((tmp_path / "tune" / "one@0.1.yaml").read_text())
     assert written["tune"]["loop"]["learning_rate"] == 0.1
@@ -116,10 +116,10 @@ def test_the_headline_is_the_run_that_validation_chose() -> None:
         )
         for name, value in level.items()
     }
-    config = BenchTuneConfig(
+    config = TuneBenchConfig(
         "b", Path("s.yaml"), "a", {"r4": {"learning_rates": [1e-3]}}, resamples=20
     )
-    metrics, intervals = tuning.figures(rows, measured, config)
+    metrics, intervals = tune.figures(rows, measured, config)
     assert metrics["lora_ndcg@10"] == pytest.approx(0.3)
     assert metrics["lora_over_full_ndcg@10"] == pytest.approx(0.6)
     assert metrics["lora_over_full_parameters"] == pytest.approx(0.05)
@@ -132,9 +132,9 @@ def test_the_headline_is_the_run_that_validation_chose() -> None:
 
 def test_a_run_that_trains_rows_first_is_a_method_of_its_own() -> None:
     config = {"method": "lora", "align": {"steps": 0}}
-    assert tuning.method_of(Manifest("tune", config)) == "lora"
+    assert tune.method_of(Manifest("tune", config)) == "lora"
     config = {"method": "qlora", "align": {"steps": 3}}
-    assert tuning.method_of(Manifest("tune", config)) == "rows+qlora"
+    assert tune.method_of(Manifest("tune", config)) == "rows+qlora"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_run_that_trains_rows_first_is_a_method_of_its_own() -> None:
 )
 def test_a_wrong_recipe_is_one_line(runs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        BenchTuneConfig("bench", Path("source.yaml"), "atomic", runs)
+        TuneBenchConfig("bench", Path("source.yaml"), "atomic", runs)
 
 
 def test_a_model_that_the_source_has_not_is_named(

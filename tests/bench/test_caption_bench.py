@@ -7,11 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from caption_world import write_shop
 from PIL import Image
 
-from llmrec.bench.captions import main, run
+from llmrec.bench.captions import run
 from llmrec.captions.sheet import write_sheet
 from llmrec.captions.table import columns, empty_row
+from llmrec.cli import run_command
 from llmrec.content.schema import Field, Schema
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError, DataError
@@ -57,7 +59,8 @@ def truth(tmp_path: Path) -> Path:
 
 def test_accuracy_is_over_the_items_whose_truth_is_known(captions: Path, truth: Path) -> None:
     out = captions.parent / "results" / "captions-demo.json"
-    main(["--captions", str(captions), "--truth", str(truth), "--out", str(out)])
+    flags = ["--captions", str(captions), "--truth", str(truth), "--out", str(out)]
+    run_command(["bench", "captions", *flags])
     result = read_result(out)
     assert result["metrics"] == {
         "accuracy_colour": 3 / 5,
@@ -81,7 +84,7 @@ def test_a_truth_that_cannot_be_used_is_told_so(captions: Path, tmp_path: Path) 
     for rows, error, said in (
         ([], DataError, "has no item of the split 'held_out'"),
         ([{"item_id": "i1", "split": "train"}], DataError, "has no item of the split"),
-        ([{"item_id": "i1"} | held], DataError, "says nothing of the fields colour, shape"),
+        ([{"item_id": "i1"} | held], DataError, "has none of the fields colour, shape"),
         ([{"colour": "red"}], DataError, "line 1: has no item_id"),
         ([{"item_id": "i9", "colour": "red"} | held], CatalogError, "such as 'i9'"),
     ):
@@ -89,14 +92,15 @@ def test_a_truth_that_cannot_be_used_is_told_so(captions: Path, tmp_path: Path) 
             run(captions, write_truth(path, rows), out)
     with pytest.raises(DataError, match="cannot be read"):
         run(captions, tmp_path / "none.jsonl", out)
-    with pytest.raises(ConfigError, match=r"must end in \.json"):
+    with pytest.raises(ConfigError, match=r"give the name of a \.json file"):
         run(captions, path, tmp_path / "x.txt")
     assert not out.exists()
 
 
 def test_a_sheet_shows_pictures_and_marks_what_is_wrong(
-    captions: Path, truth: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    captions: Path, truth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shop = write_shop(tmp_path / "shop")
     from llmrec.captions import sheet
 
     drawn: list[list[str]] = []

@@ -5,9 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.bench.evaluate import EvaluateConfig, main, run
+from llmrec.bench.evaluate import EvaluateConfig, run
+from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.errors import ConfigError
+from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_cases, read_result
 from llmrec.stage import Manifest, read_manifest, run_stage
 
@@ -44,7 +46,8 @@ def dataset(tmp_path):
 def test_command_writes_result_and_cases(dataset, tmp_path, capsys, model):
     out, results = tmp_path / "run", tmp_path / "results"
     arguments = ["--dataset", str(dataset), "--model", model, "--name", "toy-x"]
-    main([*arguments, "--ks", "1", "10", "--out", str(out), "--results", str(results)])
+    arguments += ["--ks", "1", "10", "--out", str(out), "--results", str(results)]
+    run_command(["evaluate", *arguments])
     names = sorted(p.name for p in out.iterdir())
     assert names == ["manifest.json", "toy-x.cases.parquet", "toy-x.json"]
     assert [p.name for p in results.iterdir()] == ["toy-x.json"]
@@ -54,6 +57,16 @@ def test_command_writes_result_and_cases(dataset, tmp_path, capsys, model):
     assert result["metrics_with_history"]["recall@10"] == 1.0
     assert read_cases(out / "toy-x.cases.parquet").targets.tolist() == [u[-1] for u in USERS]
     assert "recall@10" in capsys.readouterr().out
+
+
+def test_ranks_of_both_protocols_are_those_worked_out_by_hand(dataset, tmp_path):
+    """Popularity in training: 0 four times, 1 three times, 3 twice, then 2, 4, 5 once each."""
+    folder = run(EvaluateConfig(), dataset, "popularity", tmp_path / "pop")
+    cases = read_cases(folder / "pop.cases.parquet")
+    assert cases.targets.tolist() == [0, 0, 5, 1, 4, 2]
+    missed = NOT_FOUND  # the target is in the history
+    assert cases.ranks["rank"].tolist() == [missed, missed, 2, 0, 2, 1]
+    assert cases.ranks["rank_with_history"].tolist() == [0, 0, 5, 1, 4, 3]
 
 
 def test_validation_split_has_shorter_histories(dataset, tmp_path):
@@ -74,10 +87,10 @@ def test_same_evaluation_is_not_run_twice(dataset, tmp_path, capsys):
 def test_two_runs_can_be_compared_and_reported(dataset, tmp_path, capsys):
     folders = [run(EvaluateConfig(), dataset, m, tmp_path / m) for m in ("popularity", "item-knn")]
     cases = [str(folder / f"{folder.name}.cases.parquet") for folder in folders]
-    main(["compare", *cases])
+    run_command(["evaluate", "compare", *cases])
     assert "| recall@10 |" in capsys.readouterr().out
     files = [str(folder / f"{folder.name}.json") for folder in folders]
-    main(["report", *files, "--out", str(tmp_path / "page")])
+    run_command(["evaluate", "report", *files, "--out", str(tmp_path / "page")])
     assert "Paired differences" in (tmp_path / "page" / "report.md").read_text()
 
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from retrieval_shop import N_ITEMS, make_histories, make_sources
+from retrieval_shop import N_ITEMS, make_histories, make_sources, propose
 
 from llmrec.bench.retrieval import flat_metrics, plot_recall, recall, retrieval_table
 from llmrec.errors import CatalogError, DataError
-from llmrec.ranking.retrieval.sources import Answer, Dense, Source
+from llmrec.ranking.retrieval.catalogue import Catalogue
+from llmrec.ranking.retrieval.snapshot import Snapshot
+from llmrec.ranking.retrieval.source import DenseScores, Source, SourceScores
 from llmrec.recommender import top_n
 from llmrec.types import Cases, Histories
 
@@ -17,12 +19,13 @@ class Always(Source):
     """Proposes the same items to everybody, in this order."""
 
     def __init__(self, name: str, items: list[int]) -> None:
-        self.name, self.n_items = name, 6
+        super().__init__(Catalogue(np.ones((6, 1))), Snapshot.empty())
+        self.name = name  # type: ignore[misc]
         self.scores = np.full(6, -np.inf, dtype=np.float32)
         self.scores[items] = np.arange(len(items), 0, -1)
 
-    def _ask(self, histories: Histories) -> Answer:
-        return Dense(np.tile(self.scores, (len(histories), 1)))
+    def _query(self, histories: Histories) -> SourceScores:
+        return DenseScores(np.tile(self.scores, (len(histories), 1)))
 
 
 def make_cases() -> Cases:
@@ -81,10 +84,10 @@ def test_cases_that_cannot_be_measured_are_errors() -> None:
 def test_dense_scores_are_ranked_as_by_top_n() -> None:
     scores = np.array([[0, 2, 0, 1, 2], [0, 0, 3, 0, 0]], dtype=np.float32)
     wanted = top_n(np.where(scores > 0, scores, -np.inf), 4)
-    found = SOURCES[0].propose(Histories.from_lists([[], []]), 2)
+    found = propose(SOURCES[0], Histories.from_lists([[], []]), 2)
     assert found.items.tolist() == [[0, 1]] * 2
-    from llmrec.ranking.retrieval.sources import Limits
+    from llmrec.ranking.retrieval.source import Limits
 
-    ours = Dense(scores, floor=0.0).best(4, Limits())
+    ours = DenseScores(scores, floor=0.0).best(4, Limits())
     np.testing.assert_array_equal(ours.items, wanted.items)
     np.testing.assert_array_equal(ours.scores, wanted.scores)

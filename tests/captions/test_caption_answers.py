@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.captions.answers import field_probabilities, read_enhanced, read_fields
+from llmrec.captions.responses import field_probabilities, read_enhanced, read_fields
 from llmrec.content.schema import Field, Schema
 
 SCHEMA = Schema({"size": Field(["a", "ab"]), "colour": Field(["caf\u00e9", 'the "red"'])})

@@ -9,11 +9,12 @@ import pytest
 from caption_world import COLOURS, SCHEMA, write_items
 from tiny_media import clip
 
-from llmrec.captions import work
-from llmrec.captions.run import main, run, told
+from llmrec.captions import captioner
+from llmrec.captions.run import run, summary
 from llmrec.captions.settings import CaptionConfig
 from llmrec.captions.table import columns, load_captions
 from llmrec.captions.transformers_engine import TransformersEngine
+from llmrec.cli import run_command
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, LlmrecError, MissingExtraError
 from llmrec.stage import Manifest, read_manifest, writing
 
@@ -24,7 +25,7 @@ LONG = "more words than fit the 1024 tokens that the model reads"
 def captioned(shop: Path, nano: Path, out: Path, items: Path | None = None, **more: Any) -> Path:
     config = CaptionConfig(schema=str(shop / "fields.yaml"), **QUICK | more)
     places = {"media_root": shop / "media", "items": items}
-    return run(config, shop / "dataset", str(nano), out, log=lambda _: None, **places)
+    return run(config, shop / "dataset", str(nano), out, **places)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +61,12 @@ def test_the_manifest_says_what_was_done_and_by_what(folder: Path) -> None:
     assert manifest.config["engine"] == "transformers"
     assert {"dataset", "model", "files", "schema", "prompts"} <= manifest.inputs.keys()
     counts = manifest.counts
-    assert (counts["items"], counts["captioned"], counts["nothing"]) == (10, 8, 2)
+    assert (counts["items"], counts["captioned"], counts["without_input"]) == (10, 8, 2)
     assert counts["image_skipped"] == 2
     assert counts["caption_cut"] + counts["enhance_cut"] > 0
     assert "attributes_cut" not in counts
     assert "xgrammar" in counts["versions"]
-    assert "10 items: 8 captioned, 2 without anything to show, 2 images skipped" in told(counts)
+    assert "10 items: 8 captioned, 2 without any input, 2 images skipped" in summary(counts)
     assert not list(folder.glob("shards"))
 
 
@@ -86,17 +87,17 @@ def test_a_picture_that_cannot_be_read_leaves_the_item_its_words(folder: Path) -
 def test_a_killed_run_goes_on_to_the_same_table(
     shop: Path, nano: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "SHARD_ITEMS", 3)
-    answer, calls = TransformersEngine.answer, []
+    monkeypatch.setattr(captioner, "SHARD_ITEMS", 3)
+    generate, calls = TransformersEngine.generate, []
 
-    def killed(self: TransformersEngine, asked: Any) -> Any:
-        calls.append(len(asked))
+    def killed(self: TransformersEngine, queries: Any) -> Any:
+        calls.append(len(queries))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return answer(self, asked)
+        return generate(self, queries)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(TransformersEngine, "answer", killed)
+    monkeypatch.setattr(TransformersEngine, "generate", killed)
     with pytest.raises(KeyboardInterrupt):
         captioned(shop, nano, out)
     assert not out.exists()
@@ -149,7 +150,7 @@ def test_only_the_listed_items_are_captioned(shop: Path, nano: Path, tmp_path: P
 
 def test_words_alone_need_no_folder_of_media(shop: Path, nano: Path, tmp_path: Path) -> None:
     config = CaptionConfig(schema=str(shop / "fields.yaml"), inputs=("title", "price"), **QUICK)
-    run(config, shop / "dataset", str(nano), tmp_path / "out", log=lambda _: None)
+    run(config, shop / "dataset", str(nano), tmp_path / "out")
     assert read_manifest(tmp_path / "out").counts["captioned"] == 8
     with pytest.raises(ConfigError, match="--media-root: the column image names files"):
         run(CaptionConfig(schema="shop"), shop / "dataset", str(nano), tmp_path / "out")
@@ -173,11 +174,11 @@ def test_the_fields_that_a_model_was_trained_on_are_its_own(
     own = {"colour": {"values": ["red", "blue"], "source": "", "limits": []}}
     (model / "schema.json").write_text(json.dumps(own))
     config = CaptionConfig(inputs=("title",), **QUICK)
-    run(config, shop / "dataset", str(model), tmp_path / "out", log=lambda _: None)
+    run(config, shop / "dataset", str(model), tmp_path / "out")
     assert load_captions(tmp_path / "out")[1].names == ["colour"]
     (model / "schema.json").write_text("[")
     with pytest.raises(ArtifactError, match=r"schema\.json: cannot be read"):
-        run(config, shop / "dataset", str(model), tmp_path / "out", log=lambda _: None)
+        run(config, shop / "dataset", str(model), tmp_path / "out")
 
 
 def test_speech_comes_from_transcripts(shop: Path, nano: Path, tmp_path: Path) -> None:
@@ -186,12 +187,12 @@ def test_speech_comes_from_transcripts(shop: Path, nano: Path, tmp_path: Path) -
         said = {"item": "i9", "language": "en", "text": "a white mug", "segments": []}
         (stage.folder / "transcripts.jsonl").write_text(json.dumps(said) + "\n")
     config = CaptionConfig(schema=str(shop / "fields.yaml"), inputs=("speech",), **QUICK)
-    out, quiet = tmp_path / "out", {"log": lambda _: None}
-    run(config, shop / "dataset", str(nano), out, media=media, **quiet)
+    out = tmp_path / "out"
+    run(config, shop / "dataset", str(nano), out, media=media)
     rows = load_captions(out)[0].to_pylist()
     assert [row["item_id"] for row in rows if row["colour"]] == ["i9"]
     with pytest.raises(ConfigError, match="speech is read from transcripts; give --media"):
-        run(config, shop / "dataset", str(nano), out, **quiet)
+        run(config, shop / "dataset", str(nano), out)
 
 
 def test_more_words_than_the_model_reads_are_left_out_with_a_reason(
@@ -199,16 +200,16 @@ def test_more_words_than_the_model_reads_are_left_out_with_a_reason(
 ) -> None:
     data = write_items(tmp_path / "data", [{"title": "\u65e5" * 900}, {"title": "short"}])
     config = CaptionConfig(schema=str(shop / "fields.yaml"), **QUICK)
-    run(config, data, str(nano), tmp_path / "out", log=lambda _: None)
+    run(config, data, str(nano), tmp_path / "out")
     assert lines(tmp_path / "out" / "skipped.jsonl") == [
         {"item": "i0", "field": "text", "reason": LONG},
-        {"item": "i0", "field": "item", "reason": "nothing of it can be shown"},
+        {"item": "i0", "field": "item", "reason": "has no usable input"},
     ]
     counts = read_manifest(tmp_path / "out").counts
     assert (counts["captioned"], counts["text_skipped"]) == (1, 1)
     with pytest.raises(ConfigError, match=r"take more than the 1024 tokens .* fewer --enhance"):
         long = CaptionConfig(schema=str(shop / "fields.yaml"), enhance_tokens=1020)
-        run(long, data, str(nano), tmp_path / "none", log=lambda _: None)
+        run(long, data, str(nano), tmp_path / "none")
 
 
 def test_a_video_stands_for_a_picture_that_is_not_there(
@@ -217,7 +218,7 @@ def test_a_video_stands_for_a_picture_that_is_not_there(
     clip(tmp_path / "mug.mp4", ["red", "navy", "green"])
     data = write_items(tmp_path / "data", [{"video": "mug.mp4"}, {"video": "none.mp4"}])
     config = CaptionConfig(schema=str(shop / "fields.yaml"), frames=3, **QUICK)
-    run(config, data, str(nano), tmp_path / "out", media_root=tmp_path, log=lambda _: None)
+    run(config, data, str(nano), tmp_path / "out", media_root=tmp_path)
     rows = load_captions(tmp_path / "out")[0].to_pylist()
     assert rows[0]["colour"] in COLOURS
     assert rows[1]["colour"] is None
@@ -238,9 +239,9 @@ def test_the_command_captions_and_draws_a_sheet(
     settings = f"schema: {shop / 'fields.yaml'}, inputs: [image], frames: 2"
     (tmp_path / "recipe.yaml").write_text(f"caption: {{{settings}, caption_tokens: 5}}\n")
     given = ["--dataset", str(shop / "dataset"), "--model", str(nano), "--out"]
-    given += [str(tmp_path / "out"), "--media-root", str(shop / "media"), "--config"]
-    given += [str(tmp_path / "recipe.yaml"), "--enhance-tokens", "9"]
-    main([*given, "--inputs", "image,title", "--sheet", str(tmp_path / "sheet.png")])
+    given += [str(tmp_path / "out"), "--media-root", str(shop / "media"), "--enhance-tokens", "9"]
+    given += ["--inputs", "image", "title", "--sheet", str(tmp_path / "sheet.png")]
+    run_command(["caption", str(tmp_path / "recipe.yaml"), *given])
     config = read_manifest(tmp_path / "out").config
     assert config["inputs"] == ["image", "title"]
     assert (config["caption_tokens"], config["enhance_tokens"], config["frames"]) == (5, 9, 2)
@@ -259,23 +260,27 @@ def test_mistakes_of_the_command_line_are_one_line(shop: Path, nano: Path, tmp_p
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     out = str(tmp_path / "out")
-    for more, said in (
-        ([out, "--inputs", "image,smell"], "inputs: 'smell' is not one; choose from image, video"),
-        ([out, "--engine", "tgi"], "'tgi' is not one of auto, transformers, vllm"),
+    for more, message in (
+        (
+            [out, "--inputs", "image", "smell"],
+            "inputs: 'smell' is not one; choose from image, video",
+        ),
         ([out, "--batch-size", "0"], "batch_size: must be 1 or more"),
         ([out, "--schema", str(tmp_path / "lacking.yaml")], "a schema needs at least one"),
         ([out, "--schema", "shoes"], "no such schema"),
-        ([out, "--config", str(tmp_path / "section.yaml")], "no `caption:` section"),
-        ([out, "--config", str(tmp_path / "typo.yaml")], "did you mean 'batch_size'?"),
+        ([out, "RECIPE", str(tmp_path / "section.yaml")], "no `caption:` section"),
+        ([out, "RECIPE", str(tmp_path / "typo.yaml")], "did you mean 'batch_size'?"),
         ([out, "--schema", "shop"], "no item of the catalogue has 'attributes.category'"),
         ([out, "--model", str(tmp_path / "none")], "not a multimodal model"),
         ([out, "--dataset", str(tmp_path)], "manifest.json: not found"),
         ([str(tmp_path / "mine")], "exists and was not written by llmrec"),
     ):
         schema = [] if "--schema" in more else ["--schema", str(shop / "fields.yaml")]
+        recipe = [more.pop()] if "RECIPE" in more else []
+        more = [word for word in more if word != "RECIPE"]
         with pytest.raises(LlmrecError) as error:
-            main([*given, *more, *schema])
-        assert said in str(error.value)
+            run_command(["caption", *recipe, *given, *more, *schema])
+        assert message in str(error.value)
         assert "\n" not in str(error.value)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
     assert not (tmp_path / "out").exists()

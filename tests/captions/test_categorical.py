@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmrec.captions.categorical import CategoricalConfig, load_categorical, main, run
+from llmrec.captions.categorical import CategoricalConfig, load_categorical, run
+from llmrec.cli import run_command
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, LlmrecError
 from llmrec.stage import Manifest, read_manifest, writing
 
@@ -38,20 +39,25 @@ def captions(
     rows: list[dict[str, Any]],
     *,
     columns: dict[str, pa.DataType] = COLUMNS,
-    fields: Any = FIELDS,
+    fields: list[str] = FIELDS,
     stage: str = "caption",
     closed: dict[str, list[str]] | None = None,
 ) -> Path:
-    """A folder as ``llmrec caption`` writes it, with rows chosen by hand."""
+    """A folder as ``llmrec caption`` writes it, with rows chosen by hand.
+
+    Args:
+        closed: the values of the fields; those of the rows when None.
+    """
+    if closed is None:
+        closed = {name: sorted({r[name] for r in rows if r.get(name)}) or ["x"] for name in fields}
     named = [{"item_id": f"i{number}", **row} for number, row in enumerate(rows)]
     table = pa.Table.from_pylist(named, pa.schema(list(columns.items())))
     # what it was made from decides a stage's hash: other rows are other inputs
     inputs = {"rows": json.dumps(rows)}
     with writing(folder, Manifest(stage, {"fields": fields}, inputs)) as done:
         pq.write_table(table, done.folder / "captions.parquet")
-        if closed is not None:
-            listed = {name: {"values": values} for name, values in closed.items()}
-            (done.folder / "schema.json").write_text(json.dumps(listed))
+        listed = {name: {"values": values} for name, values in closed.items()}
+        (done.folder / "schema.json").write_text(json.dumps(listed))
     return folder
 
 
@@ -60,15 +66,10 @@ def given(tmp_path: Path) -> Path:
     return captions(tmp_path / "captions", ROWS)
 
 
-def quiet(_: str) -> None:
-    """Say nothing."""
-
-
-def test_fields_and_words_become_these_integers(given: Path, tmp_path: Path) -> None:
-    lines: list[str] = []
-    found = load_categorical(
-        run(CategoricalConfig(hash_buckets=0), given, tmp_path / "out", log=lines.append)
-    )
+def test_fields_and_words_become_these_integers(
+    given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = load_categorical(run(CategoricalConfig(hash_buckets=0), given, tmp_path / "out"))
     assert found.vocabulary.fields["category"].values == ("mug", "socks", "vase")
     assert found.vocabulary.fields["colour"].values == ("red", "blue")
     assert found.vocabulary.tokens.values == ("a", "mug", "red")  # 3, 2 and 2 items
@@ -84,13 +85,11 @@ def test_fields_and_words_become_these_integers(given: Path, tmp_path: Path) -> 
     assert found.sizes == {"category": 5, "colour": 4, "tokens": 5}
     assert found.fields["colour"].dtype == found.token_ids.dtype == np.int32
     assert found.token_offsets.dtype == np.int64 and found.n_items == 5
-    assert "5 items, 11 words of which 3 have an id of their own (3 new)" in lines[0]
+    assert "5 items, 11 words of which 3 have an id of their own (3 new)" in capsys.readouterr().out
 
 
 def test_every_row_encodes_to_what_was_written(given: Path, tmp_path: Path) -> None:
-    found = load_categorical(
-        run(CategoricalConfig(hash_buckets=3), given, tmp_path / "out", log=quiet)
-    )
+    found = load_categorical(run(CategoricalConfig(hash_buckets=3), given, tmp_path / "out"))
     for item, row in enumerate(ROWS):
         fields, tokens = found.encode(row)
         assert fields == {name: int(column[item]) for name, column in found.fields.items()}
@@ -100,7 +99,7 @@ def test_every_row_encodes_to_what_was_written(given: Path, tmp_path: Path) -> N
 
 def test_an_embedding_bag_takes_the_arrays_as_they_are(given: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs the train extra")
-    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out", log=quiet))
+    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out"))
     bag = torch.nn.EmbeddingBag(found.sizes["tokens"], 4, mode="sum", include_last_offset=True)
     ids, offsets = torch.from_numpy(found.token_ids), torch.from_numpy(found.token_offsets)
     summed = bag(ids, offsets.int())
@@ -110,12 +109,10 @@ def test_an_embedding_bag_takes_the_arrays_as_they_are(given: Path, tmp_path: Pa
 
 
 def test_ids_of_an_earlier_run_stay_and_new_ones_come_after(given: Path, tmp_path: Path) -> None:
-    first = load_categorical(
-        run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one", log=quiet)
-    )
+    first = load_categorical(run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one"))
     fresh = {"caption": "A green café chair", "category": "chair", "colour": "red"}
     more = captions(tmp_path / "more", [fresh, fresh, *reversed(ROWS), fresh])
-    out = run(CategoricalConfig(), more, tmp_path / "two", vocabulary=tmp_path / "one", log=quiet)
+    out = run(CategoricalConfig(), more, tmp_path / "two", vocabulary=tmp_path / "one")
     later = load_categorical(out)
     for name in FIELDS:
         before = first.fields[name]
@@ -130,11 +127,11 @@ def test_ids_of_an_earlier_run_stay_and_new_ones_come_after(given: Path, tmp_pat
 
 
 def test_a_field_that_is_no_longer_captioned_keeps_its_ids(given: Path, tmp_path: Path) -> None:
-    run(CategoricalConfig(), given, tmp_path / "one", log=quiet)
+    run(CategoricalConfig(), given, tmp_path / "one")
     rows = [{"caption": "a mug", "colour": "red", "style": "plain"}]
     columns = {"item_id": TEXT, "caption": TEXT, "colour": TEXT, "style": TEXT}
     less = captions(tmp_path / "less", rows, columns=columns, fields=["colour", "style"])
-    out = run(CategoricalConfig(), less, tmp_path / "two", vocabulary=tmp_path / "one", log=quiet)
+    out = run(CategoricalConfig(), less, tmp_path / "two", vocabulary=tmp_path / "one")
     found = load_categorical(out)
     assert {name: column.tolist() for name, column in found.fields.items()} == {
         "category": [0],
@@ -146,7 +143,7 @@ def test_a_field_that_is_no_longer_captioned_keeps_its_ids(given: Path, tmp_path
 def test_a_value_that_no_item_has_yet_is_no_stranger(tmp_path: Path) -> None:
     closed = {"category": ["mug", "socks", "vase", "chair"], "colour": ["red", "blue", "azure"]}
     given = captions(tmp_path / "captions", ROWS, closed=closed)
-    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out", log=quiet))
+    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out"))
     assert found.vocabulary.fields["colour"].values == ("red", "blue", "azure")
     assert found.encode({"category": "chair"})[0]["category"] == 5
 
@@ -154,44 +151,42 @@ def test_a_value_that_no_item_has_yet_is_no_stranger(tmp_path: Path) -> None:
 def test_columns_that_a_caption_may_lack_are_not_asked_for(tmp_path: Path) -> None:
     columns = {"item_id": TEXT, **{name: TEXT for name in FIELDS}}
     given = captions(tmp_path / "captions", ROWS, columns=columns)
-    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out", log=quiet))
+    found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out"))
     assert found.token_offsets.tolist() == [0] * 6 and found.fields["colour"].any()
 
 
 def test_the_summary_counts_when_it_is_asked_for(given: Path, tmp_path: Path) -> None:
     config = CategoricalConfig(summary=True, min_count=1, hash_buckets=0)
-    with_summary = load_categorical(run(config, given, tmp_path / "out", log=quiet))
+    with_summary = load_categorical(run(config, given, tmp_path / "out"))
     assert "warm" in with_summary.vocabulary.tokens.values
     config = CategoricalConfig(min_count=1)  # the earlier choice holds
-    again = run(config, given, tmp_path / "two", vocabulary=tmp_path / "out", log=quiet)
+    again = run(config, given, tmp_path / "two", vocabulary=tmp_path / "out")
     assert load_categorical(again).tokens(0).tolist() == with_summary.tokens(0).tolist()
 
 
 def test_the_same_captions_are_not_tokenized_again(given: Path, tmp_path: Path) -> None:
     flags = ["--captions", str(given), "--out", str(tmp_path / "out")]
-    main([*flags, "--min-count", "1"])
+    run_command(["embed", "captions", *flags, "--min-count", "1"])
     stamp = (tmp_path / "out" / "manifest.json").stat().st_mtime_ns
-    main([*flags, "--min-count", "1"])
+    run_command(["embed", "captions", *flags, "--min-count", "1"])
     assert (tmp_path / "out" / "manifest.json").stat().st_mtime_ns == stamp
-    main([*flags, "--min-count", "2", "--max-values", "1"])
+    run_command(["embed", "captions", *flags, "--min-count", "2", "--max-values", "1"])
     assert load_categorical(tmp_path / "out").vocabulary.tokens.values == ("a",)
 
 
 def test_another_earlier_vocabulary_is_another_input(given: Path, tmp_path: Path) -> None:
     for name, word in (("one", "zebra"), ("two", "yak")):
         folder = captions(tmp_path / f"{name} captions", [{"caption": word}] * 2)
-        run(CategoricalConfig(), folder, tmp_path / name, log=quiet)
-        out = run(
-            CategoricalConfig(), given, tmp_path / "out", vocabulary=tmp_path / name, log=quiet
-        )
+        run(CategoricalConfig(), folder, tmp_path / name)
+        out = run(CategoricalConfig(), given, tmp_path / "out", vocabulary=tmp_path / name)
         assert load_categorical(out).vocabulary.tokens.values == (word, "a", "mug", "red")
 
 
 def test_a_vocabulary_can_grow_in_its_own_folder(given: Path, tmp_path: Path) -> None:
-    out = run(CategoricalConfig(), given, tmp_path / "out", log=quiet)
+    out = run(CategoricalConfig(), given, tmp_path / "out")
     before = load_categorical(out)
     more = captions(tmp_path / "more", [*ROWS, {"caption": "blue socks"}])
-    after = load_categorical(run(CategoricalConfig(), more, out, vocabulary=out, log=quiet))
+    after = load_categorical(run(CategoricalConfig(), more, out, vocabulary=out))
     kept = len(before.vocabulary.tokens.values)
     assert after.vocabulary.tokens.values[:kept] == before.vocabulary.tokens.values
     assert after.vocabulary.tokens.values[kept:] == ("blue", "socks")
@@ -203,9 +198,9 @@ def test_a_vocabulary_can_grow_in_its_own_folder(given: Path, tmp_path: Path) ->
 def refused(
     given: Path, tmp_path: Path, kind: type[LlmrecError], message: str, **more: Any
 ) -> None:
-    with pytest.raises(kind, match=message) as told:
+    with pytest.raises(kind, match=message) as caught:
         run(CategoricalConfig(), given, tmp_path / "refused", **more)
-    assert "\n" not in str(told.value) and not (tmp_path / "refused").exists()
+    assert "\n" not in str(caught.value) and not (tmp_path / "refused").exists()
 
 
 def test_a_folder_of_another_stage_is_refused(tmp_path: Path) -> None:
@@ -214,14 +209,11 @@ def test_a_folder_of_another_stage_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "gone", tmp_path, ArtifactError, r"gone.manifest.json: not found")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PAR1 and then nothing", "half"])
-def test_a_damaged_table_names_the_file(given: Path, tmp_path: Path, content: Any) -> None:
-    path = given / "captions.parquet"
-    whole = path.read_bytes()
-    path.unlink() if content is None else path.write_bytes(
-        whole[: len(whole) // 2] if content == "half" else content
-    )
-    refused(given, tmp_path, ArtifactError, r"captions.parquet: cannot be read .*caption again")
+@pytest.mark.parametrize("name", ["captions.parquet", "schema.json"])
+def test_a_damaged_file_is_named(given: Path, tmp_path: Path, name: str) -> None:
+    path = given / name
+    path.write_bytes(b"?" * path.stat().st_size)
+    refused(given, tmp_path, ArtifactError, rf"{name}: cannot be read .*caption again")
 
 
 @pytest.mark.parametrize("lost", ["item_id", "colour"])
@@ -239,12 +231,12 @@ def test_a_column_of_another_type_is_named(tmp_path: Path) -> None:
 
 def test_captions_without_items_or_fields_are_refused(tmp_path: Path) -> None:
     refused(captions(tmp_path / "none", []), tmp_path, CatalogError, "has no items")
-    given = captions(tmp_path / "odd", ROWS, fields=None)
-    refused(given, tmp_path, ArtifactError, "lists no fields")
+    given = captions(tmp_path / "odd", ROWS, closed={})
+    refused(given, tmp_path, ArtifactError, "a schema needs at least one")
 
 
 def test_a_vocabulary_of_a_newer_version_is_refused(given: Path, tmp_path: Path) -> None:
-    earlier = run(CategoricalConfig(), given, tmp_path / "one", log=quiet)
+    earlier = run(CategoricalConfig(), given, tmp_path / "one")
     path = earlier / "vocabulary.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 7', 1))
     refused(given, tmp_path, ArtifactError, "version 7, .*upgrade", vocabulary=earlier)
@@ -253,7 +245,7 @@ def test_a_vocabulary_of_a_newer_version_is_refused(given: Path, tmp_path: Path)
 
 
 def test_settings_that_would_move_ids_are_refused(given: Path, tmp_path: Path) -> None:
-    earlier = run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one", log=quiet)
+    earlier = run(CategoricalConfig(hash_buckets=4), given, tmp_path / "one")
     for config, name in (
         (CategoricalConfig(hash_buckets=5), "hash_buckets: .* made with 4"),
         (CategoricalConfig(hash_seed=1), "hash_seed: .* made with 0"),
@@ -265,7 +257,6 @@ def test_settings_that_would_move_ids_are_refused(given: Path, tmp_path: Path) -
         CategoricalConfig(hash_buckets=4, hash_seed=0, summary=False),
         given,
         tmp_path / "two",
-        log=quiet,
     )
 
 
@@ -273,13 +264,13 @@ def test_settings_that_make_no_sense_name_the_setting(given: Path, tmp_path: Pat
     flags = ["--captions", str(given), "--out", str(tmp_path / "out")]
     for name in ("hash-buckets", "hash-seed", "min-count", "max-values"):
         with pytest.raises(ConfigError, match=rf"{name.replace('-', '_')}: must be .* got -1"):
-            main([*flags, f"--{name}", "-1"])
+            run_command(["embed", "captions", *flags, f"--{name}=-1"])
 
 
 @pytest.mark.parametrize("name", ["features.safetensors", "vocabulary.json"])
 def test_a_damaged_result_names_the_file(given: Path, tmp_path: Path, name: str) -> None:
-    out = run(CategoricalConfig(), given, tmp_path / "out", log=quiet)
+    out = run(CategoricalConfig(), given, tmp_path / "out")
     whole = shutil.copytree(out, tmp_path / "copy")
-    (whole / name).write_bytes(b"{")
+    (whole / name).write_bytes(b"{" * (whole / name).stat().st_size)
     with pytest.raises(ArtifactError, match=rf"{name}: .*run llmrec embed captions again"):
         load_categorical(whole)

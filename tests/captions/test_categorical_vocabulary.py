@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llmrec.captions.categorical_vocabulary import (
     MISSING,
     UNKNOWN,
-    Values,
+    FeatureIds,
     Vocabulary,
     row_words,
 )
@@ -27,25 +27,25 @@ BUCKETS = st.integers(0, 4)
 
 def test_ids_are_by_count_and_by_text_among_equals() -> None:
     counts = {"blue": 2, "azure": 2, "red": 7, "rare": 1}
-    ids = Values().grown(counts, min_count=2)
+    ids = FeatureIds().grown(counts, min_count=2)
     assert ids.values == ("red", "azure", "blue")
     assert [ids.id(value) for value in ("red", "azure", "blue")] == [2, 3, 4]
     assert (ids.id("rare"), ids.id(None), ids.id(""), ids.size) == (UNKNOWN, MISSING, MISSING, 5)
 
 
 def test_the_tail_goes_to_buckets_between_the_first_ids_and_the_values() -> None:
-    ids = Values(("red",), buckets=8)
+    ids = FeatureIds(("red",), buckets=8)
     tail = {ids.id(f"word{number}") for number in range(200)}
     assert tail == set(range(2, 10)) and ids.id("red") == 10 and ids.size == 11
-    assert {Values(("red",), 8, seed=1).id(f"word{n}") for n in range(200)} == tail
-    moved = [n for n in range(200) if ids.id(f"w{n}") != Values((), 8, seed=1).id(f"w{n}")]
+    assert {FeatureIds(("red",), 8, seed=1).id(f"word{n}") for n in range(200)} == tail
+    moved = [n for n in range(200) if ids.id(f"w{n}") != FeatureIds((), 8, seed=1).id(f"w{n}")]
     assert len(moved) > 100  # another seed is another hash
 
 
 def test_a_hash_is_the_same_in_every_process() -> None:
     code = (
-        "from llmrec.captions.categorical_vocabulary import Values\n"
-        "print([Values((), 1000).id(w) for w in ('mug', 'caf\\u00e9', 'h\\ud800')])"
+        "from llmrec.captions.categorical_vocabulary import FeatureIds\n"
+        "print([FeatureIds((), 1000).id(w) for w in ('mug', 'caf\\u00e9', 'h\\ud800')])"
     )
     told = [
         subprocess.run(
@@ -57,7 +57,7 @@ def test_a_hash_is_the_same_in_every_process() -> None:
         ).stdout
         for seed in ("1", "2")
     ]
-    here = [Values((), 1000).id(word) for word in ("mug", "caf\u00e9", "h\ud800")]
+    here = [FeatureIds((), 1000).id(word) for word in ("mug", "caf\u00e9", "h\ud800")]
     assert told == [f"{here}\n"] * 2
 
 
@@ -65,7 +65,7 @@ def test_a_hash_is_the_same_in_every_process() -> None:
 def test_growing_never_moves_an_id(
     first: dict[str, int], later: dict[str, int], buckets: int, least: int, most: int
 ) -> None:
-    before = Values((), buckets).grown(first, least, most)
+    before = FeatureIds((), buckets).grown(first, least, most)
     after = before.grown(later, least, most)
     assert [after.id(value) for value in before.values] == [before.id(v) for v in before.values]
     assert len(after.values) <= max(most, len(before.values))
@@ -76,9 +76,9 @@ def test_growing_never_moves_an_id(
 
 
 @given(st.lists(WORDS, max_size=30), st.randoms())
-def test_the_order_of_items_decides_nothing(seen: list[str], random: Any) -> None:
-    shuffled = random.sample(seen, len(seen))
-    assert Values().grown(Counter(seen)) == Values().grown(Counter(shuffled))
+def test_the_order_of_items_decides_nothing(given: list[str], random: Any) -> None:
+    shuffled = random.sample(given, len(given))
+    assert FeatureIds().grown(Counter(given)) == FeatureIds().grown(Counter(shuffled))
 
 
 @given(COUNTS, COUNTS, BUCKETS, st.booleans())
@@ -90,8 +90,8 @@ def test_a_vocabulary_survives_the_disk(
     summary: bool,
 ) -> None:
     whole = Vocabulary(
-        {"colour": Values().grown(fields), "field.odd": Values()},
-        Values((), buckets, seed=5).grown(tokens),
+        {"colour": FeatureIds().grown(fields), "field.odd": FeatureIds()},
+        FeatureIds((), buckets, seed=5).grown(tokens),
         summary,
     )
     path = tmp_path_factory.mktemp("v") / "vocabulary.json"
@@ -101,7 +101,7 @@ def test_a_vocabulary_survives_the_disk(
 
 def test_a_row_becomes_field_ids_and_distinct_words() -> None:
     vocabulary = Vocabulary(
-        {"colour": Values(("red",)), "style": Values()}, Values(("mug", "red", "gift"))
+        {"colour": FeatureIds(("red",)), "style": FeatureIds()}, FeatureIds(("mug", "red", "gift"))
     )
     row = {
         "item_id": "i1",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrec.captions.categorical_words import normalized, words
+from llmrec.captions.categorical_vocabulary import normalized, words
 
 CASES = [
     ("A Red, striped MUG!", ["a", "red", "striped", "mug"]),

@@ -9,17 +9,21 @@ import torch
 from caption_world import COLOURS, SCHEMA, write_model
 from PIL import Image
 
-from llmrec.captions.answers import read_fields, spans_of
-from llmrec.captions.asking import TASKS, Seen
-from llmrec.captions.constraint import GreedyRecorder, compile_schema
-from llmrec.captions.engine import Answer, Asked, Questions
-from llmrec.captions.inputs import shown
-from llmrec.captions.model import MultimodalModel, open_multimodal
-from llmrec.captions.transformers_engine import TransformersEngine
+from llmrec.captions.engine import (
+    Generation,
+    MultimodalModel,
+    Query,
+    ResponseFormat,
+    open_multimodal,
+)
+from llmrec.captions.inputs import prepare_input
+from llmrec.captions.prompting import TASKS, ModelInput
+from llmrec.captions.responses import read_fields, spans_of
+from llmrec.captions.transformers_engine import GreedyRecorder, TransformersEngine, compile_schema
 from llmrec.content.media.video import Clip
 from llmrec.errors import ArtifactError
 
-QUESTIONS = Questions(SCHEMA, caption_tokens=12, enhance_tokens=40)
+FORMAT = ResponseFormat(SCHEMA, caption_tokens=12, enhance_tokens=40)
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +31,29 @@ def model(nano: Path) -> MultimodalModel:
     return open_multimodal(nano)
 
 
-def all_seen(model: MultimodalModel) -> list[Seen]:
-    seen = [Seen(image=Image.new("RGB", (40, 30), c), text=f"{c} x") for c in COLOURS]
+def all_seen(model: MultimodalModel) -> list[ModelInput]:
+    given = [ModelInput(image=Image.new("RGB", (40, 30), c), text=f"{c} x") for c in COLOURS]
     return [
-        shown(model.processor, one) for one in [*seen, Seen(text="words"), Seen(transcript="a")]
+        prepare_input(model.processor, one)
+        for one in [*given, ModelInput(text="words"), ModelInput(transcript="a")]
     ]
 
 
-def asked(model: MultimodalModel) -> list[Asked]:
-    return [Asked(task, seen) for seen in all_seen(model) for task in TASKS]
+def asked(model: MultimodalModel) -> list[Query]:
+    return [Query(task, given) for given in all_seen(model) for task in TASKS]
 
 
-def written(model: MultimodalModel, answer: Answer) -> str:
+def written(model: MultimodalModel, answer: Generation) -> str:
     return b"".join(model.pieces(answer.tokens)).decode(errors="ignore")
 
 
 @pytest.fixture(scope="module")
-def answers(model: MultimodalModel) -> list[Answer]:
-    return TransformersEngine(model, QUESTIONS, batch_size=4).answer(asked(model))
+def answers(model: MultimodalModel) -> list[Generation]:
+    return TransformersEngine(model, FORMAT, batch_size=4).generate(asked(model))
 
 
 def test_no_field_ever_has_a_value_that_the_schema_lacks(
-    model: MultimodalModel, answers: list[Answer]
+    model: MultimodalModel, answers: list[Generation]
 ) -> None:
     """Quotes, slashes, other scripts, values that begin others, three hundred values."""
     for answer in answers[1::3]:
@@ -63,7 +68,7 @@ def test_no_field_ever_has_a_value_that_the_schema_lacks(
 
 def test_every_value_can_be_written_and_nothing_else(model: MultimodalModel) -> None:
     xgrammar = pytest.importorskip("xgrammar")
-    grammar = compile_schema(model.vocabulary, QUESTIONS.json_schema("attributes") or "")
+    grammar = compile_schema(model.vocabulary, FORMAT.json_schema("attributes") or "")
     first = {name: SCHEMA.values(name)[0] for name in SCHEMA.names}
     for name in SCHEMA.names:
         for value in SCHEMA.values(name):
@@ -76,24 +81,24 @@ def test_every_value_can_be_written_and_nothing_else(model: MultimodalModel) -> 
 
 
 def test_other_weights_give_valid_values_too(tmp_path: Path, model: MultimodalModel) -> None:
-    engine = TransformersEngine(model, QUESTIONS)
+    engine = TransformersEngine(model, FORMAT)
     said = set()
     for seed in range(4):
         torch.manual_seed(seed)
         for weight in engine._loaded.parameters():
             torch.nn.init.normal_(weight, std=0.3)
-        for answer in engine.answer([Asked("attributes", seen) for seen in all_seen(model)]):
+        for answer in engine.generate([Query("attributes", given) for given in all_seen(model)]):
             values = json.loads(written(model, answer))
             assert all(values[name] in SCHEMA.values(name) for name in SCHEMA.names)
             said.add(tuple(values.values()))
     assert len(said) > 4
 
 
-def test_what_is_cut_is_known_to_be_cut(model: MultimodalModel, answers: list[Answer]) -> None:
+def test_what_is_cut_is_known_to_be_cut(model: MultimodalModel, answers: list[Generation]) -> None:
     for answer in answers[::3]:
-        assert answer.ended or len(answer.tokens) == QUESTIONS.caption_tokens
+        assert answer.ended or len(answer.tokens) == FORMAT.caption_tokens
     for answer in answers[2::3]:
-        assert len(answer.tokens) <= QUESTIONS.enhance_tokens
+        assert len(answer.tokens) <= FORMAT.enhance_tokens
         text = written(model, answer)
         assert answer.ended == text.endswith("}") or len(spans_of(text)) == 3
         assert text.startswith('{"key_terms": [')
@@ -101,9 +106,9 @@ def test_what_is_cut_is_known_to_be_cut(model: MultimodalModel, answers: list[An
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_the_batch_size_changes_nothing(
-    model: MultimodalModel, answers: list[Answer], batch_size: int
+    model: MultimodalModel, answers: list[Generation], batch_size: int
 ) -> None:
-    other = TransformersEngine(model, QUESTIONS, batch_size=batch_size).answer(asked(model))
+    other = TransformersEngine(model, FORMAT, batch_size=batch_size).generate(asked(model))
     assert [one.tokens for one in other] == [one.tokens for one in answers]
     for one, two in zip(other, answers, strict=True):
         assert one.ended == two.ended
@@ -123,15 +128,17 @@ def test_probabilities_are_those_of_the_tokens_that_are_left(model: MultimodalMo
 
 def test_a_model_for_videos_is_asked_in_the_same_way(tmp_path: Path) -> None:
     model = open_multimodal(write_model(tmp_path / "video", video=True))
-    seen = [
-        shown(model.processor, Seen(image=Image.new("RGB", (30, 40), colour)))
+    given = [
+        prepare_input(model.processor, ModelInput(image=Image.new("RGB", (30, 40), colour)))
         for colour in ("red", "blue")
     ]
-    assert all(one.image is None and one.video is not None for one in seen)
+    assert all(one.image is None and one.video is not None for one in given)
     frames = np.zeros((3, 20, 30, 3), np.uint8)
-    clip = shown(model.processor, Seen(video=Clip(frames, np.arange(3, dtype=np.float32))))
-    questions = [Asked("attributes", one) for one in [*seen, Seen(text="words alone"), clip]]
-    for answer in TransformersEngine(model, QUESTIONS).answer(questions):
+    clip = prepare_input(
+        model.processor, ModelInput(video=Clip(frames, np.arange(3, dtype=np.float32)))
+    )
+    formats = [Query("attributes", one) for one in [*given, ModelInput(text="words alone"), clip]]
+    for answer in TransformersEngine(model, FORMAT).generate(formats):
         assert len(read_fields(written(model, answer), SCHEMA)) == len(SCHEMA.names)
 
 
@@ -140,7 +147,7 @@ def test_a_model_without_eyes_is_told_in_one_line(tmp_path: Path) -> None:
 
     LlamaConfig(hidden_size=32).save_pretrained(tmp_path / "llama")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArtifactError, match="a 'llama' model, which cannot be shown pictures"):
+    with pytest.raises(ArtifactError, match="a 'llama' model, which takes no pictures"):
         open_multimodal(tmp_path / "llama")
     for folder in (tmp_path / "empty", tmp_path / "none"):
         with pytest.raises(ArtifactError, match="not a multimodal model") as error:

@@ -10,10 +10,9 @@ import torch
 from caption_world import COLOURS, SCHEMA
 from PIL import Image
 
-from llmrec.captions.asking import TASKS, Seen
-from llmrec.captions.engine import Asked, Questions
-from llmrec.captions.inputs import shown
-from llmrec.captions.model import MultimodalModel, open_multimodal
+from llmrec.captions.engine import MultimodalModel, Query, ResponseFormat, open_multimodal
+from llmrec.captions.inputs import prepare_input
+from llmrec.captions.prompting import TASKS, ModelInput
 from llmrec.captions.run import run
 from llmrec.captions.settings import CaptionConfig
 from llmrec.captions.table import load_captions, row_of
@@ -24,7 +23,7 @@ from llmrec.stage import read_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds
 
-QUESTIONS = Questions(SCHEMA, caption_tokens=12, enhance_tokens=40)
+FORMAT = ResponseFormat(SCHEMA, caption_tokens=12, enhance_tokens=40)
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +33,20 @@ def model(nano: Path) -> MultimodalModel:
 
 @pytest.fixture(scope="module")
 def vllm(model: MultimodalModel) -> Iterator[VllmEngine]:
-    engine = VllmEngine(model, QUESTIONS, batch_size=8)
+    engine = VllmEngine(model, FORMAT, batch_size=8)
     yield engine
     engine.close()
 
 
 def test_both_engines_write_the_same_answers(vllm: VllmEngine, model: MultimodalModel) -> None:
-    seen = [Seen(image=Image.new("RGB", (40, 30), c), text=f"{c} thing") for c in COLOURS]
-    seen += [Seen(text="words"), Seen(image=Image.new("RGB", (9, 90), "pink"), transcript="pink")]
-    asked = [Asked(task, shown(model.processor, one)) for one in seen for task in TASKS]
-    ours = TransformersEngine(model, QUESTIONS, batch_size=5).answer(asked)
-    theirs = vllm.answer(asked)
+    given = [ModelInput(image=Image.new("RGB", (40, 30), c), text=f"{c} thing") for c in COLOURS]
+    given += [
+        ModelInput(text="words"),
+        ModelInput(image=Image.new("RGB", (9, 90), "pink"), transcript="pink"),
+    ]
+    asked = [Query(task, prepare_input(model.processor, one)) for one in given for task in TASKS]
+    ours = TransformersEngine(model, FORMAT, batch_size=5).generate(asked)
+    theirs = vllm.generate(asked)
     assert len({tuple(answer.tokens) for answer in ours[1::3]}) > 1
     for one, two in zip(ours, theirs, strict=True):
         assert one.tokens == two.tokens
@@ -83,4 +85,4 @@ def test_nothing_is_started_for_heads_that_a_cpu_cannot_do(model: MultimodalMode
     config.text_config.head_dim = 24
     narrow = MultimodalModel(model.base, config, model.processor)
     with pytest.raises(ArtifactError, match="heads are 24 wide; on a CPU vLLM serves 32, 64"):
-        VllmEngine(narrow, QUESTIONS)
+        VllmEngine(narrow, FORMAT)

@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 from caption_world import write_items
 
-from llmrec.captions.asking import Seen, known_text, question, target
+from llmrec.captions.prompting import (
+    ModelInput,
+    catalogue_text,
+    instruction,
+    target_response,
+)
 from llmrec.config import build
-from llmrec.content.schema import Field, Schema, load_schema, schema_from
+from llmrec.content.schema import Field, Schema, load_resolved, load_schema, save_resolved
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.types import Item
@@ -40,7 +45,8 @@ def test_price_bands_hold_as_many_items_each(tmp_path: Path) -> None:
     bands = [schema.known(Item("1", price=float(price)))["band"] for price in range(1, 10)]
     assert bands == ["low"] * 3 + ["middle"] * 3 + ["high"] * 3
     assert schema.known(Item("1")) == {}
-    assert schema_from(json.loads(json.dumps(schema.as_dict())), "x") == schema
+    save_resolved(schema, tmp_path / "schema.json")
+    assert load_resolved(tmp_path / "schema.json") == schema
 
 
 def test_the_schema_that_comes_along_can_be_read() -> None:
@@ -92,22 +98,22 @@ def test_a_catalogue_that_says_nothing_of_a_field_is_told_so(tmp_path: Path) -> 
 
 def test_what_is_known_is_said_in_one_line_and_bounded() -> None:
     item = Item("1", title="Shirt", brand="B", description="word " * 200, price=19.5)
-    text = known_text(item)
+    text = catalogue_text(item)
     assert text.startswith("Shirt; B; word word")
     assert text.endswith("word; 19.5")
     assert len(text) < 320
-    assert known_text(item, ["title", "price"]) == "Shirt; 19.5"
-    assert known_text(Item("1")) == ""
+    assert catalogue_text(item, ["title", "price"]) == "Shirt; 19.5"
+    assert catalogue_text(Item("1")) == ""
     schema = Schema({"colour": Field(["red"])})
-    asked = question("caption", Seen(text="a\nb", transcript="c" * 900), schema)
-    assert asked.startswith("Known: a b\nSaid: ccc")
-    assert len(asked) < 400
+    prompt = instruction("caption", ModelInput(text="a\nb", transcript="c" * 900), schema)
+    assert prompt.startswith("Known: a b\nSaid: ccc")
+    assert len(prompt) < 400
 
 
 def test_what_training_learns_can_be_written_under_the_constraint() -> None:
     schema = Schema({"colour": Field(["red"])})
     item = Item("1", description='A "fine" cup\\\nof tea. More.', attributes={"colour": "red"})
-    learnt = json.loads(target("enhance", item, schema) or "")
+    learnt = json.loads(target_response("enhance", item, schema) or "")
     assert learnt["summary"] == "A 'fine' cup/ of tea"
 
 

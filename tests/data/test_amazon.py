@@ -74,7 +74,7 @@ def ingest(tmp_path: Path, year: str, meta: list[Any], **settings: Any) -> Datas
     events.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
     texts = [m if isinstance(m, str) else json.dumps(m) for m in meta]
     items.write_bytes(gzip.compress("\n".join(texts).encode()))
-    config = IngestConfig(events=events, items=items, format=f"amazon-{year}", **settings)  # type: ignore[arg-type]
+    config = IngestConfig(events=events, items=items, format=f"amazon-{year}", **settings)
     return Dataset(run(config, tmp_path / "out"))
 
 

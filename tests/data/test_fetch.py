@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.data import fetch as fetch_module
-from llmrec.data.fetch import Patience, fetch, main
-from llmrec.errors import ArtifactError, DataError
+from llmrec.cli import run_command
+from llmrec.data.fetch import Retry, downloads, fetch
+from llmrec.errors import ArtifactError, ConfigError, DataError
 
-QUICK = Patience(tries=3, wait=0.01, timeout=5)
+QUICK = Retry(tries=3, wait=0.01, timeout=5)
 REVIEWS = "reviews_Toys_5.json.gz"
 META = "meta_Toys.json.gz"
 
@@ -91,7 +91,7 @@ def shop() -> Iterator[Shop]:
     server.server_close()
 
 
-def get(shop: Shop, out: Path, sums: dict[str, str] | None = None) -> list[Path]:
+def get(shop: Shop, out: Path, sums: Path | None = None) -> list[Path]:
     return fetch("amazon-2014", "Toys", out, shop.url, sums, QUICK)
 
 
@@ -136,7 +136,7 @@ def test_a_cut_download_goes_on_where_it_stopped(shop: Shop, tmp_path: Path) -> 
 def test_a_later_call_goes_on_too(shop: Shop, tmp_path: Path) -> None:
     shop.cut_after, shop.cuts = 100_000, 1
     with pytest.raises(DataError, match="goes on after the 100000 bytes it has"):
-        fetch("amazon-2014", "Toys", tmp_path, shop.url, None, Patience(tries=1, timeout=5))
+        fetch("amazon-2014", "Toys", tmp_path, shop.url, None, Retry(tries=1, timeout=5))
     assert (tmp_path / f"{REVIEWS}.part").stat().st_size == 100_000
     get(shop, tmp_path)
     assert shop.requests[1] == (REVIEWS, "bytes=100000-")
@@ -146,7 +146,7 @@ def test_a_later_call_goes_on_too(shop: Shop, tmp_path: Path) -> None:
 def test_a_file_that_changed_meanwhile_starts_over(shop: Shop, tmp_path: Path) -> None:
     shop.cut_after, shop.cuts = 100_000, 1
     with pytest.raises(DataError):
-        fetch("amazon-2014", "Toys", tmp_path, shop.url, None, Patience(tries=1, timeout=5))
+        fetch("amazon-2014", "Toys", tmp_path, shop.url, None, Retry(tries=1, timeout=5))
     shop.files[REVIEWS] = shop.files[REVIEWS][::-1]
     get(shop, tmp_path)
     assert (tmp_path / REVIEWS).read_bytes() == shop.files[REVIEWS]
@@ -184,9 +184,11 @@ def test_no_server_at_all(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_wrong_checksum_leaves_nothing(shop: Shop, tmp_path: Path) -> None:
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text(f"{'0' * 64}  {REVIEWS}\n")
     with pytest.raises(DataError, match=f"{REVIEWS}: sha256 is .*, expected {'0' * 64}"):
-        get(shop, tmp_path, {REVIEWS: "0" * 64})
-    assert names(tmp_path) == []
+        get(shop, tmp_path / "raw", sums)
+    assert names(tmp_path / "raw") == []
 
 
 def test_missing_category_is_named(shop: Shop, tmp_path: Path) -> None:
@@ -209,15 +211,29 @@ def test_command_line_with_checksums(
     shop.files = {"Toys.jsonl.gz": b"reviews", "meta_Toys.jsonl.gz": b"meta"}
     sums = tmp_path / "SHA256SUMS"
     sums.write_text("".join(f"{sha256(data)} *{name}\n" for name, data in shop.files.items()))
-    arguments = ["amazon-2023", "--category", "Toys", "--out", str(tmp_path / "raw")]
-    main([*arguments, "--base-url", f"{shop.url}/raw/", "--checksums", str(sums)])
+    arguments = [
+        "data",
+        "fetch",
+        "amazon-2023",
+        "--category",
+        "Toys",
+        "--out",
+        str(tmp_path / "raw"),
+    ]
+    run_command([*arguments, "--base-url", f"{shop.url}/raw/", "--checksums", str(sums)])
     assert (tmp_path / "raw" / "meta_Toys.jsonl.gz").read_bytes() == b"meta"
     assert "llmrec ingest --format amazon-2023" in capsys.readouterr().out
     sums.write_text("what is this\n")
     with pytest.raises(DataError, match="SHA256SUMS: row 1"):
-        main([*arguments, "--checksums", str(sums)])
+        run_command([*arguments, "--checksums", str(sums)])
+
+
+def test_an_unknown_data_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'movies' is not one of amazon-2014, amazon-2023"):
+        fetch("movies", "Toys", tmp_path)
 
 
 def test_published_addresses_are_https() -> None:
-    for published in fetch_module.DATASETS.values():
+    assert list(downloads()) == ["amazon-2014", "amazon-2023"]
+    for published in downloads().values():
         assert published.base_url.startswith("https://") and len(published.files) == 2

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from llmrec.cli import run_command
 from llmrec.config import build
-from llmrec.data.dataset import Dataset
-from llmrec.data.ingest import main, run
+from llmrec.data.dataset import OTHER_TYPE, Dataset
+from llmrec.data.ingest import run
 from llmrec.data.settings import IngestConfig
 from llmrec.errors import ConfigError
 
@@ -40,7 +41,7 @@ def event(user: str, item: str, when: Any = 1, **more: Any) -> dict[str, Any]:
 
 
 def table(dataset: Dataset) -> list[dict[str, Any]]:
-    return pq.read_table(dataset.folder / "events.parquet").to_pylist()
+    return dataset.sequence_events.to_pylist()
 
 
 def sequences(dataset: Dataset) -> dict[str, list[str]]:
@@ -186,7 +187,7 @@ def test_filters_drop_and_count_in_their_order(tmp_path: Path) -> None:
         event("u", "i0", 1, type="purchase", rating=5),  # exact duplicate
         event("u", "i0", 2, type="purchase", rating=5),  # repeated item
         event("u", "i1", 3, type="impression"),  # not a type of ours
-        event("u", "i1", 3, type="view"),  # not kept
+        event("u", "i1", 3, type="view", rating=1),  # of another type: stays beside the sequence
         event("u", "i2", 4, type="purchase", rating=1),  # low
         event("u", "nowhere", 5, type="purchase", rating=5),  # unknown item
         event("u", "i3", 0, type="purchase", rating=5),  # no time
@@ -202,11 +203,15 @@ def test_filters_drop_and_count_in_their_order(tmp_path: Path) -> None:
         duplicates="first-per-item",
     )
     assert sequences(data) == {"u": ["i0", "i4"]}
+    assert [(row["type"], row["split"]) for row in data.events.to_pylist()] == [
+        ("purchase", 0),
+        ("view", OTHER_TYPE),
+        ("purchase", 0),
+    ]
     counts = data.manifest.counts
     assert counts["dropped"] == {
         "no_user": 1,
         "unknown_type": 1,
-        "type_not_kept": 1,
         "unknown_item": 1,
         "low_rating": 1,
         "no_time": 1,
@@ -215,7 +220,8 @@ def test_filters_drop_and_count_in_their_order(tmp_path: Path) -> None:
     }
     assert counts["unknown_types"] == {"impression": 1}
     assert counts["times_unusable"] == 1
-    assert counts["events_read"] == 10 == counts["events"] + sum(counts["dropped"].values())
+    assert counts["events"] == 2 and counts["other_events"] == 1
+    assert counts["events_read"] == 10 == 3 + sum(counts["dropped"].values())
 
 
 def test_duplicates_may_stay(tmp_path: Path) -> None:
@@ -350,13 +356,14 @@ def test_command_line_with_recipe_and_with_flags(tmp_path: Path) -> None:
         f"name: toy\nseed: 3\nout: {tmp_path}/run\n"
         f"ingest: {{format: sequences, events: '{tmp_path}/s.txt'}}\n"
     )
-    main([str(recipe)])
+    run_command(["ingest", str(recipe), "--out", f"{tmp_path}/run/dataset"])
     data = Dataset(tmp_path / "run" / "dataset")
     assert data.item_ids == ["a", "b", "c", "d"] and data.manifest.seed == 3
-    main(["--format", "sequences", "--events", f"{tmp_path}/s.txt", "--out", f"{tmp_path}/flags"])
+    flags = ["--format", "sequences", "--events", f"{tmp_path}/s.txt", "--out", f"{tmp_path}/flags"]
+    run_command(["ingest", *flags, "--k-core", "1"])
     assert Dataset(tmp_path / "flags").user_ids == ["u"]
-    with pytest.raises(ConfigError, match="--out"):
-        main(["--events", f"{tmp_path}/s.txt"])
+    with pytest.raises(SystemExit):
+        run_command(["ingest", "--events", f"{tmp_path}/s.txt"])
 
 
 @pytest.mark.parametrize(
@@ -368,6 +375,7 @@ def test_command_line_with_recipe_and_with_flags(tmp_path: Path) -> None:
         ({"validation_share": 0.6, "test_share": 0.4}, "nothing to train on"),
         ({"k_core": -1}, "k_core"),
         ({"formt": "table"}, "did you mean 'format'"),
+        ({"format": "csv"}, "format: 'csv' is not one of table, sequences, movielens"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
@@ -381,8 +389,7 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -
     with open(log, "w") as file:
         for n in range(200_000):
             file.write(line.replace("%d", str(n % 999)) + "\n")
-    code = "import sys; from llmrec.data.ingest import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", code, "--events", str(log), "--out", str(out)]
+    command = [sys.executable, "-m", "llmrec", "ingest", "--events", str(log), "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     child = subprocess.Popen(command, env=environment)
     texts = tmp_path / ".out.part" / "spill" / "texts"
@@ -425,5 +432,5 @@ def test_files_that_are_named_by_item_are_found_where_the_row_names_none(tmp_pat
 def test_media_files_need_a_known_field_and_a_place_for_the_item(
     tmp_path: Path, files: dict[str, str], said: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ConfigError, match=said):
         ingest(tmp_path, [event("u", "a")], media_files=files)

@@ -1,6 +1,5 @@
 """The demo shop with media: files that open, a truth that fits, and nothing new without it."""
 
-import hashlib
 import json
 import wave
 from dataclasses import replace
@@ -11,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from llmrec.cli import run_command
 from llmrec.data.catalogue import to_pairs
-from llmrec.demo_shop import DemoShopConfig, generate, main, run, write
+from llmrec.demo_shop import DemoShopConfig, generate, run
 from llmrec.demo_shop.media import make_plan, write_media
-from llmrec.demo_shop.media.wording import make_questions
+from llmrec.demo_shop.media.wording import make_voice_queries
 from llmrec.errors import ConfigError, MissingExtraError
 from llmrec.stage import file_hash, read_manifest
 
@@ -35,15 +35,15 @@ def files(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def plain_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(
-        DemoShopConfig(tmp_path_factory.mktemp("plain") / "shop", seed=7, items=120, users=40)
-    )
+    out = tmp_path_factory.mktemp("plain") / "shop"
+    return run(DemoShopConfig(items=120, users=40), out, seed=7)
 
 
 @pytest.fixture(scope="module")
 def media_shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("media") / "shop"
-    main(["--out", str(out), "--seed", "7", "--items", "120", "--users", "40", "--media"])
+    size = ["--seed", "7", "--items", "120", "--users", "40"]
+    run_command(["data", "demo", "--out", str(out), *size, "--media"])
     return out
 
 
@@ -61,15 +61,6 @@ def test_a_shop_without_media_is_the_shop_that_it_was_before_there_were_any(plai
     items, readme = plain_shop / "items.jsonl", plain_shop / "README.txt"
     assert file_hash(items).startswith("fcea1cd5841d0128")
     assert file_hash(readme).startswith("a6871d15892e3b15")
-
-
-def test_a_shop_without_media_keeps_its_fingerprint(plain_shop, media_shop):
-    """Recipes that ran before must not run again."""
-    manifest = read_manifest(plain_shop)
-    decisive = [manifest.schema_version, "demo", {"items": 120, "users": 40}, {}, 7]
-    text = json.dumps(decisive, sort_keys=True)
-    assert manifest.fingerprint == hashlib.sha256(text.encode()).hexdigest()
-    assert read_manifest(media_shop).fingerprint != manifest.fingerprint
 
 
 def test_media_add_to_the_shop_and_change_nothing_in_it(plain_shop, media_shop):
@@ -128,25 +119,25 @@ def test_the_truth_says_what_the_items_say(media_shop):
 
 def test_questions_name_every_right_item_and_no_other(media_shop):
     items = {row["item_id"]: row["attributes"] for row in lines(media_shop / "items.jsonl")}
-    questions = lines(media_shop / "queries" / "queries.jsonl")
-    assert len({question["file"] for question in questions}) == len(questions) > 80
-    kinds = {(q["category"] is None, q["colour"] is None) for q in questions}
+    queries = lines(media_shop / "queries" / "queries.jsonl")
+    assert len({query["file"] for query in queries}) == len(queries) > 80
+    kinds = {(q["category"] is None, q["colour"] is None) for q in queries}
     assert kinds == {(True, False), (False, True), (False, False)}
-    for question in questions:
-        asked = {f: question[f] for f in ("category", "colour") if question[f]}
+    for query in queries:
+        asked = {f: query[f] for f in ("category", "colour") if query[f]}
         right = {i for i, a in items.items() if asked.items() <= a.items()}
-        assert set(question["items"]) == right != set()
-        assert all(word in question["text"].lower() for word in asked.values())
-        with wave.open(str(media_shop / "queries" / question["file"])) as speech:
+        assert set(query["items"]) == right != set()
+        assert all(word in query["text"].lower() for word in asked.values())
+        with wave.open(str(media_shop / "queries" / query["file"])) as speech:
             assert speech.getnframes() > 16_000 * 0.5
 
 
 def test_a_question_that_nothing_answers_is_not_asked():
     items = generate(7, 100, 1).items[:3]
-    assert {i for q in make_questions(items, np.random.default_rng(0)) for i in q.items} == {
+    assert {i for q in make_voice_queries(items, np.random.default_rng(0)) for i in q.items} == {
         item.item_id for item in items
     }
-    assert all(question.items for question in make_questions(items, np.random.default_rng(0)))
+    assert all(query.items for query in make_voice_queries(items, np.random.default_rng(0)))
 
 
 def test_the_same_seed_gives_the_same_files_bit_by_bit(tmp_path):
@@ -198,9 +189,8 @@ def test_a_fifth_of_the_items_is_held_out_but_no_more_than_500(items, held_out):
 
 def test_a_missing_package_is_named_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "espeakng_loader", None)
-    shop = generate(0, 100, 2)
     with pytest.raises(MissingExtraError, match=r"llmrec\[demo\]"):
-        write(shop, tmp_path / "shop", media=True)
+        run(DemoShopConfig(items=100, users=2, media=True), tmp_path / "shop")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -219,7 +209,8 @@ def test_further_views_are_other_photographs_and_leave_the_first_as_it_was(tmp_p
 
 
 def test_views_without_media_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="--views: needs --media"):
-        main(["--out", str(tmp_path / "shop"), "--views", "3"])
+    command = ["data", "demo", "--out", str(tmp_path / "shop"), "--views"]
+    with pytest.raises(ConfigError, match="views: needs media"):
+        run_command([*command, "3"])
     with pytest.raises(ConfigError, match="views: must be 1 or more"):
-        main(["--out", str(tmp_path / "shop"), "--media", "--views", "0"])
+        run_command([*command, "0", "--media"])

@@ -18,7 +18,7 @@ from llmrec.demo_shop.media.speech import (
     speak,
     write_wav,
 )
-from llmrec.demo_shop.media.wording import describe_aloud
+from llmrec.demo_shop.media.wording import spoken_description
 from llmrec.errors import ConfigError
 
 TEXT = "Here are five red mugs."
@@ -105,7 +105,7 @@ def test_a_wav_holds_the_samples(tmp_path):
 def test_sentences_about_items_are_sentences():
     said = set()
     for seed, item in enumerate(make_catalogue(2, 100).items):
-        text = describe_aloud(item, np.random.default_rng(seed))
+        text = spoken_description(item, np.random.default_rng(seed))
         said.add(text)
         assert text[0].isupper() and text.endswith(".") and "{" not in text
         plural = KINDS[KIND_INDEX[item.attributes["category"]]].plural

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.demo_shop import DemoShop, DemoShopConfig, generate, main, run, write
+from llmrec.cli import run_command
+from llmrec.demo_shop import DemoShop, DemoShopConfig, generate, run
 from llmrec.demo_shop.choice import click_probabilities
+from llmrec.demo_shop.ground_truth import oracle_ndcg
 from llmrec.demo_shop.kinds import KIND_INDEX, KINDS
-from llmrec.demo_shop.people import month_of
-from llmrec.demo_shop.truth import oracle_ndcg
+from llmrec.demo_shop.users import month_of
 from llmrec.demo_shop.vocabulary import BRANDS, COLOUR_PARTNERS, COLOURS
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.types import EVENT_TYPES
@@ -212,7 +213,7 @@ def test_order_beats_popularity_and_sets_and_leaves_headroom(shop, sequences):
     by_popularity = ndcg_of_last(sequences, lambda history: popularity)
     by_set = ndcg_of_last(sequences, lambda history: cosine[history].sum(axis=0))
     by_order = ndcg_of_last(sequences, lambda history: follows[history[-1]] + prior)
-    oracle = oracle_ndcg(shop.steps)
+    oracle = oracle_ndcg(shop.simulated)
     print(f"{by_popularity=:.4f} {by_set=:.4f} {by_order=:.4f} {oracle=:.4f}")
     assert 0.02 < by_popularity < 0.06
     assert by_order > 2 * by_popularity
@@ -278,7 +279,7 @@ def test_click_rate_falls_with_position(shop):
 
 
 def test_true_click_probabilities_are_calibrated(shop):
-    p_click = shop.steps.p_click.ravel()
+    p_click = shop.simulated.p_click.ravel()
     clicked = np.array([impression.clicked for impression in shop.impressions]).ravel()
     edges = np.quantile(p_click, np.linspace(0, 1, 11)[1:-1])
     bucket = np.digitize(p_click, edges)
@@ -325,7 +326,7 @@ def lines(path: Path) -> list[dict]:
 
 def test_write_round_trip(tmp_path):
     small = generate(**SMALL)
-    folder = write(small, tmp_path / "demo")
+    folder = run(DemoShopConfig(items=120, users=40), tmp_path / "demo", seed=7)
     names = {"items.jsonl", "events.jsonl", "impressions.jsonl", "truth.json", "README.txt"}
     assert {path.name for path in folder.iterdir()} == names | {"manifest.json"}
     assert [row["title"] for row in lines(folder / "items.jsonl")] == [
@@ -343,19 +344,19 @@ def test_write_round_trip(tmp_path):
 
 def test_run_skips_what_is_there_and_redoes_what_differs(tmp_path, capsys):
     out = tmp_path / "demo"
-    main(["--out", str(out), "--items", "100", "--users", "5"])
+    run_command(["data", "demo", "--out", str(out), "--items", "100", "--users", "5"])
     first = (out / "events.jsonl").stat().st_mtime_ns
-    run(DemoShopConfig(out, items=100, users=5))
+    run(DemoShopConfig(items=100, users=5), out)
     assert "up to date" in capsys.readouterr().out
     assert (out / "events.jsonl").stat().st_mtime_ns == first
-    run(DemoShopConfig(out, seed=1, items=100, users=5))
+    run(DemoShopConfig(items=100, users=5), out, seed=1)
     assert (out / "events.jsonl").stat().st_mtime_ns != first
 
 
 def test_write_leaves_a_strangers_folder_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(LlmrecError, match="was not written by llmrec"):
-        write(generate(seed=0, n_items=100, n_users=2), tmp_path)
+        run(DemoShopConfig(items=100, users=2), tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 

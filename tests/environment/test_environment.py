@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from llmrec import environment
+from llmrec.cli import run_command
 from llmrec.environment import HOOK, PACKAGES, UNLOADABLE, install_hook, remove_hook
+from llmrec.errors import ConfigError
 
 
 def python(code: str, *flags: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
@@ -105,7 +107,7 @@ def test_fix_leaves_a_gpu_torch_alone(
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(environment, "site_packages", lambda: tmp_path)
-    environment.main(["--fix"])
+    environment.doctor(fix=True)
     assert list(tmp_path.iterdir()) == []
     assert "nothing to fix" in capsys.readouterr().out
 
@@ -116,11 +118,26 @@ def test_fix_and_unfix(
     monkeypatch.setattr(environment, "torch_is_cpu_only", lambda: True)
     monkeypatch.setattr(environment, "site_packages", lambda: tmp_path)
     monkeypatch.setattr(environment, "UNLOADABLE", ())
-    environment.main(["--fix"])
+    run_command(["doctor", "--fix"])
     assert (tmp_path / f"{HOOK}.pth").is_file()
-    environment.main(["--unfix"])
+    run_command(["doctor", "--unfix"])
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match="choose one"):
+        environment.doctor(fix=True, unfix=True)
     assert str(tmp_path) in capsys.readouterr().out
+
+
+def test_the_module_repairs_without_any_package(tmp_path: Path) -> None:
+    """What ``make setup`` runs: it must not need what it is to repair."""
+    root = Path(environment.__file__).parents[2]
+    code = f"import sys, runpy; sys.path.insert(0, {str(root)!r}); sys.argv = ['x', '--unfix']\n"
+    code += "import llmrec.environment as e; from pathlib import Path\n"
+    code += f"e.site_packages = lambda: Path({str(tmp_path)!r})\n"
+    code += "runpy.run_module('llmrec.environment.__main__')"
+    install_hook(tmp_path)
+    done = python(code, "-S", "-E")  # no installed package can be imported
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_tells_working_missing_and_broken_apart(
@@ -135,7 +152,7 @@ def test_doctor_tells_working_missing_and_broken_apart(
     )
     monkeypatch.setattr(environment, "PACKAGES", packages)
     with pytest.raises(SystemExit, match="sprained cannot be imported; try  llmrec doctor --fix"):
-        environment.main([])
+        environment.doctor()
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "works" in lines["numpy"]
     assert "BROKEN" in lines["sprained"] and "OSError: libankle.so" in lines["sprained"]

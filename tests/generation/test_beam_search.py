@@ -19,7 +19,7 @@ from worlds import (
 )
 
 from llmrec.errors import ConfigError, LlmrecError
-from llmrec.generation.beam_search import SearchOptions, check_scores, room
+from llmrec.generation.beam_search import SearchOptions, check_scores, decode_slots
 from llmrec.generation.constraints import Constraints
 from llmrec.generation.frontier import Scoring
 
@@ -32,16 +32,16 @@ def large_world(seed: int = 0) -> World:
 
 
 @given(
-    question=constrained_worlds(),
+    case=constrained_worlds(),
     scoring=scorings(),
     beams=st.integers(1, 3),
     n=st.integers(1, 5),
 )
 @settings(max_examples=120, deadline=None, derandomize=True)
 def test_it_never_calls_an_answer_exact_that_is_not(
-    question: tuple[World, list[Constraints]], scoring: Scoring, beams: int, n: int
+    case: tuple[World, list[Constraints]], scoring: Scoring, beams: int, n: int
 ) -> None:
-    world, requests = question
+    world, requests = case
     options = SearchOptions(beams, scoring.normalise, scoring.temperature)
     found = world.search(n, options, requests)
     for user, (request, truth) in enumerate(zip(requests, world.truth(scoring), strict=True)):
@@ -87,13 +87,13 @@ def test_a_request_for_more_items_widens_the_beam() -> None:
 
 def test_room_is_what_beams_say_before_the_last_level() -> None:
     trie = large_world().trie
-    assert room(trie, 3) == 3 + 3
-    assert room(trie, 10) == 5 + 10
-    assert room(trie, 1000) == 5 + 30
+    assert decode_slots(trie, 3) == 3 + 3
+    assert decode_slots(trie, 10) == 5 + 10
+    assert decode_slots(trie, 1000) == 5 + 30
 
 
 @given(
-    question=constrained_worlds(),
+    case=constrained_worlds(),
     beams=st.integers(1, 8),
     groups=st.integers(1, 8),
     diversity=st.sampled_from([0.0, 0.5, 1e4]),
@@ -101,9 +101,9 @@ def test_room_is_what_beams_say_before_the_last_level() -> None:
 )
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_diverse_lists_are_full_and_hold_no_item_twice(
-    question: tuple[World, list[Constraints]], beams: int, groups: int, diversity: float, n: int
+    case: tuple[World, list[Constraints]], beams: int, groups: int, diversity: float, n: int
 ) -> None:
-    world, requests = question
+    world, requests = case
     options = SearchOptions(beams, groups=min(groups, beams), diversity=diversity)
     found = world.search(n, options, requests)
     for user, (request, truth) in enumerate(zip(requests, world.truth(), strict=True)):

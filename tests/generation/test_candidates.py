@@ -1,4 +1,4 @@
-"""Scoring given items gives each the score that spelling it out gives."""
+"""Scoring given items gives each the score that a plain forward pass gives."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import ATOL, LEVEL, World, every_id, make_world, scorings, worlds
 
-from llmrec.generation.beam_search import room
+from llmrec.generation.beam_search import decode_slots
 from llmrec.generation.candidates import score_candidates
 from llmrec.generation.frontier import Scoring
 from llmrec.generation.trie import ItemTrie
@@ -19,7 +19,7 @@ def score(world: World, items: torch.Tensor, scoring: Scoring = LEVEL) -> torch.
 
 @given(world=worlds(), scoring=scorings(), data=st.data())
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_scores_are_those_of_spelling_each_item_out(
+def test_scores_are_those_of_plain_forward_passes(
     world: World, scoring: Scoring, data: st.DataObject
 ) -> None:
     every = list(range(world.n_items))
@@ -56,10 +56,10 @@ def test_another_users_candidates_change_nothing(world: World, data: st.DataObje
     width = data.draw(st.integers(1, world.n_items))
     some = st.permutations(range(world.n_items)).map(lambda order: order[:width])
     rows = [data.draw(some) for _ in world.prompts]
-    together = score(world, torch.tensor(rows))
+    batch = score(world, torch.tensor(rows))
     for user, row in enumerate(rows):
-        apart = score(world.alone(user), torch.tensor([row]))[0]
-        torch.testing.assert_close(together[user], apart, atol=ATOL, rtol=1e-5)
+        single = score(world.alone(user), torch.tensor([row]))[0]
+        torch.testing.assert_close(batch[user], single, atol=ATOL, rtol=1e-5)
 
 
 def test_items_that_the_trie_lacks_have_no_score() -> None:
@@ -67,7 +67,7 @@ def test_items_that_the_trie_lacks_have_no_score() -> None:
     kept = np.array([1, 4])
     part = ItemTrie(world.codes[kept], kept)
     prefix = world.engine.prefill(
-        torch.tensor([[1, 5]] * 2), torch.ones(2, 2, dtype=torch.bool), room=room(part, 4)
+        torch.tensor([[1, 5]] * 2), torch.ones(2, 2, dtype=torch.bool), slots=decode_slots(part, 4)
     )
     items = torch.tensor([[0, 4, 1, 5], [3, 2, 0, -1]])
     found = score_candidates(world.engine, part, prefix, items, Scoring())

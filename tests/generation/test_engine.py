@@ -1,4 +1,4 @@
-"""The engine reads and says what the model's own forward pass does, for every family it takes."""
+"""The engine computes what the model's own forward pass does, for every family it takes."""
 
 import copy
 from dataclasses import replace
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from worlds import every_id, make_world
 
 from llmrec.errors import ConfigError
-from llmrec.generation.beam_search import room
+from llmrec.generation.beam_search import decode_slots
 from llmrec.generation.candidates import score_candidates
-from llmrec.generation.engine import Prefix, Said, TorchEngine
+from llmrec.generation.engine import TorchEngine, right_pad
 from llmrec.generation.frontier import Scoring
-from llmrec.generation.history_cache import right_pad
+from llmrec.generation.kv_cache import DecodeState, Prefix
 from llmrec.llm.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(12, ("gap",), (5, 6, 7), (5, 6, 7))
@@ -96,7 +96,7 @@ def token(level: int, code: int) -> int:
 
 
 @torch.inference_mode()
-def check_reading(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix) -> None:
+def check_prefill(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix) -> None:
     assert prefix.lengths.tolist() == [len(prompt) for prompt in prompts]
     found = engine.logits(prefix.hidden, 0)
     expected = [own_logits(engine.model, prompt.tolist(), 0) for prompt in prompts]
@@ -104,23 +104,23 @@ def check_reading(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix
 
 
 @torch.inference_mode()
-def check_saying(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix) -> None:
+def check_decoding(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix) -> None:
     """Beams that fork, end and change places, over two levels."""
     users = len(prompts)
     first = torch.tensor([[0, 3, 1]]).repeat(users, 1)
     parents = torch.tensor([[2, 0, 0, 2]]).repeat(users, 1)
     second = torch.tensor([[4, 0, 5, 1]]).repeat(users, 1)
     first[0], parents[0] = torch.tensor([4, 2, 0]), torch.tensor([1, 1, 2, 0])
-    once = engine.extend(first, 0, torch.zeros_like(first), Said.nothing(prefix))
+    once = engine.extend(first, 0, torch.zeros_like(first), DecodeState.start(prefix))
     after_one = engine.logits(once.hidden, 1)
     after_two = engine.logits(engine.extend(second, 1, parents, once).hidden, 2)
     for user, prompt in enumerate(prompts):
-        said = [[*prompt.tolist(), token(0, int(code))] for code in first[user]]
-        for beam, tokens in enumerate(said):
+        sequences = [[*prompt.tolist(), token(0, int(code))] for code in first[user]]
+        for beam, tokens in enumerate(sequences):
             expected = own_logits(engine.model, tokens, 1)
             torch.testing.assert_close(after_one[user, beam], expected, atol=1e-4, rtol=1e-4)
         for beam, (parent, code) in enumerate(zip(parents[user], second[user], strict=True)):
-            tokens = [*said[int(parent)], token(1, int(code))]
+            tokens = [*sequences[int(parent)], token(1, int(code))]
             expected = own_logits(engine.model, tokens, 2)
             torch.testing.assert_close(after_two[user, beam], expected, atol=1e-4, rtol=1e-4)
 
@@ -142,9 +142,9 @@ def test_it_reads_and_says_what_the_model_does(engine: TorchEngine, padding: str
         place = (torch.arange(mask.shape[1]) - shift[:, None]) % mask.shape[1]
         tokens, mask = tokens.gather(1, place), mask.gather(1, place)
     tokens = tokens.masked_fill(~mask, 7)  # what stands in padding must not matter
-    prefix = engine.prefill(tokens, mask, room=7)
-    check_reading(engine, prompts, prefix)
-    check_saying(engine, prompts, prefix)
+    prefix = engine.prefill(tokens, mask, slots=7)
+    check_prefill(engine, prompts, prefix)
+    check_decoding(engine, prompts, prefix)
 
 
 def test_it_goes_on_from_a_past(engine: TorchEngine) -> None:
@@ -159,9 +159,9 @@ def test_it_goes_on_from_a_past(engine: TorchEngine) -> None:
         lengths=past.lengths.masked_fill(nothing, 0),
     )
     rest = right_pad([p[k:] for p, k in zip(prompts, known, strict=True)])
-    prefix = engine.prefill(*rest, room=7, past=past)
-    check_reading(engine, prompts, prefix)
-    check_saying(engine, prompts, prefix)
+    prefix = engine.prefill(*rest, slots=7, past=past)
+    check_prefill(engine, prompts, prefix)
+    check_decoding(engine, prompts, prefix)
 
 
 @given(lengths=st.lists(st.integers(2, 12), min_size=1, max_size=4), data=st.data())
@@ -189,11 +189,11 @@ def test_a_prefix_of_some_users_is_theirs() -> None:
     engine = TorchEngine(make_model("Qwen3"), VOCABULARY)
     prompts = make_prompts(4, 9, 1, 6)
     prefix = engine.prefill(*right_pad(prompts))
-    some = prefix.select(torch.tensor([3, 0]), room=7)
+    some = prefix.select(torch.tensor([3, 0]), slots=7)
     assert len(some) == 2
-    check_reading(engine, [prompts[3], prompts[0]], some)
-    check_saying(engine, [prompts[3], prompts[0]], some)
-    check_saying(engine, [prompts[3]], prefix.select(torch.tensor([3]), room=7))
+    check_prefill(engine, [prompts[3], prompts[0]], some)
+    check_decoding(engine, [prompts[3], prompts[0]], some)
+    check_decoding(engine, [prompts[3]], prefix.select(torch.tensor([3]), slots=7))
 
 
 def test_more_padding_changes_nothing() -> None:
@@ -201,9 +201,9 @@ def test_more_padding_changes_nothing() -> None:
     prompts = make_prompts(4, 9, 1)
     tokens, mask = right_pad(prompts, 16)
     assert tokens.shape == mask.shape == (3, 16)
-    prefix = engine.prefill(tokens, mask, room=7)
-    check_reading(engine, prompts, prefix)
-    check_saying(engine, prompts, prefix)
+    prefix = engine.prefill(tokens, mask, slots=7)
+    check_prefill(engine, prompts, prefix)
+    check_decoding(engine, prompts, prefix)
 
 
 def test_without_keys_the_last_state_is_the_same() -> None:
@@ -219,9 +219,9 @@ def test_a_bias_of_the_head_counts() -> None:
     model.lm_head = torch.nn.Linear(32, VOCABULARY.size + 3, bias=True)
     engine = TorchEngine(model, VOCABULARY)
     prompts = make_prompts(4, 9)
-    prefix = engine.prefill(*right_pad(prompts), room=7)
-    check_reading(engine, prompts, prefix)
-    check_saying(engine, prompts, prefix)
+    prefix = engine.prefill(*right_pad(prompts), slots=7)
+    check_prefill(engine, prompts, prefix)
+    check_decoding(engine, prompts, prefix)
 
 
 def test_half_precision_keeps_the_order_of_items_that_are_apart() -> None:
@@ -229,8 +229,8 @@ def test_half_precision_keeps_the_order_of_items_that_are_apart() -> None:
     items = torch.arange(world.n_items).repeat(4, 1)
 
     def scores(engine: TorchEngine) -> torch.Tensor:
-        free = room(world.trie, world.n_items)
-        prefix = engine.prefill(*right_pad(world.prompts), room=free)
+        free = decode_slots(world.trie, world.n_items)
+        prefix = engine.prefill(*right_pad(world.prompts), slots=free)
         return score_candidates(engine, world.trie, prefix, items, Scoring())
 
     full = scores(world.engine)
@@ -238,9 +238,9 @@ def test_half_precision_keeps_the_order_of_items_that_are_apart() -> None:
     half = scores(TorchEngine(model, world.engine.vocabulary))
     assert half.dtype == torch.float32
     assert float((half - full).abs().mean()) < 0.1
-    apart = full[:, :, None] - full[:, None] > 1.0
-    assert apart.float().mean() > 0.3, "the example says nothing"
-    assert (half[:, :, None] > half[:, None])[apart].all()
+    distinct = full[:, :, None] - full[:, None] > 1.0
+    assert distinct.float().mean() > 0.3, "the example shows nothing"
+    assert (half[:, :, None] > half[:, None])[distinct].all()
 
 
 @pytest.mark.parametrize("family", REFUSED)

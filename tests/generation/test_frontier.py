@@ -69,16 +69,16 @@ def test_where_only_one_item_is_left_beneath_the_model_is_not_asked(
 ) -> None:
     codes = np.array([(0, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 2), (2, 1, 1)])
     world = make_world(codes, (3, 2, 3), (5,))
-    asked: list[int] = []
+    decoded: list[int] = []
     extend = world.engine.extend
 
     def counting(codes: torch.Tensor, *rest: object) -> object:
-        asked.append(codes.shape[1])
+        decoded.append(codes.shape[1])
         return extend(codes, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.engine, "extend", counting)
     world.search(5, SearchOptions(beams=5, normalise="children"))
-    assert asked == [1, 1], "only (0,) and (0, 1) leave a choice"
-    asked.clear()
+    assert decoded == [1, 1], "only (0,) and (0, 1) leave a choice"
+    decoded.clear()
     world.search(5, SearchOptions(beams=5, normalise="level"))
-    assert asked == [3, 4]
+    assert decoded == [3, 4]

@@ -12,7 +12,7 @@ from tiny_models import random_semantic_ids, tiny_llm
 
 from llmrec.errors import ConfigError
 from llmrec.generation.history_cache import BLOCK, HistoryCache
-from llmrec.generation.llm import AtomicLlm, SemanticLlm
+from llmrec.generation.llm import AtomicLlm, Llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.types import Histories, Ranking
 
@@ -29,14 +29,14 @@ KINDS: dict[str, dict[str, Any]] = {
 TOKEN_BYTES = 2 * 2 * 2 * 8 * 4  # layers, keys and values, their heads, head width, float32
 
 
-def make_llm(kind: str, cache: HistoryCache | None = None) -> AtomicLlm | SemanticLlm:
+def make_llm(kind: str, cache: HistoryCache | None = None) -> Llm:
     llm = tiny_llm(**KINDS[kind], max_items=MAX_ITEMS, beams=5)
     llm.cache = cache
     return llm
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def pair(request: pytest.FixtureRequest) -> tuple[AtomicLlm | SemanticLlm, ...]:
+def pair(request: pytest.FixtureRequest) -> tuple[Llm, ...]:
     """The same recommender without and with a cache."""
     return make_llm(request.param), make_llm(request.param)
 
@@ -54,7 +54,7 @@ def check_same(found: Ranking, expected: Ranking) -> None:
 
 
 def check_sums(cache: HistoryCache) -> None:
-    """What the cache says it holds is what it holds, within its bound."""
+    """The metrics are true of the entries, and within the bound."""
     entries = list(cache._entries.values())
     metrics = cache.metrics
     assert metrics["entries"] == len(entries)
@@ -91,23 +91,23 @@ def visits(draw: st.DrawFn) -> list[list[list[int]]]:
 @given(requests=visits(), tokens=st.sampled_from([20, 70, 150, 1000]))
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_answers_are_the_same_and_the_bound_holds(
-    pair: tuple[AtomicLlm | SemanticLlm, ...], requests: list[list[list[int]]], tokens: int
+    pair: tuple[Llm, ...], requests: list[list[list[int]]], tokens: int
 ) -> None:
     plain, cached = pair
     cache = cached.cache = HistoryCache(tokens * TOKEN_BYTES)
-    asked = prompted = 0
+    requests_made = prompted = 0
     for step, rows in enumerate(requests):
         histories = histories_of(rows, drift=1000.0 * step)
         check_same(cached.recommend(histories, 4), plain.recommend(histories, 4))
         check_sums(cache)
-        asked += len(rows)
+        requests_made += len(rows)
         prompted += sum(map(len, plain.prompts(histories)))
     metrics = cache.metrics
-    assert metrics["hits"] + metrics["misses"] == asked
+    assert metrics["hits"] + metrics["misses"] == requests_made
     assert metrics["tokens_read"] + metrics["tokens_reused"] == prompted
 
 
-def test_every_way_to_ask_gives_the_same(pair: tuple[AtomicLlm | SemanticLlm, ...]) -> None:
+def test_every_way_to_ask_gives_the_same(pair: tuple[Llm, ...]) -> None:
     plain, cached = pair
     cached.cache = HistoryCache(2**20)
     rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def test_every_way_to_ask_gives_the_same(pair: tuple[AtomicLlm | SemanticLlm, ..
     assert cached.cache.metrics["hits"] >= 3
 
 
-def test_one_more_event_reads_its_own_tokens(pair: tuple[AtomicLlm | SemanticLlm, ...]) -> None:
+def test_one_more_event_reads_its_own_tokens(pair: tuple[Llm, ...]) -> None:
     _, llm = pair
     cache = llm.cache = HistoryCache(2**20)
     history = np.random.default_rng(1).integers(0, N_ITEMS, 15).tolist()
@@ -132,11 +132,11 @@ def test_one_more_event_reads_its_own_tokens(pair: tuple[AtomicLlm | SemanticLlm
     before = cache.metrics
     assert before["tokens_read"] == len(llm.prompts(histories_of([history]))[0])
     llm.recommend(histories_of([[*history, 7]]), 3)
-    question = len(llm.encoder.vocabulary.time_fields)
+    request_tokens = len(llm.encoder.vocabulary.time_fields)
     read = cache.metrics["tokens_read"] - before["tokens_read"]
-    # The event and the question. The gap of the event is the old question's first token; where
-    # they differ that is all, and without a question the last token has been read already.
-    assert read <= llm.encoder.event_width + question
+    # The event and the time tokens of the request. The gap of the event is the first of the old
+    # ones; where they differ that is all, and without any the last token has been read already.
+    assert read <= llm.encoder.event_width + request_tokens
     assert cache.metrics["hits"] == 1
     assert cache.metrics["entries"] == 1, "the longer history takes the shorter one's place"
 
@@ -151,11 +151,11 @@ def test_the_same_request_again_reads_its_last_token() -> None:
     assert llm.cache.metrics["tokens_read"] == before + 1
 
 
-def read(cache: HistoryCache, llm: AtomicLlm | SemanticLlm, *prompts: np.ndarray) -> torch.Tensor:
-    return cache.read(llm.engine, list(prompts), 0).hidden
+def read(cache: HistoryCache, llm: Llm, *prompts: np.ndarray) -> torch.Tensor:
+    return cache.prefill(llm.engine, list(prompts), 0).hidden
 
 
-def random_prompts(llm: AtomicLlm | SemanticLlm, *lengths: int) -> list[np.ndarray]:
+def random_prompts(llm: Llm, *lengths: int) -> list[np.ndarray]:
     rng = np.random.default_rng(3)
     return [rng.integers(0, llm.engine.vocabulary.size, length) for length in lengths]
 
@@ -273,18 +273,6 @@ def test_what_is_read_is_not_changed_by_what_beams_say_later() -> None:
     histories = histories_of([list(range(18))])
     answers = [llm.recommend(histories, 3, exclude_history=e) for e in (True, False, True)]
     check_same(answers[2], answers[0])
-
-
-def test_it_can_be_emptied() -> None:
-    llm = make_llm("semantic")
-    cache = HistoryCache(2**20)
-    (prompt,) = random_prompts(llm, 30)
-    read(cache, llm, prompt)
-    cache.clear()
-    check_sums(cache)
-    assert cache.metrics["bytes"] == 0
-    read(cache, llm, prompt)
-    assert cache.metrics["misses"] == 2
 
 
 def test_a_changed_catalogue_goes_on_with_what_was_read() -> None:

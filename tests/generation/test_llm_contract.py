@@ -9,7 +9,7 @@ from recommender_contract import RecommenderContract
 from tiny_models import random_semantic_ids, tiny_llm
 
 from llmrec.errors import CatalogError, LlmrecError
-from llmrec.generation.llm import AtomicLlm, SemanticLlm
+from llmrec.generation.llm import AtomicLlm, Llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.training.next_item.sasrec import SasRec, SasRecRecommender
@@ -25,11 +25,11 @@ def make_sasrec(max_items: int = 8) -> SasRecRecommender:
     return SasRecRecommender(model, batch_size=2)
 
 
-def make_atomic() -> AtomicLlm | SemanticLlm:
+def make_atomic() -> Llm:
     return tiny_llm(ItemIds.atomic(N_ITEMS, spare=5), batch_size=2)
 
 
-def make_semantic() -> AtomicLlm | SemanticLlm:
+def make_semantic() -> Llm:
     return tiny_llm(random_semantic_ids(N_ITEMS, (4, 3, 4)), batch_size=2)
 
 
@@ -86,7 +86,7 @@ def test_an_unknown_item_is_an_error(recommender: ListRecommender, item: int) ->
 def test_damaged_weights_are_an_error(recommender: ListRecommender, value: float) -> None:
     model = recommender.model if isinstance(recommender, SasRecRecommender) else None
     if model is None:
-        assert isinstance(recommender, AtomicLlm | SemanticLlm)
+        assert isinstance(recommender, Llm)
         model = recommender.engine.model
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if "norm" in name)[0] = value

@@ -13,6 +13,7 @@ from tiny_shop import TinyRun
 from llmrec.bench.recommenders import load_recommender
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.generation.llm import Llm
+from llmrec.stage import MANIFEST
 from llmrec.types import Histories
 
 HISTORIES = Histories.from_lists([[3, 4], []])
@@ -21,8 +22,11 @@ Tensors = dict[str, torch.Tensor]
 
 @pytest.fixture(params=["atomic", "semantic"])
 def model(request: pytest.FixtureRequest, tiny_run: TinyRun, tmp_path: Path) -> Path:
-    """A model folder that may be damaged."""
-    return Path(shutil.copytree(tiny_run.model(request.param), tmp_path / "model"))
+    """A model folder that may be damaged: its manifest lists no files to be compared with."""
+    model = Path(shutil.copytree(tiny_run.model(request.param), tmp_path / "model"))
+    manifest = json.loads((model / MANIFEST).read_text())
+    (model / MANIFEST).write_text(json.dumps(manifest | {"files": {}}))
+    return model
 
 
 def change(model: Path, work: Callable[[Tensors], None]) -> None:

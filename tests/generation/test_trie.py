@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from llmrec.errors import ArtifactError, CatalogError
-from llmrec.generation import trie as trie_module
+from llmrec.generation import trie_levels
 from llmrec.generation.trie import ItemTrie
 
 # How a level is stored: tables wherever they can be, nowhere, or as it comes.
@@ -40,8 +40,8 @@ def make_trie(codes: np.ndarray, stored: str, items: np.ndarray | None = None) -
     if stored == "dense" and codes.max() > 100:
         entries = 2**16
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trie_module, "DENSE_ENTRIES", entries)
-        patch.setattr(trie_module, "DENSE_FILL", fill)
+        patch.setattr(trie_levels, "DENSE_ENTRIES", entries)
+        patch.setattr(trie_levels, "DENSE_FILL", fill)
         return ItemTrie(codes, items)
 
 
@@ -93,7 +93,7 @@ def test_its_paths_are_the_items(stored: str, codes: np.ndarray, data: st.DataOb
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_leaves_and_their_places_agree_with_the_ids(stored: str, codes: np.ndarray) -> None:
     trie = make_trie(codes, stored)
-    said = codes[trie.items.numpy()]  # in the order of the leaves
+    ordered = codes[trie.items.numpy()]  # in the order of the leaves
     every_leaf = torch.arange(len(trie) + 1)
     for depth in range(len(trie.levels)):
         node, parent, place = trie.locate(depth, every_leaf)
@@ -103,9 +103,9 @@ def test_leaves_and_their_places_agree_with_the_ids(stored: str, codes: np.ndarr
         assert torch.equal(children.nodes[rows, place], node)
         assert bool(children.exists[rows, place].all())
         for leaf in range(len(trie)):
-            beneath = (said[:, : depth + 1] == said[leaf, : depth + 1]).all(1)
+            beneath = (ordered[:, : depth + 1] == ordered[leaf, : depth + 1]).all(1)
             assert range(int(first[leaf]), int(end[leaf])) == range(
-                beneath.argmax(), len(said) - beneath[::-1].argmax()
+                beneath.argmax(), len(ordered) - beneath[::-1].argmax()
             )
             assert beneath.sum() == end[leaf] - first[leaf], "an ID out of order"
 
@@ -216,10 +216,10 @@ def test_a_node_is_found_by_its_codes(codes: np.ndarray, stored: str) -> None:
     trie = make_trie(codes, stored)
     assert trie.find(torch.zeros(3, 0, dtype=torch.int64)).tolist() == [0, 0, 0]
     for depth in range(1, codes.shape[1] + 1):
-        asked = codes[:, :depth].astype(np.int64)
-        nodes = trie.find(torch.from_numpy(asked))
+        prefixes = codes[:, :depth].astype(np.int64)
+        nodes = trie.find(torch.from_numpy(prefixes))
         first, end = trie.leaves(depth - 1, nodes)
-        for row, start, stop in zip(asked, first.tolist(), end.tolist(), strict=True):
+        for row, start, stop in zip(prefixes, first.tolist(), end.tolist(), strict=True):
             beneath = set(trie.items[start:stop].tolist())
             assert beneath == set(np.flatnonzero((codes[:, :depth] == row).all(1)).tolist())
 
@@ -228,7 +228,7 @@ def test_codes_that_begin_no_item_lead_nowhere() -> None:
     codes = np.array([[0, 1], [0, 2], [3, 1]])
     for stored in STORED:
         trie = make_trie(codes, stored)
-        asked = torch.tensor([[[3, 1], [3, 2]], [[1, 1], [9, 0]]])
-        found = trie.find(asked)
+        prefixes = torch.tensor([[[3, 1], [3, 2]], [[1, 1], [9, 0]]])
+        found = trie.find(prefixes)
         assert (found >= 0).tolist() == [[True, False], [False, False]]
         assert trie.items[found[0, 0]] == 2

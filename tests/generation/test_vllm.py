@@ -1,5 +1,6 @@
 """Item generation on a real vLLM: what our engine gives, whoever asks, and items only."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ from tiny_expanded import write_expanded
 from llmrec.bench.agreement import same_as
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
-from llmrec.generation.adapted import AdaptedLlm, load_llm_with_adapters
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.constraints import Constraints, ItemFilter
-from llmrec.generation.vllm_llm import VllmLlm, VllmSettings
-from llmrec.generation.vllm_steps import SAID
+from llmrec.generation.multi_lora import MultiLoraLlm, load_llm_with_adapters
+from llmrec.generation.vllm_engine import ITEM_PREFIX
+from llmrec.generation.vllm_llm import VllmLlm
+from llmrec.generation.vllm_start import VllmSettings
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.recommender import ListRecommender
-from llmrec.types import Histories
+from llmrec.types import Histories, Ranking
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds
 
@@ -42,7 +44,7 @@ def vllm(kind: str, request: pytest.FixtureRequest) -> VllmLlm:
 
 
 @pytest.fixture(scope="module")
-def ours(kind: str, request: pytest.FixtureRequest) -> AdaptedLlm:
+def ours(kind: str, request: pytest.FixtureRequest) -> MultiLoraLlm:
     tuned = request.getfixturevalue(f"tuned_{kind}")
     return load_llm_with_adapters(tuned.base, list(tuned.adapters.values()), beams=20)
 
@@ -65,7 +67,7 @@ def people(tiny_data: Dataset) -> Histories:
     ids=["wide", "narrow", "exact", "temperature", "diverse"],
 )
 def test_vllm_ranks_the_items_as_our_engine_does(
-    vllm: VllmLlm, ours: AdaptedLlm, people: Histories, name: str | None, options: SearchOptions
+    vllm: VllmLlm, ours: MultiLoraLlm, people: Histories, name: str | None, options: SearchOptions
 ) -> None:
     for n in (3, 20):
         found = vllm.recommend(people, n, adapter=name, options=options)
@@ -81,7 +83,7 @@ def test_requests_for_different_adapters_share_a_batch(vllm: VllmLlm, people: Hi
     mixed = vllm.recommend(people, 10, adapter=chosen)
     for place, name in enumerate(NAMES):
         vllm.llm.reset_prefix_cache()
-        alone = vllm.with_adapter(name).recommend(people, 10)
+        alone = vllm.recommend(people, 10, adapter=name)
         rows = slice(place, None, 3)
         np.testing.assert_array_equal(mixed.items[rows], alone.items[rows])
         np.testing.assert_allclose(mixed.scores[rows], alone.scores[rows], atol=TOLERANCE)
@@ -89,15 +91,15 @@ def test_requests_for_different_adapters_share_a_batch(vllm: VllmLlm, people: Hi
 
 
 def test_a_request_may_limit_what_is_recommended(
-    vllm: VllmLlm, ours: AdaptedLlm, people: Histories
+    vllm: VllmLlm, ours: MultiLoraLlm, people: Histories
 ) -> None:
     rng = np.random.default_rng(0)
     some = ItemFilter(rng.random(vllm.n_items) < 0.3)
     limits = [
         Constraints(exclude=rng.choice(vllm.n_items, 100, replace=False)),
-        Constraints(allow=[7, 3, 90]),
-        Constraints(where=some),
-        Constraints(where=some, exclude=[1, 2, 3]),
+        Constraints(allow=ItemFilter.of_items([7, 3, 90], vllm.n_items)),
+        Constraints(allow=some),
+        Constraints([1, 2, 3], some),
     ]
     own = [limits[user % 4] for user in range(len(people))]
     for part in (own, [limits[0]] * len(people)):
@@ -112,7 +114,7 @@ def test_batches_are_cut_where_the_settings_say(
     whole = vllm.recommend(people, 5, adapter="recommend")
     monkeypatch.setattr(vllm, "settings", VllmSettings(batch_size=7))
     parts = vllm.recommend(people, 5, adapter="recommend")
-    np.testing.assert_array_equal(whole.items, parts.items)
+    assert same_as(parts, whole, TOLERANCE).all()
 
 
 def sampled(vllm: VllmLlm, people: Histories, levels: int, **more: Any) -> list[list[int]]:
@@ -121,18 +123,20 @@ def sampled(vllm: VllmLlm, people: Histories, levels: int, **more: Any) -> list[
 
     drawn = SamplingParams(temperature=2.0, max_tokens=levels + 1, detokenize=False, **more)
     prompts = [vllm.encoder.encode(row) for row in people]
-    asked = [{"prompt_token_ids": prompt.tolist()} for prompt in prompts for _ in range(8)]
-    return [list(a.outputs[0].token_ids) for a in vllm.llm.generate(asked, drawn, use_tqdm=False)]
+    requests = [{"prompt_token_ids": prompt.tolist()} for prompt in prompts for _ in range(8)]
+    return [
+        list(a.outputs[0].token_ids) for a in vllm.llm.generate(requests, drawn, use_tqdm=False)
+    ]
 
 
 def test_what_is_sampled_is_an_item_and_then_the_end(vllm: VllmLlm, people: Histories) -> None:
     levels, offset = vllm.ids.levels, vllm.encoder.vocabulary.item_offset
     tokens = np.asarray(vllm.ids.tokens(np.arange(vllm.n_items))) + offset
     items = {tuple(row) for row in tokens.tolist()}
-    said = sampled(vllm, people, levels, extra_args={SAID: 0})
-    assert all(tuple(row[:levels]) in items for row in said)
-    assert all(row[levels:] == [END] for row in said)
-    assert len({tuple(row) for row in said}) > vllm.n_items / 4
+    generated = sampled(vllm, people, levels, extra_args={ITEM_PREFIX: 0})
+    assert all(tuple(row[:levels]) in items for row in generated)
+    assert all(row[levels:] == [END] for row in generated)
+    assert len({tuple(row) for row in generated}) > vllm.n_items / 4
     free = sampled(vllm, people, levels)  # requests that do not ask for items are left alone
     assert not all(tuple(row[:levels]) in items for row in free)
 
@@ -141,26 +145,39 @@ def test_a_prompt_that_ends_in_no_beginning_of_an_item_is_ended(vllm: VllmLlm) -
     from vllm import SamplingParams
     from vllm.exceptions import VLLMValidationError
 
-    params = SamplingParams(temperature=0, max_tokens=1, extra_args={SAID: 2}, detokenize=False)
+    params = SamplingParams(
+        temperature=0, max_tokens=1, extra_args={ITEM_PREFIX: 2}, detokenize=False
+    )
     answer = vllm.llm.generate([{"prompt_token_ids": [5, 6, 7]}], params, use_tqdm=False)
     assert list(answer[0].outputs[0].token_ids) == [END]
     for wrong in (-1, "2", 1.0, True):
-        bad = SamplingParams(extra_args={SAID: wrong})
+        bad = SamplingParams(extra_args={ITEM_PREFIX: wrong})
         with pytest.raises(VLLMValidationError, match="is not a number of tokens"):
             vllm.llm.generate([{"prompt_token_ids": [5]}], bad, use_tqdm=False)
+
+
+@dataclass(frozen=True)
+class OneAdapter:
+    """One adapter of a :class:`VllmLlm` as a recommender."""
+
+    llm: VllmLlm
+    n_items: int
+
+    def recommend(self, histories: Histories, n: int, *, exclude_history: bool = True) -> Ranking:
+        return self.llm.recommend(
+            histories, n, exclude_history=exclude_history, adapter="recommend"
+        )
 
 
 class TestVllmKeepsTheContract(RecommenderContract):
     @pytest.fixture
     def recommender(self, vllm: VllmLlm) -> ListRecommender:
-        return vllm.with_adapter("recommend")
+        return OneAdapter(vllm, vllm.n_items)
 
 
 def test_mistakes_are_named(vllm: VllmLlm, people: Histories) -> None:
     with pytest.raises(ConfigError, match="adapter: 'x' is not loaded; there is gifts, recommend"):
         vllm.recommend(people, 3, adapter="x")
-    with pytest.raises(ConfigError, match="adapter: 'x' is not loaded"):
-        vllm.with_adapter("x")
     with pytest.raises(ConfigError, match="adapter: 2 are given for 40 users"):
         vllm.recommend(people, 3, adapter=["gifts", None])
     with pytest.raises(ConfigError, match="vLLM scores over 'children' only"):

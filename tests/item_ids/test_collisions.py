@@ -87,10 +87,10 @@ def test_ids_of_all_real_titles_are_one_to_one(title_vectors: np.ndarray, collis
     ids, report = build_ids(config, n, title_vectors)
     assert report["collisions_before"] > 100 and report["collisions_after"] == 0
     assert count_collisions(ids.codes) == 0
-    np.testing.assert_array_equal(ids.decode_many(ids.codes), np.arange(n))
+    np.testing.assert_array_equal(ids.decode(ids.codes), np.arange(n))
     grown = ids.assign_new(title_vectors[:100])  # exact duplicates of items that have IDs
     np.testing.assert_array_equal(grown.codes[:n], ids.codes)
-    np.testing.assert_array_equal(grown.decode_many(grown.codes), np.arange(n + 100))
+    np.testing.assert_array_equal(grown.decode(grown.codes), np.arange(n + 100))
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError
-from llmrec.item_ids import index
 from llmrec.item_ids.index import IndexConfig, run
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.item_ids.quantizer import ResidualQuantizer
 from llmrec.item_ids.report import level_report
 from llmrec.item_ids.rq_kmeans import fit_rq_kmeans
-from llmrec.item_ids.rq_vae_settings import RqVaeSettings
+from llmrec.item_ids.rq_vae_settings import RqVaeConfig
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(200, 8)).astype(np.float32)
@@ -23,7 +23,7 @@ VECTORS = RNG.normal(size=(200, 8)).astype(np.float32)
 def test_semantic_folder_is_complete(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(np.concatenate([VECTORS, VECTORS[:5]]))
     config = IndexConfig(kind="semantic", codebook_size=8)
-    out = run(config, dataset, features, tmp_path / "item_ids", seed=1)
+    out = run(config, dataset, tmp_path / "item_ids", features, seed=1)
     ids = ItemIds.load(out)
     assert ids.level_sizes == (8, 8, 8) and ids.n_items == 205
     report = json.loads((out / "report.json").read_text())
@@ -37,10 +37,10 @@ def test_semantic_folder_is_complete(make_folders, tmp_path: Path) -> None:
 
 def test_atomic_needs_no_features(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS)
-    bare = ItemIds.load(run(IndexConfig(), dataset, None, tmp_path / "bare"))
+    bare = ItemIds.load(run(IndexConfig(), dataset, tmp_path / "bare"))
     assert bare.n_items == 200 and bare.n_tokens == 264  # 5% would be 10: at least 64
     assert bare.token_vectors.shape == (264, 0)
-    rich = ItemIds.load(run(IndexConfig(spare=7), dataset, features, tmp_path / "rich"))
+    rich = ItemIds.load(run(IndexConfig(spare=7), dataset, tmp_path / "rich", features))
     np.testing.assert_array_equal(rich.token_vectors[:200], VECTORS)
     assert rich.n_tokens == 207
     assert bare.assign_new(np.zeros((64, 0))).n_items == 264
@@ -49,8 +49,8 @@ def test_atomic_needs_no_features(make_folders, tmp_path: Path) -> None:
 def test_command_line_prints_a_report(make_folders, tmp_path: Path, capsys) -> None:
     dataset, features = make_folders(VECTORS[:20])
     arguments = ["--dataset", dataset, "--features", features, "--out", tmp_path / "ids"]
-    arguments += ["--kind", "semantic", "--blocks", "text=0.25", "--levels", "2"]
-    index.main([str(a) for a in arguments])
+    arguments += ["--kind", "semantic", "--blocks", "text", "0.25", "--levels", "2"]
+    run_command(["index", *map(str, arguments)])
     printed = capsys.readouterr().out
     assert "20 items, semantic ids, 40 item tokens" in printed
     assert "codebook_size lowered from 256 to 20" in printed
@@ -89,10 +89,10 @@ def test_rq_vae_learns_and_keeps_its_codes_in_use() -> None:
     # Three numbers in eight dimensions: an autoencoder can find them, 8 bits can tell them.
     vectors = (RNG.normal(size=(200, 3)) @ RNG.normal(size=(3, 8))).astype(np.float32)
     before = torch.random.get_rng_state()
-    quick = RqVaeSettings((32,), 8, 200, learning_rate=0.01)
+    quick = RqVaeConfig((32,), 8, 200, learning_rate=0.01)
     fitted = fit_rq_vae(vectors, (16, 16), quick, seed=0)
     assert torch.equal(before, torch.random.get_rng_state())
-    untrained = fit_rq_vae(vectors, (16, 16), RqVaeSettings((32,), 8, 1, warmup=0), seed=0)
+    untrained = fit_rq_vae(vectors, (16, 16), RqVaeConfig((32,), 8, 1, warmup=0), seed=0)
     assert fitted.relative_mse < 0.1 < 0.8 < untrained.relative_mse
     for level in range(2):
         assert len(np.unique(fitted.codes[:, level])) >= 12
@@ -104,7 +104,7 @@ def test_the_exported_encoder_is_the_trained_one() -> None:
     torch = pytest.importorskip("torch", reason="needs the train extra")
     from llmrec.item_ids.rq_vae import RqVae, _export
 
-    model = RqVae(8, (4, 4), RqVaeSettings((16, 12), 5))
+    model = RqVae(8, (4, 4), RqVaeConfig((16, 12), 5))
     mean, scale = VECTORS.mean(axis=0), 0.7
     with torch.no_grad():
         expected = model.encoder(torch.from_numpy((VECTORS - mean) / scale)).numpy()
@@ -118,7 +118,7 @@ def test_one_rq_vae_step_moves_every_weight() -> None:
     from llmrec.item_ids.rq_vae import RqVae
 
     torch.manual_seed(0)
-    model = RqVae(8, (4, 4), RqVaeSettings((16,), 5))
+    model = RqVae(8, (4, 4), RqVaeConfig((16,), 5))
     for book in model.codebooks:
         torch.nn.init.normal_(book)
     model(torch.from_numpy(VECTORS), quantized=True)[0].backward()
@@ -127,8 +127,8 @@ def test_one_rq_vae_step_moves_every_weight() -> None:
 
 def test_a_single_item_gets_an_id(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS[:1])
-    out = run(IndexConfig(kind="semantic"), dataset, features, tmp_path / "ids")
-    assert ItemIds.load(out).decode([0, 0, 0]) == 0
+    out = run(IndexConfig(kind="semantic"), dataset, tmp_path / "ids", features)
+    assert ItemIds.load(out).decode([[0, 0, 0]]).tolist() == [0]
 
 
 def test_a_vector_that_is_not_finite_names_block_and_row(make_folders, tmp_path: Path) -> None:
@@ -136,33 +136,33 @@ def test_a_vector_that_is_not_finite_names_block_and_row(make_folders, tmp_path:
     vectors[7, 2] = np.nan
     dataset, features = make_folders(vectors)
     with pytest.raises(DataError, match=r"block 'text': item row 7"):
-        run(IndexConfig(kind="semantic"), dataset, features, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), dataset, tmp_path / "ids", features)
     assert not (tmp_path / "ids").exists()
 
 
 def test_an_empty_catalogue_is_an_error(make_folders, tmp_path: Path) -> None:
     dataset, _ = make_folders(VECTORS[:0])
     with pytest.raises(CatalogError, match="no items"):
-        run(IndexConfig(), dataset, None, tmp_path / "ids")
+        run(IndexConfig(), dataset, tmp_path / "ids")
 
 
 def test_features_of_another_catalogue_are_refused(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS)
     config = IndexConfig(kind="semantic", blocks={"image": 1.0})
     with pytest.raises(ConfigError, match="no block 'image'; it has: text"):
-        run(config, dataset, features, tmp_path / "ids")
+        run(config, dataset, tmp_path / "ids", features)
     make_folders(VECTORS[:50])[0].rename(tmp_path / "small")
     _, features = make_folders(VECTORS)
     with pytest.raises(DataError, match="for 50 items"):
-        run(IndexConfig(kind="semantic"), tmp_path / "small", features, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), tmp_path / "small", tmp_path / "ids", features)
 
 
 def test_semantic_without_features_says_so(make_folders, tmp_path: Path) -> None:
     dataset, features = make_folders(VECTORS)
     with pytest.raises(ConfigError, match="features: semantic"):
-        run(IndexConfig(kind="semantic"), dataset, None, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), dataset, tmp_path / "ids")
     with pytest.raises(ArtifactError, match="'ingest' stage, which has no vectors"):
-        run(IndexConfig(kind="semantic"), dataset, dataset, tmp_path / "ids")
+        run(IndexConfig(kind="semantic"), dataset, tmp_path / "ids", dataset)
     assert features.is_dir()
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError
 from llmrec.item_ids.index import IndexConfig, build_ids
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.item_ids.rq_vae_settings import RqVaeSettings
+from llmrec.item_ids.rq_vae_settings import RqVaeConfig
 
 
 def vectors_with_duplicates(n: int, distinct: int, seed: int, dim: int = 6) -> np.ndarray:
@@ -24,8 +24,7 @@ def semantic(vectors: np.ndarray, seed: int = 0, **options: object) -> ItemIds:
 def assert_one_to_one(ids: ItemIds) -> None:
     everything = np.arange(ids.n_items)
     assert len(np.unique(ids.codes, axis=0)) == ids.n_items
-    np.testing.assert_array_equal(ids.decode_many(ids.encode(everything)), everything)
-    np.testing.assert_array_equal(ids.decode_tokens(ids.tokens(everything)), everything)
+    np.testing.assert_array_equal(ids.decode(ids.encode(everything)), everything)
 
 
 catalogues = st.fixed_dictionaries(
@@ -72,11 +71,11 @@ def test_ids_are_unique_stay_and_survive_saving(tmp_path_factory, catalogue, n_n
 def test_atomic_ids_use_spare_tokens_and_no_more(n_items, spare, data) -> None:
     ids = ItemIds.atomic(n_items, spare, np.ones((n_items, 3), np.float32))
     assert ids.n_tokens == n_items + spare and not ids.token_vectors[n_items:].any()
-    assert ids.decode([n_items]) is None and ids.decode([-1]) is None
+    assert ids.decode([[n_items], [-1]]).tolist() == [-1, -1]
     n_new = data.draw(st.integers(0, spare))
     grown = ids.assign_new(np.full((n_new, 3), 2, np.float32))
     assert_one_to_one(grown)
-    assert grown.decode([n_items + n_new]) is None
+    assert grown.decode([n_items + n_new]) == -1
     assert (grown.token_vectors[n_items : n_items + n_new] == 2).all()
     assert not ids.token_vectors[n_items:].any()  # the smaller set is untouched
     with pytest.raises(CatalogError, match="spare item tokens are left"):
@@ -86,7 +85,7 @@ def test_atomic_ids_use_spare_tokens_and_no_more(n_items, spare, data) -> None:
 @pytest.mark.parametrize("method", ["rq-kmeans", "rq-vae"])
 def test_the_seed_decides_everything(method: str) -> None:
     vectors = vectors_with_duplicates(80, 50, 0)
-    options = {"method": method, "codebook_size": 8, "rq_vae": RqVaeSettings((16,), 4, 60)}
+    options = {"method": method, "codebook_size": 8, "rq_vae": RqVaeConfig((16,), 4, 60)}
     first, second, other = (semantic(vectors, seed, **options) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first.codes, second.codes)
     np.testing.assert_array_equal(first.token_vectors, second.token_vectors)
@@ -100,20 +99,14 @@ def test_tokens_are_numbered_level_after_level() -> None:
     assert ids.tokens(np.arange(3)).tolist() == [[0, 4], [2, -1], [2, 3]]
     assert ids.token_strings() == ["<a_0>", "<a_1>", "<a_2>", "<b_0>", "<b_1>"]
     assert ids.encode(1).tolist() == [2, -1]
-    assert ids.decode([2]) == 1 and ids.decode([2, 0]) == 2
+    assert ids.decode([[2, -1], [2, 0]]).tolist() == [1, 2]
     assert ItemIds.atomic(2).token_strings() == ["<item_0>", "<item_1>"]
 
 
 @pytest.mark.parametrize("codes", [[1, 1], [3, 0], [0, 2], [-2, 0], [0], [0, 1, 0], [2**40, 0]])
-def test_codes_of_no_item_decode_to_none(codes: list[int]) -> None:
+def test_codes_of_no_item_decode_to_nothing(codes: list[int]) -> None:
     ids = ItemIds("semantic", np.array([[0, 1], [2, 0]], np.int32), (3, 2), np.zeros((5, 0)))
-    assert ids.decode(codes) is None
-
-
-def test_a_token_of_another_level_is_no_code() -> None:
-    codes = np.array([[0, -1], [0, 1]], np.int32)
-    ids = ItemIds("semantic", codes, (3, 2), np.zeros((5, 0)))
-    assert ids.decode_tokens(np.array([[0, 2], [0, -1], [0, 4], [3, 4]])).tolist() == [-1, 0, 1, -1]
+    assert ids.decode(codes) == -1
 
 
 def test_token_vectors_of_an_item_add_up_to_about_its_vector() -> None:
@@ -122,7 +115,7 @@ def test_token_vectors_of_an_item_add_up_to_about_its_vector() -> None:
     spread = np.square(vectors - vectors.mean(axis=0)).sum()
     for options in (
         {"collisions": "extra-level"},
-        {"method": "rq-vae", "rq_vae": RqVaeSettings((32,), 8, 200, learning_rate=0.01)},
+        {"method": "rq-vae", "rq_vae": RqVaeConfig((32,), 8, 200, learning_rate=0.01)},
     ):
         ids = semantic(vectors, codebook_size=16, **options)
         rebuilt = ids.token_vectors[ids.tokens(np.arange(300))].sum(axis=1)

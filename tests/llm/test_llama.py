@@ -72,7 +72,8 @@ def test_a_larger_vocabulary_changes_no_old_logit(tmp_path: Path, tied: bool) ->
     tokens = torch.arange(40)[None]
     with torch.inference_mode():
         old, new = before(tokens).logits, after(tokens).logits
-    torch.testing.assert_close(new[..., :40], old, rtol=0, atol=1e-6)
+    # sums of 32 products about 1, which a head of another width may add up in another order
+    torch.testing.assert_close(new[..., :40], old, rtol=0, atol=1e-5)
 
 
 def test_a_real_pretrained_llama_still_tells_its_story(shared_data: Path) -> None:

@@ -9,15 +9,15 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from tiny_models import random_semantic_ids, tiny_llama, write_item_ids
 
+from llmrec.cli import run_command
 from llmrec.errors import ArtifactError
-from llmrec.generation.adapted import load_llm_with_adapters
 from llmrec.generation.load import load_llm
+from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.adapters import base_hash, save_adapter
-from llmrec.llm.merge import main
 from llmrec.llm.tokenizer import load_tokenizer, train_tokenizer
-from llmrec.stage import read_manifest
-from llmrec.training.next_item.expand import ExpandSettings, run
+from llmrec.stage import MANIFEST, Manifest, read_manifest, writing
+from llmrec.training.next_item.expand import ExpandConfig, run
 from llmrec.types import Histories
 
 N_ITEMS = 60
@@ -31,8 +31,8 @@ def make_base(folder: Path, ids: ItemIds, *, tied: bool = True) -> Path:
     tokenizer.save_pretrained(folder / "plain")
     tiny_llama(len(tokenizer), tied=tied).save_pretrained(folder / "plain")
     item_ids = write_item_ids(folder / "ids", ids)
-    chosen = ExpandSettings(str(folder / "plain"), ["month"], max_items=8)
-    return run(chosen, item_ids, None, None, folder / "base")
+    chosen = ExpandConfig(str(folder / "plain"), ["month"], max_items=8)
+    return run(chosen, item_ids, folder / "base")
 
 
 def make_adapter(base: Path, folder: Path, seed: int = 1) -> Path:
@@ -45,7 +45,8 @@ def make_adapter(base: Path, folder: Path, seed: int = 1) -> Path:
 
 
 def merge(base: Path, adapter: Path, out: Path) -> Path:
-    main(["--base", str(base), "--adapter", str(adapter), "--out", str(out)])
+    flags = ["--base", str(base), "--adapter", str(adapter), "--out", str(out)]
+    run_command(["model", "merge", *flags])
     return out
 
 
@@ -148,8 +149,10 @@ def test_a_base_that_is_stored_quantised_is_merged_into_its_dequantised_weights(
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
     small = AutoModelForCausalLM.from_pretrained(base, quantization_config=nf4, device_map="cpu")
     quantised = tmp_path / "quantised"
-    shutil.copytree(base, quantised, ignore=shutil.ignore_patterns("model.safetensors"))
-    small.save_pretrained(quantised)
+    others = shutil.ignore_patterns("model.safetensors", MANIFEST)
+    with writing(quantised, Manifest("expand", {}, read_manifest(base).inputs)) as stage:
+        shutil.copytree(base, stage.folder, ignore=others, dirs_exist_ok=True)
+        small.save_pretrained(stage.folder)
     torch.manual_seed(1)
     config = LoraConfig(target_modules=["q_proj", "v_proj"], r=4, init_lora_weights=False)
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(quantised), config)

@@ -58,6 +58,8 @@ def test_only_used_item_tokens_are_in_a_level_and_levels_do_not_overlap() -> Non
     assert atomic.n_item_tokens == 9
     semantic = Vocabulary.of(20, (), IDS["semantic"])
     assert [semantic.level_range(0), semantic.level_range(1)] == [(0, 3), (3, 7)]
+    offset = semantic.item_offset
+    assert semantic.level_tokens(1) == slice(offset + 3, offset + 7)
 
 
 def test_an_unknown_time_field_is_named() -> None:
@@ -67,12 +69,12 @@ def test_an_unknown_time_field_is_named() -> None:
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)))
 @settings(max_examples=200, deadline=None, derandomize=True)
-def test_calendar_fields_agree_with_datetime(moment: datetime) -> None:
-    moment = moment.replace(tzinfo=UTC, microsecond=0)
-    time = moment.timestamp()
-    assert one_time("hour", time) == moment.hour + 1
-    assert one_time("weekday", time) == moment.isoweekday()
-    assert one_time("month", time) == moment.month
+def test_calendar_fields_agree_with_datetime(when: datetime) -> None:
+    when = when.replace(tzinfo=UTC, microsecond=0)
+    time = when.timestamp()
+    assert one_time("hour", time) == when.hour + 1
+    assert one_time("weekday", time) == when.isoweekday()
+    assert one_time("month", time) == when.month
 
 
 @pytest.mark.parametrize(
@@ -137,8 +139,8 @@ def test_training_reads_the_very_bytes_that_serving_sends(
         assert rows[row, : at + 1].tobytes() == prompt.tobytes()
         codes = [int(codes[target]) for codes in batch.codes]
         assert ids.decode(codes) == items[event]
-        said = rows[row, at + 1 : at + 1 + ids.levels] - encoder.vocabulary.item_offset
-        assert ids.decode_tokens(said) == items[event]
+        tokens = rows[row, at + 1 : at + 1 + ids.levels] - encoder.vocabulary.item_offset
+        np.testing.assert_array_equal(tokens, ids.tokens(items[event]))
 
 
 @pytest.mark.parametrize("fields", [(), ALL_FIELDS])
@@ -150,7 +152,7 @@ def test_only_the_newest_items_are_said(fields: tuple[str, ...]) -> None:
     short = encoder.encode(items, times, now)
     kept = 2 * encoder.event_width + len(fields)
     assert len(short) == 2 + kept
-    # the gap of the oldest event that is said still reaches to the one that is not
+    # the gap of the oldest event that is encoded still reaches to the one that is not
     np.testing.assert_array_equal(short[2:], full[len(full) - kept :])
     assert len(short) + encoder.levels == encoder.max_tokens()
 
@@ -185,9 +187,9 @@ def test_a_limited_encoder_drops_the_oldest_events(kind: str, fields: tuple[str,
     two = make_encoder(kind, fields, max_items=2)
     items, times = HISTORIES[0], HISTORIES.times(0)
     limited = encoder.limited(two.max_tokens())
-    said = limited.encode(items, times, START + 91 * DAY)
-    assert said.tobytes() == two.encode(items, times, START + 91 * DAY).tobytes()
-    assert len(said) + encoder.levels <= two.max_tokens()
+    prompt = limited.encode(items, times, START + 91 * DAY)
+    assert prompt.tobytes() == two.encode(items, times, START + 91 * DAY).tobytes()
+    assert len(prompt) + encoder.levels <= two.max_tokens()
     assert encoder.limited(encoder.max_tokens()) is encoder
 
 

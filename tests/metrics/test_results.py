@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from llmrec.bench.evaluate import figures
-from llmrec.bench.evaluation_compare import compare_files, compare_runs
+from llmrec.bench.evaluation_compare import compare_runs
+from llmrec.bench.evaluation_compare import run as compare_files
 from llmrec.bench.evaluation_report import write_report
 from llmrec.errors import ArtifactError, DataError
 from llmrec.metrics.machine import machine, peak_mib

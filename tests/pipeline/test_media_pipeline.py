@@ -1,14 +1,17 @@
 """The section ``media`` of a recipe: order, folders, messages, on stages that note their call."""
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from toy_stages import CALLS, ToyConfig, toy_stages
 
 from llmrec.errors import ConfigError
-from llmrec.pipeline.recipe import Step, execute, plan, read_recipe
+from llmrec.pipeline import report
+from llmrec.pipeline.plan import Step, plan
+from llmrec.pipeline.recipe import read_recipe
+from llmrec.pipeline.run import execute
 
 RECIPE = """
 name: seen
@@ -30,79 +33,83 @@ media:
 """
 
 
-@dataclass(frozen=True)
-class Config:
-    image_model: str | None = None
-    temporal: str | None = None
-    clip: str | None = None
-
-
-class Stages:
-    """Stage modules that write down how they were called."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, tuple[Config | None, tuple[Any, ...], dict[str, Any]]] = {}
-
-    def load(self, module: str) -> SimpleNamespace:
-        name = module.removeprefix("llmrec.")
-
-        def run(*places: Any, **named: Any) -> Path:
-            config = places[0] if places and isinstance(places[0], Config) else None
-            self.calls[name] = (config, places[1:] if config else places, named)
-            return Path(f"{name}.json")
-
-        def write_sheet(
-            captions: Path, dataset: Any, root: Path, place: Path, **named: Any
-        ) -> Path:
-            self.calls[f"{name}.sheet"] = (None, (captions, root, place), named)
-            return place
-
-        def read_result(path: Path) -> dict[str, Any]:
-            return {"metrics": {path.stem: 0.5}, "intervals": {path.stem: [0.25, 0.75]}}
-
-        return SimpleNamespace(
-            Config=Config, run=run, write_sheet=write_sheet, read_result=read_result, Dataset=Path
-        )
-
-
-def planned(tmp_path: Path, text: str = RECIPE) -> tuple[list[Step], Stages, Path]:
+def planned(tmp_path: Path, text: str = RECIPE) -> tuple[list[Step], Path]:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    stages = Stages()
-    recipe, out = read_recipe(path, tmp_path / "run")
-    return plan(recipe, out, str(path), stages.load), stages, out
+    stages = toy_stages()
+    recipe, out = read_recipe(path, tmp_path / "run", stages)
+    return plan(recipe, out, str(path), stages), out
 
 
-def test_each_stage_takes_what_the_ones_before_it_made(
+def calls() -> dict[str, tuple[Any, dict[str, Any]]]:
+    return {name: (config, arguments) for name, config, arguments in CALLS}
+
+
+def test_each_stage_takes_what_the_ones_before_it_made(tmp_path: Path) -> None:
+    steps, out = planned(tmp_path)
+    assert [step.name for step in steps] == [
+        *("ingest", "embed", "media/clip", "media/temporal", "media/embed", "media/multimodal"),
+        *("media/caption", "media/categories", "media/fusion", "media/search"),
+        *("media/captions-bench", "media/search-bench", "media/sheet"),
+    ]
+    execute(steps[:-3])
+    found, data, media = calls(), out / "dataset", out / "media_features"
+    learns = {
+        "dataset": data,
+        "media_root": out / "raw",
+        "leave_out": out / "raw/truth.jsonl",
+        "seed": 3,
+    }
+    clip = str(out / "clip")
+    assert found["train clip"] == (ToyConfig(), learns | {"out": out / "clip"})
+    assert found["train temporal"] == (
+        ToyConfig(image_model=clip),
+        learns | {"out": out / "temporal"},
+    )
+    embedded, arguments = found["embed media"]
+    assert embedded == ToyConfig(
+        image_model=clip, temporal=str(out / "temporal/temporal.safetensors")
+    )
+    assert (arguments["media_root"], arguments["out"]) == (out / "raw", media)
+    trained, arguments = found["train multimodal"]
+    assert trained == ToyConfig(clip=clip)
+    assert arguments == learns | {"media": media, "out": out / "multimodal"}
+    assert found["caption"][1] == {
+        "dataset": data,
+        "model": out / "multimodal",
+        "media_root": out / "raw",
+        "media": media,
+        "items": None,
+        "out": out / "captions",
+    }
+    assert found["embed captions"][1] == {
+        "captions": out / "captions",
+        "out": out / "categorical_features",
+    }
+    assert found["train fusion"][1] == {
+        "dataset": data,
+        "features": out / "features",
+        "media": media,
+        "out": out / "fusion",
+        "seed": 3,
+    }
+    assert found["search index"][1] == {"media": media, "out": out / "search_index"}
+
+
+def test_figures_of_a_benchmark_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps, stages, out = planned(tmp_path)
-    assert [step.name for step in steps] == [
-        *("ingest", "embed", "clip", "temporal", "embed-media", "multimodal", "caption", "look"),
-        *("categories", "fusion", "search-index", "measure-search"),
-    ]
-    execute(steps)
-    calls, data, media = stages.calls, out / "dataset", out / "media_features"
-    learns = {"media_root": out / "raw", "leave_out": out / "raw/truth.jsonl", "seed": 3}
-    assert calls["clip.run"] == (Config(), (data, out / "clip"), learns)
-    assert calls["clip.temporal"] == (
-        Config(image_model=str(out / "clip")),
-        (data, out / "temporal"),
-        learns,
+    result = tmp_path / "result.json"
+    result.write_text(
+        json.dumps(
+            {"name": "r", "metrics": {"hit": 0.5, "n": 2}, "intervals": {"hit": [0.25, 0.75]}}
+        )
     )
-    embedded, places, _ = calls["features.media"]
-    assert embedded == Config(str(out / "clip"), str(out / "temporal/temporal.safetensors"))
-    assert places == (data, media)
-    trained, places, named = calls["multimodal.run"]
-    assert trained == Config(clip=str(out / "clip"))
-    assert (places, named["media"]) == ((data, out / "multimodal"), media)
-    assert calls["captions.run"][1] == (data, str(out / "multimodal"), out / "captions")
-    assert calls["features.categorical"][1] == (out / "captions", out / "categorical_features")
-    assert calls["fusion.run"][2] == {"features": out / "features", "media": media, "seed": 3}
-    assert calls["search.build"][1] == (data, media, out / "search_index")
-    assert calls["captions.sheet.sheet"][1][-1] == out / "report/captions.png"
-    said = capsys.readouterr().out
-    assert "captions.bench" in said and "search.bench" in said and "(0.250-0.750)" in said
+    report.measured(lambda out: out, out=result)
+    assert capsys.readouterr().out.splitlines() == [
+        "   hit                            0.500  (0.250-0.750)",
+        "   n                              2.000",
+    ]
 
 
 def test_pretrained_models_are_taken_as_they_are_named(tmp_path: Path) -> None:
@@ -111,16 +118,16 @@ name: seen
 ingest: {}
 media: {model: "org/llava", embed: {image_model: "ViT-B-32:tag"}, caption: {}, sheet: 0}
 """
-    steps, stages, _ = planned(tmp_path, text)
-    assert [step.name for step in steps] == ["ingest", "embed-media", "caption", "look"]
+    steps, _ = planned(tmp_path, text)
+    assert [step.name for step in steps] == ["ingest", "media/embed", "media/caption"]
     execute(steps)
-    assert stages.calls["features.media"][0] == Config(image_model="ViT-B-32:tag")
-    assert stages.calls["captions.run"][1][1] == "org/llava"
+    assert calls()["embed media"][0] == ToyConfig(image_model="ViT-B-32:tag")
+    assert calls()["caption"][1]["model"] == "org/llava"
 
 
 def test_a_model_may_take_its_content_from_the_fused_vectors(tmp_path: Path) -> None:
     models = "models: {fused: {vectors: fused, index: {}, train: {}}, plain: {train: {}}}\n"
-    steps, _, out = planned(tmp_path, RECIPE + models)
+    steps, out = planned(tmp_path, RECIPE + models)
     made = {step.name: step.run.keywords for step in steps}  # type: ignore[attr-defined]
     assert made["fused/index"]["features"] == made["fused/train"]["features"] == out / "fusion"
     assert made["plain/train"]["features"] == out / "features"
@@ -129,18 +136,43 @@ def test_a_model_may_take_its_content_from_the_fused_vectors(tmp_path: Path) -> 
         planned(tmp_path, f"name: seen\ningest: {{}}\n{models}")
 
 
+def test_the_click_model_reads_the_models_it_names_and_the_last_one_serves(tmp_path: Path) -> None:
+    text = """
+name: clicks
+ingest: {}
+embed: {}
+models: {a: {index: {}, train: {}}, b: {index: {}, train: {}}, c: {train: {}}}
+ctr: {models: [b, a], bench: true, width: 4}
+"""
+    steps, out = planned(tmp_path, text)
+    names = [step.name for step in steps]
+    assert names[names.index("c/train") :] == [
+        *("c/train", "ctr", "ctr-bench", "a/bundle", "b/bundle"),
+        *("a/evaluate", "b/evaluate", "c/evaluate", "report", "show"),
+    ]
+    execute([step for step in steps if step.stage in ("ctr", "ctr-bench", "bundle")])
+    models = (out / "models/b/model", out / "models/a/model")
+    for name in ("ctr", "bench ctr"):
+        config, arguments = calls()[name]
+        assert (config, arguments["models"]) == (ToyConfig(4), models)
+    bundles = {call[2]["out"].parent.name: call[2]["ctr"] for call in CALLS if call[0] == "bundle"}
+    assert bundles == {"a": out / "ctr", "b": None}
+    with pytest.raises(ConfigError, match=r"ctr\.models: 'c' is no model with item IDs"):
+        planned(tmp_path, text.replace("[b, a]", "[c]"))
+
+
 @pytest.mark.parametrize(
-    ("section", "said"),
+    ("section", "message"),
     [
-        ("{caption: {}}", "needs `multimodal:`, or `model:`"),
-        ("{categories: {}}", "categories: needs `caption:`"),
-        ("{search: {}}", "search: needs `embed:`"),
+        ("{caption: {}}", "media.caption: needs `media.model:` or `media.multimodal:`"),
+        ("{categories: {}}", "media.categories: needs `media.caption:`"),
+        ("{search: {}}", "media.search: needs `media.embed:`"),
         ("{clip: {size: 1}}", r"recipe.yaml: media.clip: unknown key 'size'"),
         ("{clips: {}}", "did you mean 'clip'"),
     ],
 )
 def test_a_mistake_names_its_section_before_anything_runs(
-    tmp_path: Path, section: str, said: str
+    tmp_path: Path, section: str, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         planned(tmp_path, f"name: seen\ningest: {{}}\nmedia: {section}\n")

@@ -3,17 +3,18 @@
 The stages themselves are tested with their modules.
 """
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from toy_stages import CALLS, ToyConfig, toy_stages
 
 from llmrec.config import load_yaml
 from llmrec.errors import ConfigError
-from llmrec.pipeline import recipe as pipeline
-from llmrec.pipeline.recipe import execute, plan, read_recipe, select
+from llmrec.pipeline import report
+from llmrec.pipeline.plan import Step, plan
+from llmrec.pipeline.recipe import read_recipe
+from llmrec.pipeline.run import execute, select
 
 RECIPE = """
 name: tiny
@@ -44,93 +45,59 @@ STEPS = [
 ]
 
 
-@dataclass(frozen=True)
-class Config:
-    width: int = 1
-    source: str = ""
-    out: Path | None = None
-    seed: int | None = None
-
-
-class Stages:
-    """Stage modules that write down how they were called."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, Any, dict[str, Any]]] = []
-
-    def load(self, module: str) -> SimpleNamespace:
-        def run(config: Config | None = None, **arguments: Any) -> None:
-            self.calls.append((module.removeprefix("llmrec."), config, arguments))
-
-        def show(bundle: Path, dataset: Path, users: int) -> str:
-            return f"{users} users of {dataset.name} from {bundle.parent.name}"
-
-        def read_result(path: Path) -> dict[str, Any]:
-            return {"name": path.stem, "metrics": {"recall@10": 0.25, "ndcg@10": 0.125, "mrr": 0}}
-
-        def write_report(results: list[Path], out: Path, cases: list[Path]) -> Path:
-            return out / "index.md"
-
-        return SimpleNamespace(
-            Config=Config,
-            run=run,
-            show=show,
-            Bundle=Path,
-            Dataset=Path,
-            read_result=read_result,
-            write_report=write_report,
-        )
-
-
 def write(tmp_path: Path, text: str = RECIPE) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(text)
     return path
 
 
-def planned(path: Path, out: Path | None = None) -> tuple[list[pipeline.Step], Stages]:
-    stages = Stages()
-    recipe, folder = read_recipe(path, out)
-    return plan(recipe, folder, str(path), stages.load), stages
+def planned(path: Path, out: Path | None = None) -> list[Step]:
+    stages = toy_stages()
+    recipe, folder = read_recipe(path, out, stages)
+    return plan(recipe, folder, str(path), stages)
 
 
 def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    steps, stages = planned(write(tmp_path), out)
+    steps = planned(write(tmp_path), out)
     assert [step.name for step in steps] == STEPS
-    assert stages.calls == []
-    execute(steps)
+    assert CALLS == []
+    execute(steps[:-2])
     home, dataset, features = out / "models", out / "dataset", out / "features"
     inputs = {"dataset": dataset, "features": features}
-    evaluation = {"dataset": dataset, "seed": 7}
-    assert stages.calls == [
-        ("data.demo_shop", Config(3, out=out / "raw", seed=7), {}),
-        ("data.ingest", Config(2, f"{out}/raw"), {"out": dataset, "seed": 7}),
-        ("features.text", Config(), {"dataset": dataset, "out": features, "seed": 7}),
-        ("item_ids.index", Config(), inputs | {"out": home / "atomic/item_ids", "seed": 7}),
+    ids = home / "atomic/item_ids"
+    assert [
+        ("data demo", ToyConfig(3), {"out": out / "raw", "seed": 7}),
+        ("ingest", ToyConfig(2, f"{out}/raw"), {"out": dataset, "seed": 7}),
+        ("embed", ToyConfig(), {"dataset": dataset, "out": features, "seed": 7}),
+        ("index", ToyConfig(), inputs | {"out": ids, "seed": 7}),
         (
-            "train.run",
-            Config(8),
-            inputs
-            | {"item_ids": home / "atomic/item_ids", "out": home / "atomic/model", "seed": 7},
+            "train",
+            ToyConfig(8),
+            inputs | {"item_ids": ids, "out": home / "atomic/model", "seed": 7},
         ),
         (
-            "train.run",
-            Config(source="scratch"),
+            "train",
+            ToyConfig(source="scratch"),
             inputs | {"item_ids": None, "out": home / "sasrec/model", "seed": 7},
         ),
         (
             "bundle",
             None,
-            inputs | {"model": home / "atomic/model", "out": home / "atomic/bundle"},
+            inputs | {"model": home / "atomic/model", "ctr": None, "out": home / "atomic/bundle"},
         ),
         *(
             (
-                "evaluation.evaluate",
-                Config(5),
-                evaluation | {"model": model, "out": out / "evaluation" / f"tiny-{name}"},
+                "evaluate",
+                ToyConfig(5),
+                {
+                    "dataset": dataset,
+                    "model": model,
+                    "out": out / "evaluation" / f"tiny-{name}",
+                    "seed": 7,
+                },
             )
             for name, model in [
                 ("popularity", "popularity"),
@@ -138,20 +105,36 @@ def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
                 ("sasrec", home / "sasrec/model"),
             ]
         ),
-    ]
+    ] == CALLS
     printed = capsys.readouterr().out
     headings = [line.split()[-1] for line in printed.splitlines() if line.startswith("== ")]
-    assert headings == STEPS
+    assert headings == STEPS[:-2]
+
+
+def test_results_are_printed_a_line_each_and_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = tmp_path / "tiny-sasrec.json"
+    result.write_text(
+        json.dumps(
+            {"name": "tiny-sasrec", "metrics": {"recall@10": 0.25, "ndcg@10": 0.125, "mrr": 0}}
+        )
+    )
+    monkeypatch.setattr(
+        "llmrec.bench.evaluation_report.write_report", lambda results, out, cases: out / "index.md"
+    )
+    report.evaluations([result], tmp_path / "report", tmp_path / "copies")
+    printed = capsys.readouterr().out
     assert "tiny-sasrec                       0.2500      0.1250      0.0000" in printed
-    assert str(out / "report" / "index.md") in printed
-    assert "3 users of dataset from atomic" in printed
+    assert str(tmp_path / "report" / "index.md") in printed
+    assert (tmp_path / "copies" / result.name).read_text() == result.read_text()
 
 
 def test_a_recipe_without_options_has_only_what_it_names(tmp_path: Path) -> None:
-    steps, stages = planned(write(tmp_path, "name: n\ningest: {}\nbaselines: [popularity]\n"))
+    steps = planned(write(tmp_path, "name: n\ningest: {}\nbaselines: [popularity]\n"))
     assert [step.name for step in steps] == ["ingest", "popularity/evaluate", "report"]
-    execute(steps)
-    assert stages.calls[0][2] == {"out": Path("runs/n/dataset"), "seed": 0}
+    execute(steps[:1])
+    assert CALLS[0][2] == {"out": Path("runs/n/dataset"), "seed": 0}
 
 
 @pytest.mark.parametrize(
@@ -168,13 +151,13 @@ def test_a_recipe_without_options_has_only_what_it_names(tmp_path: Path) -> None
 def test_some_of_the_stages(
     tmp_path: Path, only: str | None, start: str | None, expected: list[str]
 ) -> None:
-    steps, _ = planned(write(tmp_path))
+    steps = planned(write(tmp_path))
     assert [step.name for step in select(steps, only, start)] == expected
 
 
 @pytest.mark.parametrize(("only", "start"), [("traim", None), (None, "traim")])
 def test_a_stage_that_is_not_there(tmp_path: Path, only: str | None, start: str | None) -> None:
-    steps, _ = planned(write(tmp_path))
+    steps = planned(write(tmp_path))
     with pytest.raises(ConfigError, match="traim: no such stage in this recipe; it has demo_shop"):
         select(steps, only, start)
 
@@ -187,7 +170,11 @@ def test_a_stage_that_is_not_there(tmp_path: Path, only: str | None, start: str 
         ("width: 2", "widht: 2", r"tiny\.yaml: ingest: unknown key 'widht'; did you mean 'width'"),
         ("width: 8", "width: a", r"tiny\.yaml: models\.atomic\.train\.width: expected int"),
         ("index: {}", "index: {x: 1}", r"tiny\.yaml: models\.atomic\.index: unknown key 'x'"),
-        ("index: {}", "idnex: {}", r"tiny\.yaml\.models\.atomic: unknown key 'idnex'"),
+        (
+            "index: {}",
+            "idnex: {}",
+            r"tiny\.yaml\.models\.atomic: unknown key 'idnex'; did you mean 'index'",
+        ),
         ("width: 5", "width: 5, k: 1", r"tiny\.yaml: evaluate: unknown key 'k'"),
         ("[popularity]", "[atomic]", r"tiny\.yaml: 'atomic' is both a model and a baseline"),
         ("sasrec:", "../x:", r"tiny\.yaml: '\.\./x' names a folder: use letters"),
@@ -206,15 +193,15 @@ def test_a_mistake_names_its_section_before_anything_runs(
 
 
 def test_a_stage_that_fails_stops_the_run(tmp_path: Path) -> None:
-    steps, stages = planned(write(tmp_path))
+    steps = planned(write(tmp_path))
 
     def fail() -> None:
         raise ConfigError("no")
 
-    steps[2] = pipeline.Step("embed", fail)
+    steps[2] = Step("embed", fail)
     with pytest.raises(ConfigError, match="no"):
         execute(steps)
-    assert [module for module, _, _ in stages.calls] == ["data.demo_shop", "data.ingest"]
+    assert [name for name, _, _ in CALLS] == ["data demo", "ingest"]
 
 
 def test_where_a_run_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +209,7 @@ def test_where_a_run_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     minimal = "name: n\ningest: {source: '${SCRATCH}/in ${out}'}\n"
     recipe, out = read_recipe(write(tmp_path, minimal))
     assert out == Path("runs/n")
-    assert recipe.ingest == {"source": "/scratch/in runs/n"}
+    assert recipe.sections["ingest"] == {"source": "/scratch/in runs/n"}
     path = write(tmp_path, minimal + "out: ${SCRATCH}/x\n")
     assert read_recipe(path)[1] == Path("/scratch/x")
     assert read_recipe(path, Path("y"))[1] == Path("y")
@@ -231,7 +218,7 @@ def test_where_a_run_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_recipes_that_are_not_mappings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a mapping"):
         read_recipe(write(tmp_path, "- a\n"))
-    with pytest.raises(ConfigError, match=r"tiny\.yaml\.ingest: expected"):
+    with pytest.raises(ConfigError, match=r"tiny\.yaml: ingest: expected"):
         read_recipe(write(tmp_path, "name: n\ningest: 3\n"))
 
 

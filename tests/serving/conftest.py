@@ -8,10 +8,14 @@ from contextlib import AbstractContextManager, contextmanager
 import openai
 import pytest
 import uvicorn
+from cascade_shop import copied, recommender, shop
 from fastapi import FastAPI
 
 from llmrec.serving.app import create_app
 from llmrec.serving.bundle import Bundle
+from llmrec.serving.recommender import Recommender
+
+__all__ = ["copied", "recommender", "shop"]
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
@@ -44,7 +48,7 @@ def serve() -> Serve:
 @pytest.fixture(scope="session")
 def url(serve: Serve, atomic: Bundle) -> Iterator[str]:
     """Address of a server of the atomic bundle."""
-    with serve(create_app(atomic)) as address:
+    with serve(create_app(Recommender(atomic))) as address:
         yield address
 
 

@@ -7,15 +7,17 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from ask_bundle import recommend
 from tiny_tuned import NAMES
 
 from llmrec.serving.app import create_app
 from llmrec.serving.bundle import Bundle
+from llmrec.serving.recommender import Recommender
 
 
 @pytest.fixture(scope="module")
 def adapted_url(serve: Any, adapted: Bundle) -> Iterator[str]:
-    with serve(create_app(adapted)) as address:
+    with serve(create_app(Recommender(adapted))) as address:
         yield address
 
 
@@ -53,7 +55,7 @@ def test_the_model_of_a_request_is_who_answers(chat: openai.OpenAI, adapted: Bun
     for name in (adapted.model_name, *NAMES):
         completion = ask(chat, name, history)
         adapter = None if name == adapted.model_name else name
-        expected = adapted.recommend(history, 10, adapter=adapter)
+        expected = recommend(adapted, history, 10, adapter=adapter)
         assert items(completion) == [found.item_id for found in expected]
         assert completion.model == name
         lists.append(tuple(items(completion)))
@@ -96,7 +98,7 @@ def test_side_by_side_requests_get_their_own_adapter(chat: openai.OpenAI, adapte
 def test_metrics_count_what_all_adapters_remember(serve: Any, adapted: Bundle) -> None:
     remembering = Bundle(adapted.folder, cache_mib=3)
     with (
-        serve(create_app(remembering)) as url,
+        serve(create_app(Recommender(remembering))) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="none") as client,
     ):
         for name in NAMES:
@@ -104,6 +106,6 @@ def test_metrics_count_what_all_adapters_remember(serve: Any, adapted: Bundle) -
                 ask(client, name, adapted.item_ids[:12])
         lines = httpx.get(f"{url}/metrics").text.splitlines()
     figures = dict(line.split() for line in lines if not line.startswith("#"))
-    assert figures["llmrec_history_cache_hits_total"] == "2"
-    assert figures["llmrec_history_cache_misses_total"] == "2"
-    assert figures["llmrec_history_cache_entries"] == "2"
+    assert figures["llmrec_history_cache_hits_total"] == "2.0"
+    assert figures["llmrec_history_cache_misses_total"] == "2.0"
+    assert figures["llmrec_history_cache_entries"] == "2.0"

@@ -6,9 +6,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from ask_bundle import recommend
 
-from llmrec.serving.app import answer_text
 from llmrec.serving.bundle import Bundle
+from llmrec.serving.openai_api import as_text
 
 
 def ask(client: openai.OpenAI, words: Any = "", model: str = "llmrec", **extra: Any) -> Any:
@@ -42,12 +43,12 @@ def test_health(url: str, atomic: Bundle) -> None:
 
 def test_asked_in_words(client: openai.OpenAI, atomic: Bundle) -> None:
     completion = ask(client, atomic.titles[33])
-    expected = atomic.recommend([], 10, query=atomic.titles[33])
+    expected = recommend(atomic, [], 10, query=atomic.titles[33])
     assert recommended(completion) == [found.item_id for found in expected]
     assert completion.recommendations[0]["title"] == atomic.titles[33]
     [choice] = completion.choices
     assert (choice.finish_reason, choice.message.role) == ("stop", "assistant")
-    assert choice.message.content == answer_text(expected)
+    assert choice.message.content == as_text(expected)
     assert completion.model == client.models.list().data[0].id
     assert completion.catalog_version == atomic.catalog_version
     assert completion.object == "chat.completion"
@@ -59,7 +60,7 @@ def test_asked_with_a_history(client: openai.OpenAI, atomic: Bundle) -> None:
     found = recommended(completion)
     assert len(set(found)) == 20
     assert set(found) <= set(atomic.item_ids) - set(history)
-    assert found == [f.item_id for f in atomic.recommend(history, 20)]
+    assert found == [f.item_id for f in recommend(atomic, history, 20)]
     assert [f["rank"] for f in completion.recommendations] == list(range(1, 21))
     kept = ask(client, history=history, n=100, exclude_history=False)
     assert set(recommended(kept)) & set(history)
@@ -68,7 +69,7 @@ def test_asked_with_a_history(client: openai.OpenAI, atomic: Bundle) -> None:
 def test_asked_in_words_with_a_history(client: openai.OpenAI, atomic: Bundle) -> None:
     history, words = atomic.item_ids[70:73], "something for the kitchen"
     found = recommended(ask(client, words, history=history, n=4))
-    expected = atomic.recommend(history, 4, query=words)
+    expected = recommend(atomic, history, 4, query=words)
     assert found == [f.item_id for f in expected]
     assert found != recommended(ask(client, history=history, n=4))
 
@@ -76,10 +77,10 @@ def test_asked_in_words_with_a_history(client: openai.OpenAI, atomic: Bundle) ->
 def test_times_are_passed_on(client: openai.OpenAI, atomic: Bundle) -> None:
     history, times = atomic.item_ids[70:73], [1.7e9, 1.7001e9, 1.7002e9]
     completion = ask(client, history=history, history_times=times, now=1.7003e9)
-    expected = atomic.recommend(history, history_times=times, now=1.7003e9)
+    expected = recommend(atomic, history, history_times=times, now=1.7003e9)
     scores = [found["score"] for found in completion.recommendations]
     assert scores == pytest.approx([found.score for found in expected], abs=1e-5)
-    assert scores != pytest.approx([f.score for f in atomic.recommend(history)], abs=1e-3)
+    assert scores != pytest.approx([f.score for f in recommend(atomic, history)], abs=1e-3)
 
 
 def test_only_the_last_words_of_the_person_are_the_query(
@@ -109,10 +110,10 @@ def test_streaming(client: openai.OpenAI, atomic: Bundle) -> None:
         model="llmrec", messages=messages, stream=True, extra_body={"history": history, "n": 5}
     ) as stream:
         chunks: list[Any] = list(stream)
-    expected = atomic.recommend(history, 5)
+    expected = recommend(atomic, history, 5)
     deltas = [chunk.choices[0].delta for chunk in chunks]
     assert len(chunks) > 5
-    assert "".join(delta.content or "" for delta in deltas) == answer_text(expected)
+    assert "".join(delta.content or "" for delta in deltas) == as_text(expected)
     assert [delta.role for delta in deltas] == ["assistant"] + [None] * (len(chunks) - 1)
     reasons = [chunk.choices[0].finish_reason for chunk in chunks]
     assert reasons == [None] * (len(chunks) - 1) + ["stop"]
@@ -141,7 +142,7 @@ def test_every_name_of_the_model(client: openai.OpenAI, atomic: Bundle) -> None:
         ({"n": "five"}, "valid integer", "n"),
         ({"n": True}, "valid integer", "n"),
         ({"history": "abc"}, "valid list", "history"),
-        ({"history": [3]}, "valid string", "history.0"),
+        ({"history": [3]}, "3 is neither an item id nor an event", "history[0]"),
         ({"history_times": [1.0]}, "are given for a history of 0", "history_times"),
         ({"exclude_history": "perhaps"}, "valid boolean", "exclude_history"),
         ({"messages": []}, "at least 1 item", "messages"),

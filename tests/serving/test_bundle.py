@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ask_bundle import recommend, unlist
 from tiny_shop import TinyRun
 
-import llmrec.serving.bundle
+from llmrec.cli import run_command
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.recommender import top_n
-from llmrec.serving.bundle import CANDIDATES, Bundle
+from llmrec.serving.build import run
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.recommender import QUERY_CANDIDATES
+from llmrec.stage import folder_hash
 from llmrec.types import Histories, Recommendation
 
 QUERY = "a warm woolen scarf"
@@ -37,31 +41,31 @@ def check_answer(answer: list[Recommendation], bundle: Bundle, n: int) -> None:
 
 def test_items_after_a_history(bundle: Bundle) -> None:
     history = bundle.item_ids[:5]
-    answer = bundle.recommend(history, 7)
+    answer = recommend(bundle, history, 7)
     check_answer(answer, bundle, 7)
     assert not set(ids(answer)) & set(history)
     assert repr(bundle.titles[4]) in answer[0].reason
-    assert answer != bundle.recommend(bundle.item_ids[40:45], 7)
+    assert answer != recommend(bundle, bundle.item_ids[40:45], 7)
 
 
 def test_the_history_can_be_kept(bundle: Bundle) -> None:
     everything = bundle.item_ids
-    assert bundle.recommend(everything, 5) == []
-    assert bundle.recommend(everything, 5, query=QUERY) == []
-    check_answer(bundle.recommend(everything, 5, exclude_history=False), bundle, 5)
+    assert recommend(bundle, everything, 5) == []
+    assert recommend(bundle, everything, 5, query=QUERY) == []
+    check_answer(recommend(bundle, everything, 5, exclude_history=False), bundle, 5)
 
 
 def test_without_a_history_the_model_says_what_people_begin_with(bundle: Bundle) -> None:
-    answer = bundle.recommend([], 5)
+    answer = recommend(bundle, [], 5)
     check_answer(answer, bundle, 5)
     assert "no history" in answer[0].reason
-    expected = bundle.recommender.recommend(Histories.from_lists([[]]), 5)
+    expected = bundle.llm.recommend(Histories.from_lists([[]]), 5)
     assert ids(answer) == [bundle.item_ids[i] for i in expected.items[0]]
 
 
 def test_words_alone_find_the_closest_items(bundle: Bundle) -> None:
     for row in (0, 50, 119):
-        answer = bundle.recommend([], 5, query=bundle.titles[row])
+        answer = recommend(bundle, [], 5, query=bundle.titles[row])
         check_answer(answer, bundle, 5)
         assert answer[0].title == bundle.titles[row]
         assert answer[0].score == pytest.approx(1, abs=1e-4)
@@ -69,22 +73,22 @@ def test_words_alone_find_the_closest_items(bundle: Bundle) -> None:
 
 def test_words_and_a_history_are_the_models_order_of_the_closest_items(bundle: Bundle) -> None:
     history = bundle.item_ids[10:13]
-    answer = bundle.recommend(history, 10, query=QUERY)
+    answer = recommend(bundle, history, 10, query=QUERY)
     check_answer(answer, bundle, 10)
     assert not set(ids(answer)) & set(history)
-    closest = ids(bundle.recommend([], CANDIDATES + 3, query=QUERY))
-    closest = [item for item in closest if item not in history][:CANDIDATES]
+    closest = ids(recommend(bundle, [], QUERY_CANDIDATES + 3, query=QUERY))
+    closest = [item for item in closest if item not in history][:QUERY_CANDIDATES]
     # The whole catalogue in the model's order: a beam for every item prunes nothing.
-    order = bundle.recommend(history, len(bundle.item_ids))
+    order = recommend(bundle, history, len(bundle.item_ids))
     expected = [found for found in order if found.item_id in closest][:10]
     assert ids(answer) == ids(expected)
     assert [a.score for a in answer] == pytest.approx([e.score for e in expected], abs=1e-4)
 
 
 def test_a_larger_n_than_the_catalogue_gets_all_of_it(bundle: Bundle) -> None:
-    check_answer(bundle.recommend(bundle.item_ids[:4], 5000), bundle, 116)
-    check_answer(bundle.recommend(bundle.item_ids[:4], 5000, query=QUERY), bundle, 116)
-    check_answer(bundle.recommend([], 5000, query=QUERY), bundle, 120)
+    check_answer(recommend(bundle, bundle.item_ids[:4], 5000), bundle, 116)
+    check_answer(recommend(bundle, bundle.item_ids[:4], 5000, query=QUERY), bundle, 116)
+    check_answer(recommend(bundle, [], 5000, query=QUERY), bundle, 120)
 
 
 def test_times_reach_a_model_with_time_tokens(atomic: Bundle, tiny_data: Dataset) -> None:
@@ -92,13 +96,13 @@ def test_times_reach_a_model_with_time_tokens(atomic: Bundle, tiny_data: Dataset
     history = [atomic.item_ids[i] for i in cases.histories[0]]
     assert cases.histories.now is not None
     times, now = cases.histories.times(0).tolist(), float(cases.histories.now[0])
-    answer = atomic.recommend(history, 120, history_times=times, now=now)
-    expected = atomic.recommender.recommend(cases.histories, len(answer))
+    answer = recommend(atomic, history, 120, history_times=times, now=now)
+    expected = atomic.llm.recommend(cases.histories, len(answer))
     assert ids(answer) == [atomic.item_ids[i] for i in expected.items[0]]
-    blind = {found.item_id: found.score for found in atomic.recommend(history, 120)}
+    blind = {found.item_id: found.score for found in recommend(atomic, history, 120)}
     assert any(abs(found.score - blind[found.item_id]) > 1e-3 for found in answer)
     with pytest.raises(ConfigError, match="history_times: 1 are given for a history of"):
-        atomic.recommend(history, history_times=[1.0])
+        recommend(atomic, history, history_times=[1.0])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_questions_without_an_answer(
     bundle: Bundle, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(CatalogError, match=message):
-        bundle.recommend(**arguments)  # type: ignore[arg-type]
+        recommend(bundle, **arguments)  # type: ignore[arg-type]
 
 
 def test_many_threads_get_what_one_gets(tiny_run: TinyRun, bundle: Bundle) -> None:
@@ -122,9 +126,9 @@ def test_many_threads_get_what_one_gets(tiny_run: TinyRun, bundle: Bundle) -> No
         {"history": bundle.item_ids[i : i + 1 + i % 4], "query": ("", "shoes", QUERY)[i % 3]}
         for i in range(24)
     ]
-    expected = [bundle.recommend(**question) for question in questions]
+    expected = [recommend(bundle, **question) for question in questions]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda question: fresh.recommend(**question), questions))
+        answers = list(pool.map(lambda question: recommend(fresh, **question), questions))
     assert [ids(a) for a in answers] == [ids(e) for e in expected]
     scores = [[found.score for found in answer] for answer in answers]
     assert np.allclose(scores, [[e.score for e in row] for row in expected], atol=1e-5)
@@ -143,7 +147,7 @@ def test_a_moved_bundle_answers_the_same(
     opened = Bundle("bundle")
     history = atomic.item_ids[20:24]
     for query in ("", QUERY):
-        assert opened.recommend(history, query=query) == atomic.recommend(history, query=query)
+        assert recommend(opened, history, query=query) == recommend(atomic, history, query=query)
     assert opened.model_name == atomic.model_name
     assert opened.catalog_version == atomic.catalog_version
 
@@ -180,7 +184,7 @@ def test_a_damaged_bundle_says_so_in_one_line(moved: Path, damaged: str, how: st
 def test_parts_of_different_bundles_do_not_mix(moved: Path, tiny_run: TinyRun) -> None:
     shutil.rmtree(moved / "model")
     shutil.copytree(tiny_run.bundle("semantic") / "model", moved / "model")
-    with pytest.raises(ArtifactError, match="its model is not the one it was made with"):
+    with pytest.raises(ArtifactError, match="was written with"):
         Bundle(moved)
 
 
@@ -189,6 +193,7 @@ def test_another_catalogue_than_the_models(moved: Path) -> None:
 
     items = pq.read_table(moved / "items.parquet")
     pq.write_table(items.slice(0, 100), moved / "items.parquet")
+    unlist(moved, "items.parquet")
     with pytest.raises(ArtifactError, match=r"knows 120 items, items\.parquet holds 100"):
         Bundle(moved)
 
@@ -203,11 +208,11 @@ def test_a_bundle_without_features_cannot_be_asked_in_words(
 ) -> None:
     out = tmp_path / "bundle"
     argv = ["--dataset", tiny_run.folder / "dataset", "--model", tiny_run.model("semantic")]
-    llmrec.serving.build.main([*map(str, argv), "--out", str(out)])
+    run_command(["bundle", *map(str, argv), "--out", str(out)])
     bundle = Bundle(out)
-    check_answer(bundle.recommend(bundle.item_ids[:2], 3), bundle, 3)
+    check_answer(recommend(bundle, bundle.item_ids[:2], 3), bundle, 3)
     with pytest.raises(ConfigError, match=r"query: .* holds no text features, so it cannot"):
-        bundle.recommend([], query=QUERY)
+        recommend(bundle, [], query=QUERY)
 
 
 @pytest.fixture
@@ -226,29 +231,27 @@ def test_parts_of_another_dataset_are_refused(
     tiny_run: TinyRun, other_dataset: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ArtifactError, match=r"model: was not made from .*run llmrec train again"):
-        llmrec.serving.build.run(other_dataset, None, tiny_run.model("atomic"), tmp_path / "out")
+        run(other_dataset, tiny_run.model("atomic"), tmp_path / "out")
     model = Path(shutil.copytree(tiny_run.model("atomic"), tmp_path / "model"))
     manifest = json.loads((model / "manifest.json").read_text())
-    manifest["inputs"]["dataset"] = llmrec.serving.bundle.folder_hash(other_dataset)
+    manifest["inputs"]["dataset"] = folder_hash(other_dataset)
     (model / "manifest.json").write_text(json.dumps(manifest))
     features = tiny_run.folder / "features"
     with pytest.raises(ArtifactError, match=r"features: was not made .*run llmrec embed again"):
-        llmrec.serving.build.run(other_dataset, features, model, tmp_path / "out")
+        run(other_dataset, model, tmp_path / "out", features)
     assert not (tmp_path / "out").exists()
 
 
 def test_only_language_models_are_bundled(tiny_run: TinyRun, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds no language model"):
-        llmrec.serving.build.run(
-            tiny_run.folder / "dataset", None, tiny_run.model("sasrec"), tmp_path / "out"
-        )
+        run(tiny_run.folder / "dataset", tiny_run.model("sasrec"), tmp_path / "out")
 
 
 def test_a_query_ranks_with_the_scores_of_the_whole_catalogue(atomic: Bundle) -> None:
     """The few candidates are compared by the same log-probabilities as all items."""
     row = atomic.index[atomic.item_ids[7]]
-    scores = atomic.recommender.score(Histories.from_lists([[row]]))  # type: ignore[union-attr]
+    scores = atomic.llm.score(Histories.from_lists([[row]]))  # type: ignore[union-attr]
     best = top_n(scores, 120)
     of_item = dict(zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True))
-    for found in atomic.recommend([atomic.item_ids[7]], 5, query=QUERY):
+    for found in recommend(atomic, [atomic.item_ids[7]], 5, query=QUERY):
         assert found.score == pytest.approx(of_item[atomic.index[found.item_id]], abs=1e-5)

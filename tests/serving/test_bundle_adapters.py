@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ask_bundle import rank, recommend
 from tiny_shop import TinyRun
 from tiny_tuned import NAMES, Tuned
 
-import llmrec.serving.bundle
 from llmrec.cli import main
 from llmrec.errors import ArtifactError, ConfigError
-from llmrec.generation.adapted import load_llm_with_adapters
+from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.llm.adapters import CONFIG, INFO, WEIGHTS
+from llmrec.serving.build import run
 from llmrec.serving.bundle import Bundle
-from llmrec.serving.request import Question
+from llmrec.serving.recommender import Recommender
+from llmrec.serving.request import RecommendRequest
 from llmrec.stage import read_manifest
 from llmrec.types import Histories, Recommendation
 
@@ -32,7 +34,7 @@ def test_each_adapter_ranks_as_it_does_on_its_base(tuned_atomic: Tuned, adapted:
     rows = Histories.from_lists([list(range(20, 24))])
     lists = []
     for name in (None, *NAMES):
-        answer = adapted.recommend(history, 20, adapter=name)
+        answer = recommend(adapted, history, 20, adapter=name)
         expected = alone.with_adapter(name).recommend(rows, 20)
         assert ids(answer) == [adapted.item_ids[item] for item in expected.items[0]]
         assert [a.score for a in answer] == pytest.approx(expected.scores[0].tolist(), abs=1e-5)
@@ -43,17 +45,17 @@ def test_each_adapter_ranks_as_it_does_on_its_base(tuned_atomic: Tuned, adapted:
 def test_words_and_candidates_go_to_the_adapter_too(adapted: Bundle) -> None:
     history, few = adapted.item_ids[3:6], adapted.item_ids[30:60]
     for name in NAMES:
-        order = ids(adapted.recommend(history, 120, adapter=name))
-        assert ids(adapted.rank(history, few, adapter=name)) == [i for i in order if i in few]
-        asked = Question(history, 8, query="shoes", adapter=name)
-        found = ids(adapted.answer(asked).recommendations)
+        order = ids(recommend(adapted, history, 120, adapter=name))
+        assert ids(rank(adapted, history, few, adapter=name)) == [i for i in order if i in few]
+        asked = RecommendRequest(history, 8, query="shoes", adapter=name)
+        found = ids(Recommender(adapted).answer(asked).recommendations)
         assert found == [item for item in order if item in found]
-    assert ids(adapted.rank(history, few, adapter="gifts")) != ids(adapted.rank(history, few))
+    assert ids(rank(adapted, history, few, adapter="gifts")) != ids(rank(adapted, history, few))
 
 
 def test_a_bundle_with_adapters_answers_without_as_it_did(adapted: Bundle, atomic: Bundle) -> None:
     history = adapted.item_ids[10:15]
-    assert adapted.recommend(history) == atomic.recommend(history)
+    assert recommend(adapted, history) == recommend(atomic, history)
     assert adapted.model_name == atomic.model_name
     assert adapted.catalog_version != atomic.catalog_version
 
@@ -64,11 +66,11 @@ def test_many_threads_ask_different_adapters(tuned_atomic: Tuned, adapted: Bundl
         {"history": adapted.item_ids[i : i + 1 + i % 4], "adapter": (None, *NAMES)[i % 3]}
         for i in range(36)
     ]
-    expected = [ids(adapted.recommend(**question)) for question in asked]
+    expected = [ids(recommend(adapted, **question)) for question in asked]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda question: ids(fresh.recommend(**question)), asked))
+        answers = list(pool.map(lambda question: ids(recommend(fresh, **question)), asked))
     assert answers == expected
-    caches = [fresh.recommender_of(name).cache for name in (None, *NAMES)]
+    caches = [fresh.llm_of(name).cache for name in (None, *NAMES)]
     assert [cache.max_bytes for cache in caches if cache is not None] == [2**20] * 3
 
 
@@ -77,9 +79,7 @@ def test_the_bundle_holds_the_adapters_files_and_no_more(
 ) -> None:
     adapter = Path(shutil.copytree(tuned_atomic.adapters["gifts"], tmp_path / "mine"))
     (adapter / "optimizer.pt").write_bytes(b"much")
-    out = llmrec.serving.build.run(
-        tiny_run.folder / "dataset", None, tuned_atomic.base, tmp_path / "out", [adapter]
-    )
+    out = run(tiny_run.folder / "dataset", tuned_atomic.base, tmp_path / "out", adapters=[adapter])
     assert [path.name for path in (out / "adapters").iterdir()] == ["gifts"]
     assert {p.name for p in (out / "adapters" / "gifts").iterdir()} == {INFO, CONFIG, WEIGHTS}
     assert f"adapters/gifts/{INFO}" in read_manifest(out).inputs
@@ -93,9 +93,7 @@ def test_an_adapter_of_another_base_is_refused(
 ) -> None:
     foreign = tuned_semantic.adapters["gifts"]
     with pytest.raises(ArtifactError, match=r"'gifts' was made for the base 'base'.*is another"):
-        llmrec.serving.build.run(
-            tiny_run.folder / "dataset", None, tuned_atomic.base, tmp_path / "out", [foreign]
-        )
+        run(tiny_run.folder / "dataset", tuned_atomic.base, tmp_path / "out", adapters=[foreign])
     assert not (tmp_path / "out").exists()
     moved = Path(shutil.copytree(tuned_atomic.bundle, tmp_path / "moved"))
     shutil.rmtree(moved / "adapters" / "gifts")
@@ -150,29 +148,27 @@ def test_an_adapter_cannot_have_the_models_name(
     info = json.loads((adapter / INFO).read_text()) | {"name": name}
     (adapter / INFO).write_text(json.dumps(info))
     with pytest.raises(ConfigError, match=f"'{name}' is what requests call the model itself"):
-        llmrec.serving.build.run(
-            tiny_run.folder / "dataset", None, tuned_atomic.base, tmp_path / "out", [adapter]
-        )
+        run(tiny_run.folder / "dataset", tuned_atomic.base, tmp_path / "out", adapters=[adapter])
 
 
 def test_an_unknown_adapter_is_named(adapted: Bundle, atomic: Bundle) -> None:
     with pytest.raises(ConfigError, match="adapter: 'x' is not loaded; there is gifts, recommend"):
-        adapted.recommend([], adapter="x")
+        recommend(adapted, [], adapter="x")
     with pytest.raises(ConfigError, match=r"adapter: 'gifts' is not loaded; .*bundle holds none"):
-        atomic.rank([], atomic.item_ids[:3], adapter="gifts")
+        rank(atomic, [], atomic.item_ids[:3], adapter="gifts")
 
 
 def test_the_command_line_names_an_adapter(
     adapted: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, few = str(adapted.folder), ",".join(adapted.item_ids[:9])
+    folder, few = str(adapted.folder), adapted.item_ids[:9]
     flags = ["--history", adapted.item_ids[40], "--adapter", "gifts", "--json", "-n", "5"]
     assert main(["recommend", folder, *flags]) == 0
     found = [one["item_id"] for one in json.loads(capsys.readouterr().out)]
-    assert found == ids(adapted.recommend([adapted.item_ids[40]], 5, adapter="gifts"))
-    assert main(["recommend", folder, *flags, "--candidates", few]) == 0
+    assert found == ids(recommend(adapted, [adapted.item_ids[40]], 5, adapter="gifts"))
+    assert main(["recommend", folder, *flags, "--candidates", *few]) == 0
     found = [one["item_id"] for one in json.loads(capsys.readouterr().out)]
-    expected = adapted.rank([adapted.item_ids[40]], adapted.item_ids[:9], adapter="gifts")
+    expected = rank(adapted, [adapted.item_ids[40]], adapted.item_ids[:9], adapter="gifts")
     assert found == ids(expected)[:5]
-    assert main(["recommend", folder, "--history", "", "--adapter", "gfits"]) == 2
+    assert main(["recommend", folder, "--adapter", "gfits"]) == 2
     assert "adapter: 'gfits' is not loaded" in capsys.readouterr().err

@@ -1,28 +1,23 @@
-"""The cascade over HTTP and on the command line, and its two benchmarks."""
+"""The cascade over HTTP and on the command line."""
 
 import json
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from llmrec.bench import cascade, ctr_latency
 from llmrec.bench.random_shop import NOW, RandomShop
 from llmrec.cli import main
-from llmrec.metrics.results import read_result
 from llmrec.serving.app import create_app
 from llmrec.serving.build import run as bundle_run
-from llmrec.serving.bundle import Bundle
-from llmrec.serving.recommendations import NO_CLICK_MODEL
-from llmrec.serving.recommender import Recommender
+from llmrec.serving.recommender import NO_CONTEXT, Recommender
 
 PATH = "/v1/recommendations"
 
 
 @pytest.fixture(scope="module")
 def client(recommender: Recommender) -> TestClient:
-    known = Recommender(recommender.bundle, recommender.model, {"anna": ["item-3", "item-9"]})
-    return TestClient(create_app(recommender.bundle, known), raise_server_exceptions=False)
+    known = Recommender(recommender.bundle, recommender.click_model, {"anna": ["item-3", "item-9"]})
+    return TestClient(create_app(known), raise_server_exceptions=False)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +25,14 @@ def plain(shop: RandomShop, tmp_path_factory: pytest.TempPathFactory) -> TestCli
     """A service of a bundle without a click model."""
     home = shop.bundle.parent
     out = tmp_path_factory.mktemp("plain") / "bundle"
-    return TestClient(create_app(Bundle(bundle_run(home / "dataset", None, home / "model", out))))
+    bundle = bundle_run(home / "dataset", home / "model", out)
+    return TestClient(create_app(Recommender.load(bundle)))
 
 
 def test_the_service_answers_with_probabilities(
     client: TestClient, recommender: Recommender, shop: RandomShop
 ) -> None:
-    asked = {"events": shop.history(3), "context": {"device": "mobile"}, "n": 4, "now": NOW}
+    asked = {"history": shop.history(3), "context": {"device": "mobile"}, "n": 4, "now": NOW}
     told = client.post(PATH, json=asked).json()
     expected = recommender.recommend(
         history=shop.history(3), context={"device": "mobile"}, n=4, now=NOW
@@ -59,9 +55,11 @@ def test_the_service_knows_people(client: TestClient) -> None:
     ("wrong", "param"),
     [
         ({"history": ["item-x"]}, "history"),
-        ({"events": [{"item_id": "item-3", "timestamp": 1.7e12}]}, "history[0].timestamp"),
-        ({"events": [{"item_id": "item-3", "colour": "red"}]}, "events.0.colour"),
-        ({"history": [], "events": []}, "events"),
+        ({"history": [{"item_id": "item-3", "timestamp": 1.7e12}]}, "history[0].timestamp"),
+        ({"history": [{"item_id": "item-3", "colour": "red"}]}, "history[0]"),
+        ({"history": "item-3"}, "history"),
+        ({"history": [], "history_times": [1.0]}, "history_times"),
+        ({"candidates": ["item-3"], "query": "warm"}, "candidates"),
         ({"n": 0}, "n"),
         ({"where": {"price_max": -1}}, "where"),
         ({"rerank": {"mmr_lambda": 7}}, "rerank"),
@@ -79,7 +77,7 @@ def test_a_mistake_is_a_400_that_names_the_field(
 def test_a_bundle_without_a_click_model_still_answers(plain: TestClient) -> None:
     asked = {"history": ["item-3"], "n": 3, "context": {"device": "mobile"}}
     told = plain.post(PATH, json=asked).json()
-    assert len(told["recommendations"]) == 3 and NO_CLICK_MODEL in told["notes"]
+    assert len(told["recommendations"]) == 3 and NO_CONTEXT in told["notes"]
     assert set(told["recommendations"][0]) == {"item_id", "title", "rank", "score", "reason"}
     assert plain.post(PATH, json={"rerank": {"per_category": 1}}).status_code == 400
 
@@ -93,7 +91,7 @@ def test_a_chat_answer_has_the_fields_it_always_had(plain: TestClient) -> None:
 def test_the_command_prints_probabilities(
     shop: RandomShop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["recommend", str(shop.bundle), "--history", "item-3,item-9", "--calibrated"]
+    asked = ["recommend", str(shop.bundle), "--history", "item-3", "item-9"]
     assert main([*asked, "-n", "3", "--context", "device=mobile", "--now", str(NOW)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
@@ -106,31 +104,11 @@ def test_the_command_refuses_what_does_not_fit(
     shop: RandomShop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["recommend", str(shop.bundle), "--history", "item-3"]
-    assert main([*asked, "--context", "device=mobile"]) == 2
-    assert "add --calibrated" in capsys.readouterr().err
-    assert main([*asked, "--calibrated", "--query", "warm"]) == 2
-    assert "--query" in capsys.readouterr().err
-    assert main([*asked, "--calibrated", "--context", "device"]) == 2
+    assert main([*asked, "--no-calibrated", "--context", "device=mobile"]) == 0
+    assert NO_CONTEXT in capsys.readouterr().err
+    assert main([*asked, "--no-calibrated", "--rerank", "per_category=1"]) == 2
+    assert "rerank: only the list of a click model" in capsys.readouterr().err
+    assert main([*asked, "--query", "warm"]) == 2
+    assert "query: " in capsys.readouterr().err
+    assert main([*asked, "--context", "device"]) == 2
     assert "NAME=VALUE" in capsys.readouterr().err
-
-
-def test_the_answer_of_a_click_model_is_timed(shop: RandomShop, tmp_path: Path) -> None:
-    out = tmp_path / "ctr-latency.json"
-    ctr_latency.main(["--ctr", str(shop.ctr), "--runs", "3", "--warmup", "1", "--out", str(out)])
-    metrics = read_result(out)["metrics"]
-    assert metrics["candidates"] == 60
-    parts = ("features", "head", "calibration")
-    assert 0 < metrics["p50_ms"] <= metrics["p99_ms"]
-    assert all(0 < metrics[f"{part}_p50_ms"] <= metrics["p99_ms"] for part in parts)
-
-
-def test_the_whole_cascade_is_timed(tmp_path: Path) -> None:
-    out = tmp_path / "cascade-latency.json"
-    cascade.main(
-        ["--items", "100", "--users", "40", "--size", "nano", "--runs", "3", "--warmup", "1",
-         "--out", str(out)]
-    )  # fmt: skip
-    metrics = read_result(out)["metrics"]
-    assert metrics["items"] == 100 and 0 < metrics["p50_ms"] <= metrics["p99_ms"]
-    steps = ("retrieve", "llm", "features", "head", "rerank")
-    assert sum(metrics[f"{step}_p50_ms"] for step in steps) <= metrics["p99_ms"] * 1.5

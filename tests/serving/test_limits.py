@@ -5,11 +5,13 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from ask_bundle import recommend
 
 from llmrec.data.dataset import Dataset
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.filters import CatalogFilter
-from llmrec.serving.request import Question
+from llmrec.serving.recommender import Recommender
+from llmrec.serving.request import RecommendRequest
 
 STOCK = CatalogFilter(in_stock=True)
 
@@ -29,7 +31,7 @@ def recommended(response: httpx.Response) -> list[str]:
 def test_some_items_only(url: str, atomic: Bundle, words: str) -> None:
     history, limits = atomic.item_ids[:4], {"exclude": atomic.item_ids[10:60]}
     found = recommended(ask(url, words, history=history, n=9, where={"in_stock": True}, **limits))
-    expected = atomic.recommend(history, 9, where=STOCK, query=words, **limits)
+    expected = recommend(atomic, history, 9, where=STOCK, query=words, **limits)
     assert found == [one.item_id for one in expected]
     allow = atomic.item_ids[2:7]
     assert set(recommended(ask(url, words, history=history, allow=allow))) == set(allow[2:])
@@ -55,7 +57,7 @@ def test_every_field_of_a_filter(url: str, atomic: Bundle, tiny_data: Dataset) -
 
 
 def test_what_was_left_out_is_said(url: str, atomic: Bundle) -> None:
-    reads = atomic.recommender.max_events
+    reads = atomic.llm.max_events
     history = (atomic.item_ids * 2)[: reads + 3]
     body = {"history": history, "allow": [atomic.item_ids[-1]], "exclude_history": False}
     answer = ask(url, **body).json()
@@ -78,7 +80,7 @@ def test_a_stream_ends_with_the_same_fields(client: openai.OpenAI, atomic: Bundl
         model="llmrec", messages=messages, stream=True, extra_body=extra
     ) as stream:
         last: Any = list(stream)[-1]
-    expected = atomic.answer(Question(atomic.item_ids[:2], 100, where=STOCK))
+    expected = Recommender(atomic).answer(RecommendRequest(atomic.item_ids[:2], 100, where=STOCK))
     assert [f["item_id"] for f in last.recommendations] == [
         f.item_id for f in expected.recommendations
     ]

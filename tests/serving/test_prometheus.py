@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from ask_bundle import recommend
 
-from llmrec.serving import app
+from llmrec.cli import run_command
 from llmrec.serving.bundle import Bundle
 
 LINE = re.compile(r"(# (HELP|TYPE) )?llmrec_[a-z_]+ .+")
@@ -24,7 +25,7 @@ def figures(url: str) -> dict[str, int]:
     kinds = {line.split()[2]: line.split()[3] for line in lines if line.startswith("# TYPE")}
     for name, _ in pairs:
         assert kinds[name] == ("counter" if name.endswith("_total") else "gauge")
-    return {name.removeprefix("llmrec_history_cache_"): int(value) for name, value in pairs}
+    return {name.removeprefix("llmrec_history_cache_"): int(float(value)) for name, value in pairs}
 
 
 def ask(url: str, history: list[str]) -> list[str]:
@@ -41,7 +42,7 @@ def command(serve: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         def start(*flags: str) -> str:
             made: list[Any] = []
             monkeypatch.setattr(uvicorn, "run", lambda app, **_: made.append(app))
-            app.main(list(flags))
+            run_command(["serve", *flags])
             return running.enter_context(serve(made[0]))
 
         yield start
@@ -56,7 +57,7 @@ def test_people_who_come_back_are_counted(command: Any, atomic: Bundle) -> None:
     assert (once["hits_total"], once["misses_total"], once["entries"]) == (0, 1, 1)
     assert once["tokens_read_total"] > 0 == once["tokens_reused_total"]
     assert once["bytes"] > 0
-    assert ask(url, history) == first == [f.item_id for f in atomic.recommend(history)]
+    assert ask(url, history) == first == [f.item_id for f in recommend(atomic, history)]
     ask(url, [*history, atomic.item_ids[70]])
     later = figures(url)
     assert (later["hits_total"], later["misses_total"]) == (2, 1)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ask_bundle import rank, recommend
 from tiny_shop import TinyRun
 
 from llmrec.cli import main
@@ -21,9 +22,8 @@ def call(*words: object, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_by_history(tiny_run: TinyRun, atomic: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     history = atomic.item_ids[5:8]
-    said = " , ".join(history)
-    out = call(tiny_run.bundle("atomic"), "--history", said, "-n", 4, capsys=capsys)
-    expected = atomic.recommend(history, 4)
+    out = call(tiny_run.bundle("atomic"), "--history", *history, "-n", 4, capsys=capsys)
+    expected = recommend(atomic, history, 4)
     lines = out.splitlines()
     assert len(lines) == 4
     for line, found in zip(lines, expected, strict=True):
@@ -40,7 +40,7 @@ def test_by_user_with_the_times_of_the_dataset(
     history = [tiny_data.item_ids[i] for i in tiny_data.history(11)]
     times = tiny_data.times(11)
     assert times is not None
-    expected = atomic.recommend(history, 6, history_times=times.tolist())
+    expected = recommend(atomic, history, 6, history_times=times.tolist())
     assert [(a["item_id"], a["rank"]) for a in answer] == [(e.item_id, e.rank) for e in expected]
     assert [a["score"] for a in answer] == pytest.approx([e.score for e in expected], abs=1e-5)
     assert set(answer[0]) == {"item_id", "title", "rank", "score", "reason"}
@@ -53,44 +53,46 @@ def test_by_words_and_with_the_history_kept(
     folder = tiny_run.bundle("semantic")
     out = call(folder, "--query", semantic.titles[30], "-n", 1, "--json", capsys=capsys)
     assert json.loads(out)[0]["title"] == semantic.titles[30]
-    everything = ",".join(semantic.item_ids)
-    assert call(folder, "--history", everything, capsys=capsys) == ""
-    kept = call(folder, "--history", everything, "--keep-history", "-n", 3, capsys=capsys)
+    everything = ["--history", *semantic.item_ids]
+    assert call(folder, *everything, capsys=capsys) == ""
+    kept = call(folder, *everything, "--no-exclude-history", "-n", 3, capsys=capsys)
     assert len(kept.splitlines()) == 3
 
 
 def test_an_empty_history_is_answered(
     tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = call(tiny_run.bundle("atomic"), "--history", "", "-n", 2, capsys=capsys)
+    folder = tiny_run.bundle("atomic")
+    out = call(folder, "--history", "-n", 2, capsys=capsys)
     assert len(out.splitlines()) == 2
+    assert call(folder, "-n", 2, capsys=capsys) == out
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "give --history ID,ID,... or --dataset DIR --user NAME or --query WORDS"),
-        (["--user", "u1"], "--user: needs --dataset, the folder whose people it names"),
-        (["--user", "nobody", "--dataset", "DATASET"], "--user: 'nobody' is not among the people"),
+        (["--user", "u1", "--dataset", "DATASET", "--history", "x"], "leave out --history"),
+        (["--user", "u1"], "--user: needs --dataset, the folder whose users it names"),
+        (["--user", "nobody", "--dataset", "DATASET"], "--user: 'nobody' is not among the users"),
         (["--history", "a-thing"], "history: 'a-thing' is not in the catalogue"),
-        (["--history", "", "-n", "0"], "n: 0 items were asked for"),
+        (["-n", "0"], "n: 0 items were asked for"),
         (
             ["--user", "nobody", "--dataset", "BUNDLE"],
             "holds the 'bundle' stage",
         ),
-        (["--history", "", "--exclude", "x"], "exclude: 'x' is not in the catalogue"),
-        (["--history", "", "--allow", " , "], "--allow: names no item; give item ids separated"),
-        (["--history", "", "--allow", "@nowhere"], "nowhere: No such file"),
-        (["--history", "", "--allow", "@BINARY"], "--allow: BINARY is not UTF-8 text"),
-        (["--history", "", "--category", "x y z"], "categories: no item has 'x y z'"),
-        (["--history", "", "--price-min", "nan"], "price_min: nan is not a price"),
-        (["--history", "", "--price-min", "2", "--price-max", "1"], "2.0 is above price_max, 1.0"),
-        (["--history", "", "--temperature", "0"], "temperature: 0.0 is not between 0.001 and 1000"),
-        (["--history", "", "--exact", "--groups", "2"], "exact: "),
-        (["--candidates", "x"], "give --history ID,ID,..."),
-        (["--history", "", "--candidates", "x"], "candidates: 'x' is not in the catalogue"),
-        (["--history", "", "--candidates", "x", "-n", "-1"], "-n: -1 items were asked for"),
-        (["--history", "", "--candidates", "x", "--in-stock"], "leave out --query and all filters"),
+        (["--exclude", "x"], "exclude: 'x' is not in the catalogue"),
+        (["--allow", "@EMPTY"], "--allow: names no item; give item ids, or @FILE"),
+        (["--allow", "@nowhere"], "nowhere: No such file"),
+        (["--allow", "@BINARY"], "--allow: BINARY is not UTF-8 text"),
+        (["--categories", "x y z"], "categories: no item has 'x y z'"),
+        (["--price-min", "nan"], "price_min: nan is not a price"),
+        (["--price-min", "2", "--price-max", "1"], "2.0 is above price_max, 1.0"),
+        (["--temperature", "0"], "temperature: 0.0 is not between 0.001 and 1000"),
+        (["--exact", "--groups", "2"], "exact: "),
+        (["--candidates", "x"], "candidates: 'x' is not in the catalogue"),
+        (["--candidates", "x", "-n", "-1"], "n: -1 items were asked for"),
+        (["--candidates", "x", "--in-stock"], "leave out query, exclude, allow and where"),
+        (["--attributes", "x"], "--attributes: 'x' is not NAME=VALUE"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -103,6 +105,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("BINARY").write_bytes(b"\xff\xfe")
+    Path("EMPTY").write_text("\n")
     bundle = str(tiny_run.bundle("atomic"))
     places = {"DATASET": str(tiny_run.folder / "dataset"), "BUNDLE": bundle}
     capsys.readouterr()
@@ -116,7 +119,7 @@ def test_a_mistake_is_one_line(
 
 
 def test_a_folder_that_is_no_bundle(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recommend", str(tiny_run.folder / "nowhere"), "--history", ""]) == 2
+    assert main(["recommend", str(tiny_run.folder / "nowhere")]) == 2
     assert "nowhere/manifest.json: not found" in capsys.readouterr().err
 
 
@@ -130,7 +133,7 @@ def test_help_names_every_way_to_ask(capsys: pytest.CaptureFixture[str]) -> None
         main(["recommend", "--help"])
     assert caught.value.code == 0
     said = capsys.readouterr().out
-    for flag in ("--history", "--user", "--dataset", "--query", "--keep-history", "--json"):
+    for flag in ("--history", "--user", "--dataset", "--query", "--exclude-history", "--json"):
         assert flag in said
 
 
@@ -148,7 +151,7 @@ def test_some_items_only(
     folder, ids = tiny_run.bundle("atomic"), atomic.item_ids
     listed = tmp_path / "allowed.txt"
     listed.write_text("\n".join([*ids[10:20], ""]))
-    flags = ["--history", ids[10], "--allow", f"@{listed}", "--exclude", f"{ids[11]}, {ids[99]}"]
+    flags = ["--history", ids[10], "--allow", f"@{listed}", "--exclude", ids[11], ids[99]]
     out = call(folder, *flags, "-n", 9, capsys=capsys)
     assert set(recommended(out)) == set(ids[12:20])
     assert main(["recommend", str(folder), *flags, "-n", "9"]) == 0
@@ -161,9 +164,9 @@ def test_items_of_a_kind_only(
 ) -> None:
     items = [tiny_data.item(row) for row in range(120)]
     first = items[0]
-    flags = ["--category", first.categories[0].lower(), "--brand", first.brand]
-    flags += ["--brand", items[9].brand, "--domain", first.domain, "--in-stock"]
-    flags += ["--price-min", "1", "--price-max", "60", "--history", "", "-n", "120"]
+    flags = ["--categories", first.categories[0].lower(), "--brands", first.brand, items[9].brand]
+    flags += ["--domains", first.domain, "--in-stock"]
+    flags += ["--price-min", "1", "--price-max", "60", "-n", "120"]
     out = call(tiny_run.bundle("atomic"), *flags, capsys=capsys)
     expected = {
         item.item_id
@@ -183,9 +186,9 @@ def test_candidates_are_ranked(
     tiny_run: TinyRun, semantic: Bundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, ids = tiny_run.bundle("semantic"), semantic.item_ids
-    flags = ["--history", ids[3], "--candidates", ",".join(ids[:30])]
+    flags = ["--history", ids[3], "--candidates", *ids[:30]]
     assert recommended(call(folder, *flags, capsys=capsys)) == [
-        found.item_id for found in semantic.rank([ids[3]], ids[:30])
+        found.item_id for found in rank(semantic, [ids[3]], ids[:30])
     ]
     best = json.loads(call(folder, *flags, "-n", 2, "--json", capsys=capsys))
     assert [found["rank"] for found in best] == [1, 2]
@@ -197,11 +200,11 @@ def test_how_to_search(
     folder, history = tiny_run.bundle("semantic"), semantic.item_ids[:3]
 
     def scores(*flags: object) -> list[tuple[str, float]]:
-        said = ["--history", ",".join(history), "-n", 8, "--json", *flags]
+        said = ["--history", *history, "-n", 8, "--json", *flags]
         return [(f["item_id"], f["score"]) for f in json.loads(call(folder, *said, capsys=capsys))]
 
     def expected(options: SearchOptions) -> list[tuple[str, float]]:
-        found = semantic.recommend(history, 8, options=options)
+        found = recommend(semantic, history, 8, options=options)
         return [(f.item_id, pytest.approx(f.score, abs=1e-4)) for f in found]
 
     exact = SearchOptions(beams=8, exact=True)

@@ -1,1 +1,1 @@
-"""Training a multimodal LLaMA to say what an item is."""
+"""Training of the multimodal LLaMA that captions items."""

@@ -1,7 +1,7 @@
-"""Examples to tensors: prompts with their pictures, answers, and which tokens are learned.
+"""Examples to tensors: prompts with their pictures, responses, and which tokens are learned.
 
-The loss is on the answer and the end token alone. Prompt and answer are tokenized apart and joined,
-as they are when the model answers: no token can reach over the boundary.
+The loss is on the response and the end token alone. Prompt and response are tokenized apart and
+joined, as they are in generation: no token can reach over the boundary.
 """
 
 from __future__ import annotations
@@ -13,31 +13,26 @@ from typing import Any
 
 import torch
 
-from llmrec.captions.asking import Seen, Task
-from llmrec.captions.inputs import media_of, prompt_of, starts_itself
+from llmrec.captions.inputs import processor_media
+from llmrec.captions.prompting import ModelInput, Task, has_bos, render_prompt
 from llmrec.content.schema import Schema
 
 IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One example, opened.
+class LoadedExample:
+    """One example with its files decoded.
 
     Attributes:
-        seen: what :func:`~llmrec.captions.inputs.shown` gave.
-        task: what is asked.
-        answer: what is to be said.
+        given: the model's input, from :func:`~llmrec.captions.inputs.prepare_input`.
+        task: of the prompt.
+        response: that is learned.
     """
 
-    seen: Seen
+    given: ModelInput
     task: Task
-    answer: str
-
-    @property
-    def frames(self) -> int:
-        """Frames of its clip."""
-        return 0 if self.seen.video is None else len(self.seen.video.frames)
+    response: str
 
 
 @dataclass
@@ -47,8 +42,8 @@ class Batch:
     Attributes:
         inputs: ``input_ids`` and ``attention_mask``, int64 ``[examples, tokens]``, padded on the
             right, and the pictures as the processor gives them.
-        labels: int64 ``[examples, tokens]``, ``IGNORED`` but for answers and end tokens.
-        starts: where each answer begins.
+        labels: int64 ``[examples, tokens]``, ``IGNORED`` but for responses and end tokens.
+        starts: where each response begins.
         too_long: examples that the model cannot read and that were left out.
     """
 
@@ -64,7 +59,7 @@ class Batch:
 
     @property
     def pictured(self) -> bool:
-        """Whether any of its examples shows a picture."""
+        """Whether any of its examples has a picture."""
         return any(name.startswith("pixel_values") for name in self.inputs)
 
     def to(self, device: torch.device | str) -> Batch:
@@ -79,7 +74,7 @@ class Collator:
 
     Attributes:
         processor: of the model.
-        schema: what answers are about.
+        schema: of the responses.
         context: tokens that the model can read.
         size: examples of one forward pass.
     """
@@ -89,31 +84,31 @@ class Collator:
     context: int
     size: int = 16
 
-    def batches(self, examples: Sequence[Shown]) -> list[Batch]:
+    def batches(self, examples: Sequence[LoadedExample]) -> list[Batch]:
         """Forward passes for some examples: clips of one length share a tensor."""
         found = []
-        for frames in sorted({example.frames for example in examples}):
-            same = [example for example in examples if example.frames == frames]
+        for frames in sorted({example.given.n_frames for example in examples}):
+            same = [example for example in examples if example.given.n_frames == frames]
             for start in range(0, len(same), self.size):
                 batch = self.batch(same[start : start + self.size])
                 if batch is not None:
                     found.append(batch)
         return found
 
-    def batch(self, examples: Sequence[Shown]) -> Batch | None:
+    def batch(self, examples: Sequence[LoadedExample]) -> Batch | None:
         """One forward pass; None if no example is short enough."""
         encoded = [self._encoded(example) for example in examples]
-        kept = [one for one in encoded if len(one.prompt) + len(one.answer) <= self.context]
+        kept = [one for one in encoded if len(one.prompt) + len(one.response) <= self.context]
         if not kept:
             return None
-        longest = max(len(one.prompt) + len(one.answer) for one in kept)
+        longest = max(len(one.prompt) + len(one.response) for one in kept)
         ids = torch.full((len(kept), longest), self._padding, dtype=torch.long)
         mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
         for row, one in enumerate(kept):
-            start, end = len(one.prompt), len(one.prompt) + len(one.answer)
-            ids[row, :end] = torch.tensor(one.prompt + one.answer)
+            start, end = len(one.prompt), len(one.prompt) + len(one.response)
+            ids[row, :end] = torch.tensor(one.prompt + one.response)
             mask[row, :end] = 1
-            labels[row, start:end] = torch.tensor(one.answer)
+            labels[row, start:end] = torch.tensor(one.response)
         inputs = {"input_ids": ids, "attention_mask": mask}
         for name in {name for one in kept for name in one.pixels}:
             inputs[name] = torch.cat([one.pixels[name] for one in kept if name in one.pixels])
@@ -125,43 +120,43 @@ class Collator:
         padding = self.processor.tokenizer.pad_token_id
         return 0 if padding is None else int(padding)  # the mask hides them
 
-    def _encoded(self, example: Shown) -> _Encoded:
-        prompt = prompt_of(self.processor, example.task, example.seen, self.schema)
+    def _encoded(self, example: LoadedExample) -> _Encoded:
+        prompt = render_prompt(self.processor, example.task, example.given, self.schema)
         found = self.processor(
             text=prompt,
             return_tensors="pt",
-            add_special_tokens=not starts_itself(self.processor, prompt),
-            **media_of(example.seen),
+            add_special_tokens=not has_bos(self.processor, prompt),
+            **processor_media(example.given),
         )
         tokenizer = self.processor.tokenizer
-        answer = tokenizer(example.answer, add_special_tokens=False)["input_ids"]
+        response = tokenizer(example.response, add_special_tokens=False)["input_ids"]
         pixels = {
             name: value
             for name, value in found.items()
             if name in ("pixel_values", "pixel_values_videos", "image_sizes")
         }
-        return _Encoded(found["input_ids"][0].tolist(), [*answer, tokenizer.eos_token_id], pixels)
+        return _Encoded(found["input_ids"][0].tolist(), [*response, tokenizer.eos_token_id], pixels)
 
 
 @dataclass(frozen=True)
 class _Encoded:
     prompt: list[int]
-    answer: list[int]
+    response: list[int]
     pixels: dict[str, torch.Tensor]
 
 
-def value_tokens(tokenizer: Any, answer: str) -> dict[str, list[int]]:
-    """Which tokens of an answer to ``attributes`` say the value of each field.
+def value_tokens(tokenizer: Any, response: str) -> dict[str, list[int]]:
+    """Which tokens of a response to ``attributes`` write the value of each field.
 
     The quote that ends a value counts: without it `blue` and `blue grey` begin alike.
 
     Returns:
-        places among the answer's tokens, by field.
+        positions among the response's tokens, by field.
     """
-    encoded = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+    encoded = tokenizer(response, add_special_tokens=False, return_offsets_mapping=True)
     spans: dict[str, tuple[int, int]] = {}
     written = "{"
-    for name, value in json.loads(answer).items():
+    for name, value in json.loads(response).items():
         written += f"{json.dumps(name, ensure_ascii=False)}: "
         start = len(written)
         written += json.dumps(value, ensure_ascii=False)

@@ -25,10 +25,10 @@ _RESAMPLING = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
 
 @dataclass(frozen=True)
 class Pixels:
-    """What a tower's pictures look like.
+    """The form of a tower's pictures.
 
     Attributes:
-        side: pixels of the square it sees.
+        side: pixels of its input square.
         mean, std: a channel, of values between 0 and 1.
         resampling: Pillow's number of the interpolation.
         squash: whether a picture is squeezed into the square; otherwise its shorter side is
@@ -97,7 +97,7 @@ def _not_convertible(visual: nn.Module) -> str | None:
         return f"is a {type(visual).__name__}, not a ViT"
     sizes = {*visual.image_size}, {*visual.patch_size}
     if any(len(size) > 1 for size in sizes):
-        return "sees no squares"
+        return "takes no squares"
     if visual.attn_pool is not None or visual.pool_type != "tok":
         return "does not read its answer off the class token"
     if isinstance(visual.ln_pre, nn.Identity):

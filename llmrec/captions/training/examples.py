@@ -1,20 +1,27 @@
-"""What a multimodal model learns from: an item, a question about it and what is shown for it.
+"""Training examples of a multimodal model: an item, a task and the sources of its input.
 
-In an epoch each item is asked about once. Which question it is, and which of its picture, video,
-speech and words are shown, is drawn from the seed, the epoch and the item, so that a run that goes
-on after a kill draws what it would have drawn.
+An epoch has one example an item. Its task, and which of picture, video, speech and text are its
+input, are drawn from the seed, the epoch and the item, so that a resumed run draws what it would
+have drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from llmrec.captions.asking import TASKS, TEXT_SOURCES, Seen, Task, known_text, question, target
-from llmrec.captions.training.settings import Drop, MultimodalConfig
+from llmrec.captions.prompting import (
+    TASKS,
+    TEXT_SOURCES,
+    ModelInput,
+    Task,
+    catalogue_text,
+    instruction,
+    target_response,
+)
+from llmrec.captions.training.settings import MultimodalConfig, SourceDropout
 from llmrec.content.schema import Schema
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError
@@ -23,13 +30,13 @@ from llmrec.types import Item
 
 @dataclass(frozen=True)
 class Example:
-    """One question about one item.
+    """One prompt about one item.
 
     Attributes:
         row: the item's index in the catalogue.
-        task: what is asked.
-        sources: what is shown, among ``asking.SOURCES``.
-        number: of the random stream that varies its picture; None to show it as it is.
+        task: of the prompt.
+        sources: of the input, among ``prompting.SOURCES``.
+        number: of the random stream that augments its picture; None for none.
     """
 
     row: int
@@ -44,15 +51,15 @@ class Corpus:
 
     Attributes:
         items: by their index in the catalogue.
-        targets: for each of them the answers, by task.
-        said: transcripts, by item id.
-        train, validation: indices of the items learned from and held back.
+        targets: for each of them the responses to learn, by task.
+        transcripts: of recordings, by item id.
+        train, validation: indices of the items learned from and held out.
         counts: how many were left out, and why.
     """
 
     items: dict[int, Item]
     targets: dict[int, dict[Task, str]]
-    said: dict[str, str]
+    transcripts: dict[str, str]
     schema: Schema
     config: MultimodalConfig
     seed: int
@@ -69,16 +76,16 @@ class Corpus:
         self.counts |= {"trained_on": len(self.train), "validated_on": count}
 
     def transcript(self, row: int) -> str:
-        """What is said in an item's recording."""
-        return self.said.get(self.items[row].item_id, "")
+        """The transcript of an item's recording."""
+        return self.transcripts.get(self.items[row].item_id, "")
 
     def text(self, row: int, sources: Sequence[str]) -> str:
-        """The item's words among what is shown."""
-        return known_text(self.items[row], sources)
+        """The item's text fields among some sources."""
+        return catalogue_text(self.items[row], sources)
 
     def has(self, row: int) -> list[str]:
-        """What of an item can be shown."""
-        return has_sources(self.items[row], self.said, self.config.sources)
+        """The sources that an item has."""
+        return available_sources(self.items[row], self.transcripts, self.config.sources)
 
     def epoch(self, epoch: int) -> list[Example]:
         """One example an item, in a new order each epoch."""
@@ -86,7 +93,7 @@ class Corpus:
         return [self._drawn(int(row), epoch) for row in rows]
 
     def validation_examples(self) -> list[Example]:
-        """The same each time: what can be told by a picture alone where there is one."""
+        """The same each time: by a picture alone where there is one."""
         found = []
         for row in self.validation.tolist():
             known = self.targets[row]
@@ -96,19 +103,19 @@ class Corpus:
         return found
 
     def texts(self) -> Iterator[str]:
-        """Questions and answers about the items learned from, for a tokenizer."""
+        """Prompts and responses about the items learned from, for a tokenizer."""
         for row in self.train.tolist():
-            seen = Seen(transcript=self.transcript(row), text=self.text(row, TEXT_SOURCES))
-            for task, answer in self.targets[row].items():
-                yield question(task, seen, self.schema)
-                yield answer
+            given = ModelInput(transcript=self.transcript(row), text=self.text(row, TEXT_SOURCES))
+            for task, response in self.targets[row].items():
+                yield instruction(task, given, self.schema)
+                yield response
 
     def _drawn(self, row: int, epoch: int) -> Example:
         rng = np.random.default_rng([self.seed, epoch, row])
         known = self.targets[row]
         shares = np.array([self.config.tasks.get(name, 0.0) for name in known])
         task = list(known)[int(rng.choice(len(shares), p=shares / shares.sum()))]
-        sources = drawn_sources(self.has(row), self.config.drop, rng)
+        sources = draw_sources(self.has(row), self.config.drop, rng)
         return Example(row, task, sources, (self.seed, epoch, row, 1))
 
 
@@ -117,51 +124,53 @@ def make_corpus(
     schema: Schema,
     config: MultimodalConfig,
     left_out: np.ndarray,
-    said: dict[str, str],
+    transcripts: dict[str, str],
     seed: int,
 ) -> Corpus:
     """Find the items that can be learned from.
 
     Args:
-        left_out: bool ``[items]``, what is not looked at.
-        said: transcripts, by item id.
+        left_out: bool ``[items]``, those not to learn from.
+        transcripts: of recordings, by item id.
 
     Raises:
         CatalogError: if there are none.
     """
     items: dict[int, Item] = {}
     targets: dict[int, dict[Task, str]] = {}
-    counts = {"left_out": int(left_out.sum()), "without_target": 0, "nothing_to_show": 0}
+    counts = {"left_out": int(left_out.sum()), "without_target": 0, "without_input": 0}
     for row in np.flatnonzero(~left_out).tolist():
         item = shop.item(row)
-        if not has_sources(item, said, config.sources):
-            counts["nothing_to_show"] += 1
-        elif not (answers := _targets(item, schema, config)):
+        if not available_sources(item, transcripts, config.sources):
+            counts["without_input"] += 1
+        elif not (responses := _targets(item, schema, config)):
             counts["without_target"] += 1
         else:
-            items[row], targets[row] = item, answers
+            items[row], targets[row] = item, responses
     if not items:
         raise CatalogError(
-            f"{shop.folder}: no item can be learned from: {counts['nothing_to_show']} have none of "
-            f"{', '.join(config.sources)}, and of {counts['without_target']} the catalogue tells "
-            "no answer; say at ingest which columns hold them"
+            f"{shop.folder}: no item can be learned from: {counts['without_input']} have none of "
+            f"{', '.join(config.sources)}, and of {counts['without_target']} the catalogue has "
+            "no target; say at ingest which columns hold them"
         )
-    return Corpus(items, targets, said, schema, config, seed, counts)
+    return Corpus(items, targets, transcripts, schema, config, seed, counts)
 
 
-def has_sources(item: Item, said: dict[str, Any], sources: Sequence[str]) -> list[str]:
-    """What of an item can be shown, of what may be."""
+def available_sources(item: Item, transcripts: dict[str, str], sources: Sequence[str]) -> list[str]:
+    """The sources that an item has, among some."""
     has = {
         "image": bool(item.image),
         "video": bool(item.video),
-        "speech": bool(said.get(item.item_id)),
+        "speech": bool(transcripts.get(item.item_id)),
     }
-    has |= {name: bool(known_text(item, (name,))) for name in TEXT_SOURCES}
+    has |= {name: bool(catalogue_text(item, (name,))) for name in TEXT_SOURCES}
     return [name for name in sources if has[name]]
 
 
-def drawn_sources(has: Sequence[str], drop: Drop, rng: np.random.Generator) -> tuple[str, ...]:
-    """What is shown of what there is; never nothing.
+def draw_sources(
+    has: Sequence[str], drop: SourceDropout, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """The sources that are left of an item's after dropout; never none.
 
     >>> rng = np.random.default_rng(0)
     >>> drawn_sources(["image", "title"], Drop(alone=1.0), rng)
@@ -183,14 +192,14 @@ def drawn_sources(has: Sequence[str], drop: Drop, rng: np.random.Generator) -> t
 
 
 def _targets(item: Item, schema: Schema, config: MultimodalConfig) -> dict[Task, str]:
-    """The answers about an item that the catalogue tells, of the tasks that are asked."""
+    """The responses about an item that the catalogue has, of the tasks that are trained."""
     found: dict[Task, str] = {}
     for task in TASKS:
         if not config.tasks.get(task):
             continue
         if task == "enhance" and not (schema.known(item) or item.description or item.title):
-            continue  # an answer of empty texts teaches to say nothing
-        answer = target(task, item, schema)
-        if answer is not None:
-            found[task] = answer
+            continue  # a response of empty texts teaches to write nothing
+        response = target_response(task, item, schema)
+        if response is not None:
+            found[task] = response
     return found

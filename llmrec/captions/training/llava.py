@@ -5,8 +5,8 @@
     save_multimodal(model, processor, "models/captioner")
 
 For pictures it is a LLaVA; for videos, with ``video=True``, a LLaVA-NeXT-Video, whose pooled frames
-go through the same projector. vLLM 0.31 shows the latter videos only, one a prompt, so
-:func:`llmrec.captions.inputs.shown` makes a picture the first frame of a clip there.
+go through the same projector. vLLM 0.31 gives the latter videos only, one a prompt, so
+:func:`llmrec.captions.inputs.prepare_input` makes a picture the first frame of a clip there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["SIZES", "load_multimodal", "new_multimodal", "save_multimodal"]
 
 IMAGE, VIDEO = "<image>", "<video>"
 POOL_STRIDE = 2  # the one that transformers' processor counts tokens with
-# One turn a message; what an assistant says ends with the end token, as it was trained to.
+# One turn a message; an assistant's ends with the end token, as in training.
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] | upper }}:"
     "{% if message['content'] is string %}"
@@ -96,8 +96,8 @@ def new_multimodal(
         size: a key of :data:`SIZES`.
         clip: a CLIP that open_clip opens, whose vision tower is taken over with its weights; None
             for a fresh tower.
-        texts: what the tokenizer learns its merges from: questions and answers.
-        video: whether it sees videos.
+        texts: what the tokenizer learns its merges from: prompts and responses.
+        video: whether it takes videos.
         seed: of the weights.
 
     Returns:
@@ -154,7 +154,7 @@ def load_multimodal(base: str | Path, *, dtype: Any = torch.float32) -> tuple[An
             "LLaVA-NeXT-Video"
         )
     if not getattr(processor, "chat_template", None):
-        raise ConfigError(f"base: {name} has no chat template, so nothing can be asked of it")
+        raise ConfigError(f"base: {name} has no chat template, so it cannot be prompted")
     return model.eval(), processor
 
 
@@ -188,7 +188,7 @@ def _check_frames(vision: Any, clip: str | Path | None) -> None:
         )
     if side < patch**2:  # vLLM divides by the quotient
         raise ConfigError(
-            f"clip: {clip} sees {side} pixels in patches of {patch}; for videos vLLM needs at "
+            f"clip: {clip} takes {side} pixels in patches of {patch}; for videos vLLM needs at "
             f"least {patch**2} pixels"
         )
 
@@ -241,8 +241,8 @@ def _config(
         "text_config": text,
         "image_token_index": tokenizer.convert_tokens_to_ids(IMAGE),
         "image_seq_length": patches + reads_class,
-        # The last block of a CLIP gathers in its class token what it learned to tell: of a picture
-        # that token is shown too. Frames are pooled patch by patch, from the block before it.
+        # The last block of a CLIP gathers in its class token what contrast taught it: of a picture
+        # that token goes in too. Frames are pooled patch by patch, from the block before it.
         "vision_feature_layer": -2 if taken_over and video and vision.num_hidden_layers > 1 else -1,
         "vision_feature_select_strategy": "full" if reads_class else "default",
         "tie_word_embeddings": True,

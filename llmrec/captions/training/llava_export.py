@@ -33,12 +33,12 @@ def save_multimodal(model: Any, processor: Any, folder: str | Path) -> Path:
     if index.is_file():
         content = json.loads(index.read_text(encoding="utf-8"))
         places = content["weight_map"]
-        content["weight_map"] = {older_name(name): file for name, file in places.items()}
+        content["weight_map"] = {vllm_name(name): file for name, file in places.items()}
         index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
-def older_name(tensor: str) -> str:
+def vllm_name(tensor: str) -> str:
     """The name that transformers and vLLM both read.
 
     >>> older_name("vision_tower.encoder.layers.0.mlp.fc1.bias")
@@ -57,7 +57,7 @@ def _rename_tensors(path: Path) -> None:
     from safetensors.torch import save_file
 
     with safe_open(path, "pt") as file:
-        tensors = {older_name(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {vllm_name(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
     unfinished = path.with_suffix(".part")
     save_file(tensors, unfinished, metadata=metadata)

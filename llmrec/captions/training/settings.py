@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmrec.captions.asking import SOURCES, TASKS
+from llmrec.captions.prompting import SOURCES, TASKS
 from llmrec.content.media.download import Limits
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.video import Choice
+from llmrec.errors import ConfigError
 
 # They change how fast the stage runs, not what it learns.
 SPEED_SETTINGS = ("workers", "device", "checkpoint_steps", "logging_steps")
@@ -16,11 +17,11 @@ Method = Literal["lora", "full", "none"]
 
 
 @dataclass(frozen=True)
-class ProjectorStep:
-    """The first step: the projector learns the language model's words, all else stays.
+class ProjectorConfig:
+    """The first phase: the projector learns the language model's embeddings, all else is frozen.
 
     Attributes:
-        epochs: passes over the items; 0 leaves the step out.
+        epochs: passes over the items; 0 leaves the phase out.
         lr: highest learning rate.
     """
 
@@ -32,8 +33,8 @@ class ProjectorStep:
 
 
 @dataclass(frozen=True)
-class SecondStep:
-    """The second step: the projector and the language model learn to answer.
+class FinetuneConfig:
+    """The second phase: fine-tuning of the projector and the language model.
 
     Attributes:
         train: of the language model: ``lora`` (merged into it at the end), ``full``, ``none`` of
@@ -41,7 +42,7 @@ class SecondStep:
         epochs: passes over the items; None for 10 from scratch and 2 otherwise.
         lr: highest learning rate; None for 2e-3 from scratch, 2e-4 for LoRA, 2e-5 for a
             pretrained model in full.
-        tower: whether the vision tower learns too; None for yes where it is fresh: what a CLIP
+        tower: whether the vision tower is trained too; None for yes where it is fresh: what a CLIP
             learned is soon lost to a language model that cannot read it yet.
         rank, alpha: of LoRA.
     """
@@ -56,9 +57,9 @@ class SecondStep:
     def __post_init__(self) -> None:
         _check_step(self.epochs or 0, 1.0 if self.lr is None else self.lr)
         if self.rank < 1:
-            raise ValueError(f"rank: must be 1 or more, got {self.rank}")
+            raise ConfigError(f"rank: must be 1 or more, got {self.rank}")
 
-    def settled(self, *, scratch: bool, fresh_tower: bool | None = None) -> SecondStep:
+    def resolved(self, *, scratch: bool, fresh_tower: bool | None = None) -> FinetuneConfig:
         """The same with everything chosen.
 
         Args:
@@ -66,14 +67,14 @@ class SecondStep:
             fresh_tower: whether the tower does; None for as the language model.
 
         Raises:
-            ValueError: if a model of random weights is to learn through LoRA alone.
+            ConfigError: if a model of random weights is to learn through LoRA alone.
         """
         train = self.train or ("full" if scratch else "lora")
         if scratch and train == "lora":
-            raise ValueError("second.train: a base of random weights has to learn in full")
+            raise ConfigError("finetune.train: a base of random weights has to learn in full")
         tower = scratch if fresh_tower is None else fresh_tower
         rate = 2e-3 if scratch else {"lora": 2e-4, "full": 2e-5, "none": 1e-4}[train]
-        return SecondStep(
+        return FinetuneConfig(
             train,
             self.epochs if self.epochs is not None else (10 if scratch else 2),
             self.lr if self.lr is not None else rate,
@@ -84,13 +85,13 @@ class SecondStep:
 
 
 @dataclass(frozen=True)
-class Drop:
-    """How often what an item has is not shown, so that the model can do without any of it.
+class SourceDropout:
+    """How often a source of an item is dropped, so that the model can do without any of them.
 
     Attributes:
-        alone: share of the items with a picture that are shown by it alone.
-        image, video, speech, text: of the other items, how often each is left out; when all text
-            is not, one of its fields is with the same chance. Something is always left.
+        alone: share of the items with a picture whose input is it alone.
+        image, video, speech, text: of the other items, how often each is dropped; when all text
+            is not, each of its fields is with the same chance. One source always stays.
     """
 
     alone: float = 0.5
@@ -102,11 +103,11 @@ class Drop:
     def __post_init__(self) -> None:
         for name in ("alone", "image", "video", "speech", "text"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
-class Vary:
+class ViewAugmentation:
     """How pictures differ from one epoch to the next; colours keep their names.
 
     Attributes:
@@ -119,7 +120,7 @@ class Vary:
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip <= 1 or not 0 <= self.crop < 1:
-            raise ValueError("flip and crop: must be between 0 and 1, crop below 1")
+            raise ConfigError("flip and crop: must be between 0 and 1, crop below 1")
 
 
 @dataclass(frozen=True)
@@ -129,34 +130,34 @@ class MultimodalConfig:
     Attributes:
         base: ``llava-micro`` or ``llava-nano`` for fresh weights, a folder or a hub id.
         clip: a CLIP that open_clip opens, whose vision tower a fresh model takes over.
-        video: whether a fresh model sees videos.
+        video: whether a fresh model takes videos.
         schema: name or YAML file of the closed fields.
         tasks: shares of the examples.
-        sources: what of an item may be shown.
-        projector, second: the two steps.
-        drop: what is not shown now and then.
-        vary: how pictures differ from epoch to epoch.
+        sources: of the input.
+        projector, finetune: the two phases.
+        drop: how often sources are dropped.
+        augmentation: how pictures differ from epoch to epoch.
         batch_size: examples a step learns from.
         micro_batch: examples of one forward pass; fewer need less memory.
         sort: whether examples of like length share a batch.
-        warmup: share of a step's updates in which the learning rate rises; then it falls as a
+        warmup: share of a phase's steps in which the learning rate rises; then it falls as a
             cosine.
         optimizer: ``adamw``, or ``muon`` for the matrices inside blocks and AdamW for the rest;
-            None for muon from scratch, where it learns to look in a fraction of the steps, and
-            adamw otherwise.
+            None for muon from scratch, where it learns in a fraction of the steps, and adamw
+            otherwise.
         weight_decay: on matrices.
         gradient_clip: largest norm of the gradient.
-        validation_share: of the items, held back to measure on; one at least.
+        validation_share: of the items, held out to measure on; one at least.
         keep: the weights after the ``last`` epoch, or after the ``best`` by accuracy, or by loss
-            where no field is told.
-        frames, frame_choice: of a video, as ``llmrec caption`` shows them.
-        max_pixels: a picture, or a frame, with more pixels is not shown.
+            where the catalogue has no fields.
+        frames, frame_choice: of a video, as for ``llmrec caption``.
+        max_pixels: a picture, or a frame, with more pixels is not used.
         limits: what one file may cost; ``limits.networks`` opens networks that are not public.
         precision: ``auto`` is bf16 on a GPU, fp32 on a CPU.
         device: auto, cpu, cuda.
         workers: threads that fetch and decode.
-        checkpoint_steps: updates between two checkpoints; each epoch ends with one too.
-        logging_steps: updates between two lines of the log.
+        checkpoint_steps: steps between two checkpoints; each epoch ends with one too.
+        logging_steps: steps between two lines of the log.
     """
 
     base: str = "llava-micro"
@@ -167,10 +168,10 @@ class MultimodalConfig:
         default_factory=lambda: {"attributes": 0.6, "caption": 0.25, "enhance": 0.15}
     )
     sources: tuple[str, ...] = SOURCES
-    projector: ProjectorStep = field(default_factory=ProjectorStep)
-    second: SecondStep = field(default_factory=SecondStep)
-    drop: Drop = field(default_factory=Drop)
-    vary: Vary = field(default_factory=Vary)
+    projector: ProjectorConfig = field(default_factory=ProjectorConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    drop: SourceDropout = field(default_factory=SourceDropout)
+    augmentation: ViewAugmentation = field(default_factory=ViewAugmentation)
     batch_size: int = 16
     micro_batch: int = 16
     sort: bool = True
@@ -194,22 +195,22 @@ class MultimodalConfig:
         for name, known in (("tasks", TASKS), ("sources", SOURCES)):
             unknown = [value for value in getattr(self, name) if value not in known]
             if unknown or not getattr(self, name):
-                said = f"{unknown[0]!r} is not one" if unknown else "none is named"
-                raise ValueError(f"{name}: {said}; choose from {', '.join(known)}")
+                what = f"{unknown[0]!r} is not one" if unknown else "none is named"
+                raise ConfigError(f"{name}: {what}; choose from {', '.join(known)}")
         if min(self.tasks.values()) < 0 or not sum(self.tasks.values()) > 0:
-            raise ValueError("tasks: shares must be 0 or more, and one of them above 0")
+            raise ConfigError("tasks: shares must be 0 or more, and one of them above 0")
         for name in (
             *("batch_size", "micro_batch", "frames", "max_pixels", "workers"),
             *("checkpoint_steps", "logging_steps"),
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         if not 0 <= self.validation_share < 1 or not 0 <= self.warmup < 1:
-            raise ValueError("validation_share and warmup: must be at least 0 and below 1")
+            raise ConfigError("validation_share and warmup: must be at least 0 and below 1")
 
 
 def _check_step(epochs: int, rate: float) -> None:
     if epochs < 0:
-        raise ValueError(f"epochs: must be 0 or more, got {epochs}")
+        raise ConfigError(f"epochs: must be 0 or more, got {epochs}")
     if not rate > 0:
-        raise ValueError(f"lr: must be above 0, got {rate}")
+        raise ConfigError(f"lr: must be above 0, got {rate}")

@@ -1,8 +1,8 @@
-"""How well a model answers about items held back: its loss, and how many fields it gets right.
+"""Validation of a multimodal model on items held out: its loss, and the accuracy of each field.
 
-The true answer is read to the model token by token (teacher forcing), so a field counts as right
-when, after the true fields before it, each token of its true value is the likeliest. What it writes
-by itself, held to the schema, is measured by ``llmrec caption``.
+It is teacher-forced: a field counts as right when, after the true fields before it, each token of
+its true value is the likeliest. Constrained generation is measured by ``llmrec caption`` and
+``llmrec bench captions``.
 """
 
 from __future__ import annotations
@@ -14,38 +14,42 @@ from typing import Any
 
 import torch
 
-from llmrec.captions.training.batches import IGNORED, Batch, Shown, value_tokens
-from llmrec.captions.training.feed import Feed
+from llmrec.captions.training.batches import IGNORED, Batch, LoadedExample, value_tokens
+from llmrec.captions.training.loader import BatchLoader
 
 
 @torch.no_grad()
 def validate(
-    model: Any, feed: Feed, precision: AbstractContextManager[Any] | None = None
+    model: Any, loader: BatchLoader, precision: AbstractContextManager[Any] | None = None
 ) -> dict[str, float]:
-    """Loss and accuracy on the items held back.
+    """Loss and accuracy on the items held out.
 
     Returns:
-        ``validation_loss``; where the catalogue tells fields, ``validation_accuracy``, their mean,
-        and ``validation_accuracy_FIELD``; empty when no item is held back.
+        ``validation_loss``; where the catalogue has fields, ``validation_accuracy``, their mean,
+        and ``validation_accuracy_FIELD``; empty when no item is held out.
     """
     model.eval()
     device = next(model.parameters()).device
     lost, learned = 0.0, 0
     right: dict[str, list[bool]] = defaultdict(list)
-    size = feed.collator.size
-    examples = feed.corpus.validation_examples()
+    size = loader.collator.size
+    examples = loader.corpus.validation_examples()
     for start in range(0, len(examples), size):
-        shown = [s for s in map(feed.shown, examples[start : start + size]) if s is not None]
-        for group in _by_frames(shown):
-            batch = feed.collator.batch(group)
+        loaded = [
+            one
+            for one in map(loader.examples.load, examples[start : start + size])
+            if one is not None
+        ]
+        for group in _by_frames(loaded):
+            batch = loader.collator.batch(group)
             if batch is None or batch.too_long:
                 continue
             batch = batch.to(device)
             with precision or nullcontext():
                 logits = model(**batch.inputs, use_cache=False).logits
-            lost += float(answer_loss(logits, batch.labels))
+            lost += float(response_loss(logits, batch.labels))
             learned += batch.learned
-            _note_fields(right, feed, group, batch, logits)
+            _note_fields(right, loader, group, batch, logits)
     if not learned:
         return {}
     found = {"validation_loss": lost / learned}
@@ -56,7 +60,7 @@ def validate(
     return found
 
 
-def answer_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def response_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Sum of the cross-entropy over the tokens that are learned.
 
     Args:
@@ -70,17 +74,17 @@ def answer_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _by_frames(shown: Sequence[Shown]) -> list[list[Shown]]:
+def _by_frames(loaded: Sequence[LoadedExample]) -> list[list[LoadedExample]]:
     return [
-        [one for one in shown if one.frames == frames]
-        for frames in sorted({one.frames for one in shown})
+        [one for one in loaded if one.given.n_frames == frames]
+        for frames in sorted({one.given.n_frames for one in loaded})
     ]
 
 
 def _note_fields(
     right: dict[str, list[bool]],
-    feed: Feed,
-    group: Sequence[Shown],
+    loader: BatchLoader,
+    group: Sequence[LoadedExample],
     batch: Batch,
     logits: torch.Tensor,
 ) -> None:
@@ -88,8 +92,8 @@ def _note_fields(
     for row, (one, start) in enumerate(zip(group, batch.starts, strict=True)):
         if one.task != "attributes":
             continue
-        tokenizer = feed.collator.processor.tokenizer
-        for name, places in value_tokens(tokenizer, one.answer).items():
+        tokenizer = loader.collator.processor.tokenizer
+        for name, places in value_tokens(tokenizer, one.response).items():
             at = torch.tensor(places, device=logits.device) + start
             same = likeliest[row, at - 1] == batch.labels[row, at]
             right[name].append(bool(same.all()))

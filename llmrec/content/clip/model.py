@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from llmrec.content.clip.sizes import SIZES
+from llmrec.content.clip.settings import SIZES
 from llmrec.errors import require
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -39,8 +39,7 @@ def new_clip(size: str, dropout: float = 0.0) -> tuple[nn.Module, Any]:
 def _place_patches(tower: nn.Module) -> None:
     """Start the positions from waves over the patches' rows and columns.
 
-    Learned from random numbers, where a patch lies is found out late: silhouettes take twice
-    as many steps.
+    From random numbers, where a patch lies is learned late: silhouettes take twice as many steps.
     """
     rows, columns = tower.grid_size
     width = tower.positional_embedding.shape[1]
@@ -68,16 +67,16 @@ def normalised(pixels: Tensor) -> Tensor:
     return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 
-def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, true: Tensor) -> Tensor:
-    """Symmetric cross-entropy against every picture that a text is true of.
+def contrastive_loss(images: Tensor, texts: Tensor, scale: Tensor, matches: Tensor) -> Tensor:
+    """Symmetric cross-entropy against every picture that a text matches (as in UniCL).
 
     Args:
         images, texts: unit rows ``[n, dim]``.
         scale: factor of the cosines.
-        true: bool ``[texts, images]``; the diagonal is true.
+        matches: bool ``[texts, images]``; the diagonal is true.
     """
     cosines = scale * texts @ images.T
-    by_text = true / true.sum(1, keepdim=True)
-    by_image = true / true.sum(0, keepdim=True)
+    by_text = matches / matches.sum(1, keepdim=True)
+    by_image = matches / matches.sum(0, keepdim=True)
     loss = -(by_text * cosines.log_softmax(1)).sum() - (by_image * cosines.log_softmax(0)).sum()
     return loss / (2 * len(texts))

@@ -18,10 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from llmrec.content.clip.settings import Augmentation
-from llmrec.content.features.media_work import prefetched
 from llmrec.content.media.errors import MediaError
 from llmrec.content.media.images import decode_image
-from llmrec.content.media.source import MediaSource
+from llmrec.content.media.source import MediaSource, prefetched
 
 STORE, REASONS = "pictures.npy", "pictures.json"
 ROOM = 1.25  # the stored square is larger than a view by this, so that a zoomed view is sharp
@@ -81,7 +80,7 @@ def views(
     changes: Augmentation | None = None,
     rng: torch.Generator | None = None,
 ) -> Tensor:
-    """What a model sees of pictures.
+    """Pictures as a model takes them: whole, or augmented.
 
     Args:
         squares: uint8 ``[n, stored, stored, 3]``.
@@ -100,10 +99,10 @@ def views(
     grid = torch.nn.functional.affine_grid(
         _placed(len(squares), changes, rng), [len(squares), 3, side, side], align_corners=False
     )
-    seen = torch.nn.functional.grid_sample(
+    moved = torch.nn.functional.grid_sample(
         pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
-    return _erased(_lit(seen, changes, rng), changes, rng)
+    return _erased(_lit(moved, changes, rng), changes, rng)
 
 
 def _between(low: float, high: float, n: int, rng: torch.Generator | None) -> Tensor:
@@ -123,20 +122,21 @@ def _placed(n: int, changes: Augmentation, rng: torch.Generator | None) -> Tenso
     return torch.stack(rows, 1)
 
 
-def _lit(seen: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
+def _lit(pixels: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
     contrast, light = (
-        1 + changes.light * _between(-1.0, 1.0, len(seen), rng).view(-1, 1, 1, 1) for _ in range(2)
+        1 + changes.light * _between(-1.0, 1.0, len(pixels), rng).view(-1, 1, 1, 1)
+        for _ in range(2)
     )
-    middle = seen.mean((1, 2, 3), keepdim=True)
-    return (((seen - middle) * contrast + middle) * light).clamp(0, 1)
+    middle = pixels.mean((1, 2, 3), keepdim=True)
+    return (((pixels - middle) * contrast + middle) * light).clamp(0, 1)
 
 
-def _erased(seen: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
+def _erased(pixels: Tensor, changes: Augmentation, rng: torch.Generator | None) -> Tensor:
     if not changes.erase:
-        return seen
-    side = seen.shape[-1]
-    for row in torch.nonzero(torch.rand(len(seen), generator=rng) < changes.erase).flatten():
+        return pixels
+    side = pixels.shape[-1]
+    for row in torch.nonzero(torch.rand(len(pixels), generator=rng) < changes.erase).flatten():
         high, wide = (int(side * share) for share in _between(0.15, 0.45, 2, rng))
         top, left = (int(torch.randint(side, (1,), generator=rng)) for _ in range(2))
-        seen[row, :, top : top + high, left : left + wide] = 0.5
-    return seen
+        pixels[row, :, top : top + high, left : left + wide] = 0.5
+    return pixels

@@ -5,17 +5,13 @@
 Where pretrained weights can be had, take them instead: ``llmrec embed media --image-model
 ViT-B-32:laion2b_s34b_b79k``. This is for a machine without them, and for pictures unlike any on
 the web. The folder is one that open_clip opens, and ``--image-model`` takes; ``metrics.jsonl`` has
-the loss and the validation of each epoch, ``loss.png`` draws them, ``skipped.jsonl`` says which
-pictures could not be used.
+the loss and the validation of each epoch, ``loss.png`` draws them, ``skipped.jsonl`` lists the
+pictures that could not be used, with reasons.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -23,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.config import as_dict, build, build_section
-from llmrec.content.clip.settings import ClipConfig
-from llmrec.content.features.media_catalogue import scan
-from llmrec.content.features.media_config import EmbedMediaConfig
-from llmrec.content.media.source import MediaSource
+from llmrec.config import as_dict
+from llmrec.content.clip.settings import SIZES, ClipConfig
+from llmrec.content.features.media import scan_media
+from llmrec.content.media.download import Limits
+from llmrec.content.media.source import FileStamps, MediaSource
 from llmrec.content.schema import Schema, load_schema
 from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import left_out_items
 from llmrec.errors import CatalogError, ConfigError
+from llmrec.jsonl import write_jsonl
+from llmrec.loop.plot import plot_log
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
 
 STAGE = "train-clip"
@@ -46,7 +44,6 @@ def run(
     media_root: Path | None = None,
     leave_out: Path | None = None,
     seed: int = 0,
-    log: Callable[[str], None] = print,
 ) -> Path:
     """Train a CLIP on the pictures of ``dataset`` into the folder ``out``.
 
@@ -55,9 +52,8 @@ def run(
         dataset: folder of ``llmrec ingest``.
         out: folder to write.
         media_root: where paths of the catalogue start.
-        leave_out: file of items that are not looked at (:func:`read_item_list`).
+        leave_out: file of items that are not used (:func:`read_item_list`).
         seed: of everything drawn.
-        log: takes the lines that tell how it went.
 
     Raises:
         CatalogError: if there are no pictures, or too few that can be used.
@@ -66,13 +62,15 @@ def run(
     """
     shop = Dataset(dataset)
     left_out = left_out_items(shop, leave_out)
-    pictures = EmbedMediaConfig(modalities=("image",), max_pixels=config.max_pixels)
-    scan(Path(dataset) / "items.parquet", pictures, media_root)  # for what it refuses
-    source = MediaSource(media_root, Path(out).parent / "media_cache", pictures.limits)
-    rows, values = _with_pictures(shop, left_out, source.root, config.views)
+    source = MediaSource.beside(out, media_root, Limits())
+    scan_media(Path(dataset) / "items.parquet", ("image",), media_root)  # for what it refuses
+    rows, values = _with_pictures(shop, left_out, media_root, config.views)
+    stamps = FileStamps(media_root)
+    for value in values:
+        stamps.add("image", value)
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
-    inputs = {"dataset": folder_hash(dataset), "files": _stamped(values, source.root)}
-    schema = sayable_schema(config, shop)
+    inputs = {"dataset": folder_hash(dataset), "files": stamps.hexdigest()}
+    schema = known_schema(config, shop)
     if schema is not None:
         settings["schema"] = schema.as_dict()
     if leave_out is not None:
@@ -81,12 +79,12 @@ def run(
     def work(run: StageRun) -> None:
         _train(run, config, shop, schema, rows, values, source, seed)
         run.counts["left_out"] = int(left_out.sum())
-        log(_told(run.counts))
+        print(_summary(run.counts))
 
-    return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True, log=log)
+    return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True)
 
 
-def sayable_schema(config: ClipConfig, shop: Dataset) -> Schema | None:
+def known_schema(config: ClipConfig, shop: Dataset) -> Schema | None:
     """The schema's fields that texts name; None where the catalogue has none of them.
 
     Raises:
@@ -123,9 +121,8 @@ def _train(
 
     from llmrec.content.clip.model import new_clip, save_clip
     from llmrec.content.clip.pictures import store_pictures
-    from llmrec.content.clip.sizes import SIZES
     from llmrec.content.clip.texts import Texts
-    from llmrec.content.clip.training import ClipTrainer, write_log
+    from llmrec.content.clip.training import ClipTrainer
 
     work = run.folder / "work"
     work.mkdir(exist_ok=True)
@@ -134,9 +131,9 @@ def _train(
     items = [shop.item(int(row)) for row in rows]
     known = [schema.known(item) if schema else {} for item in items]
     texts = Texts([item.title for item in items], known, config.fields, config.title_share)
-    usable = texts.sayable
+    usable = texts.described
     usable[list(skipped)] = False
-    train, validation = _parted(np.flatnonzero(usable), rows, config.validation_share, seed)
+    train, validation = _split(np.flatnonzero(usable), rows, config.validation_share, seed)
     if len(train) < 2:
         raise CatalogError(
             f"{shop.folder}: {len(train)} pictures can be learned from, 2 are needed; "
@@ -148,13 +145,19 @@ def _train(
     trainer = ClipTrainer(
         clip, tokenize, squares, texts, train, validation, config, seed, work / "checkpoint"
     )
-    progress = trainer.run()
+    log = trainer.run().log
     save_clip(clip, config.size, run.folder)
-    write_log(progress.log, run.folder / "metrics.jsonl")
-    plot_epochs(progress.log, run.folder / "loss.png")
-    _write_skipped(run.folder / "skipped.jsonl", skipped, [item.item_id for item in items])
+    write_jsonl(run.folder / "metrics.jsonl", log)
+    accuracies = [name for name in log[-1] if name.startswith("accuracy_")]
+    panels = {"loss": ["loss"], "validation accuracy": accuracies}
+    plot_log(log, run.folder / "loss.png", panels, x="epoch")
+    reasons = [
+        {"item": items[row].item_id, "field": "image", "reason": reason}
+        for row, reason in sorted(skipped.items())
+    ]
+    write_jsonl(run.folder / "skipped.jsonl", reasons)
     run.counts.update(trained_on=len(train), validated_on=len(validation), skipped=len(skipped))
-    run.counts.update(progress.log[-1])
+    run.counts.update(log[-1])
     shutil.rmtree(work)
 
 
@@ -171,16 +174,6 @@ def _with_pictures(
     return np.array(rows, dtype=int), values
 
 
-def _stamped(values: list[Any], root: Path | None) -> str:
-    """What stands for the pictures' contents: their sizes and times of change."""
-    digest = hashlib.sha256()
-    for value in values:
-        if isinstance(value, str) and root is not None and (root / value).is_file():
-            status = (root / value).stat()
-            digest.update(f"{value} {status.st_size} {status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
 def _further_views(value: Any, root: Path | None, views: int) -> list[str]:
     if not isinstance(value, str) or "://" in value or root is None:
         return []
@@ -189,7 +182,7 @@ def _further_views(value: Any, root: Path | None, views: int) -> list[str]:
     return list(takewhile(lambda name: (root / name).is_file(), named))
 
 
-def _parted(
+def _split(
     pictures: np.ndarray, rows: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures to learn from and to validate on; all of an item are on one side.
@@ -199,36 +192,12 @@ def _parted(
         rows: int, the item of every picture.
     """
     drawn = np.random.default_rng(seed).permutation(np.unique(rows[pictures]))
-    held_back = np.isin(rows[pictures], drawn[: int(len(drawn) * share)])
-    return pictures[~held_back], pictures[held_back]
+    held_out = np.isin(rows[pictures], drawn[: int(len(drawn) * share)])
+    return pictures[~held_out], pictures[held_out]
 
 
-def _write_skipped(path: Path, skipped: dict[int, str], item_ids: list[str]) -> None:
-    lines = [
-        json.dumps({"item": item_ids[row], "field": "image", "reason": reason}, ensure_ascii=False)
-        for row, reason in sorted(skipped.items())
-    ]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def plot_epochs(log: list[dict[str, Any]], path: Path) -> Path:
-    """The loss and the accuracies of each epoch, side by side."""
-    from llmrec.metrics.plots import open_pyplot, save_figure
-
-    pyplot = open_pyplot()
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.5))
-    epochs = [entry["epoch"] for entry in log]
-    left.plot(epochs, [entry["loss"] for entry in log])
-    left.set(xlabel="epoch", ylabel="loss")
-    for name in (name for name in log[-1] if name.startswith("accuracy_")):
-        right.plot(epochs, [entry[name] for entry in log], label=name.removeprefix("accuracy_"))
-    right.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
-    if right.lines:
-        right.legend()
-    return save_figure(pyplot, figure, path)
-
-
-def _told(counts: dict[str, Any]) -> str:
+def _summary(counts: dict[str, Any]) -> str:
+    """The outcome in one line."""
     right = ", ".join(
         f"{name.removeprefix('accuracy_')} {value:.0%}"
         for name, value in counts.items()
@@ -236,33 +205,3 @@ def _told(counts: dict[str, Any]) -> str:
     )
     skipped = f", {counts['skipped']} skipped (see skipped.jsonl)" if counts["skipped"] else ""
     return f"{STAGE}: {counts['trained_on']} pictures{skipped}; right in validation: {right or '-'}"
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec train clip``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec train clip", description="A small CLIP from a shop's own pictures and words."
-    )
-    parser.add_argument("recipe", nargs="?", type=Path, help="YAML with a `clip:` section")
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--media-root", type=Path, help="folder that paths of the catalogue are in")
-    parser.add_argument("--leave-out", type=Path, help="file of items not to look at")
-    parser.add_argument("--size", help="of the towers, instead of the recipe's")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
-    names = ("size", "epochs")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.recipe is not None:
-        config = build_section(ClipConfig, args.recipe, "clip", given)
-    else:
-        config = build(ClipConfig, given, "llmrec train clip")
-    run(
-        config,
-        args.dataset,
-        args.out,
-        media_root=args.media_root,
-        leave_out=args.leave_out,
-        seed=args.seed,
-    )

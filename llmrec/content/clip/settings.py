@@ -1,18 +1,51 @@
-"""Settings of ``llmrec train clip``. Light: nothing here loads torch."""
+"""Settings of ``llmrec train clip`` and ``train temporal``, and the shapes of CLIPs.
+
+Light: nothing here loads torch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from llmrec.content.clip.sizes import SIZES
-from llmrec.content.features.image_encoder import Precision
+from llmrec.content.features.models import Precision
 from llmrec.content.media.images import MAX_PIXELS
+from llmrec.errors import ConfigError
+
+
+def _size(vision: dict[str, Any], embed_dim: int, text_width: int, text_layers: int) -> Any:
+    return {
+        "embed_dim": embed_dim,
+        "vision_cfg": vision,
+        "text_cfg": {
+            "context_length": 24,
+            "vocab_size": 49408,  # of open_clip's own tokenizer
+            "width": text_width,
+            "heads": max(text_width // 32, 1),
+            "layers": text_layers,
+        },
+    }
+
+
+def _vit(pixels: int, patch: int, width: int, layers: int) -> dict[str, Any]:
+    shape = {"image_size": pixels, "patch_size": patch, "width": width, "layers": layers}
+    return {**shape, "head_width": 32}
+
+
+# From scratch. The ViTs are towers a LLaVA can take over; the ResNet learns more from few photos.
+SIZES: dict[str, dict[str, Any]] = {
+    "vit-nano": _size(_vit(32, 8, 32, 2), 32, 32, 1),
+    "vit-micro": _size(_vit(64, 8, 128, 4), 128, 64, 2),
+    "vit-mini": _size(_vit(64, 8, 192, 6), 128, 64, 2),
+    "resnet-micro": _size(
+        {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32, "head_width": 32}, 128, 64, 2
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a picture is changed each time it is seen. No change alters the name of a colour.
+    """How a picture is changed in each epoch. No change alters the name of a colour.
 
     Attributes:
         smallest: share of the picture's side that a view shows at least.
@@ -32,10 +65,10 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest <= 1:
-            raise ValueError(f"smallest: must be in (0, 1], got {self.smallest}")
+            raise ConfigError(f"smallest: must be in (0, 1], got {self.smallest}")
         for name in ("shift", "degrees", "light", "erase"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 0 or more, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -43,17 +76,17 @@ class ClipConfig:
     """Settings of ``llmrec train clip``.
 
     Attributes:
-        size: of the towers (``llmrec/content/clip/sizes.py``).
+        size: of the towers, one of ``SIZES``.
         schema: the fields of items, by name or path, as ``llmrec caption`` uses them.
         fields: those of the schema that pictures show; a text names some, in this order.
         title_share: share of the texts that are titles; all where items have no such field.
         views: of each item, learn from so many pictures: its own, and those named like it with -2,
             -3 and so on behind (``mug.jpg``, ``mug-2.jpg``), as far as there are any.
-        field_weight: how much a linear head that tells each field's value counts beside contrast;
-            the head is thrown away.
+        field_weight: weight, beside contrast, of the loss of a linear classifier of each field's
+            value; the classifier is thrown away.
         optimizer: ``muon`` (with AdamW for what is no matrix) or ``adamw``.
         epochs, batch_size, learning_rate, weight_decay: cosine down after a warm-up.
-        dropout: share of the patches that are not looked at in training, which halves its cost.
+        dropout: share of the patches that are left out in training, which halves its cost.
         augmentation: how pictures change.
         validation_share: items held back to validate on.
         max_minutes: stop after so many minutes of training; 0 is no limit.
@@ -85,18 +118,57 @@ class ClipConfig:
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
-            raise ValueError(f"size: {self.size!r} is not one of {', '.join(SIZES)}")
+            raise ConfigError(f"size: {self.size!r} is not one of {', '.join(SIZES)}")
         for name in ("epochs", "views", "max_pixels", "workers"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         if self.batch_size < 2:
-            raise ValueError(f"batch_size: contrast needs 2 or more, got {self.batch_size}")
+            raise ConfigError(f"batch_size: contrast needs 2 or more, got {self.batch_size}")
         if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate: must be above 0, got {self.learning_rate}")
+            raise ConfigError(f"learning_rate: must be above 0, got {self.learning_rate}")
         for name in ("title_share", "validation_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must be in [0, 1], got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be in [0, 1], got {getattr(self, name)}")
         if self.field_weight < 0:
-            raise ValueError(f"field_weight: must be 0 or more, got {self.field_weight}")
+            raise ConfigError(f"field_weight: must be 0 or more, got {self.field_weight}")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout: must be in [0, 1), got {self.dropout}")
+            raise ConfigError(f"dropout: must be in [0, 1), got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class TemporalConfig:
+    """Settings of ``llmrec train temporal``.
+
+    Attributes:
+        image_model: the CLIP of the frames, as ``llmrec embed media`` takes it.
+        field: the attribute of items to classify.
+        frames: of a video.
+        width, layers, heads: of the temporal encoder.
+        epochs, batch_size, learning_rate, weight_decay: of AdamW, cosine down.
+        noise: standard deviation of noise on frame vectors in training.
+        workers: threads that decode.
+        device: auto, cpu, cuda, ...
+    """
+
+    image_model: str = ""
+    field: str = "motion"
+    frames: int = 8
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    epochs: int = 60
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    noise: float = 0.02
+    workers: int = 2
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.image_model:
+            raise ConfigError(
+                "image_model: which CLIP encodes the frames? llmrec train clip makes one"
+            )
+        for name in ("frames", "epochs", "batch_size", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +15,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from llmrec.content.features.media_work import Encoders, prefetched
+from llmrec.content.clip.settings import TemporalConfig
+from llmrec.content.features.modalities import MediaEncoders
 from llmrec.content.features.temporal import TemporalEncoder, TemporalShape, mean_pool
+from llmrec.content.features.video_encoder import VideoModality
 from llmrec.content.media.errors import MediaError
-
-if TYPE_CHECKING:
-    from llmrec.content.clip.temporal_settings import TemporalConfig
+from llmrec.content.media.source import prefetched
+from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 
 Pool = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass
 class Frames:
-    """What the temporal encoder reads of each video.
+    """The input of the temporal encoder, of each video.
 
     Attributes:
         vectors: float32 ``[videos, frames, dim]``, unit rows.
@@ -41,41 +43,38 @@ class Frames:
     skipped: dict[int, str]
 
 
-def frame_vectors(encoders: Encoders, videos: list[Any], store: Path) -> Frames:
-    """Look at the frames of videos, or read what an earlier call stored.
+def frame_vectors(encoders: MediaEncoders, videos: list[Any], store: Path) -> Frames:
+    """Encode the frames of videos, or read what an earlier call stored.
 
     Args:
         encoders: the CLIP, and where files come from.
         videos: what the catalogue says of each.
         store: file to keep the vectors in.
     """
-    count, dim = encoders.config.frames, encoders.image.dim
-    reasons = store.with_suffix(".reasons")
+    reasons = store.with_suffix(".json")
     if store.is_file():
         kept = load_file(store)
-        lines = [line for line in reasons.read_text(encoding="utf-8").split("\n") if line]
-        skipped = {int(row): why for row, why in (line.split("\t", 1) for line in lines)}
+        skipped = {int(row): why for row, why in json.loads(reasons.read_text("utf-8")).items()}
         return Frames(kept["vectors"], kept["times"], kept["mask"].bool(), skipped)
+    modality = VideoModality(encoders)
+    count, dim = encoders.config.frames, modality.dim
     vectors = torch.zeros(len(videos), count, dim)
     times, mask = torch.zeros(len(videos), count), torch.zeros(len(videos), count).bool()
-
     skipped = {}
     progress = tqdm(videos, "videos", unit="video", disable=None)
-    made_ahead = prefetched(encoders.prepare_clip, progress, encoders.config.workers)
-    for row, made in enumerate(made_ahead):
-        if isinstance(made, MediaError):
-            skipped[row] = str(made)
+    for row, clip in enumerate(prefetched(modality.prepare, progress, encoders.config.workers)):
+        if isinstance(clip, MediaError):
+            skipped[row] = str(clip)
             continue
-        found, when, there = (tensor[0].cpu() for tensor in encoders.video.frame_vectors([made]))
+        found, when, there = (part[0].cpu() for part in modality.video.frame_vectors([clip]))
         size = len(when)
         vectors[row, :size], times[row, :size], mask[row, :size] = found, when, there
-    text = "".join(f"{row}\t{why}\n" for row, why in skipped.items())
-    reasons.write_text(text, encoding="utf-8")
+    reasons.write_text(json.dumps(skipped), encoding="utf-8")
     save_file({"vectors": vectors, "times": times, "mask": mask.to(torch.uint8)}, store)
     return Frames(vectors, times, mask, skipped)
 
 
-def train_and_tell(
+def train_and_classify(
     frames: Frames,
     labels: np.ndarray,
     train: np.ndarray,
@@ -88,11 +87,11 @@ def train_and_tell(
 
     Args:
         labels: int ``[videos]``, the value of each.
-        train, test: rows to learn from, and to tell.
+        train, test: rows to learn from, and to classify.
 
     Returns:
-        The temporal encoder, and what each pooling tells of ``test``: by ``temporal`` and
-        ``mean``, int ``[len(test)]``.
+        The temporal encoder, and the labels predicted for ``test`` by ``temporal`` and ``mean``
+        pooling, int ``[len(test)]``.
     """
     dim = frames.vectors.shape[-1]
     torch.manual_seed(seed)
@@ -101,7 +100,7 @@ def train_and_tell(
         "temporal": (encoder, [encoder]),
         "mean": (lambda vectors, times, mask: mean_pool(vectors, mask), []),
     }
-    found = {}
+    predicted = {}
     for name, (pool, modules) in pools.items():
         torch.manual_seed(seed)
         head = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, n_values))
@@ -110,8 +109,8 @@ def train_and_tell(
             module.eval()
         with torch.inference_mode():
             logits = head(pool(frames.vectors[test], frames.times[test], frames.mask[test]))
-        found[name] = logits.argmax(-1).numpy()
-    return encoder, found
+        predicted[name] = logits.argmax(-1).numpy()
+    return encoder, predicted
 
 
 def _fit(
@@ -130,7 +129,7 @@ def _fit(
     )
     rng = np.random.default_rng(seed)
     steps = config.epochs * math.ceil(len(train) / config.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule, step = learning_rate_schedule("cosine", 0, steps), 0
     for _ in tqdm(range(config.epochs), "temporal", unit="epoch", disable=None):
         order = rng.permutation(train)
         for start in range(0, len(order), config.batch_size):
@@ -139,8 +138,9 @@ def _fit(
             vectors = vectors + config.noise * torch.randn_like(vectors)
             logits = head(pool(vectors, frames.times[rows], frames.mask[rows]))
             loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels[rows]))
+            set_learning_rate(optimizer, schedule(step))
+            step += 1
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
-            schedule.step()

@@ -1,8 +1,8 @@
-"""What is said of a picture in training, and of which other pictures it is true as well.
+"""The texts that pictures are trained with, and which other pictures each text matches as well.
 
-A text names some fields of an item ("red mug") or is its title. In a batch it is true of every
-picture whose item has these values, so that two red mugs are no counter-examples of each other (as
-in UniCL, Yang et al. 2022).
+A text names some fields of an item ("red mug") or is its title. In a batch it matches every picture
+whose item has these values, so that two red mugs are no negatives of each other (as in UniCL, Yang
+et al. 2022).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Texts:
         fields: Sequence[str],
         title_share: float,
     ) -> None:
-        # a field of which the catalogue knows no value cannot be said
+        # a field without a value in the catalogue gives no text
         self.fields = [name for name in fields if any(name in row for row in known)]
         self.title_share = title_share
         self._titles = list(titles)
@@ -44,8 +44,8 @@ class Texts:
         self._known = [dict(row) for row in known]
 
     @property
-    def sayable(self) -> np.ndarray:
-        """Items of which anything can be said: bool ``[items]``."""
+    def described(self) -> np.ndarray:
+        """Items that have a text: bool ``[items]``."""
         return (self._codes != _UNKNOWN).any(1)
 
     def codes(self, rows: np.ndarray, column: int) -> np.ndarray:
@@ -56,20 +56,20 @@ class Texts:
         """A text for each of some items.
 
         Args:
-            rows: item indices, int ``[n]``, of items that :attr:`sayable` marks.
+            rows: item indices, int ``[n]``, of items that :attr:`described` marks.
 
         Returns:
-            The texts, and of which items of ``rows`` each is true: bool ``[n texts, n items]``.
+            The texts, and which items of ``rows`` each matches: bool ``[n texts, n items]``.
         """
-        asked = np.full((len(rows), self._codes.shape[1]), _FREE)
+        named = np.full((len(rows), self._codes.shape[1]), _FREE)
         texts = []
         for place, row in enumerate(rows):
             columns = self._chosen(self._codes[row], rng)
-            asked[place, columns] = self._codes[row, columns]
-            texts.append(self._said(int(row), columns))
+            named[place, columns] = self._codes[row, columns]
+            texts.append(self._text(int(row), columns))
         own = self._codes[rows]
-        fits = (asked[:, None, :] == _FREE) | (asked[:, None, :] == own[None, :, :])
-        return texts, fits.all(-1)
+        matches = (named[:, None, :] == _FREE) | (named[:, None, :] == own[None, :, :])
+        return texts, matches.all(-1)
 
     def _chosen(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The columns that one text names: the title, or any subset of the known fields."""
@@ -80,7 +80,7 @@ class Texts:
         count = rng.integers(1, len(known) + 1)
         return np.sort(rng.choice(known, count, replace=False))
 
-    def _said(self, row: int, columns: np.ndarray) -> str:
+    def _text(self, row: int, columns: np.ndarray) -> str:
         if columns[0] == len(self.fields):
             return self._titles[row]
         return " ".join(self._known[row][self.fields[column]] for column in columns)

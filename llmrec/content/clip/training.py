@@ -1,11 +1,10 @@
-"""The loop of ``llmrec train clip``: contrast between pictures and what is true of them."""
+"""The training loop of ``llmrec train clip``: contrast between pictures and texts that match."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,15 @@ from llmrec.content.clip.model import contrastive_loss, normalised
 from llmrec.content.clip.pictures import views
 from llmrec.content.clip.settings import ClipConfig
 from llmrec.content.clip.texts import Texts
-from llmrec.content.features.image_encoder import mixed_precision, pick_device
+from llmrec.content.features.models import mixed_precision, pick_device
 from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
 from llmrec.loop.optimizer import make_optimizer
+from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
+from llmrec.loop.state import TrainingState
 
 _WARM_UP = 0.05  # share of the steps
 _SMOOTHING = 0.05  # of the fields' labels
 _HIGHEST_SCALE = math.log(100.0)  # of cosines, as CLIP limits it
-
-
-@dataclass
-class Progress:
-    """What a run knows of itself; saved with every checkpoint."""
-
-    epoch: int = 0
-    step: int = 0
-    train_seconds: float = 0.0
-    log: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -45,7 +36,7 @@ class ClipTrainer:
         clip: of open_clip.
         tokenize: its tokenizer.
         squares: uint8 ``[items, stored, stored, 3]``.
-        texts: what can be said of the items.
+        texts: of the items.
         train, validation: item indices.
         config: settings.
         seed: of everything drawn.
@@ -63,11 +54,12 @@ class ClipTrainer:
     folder: Path
 
     def __post_init__(self) -> None:
-        self.device = pick_device(self.config.device)
+        c = self.config
+        self.device = pick_device(c.device)
         self.clip.to(self.device)
         self.side = int(self.clip.visual.image_size[0])
-        self.steps_an_epoch = max(len(self.train) // self.config.batch_size, 1)
-        c = self.config
+        self.steps_an_epoch = max(len(self.train) // c.batch_size, 1)
+        self.total_steps = c.epochs * self.steps_an_epoch
         dim = self.clip.text_projection.shape[1]
         self.heads = nn.ModuleList(nn.Linear(dim, len(values)) for values in self.texts.values)
         self.heads.to(self.device)
@@ -79,64 +71,59 @@ class ClipTrainer:
             c.learning_rate,
             c.weight_decay,
         )
+        warmup = max(int(self.total_steps * _WARM_UP), 1)
+        self.schedule = learning_rate_schedule("cosine", warmup, self.total_steps, floor=0.01)
 
-    def run(self) -> Progress:
+    def run(self) -> TrainingState:
         """All epochs, from the last checkpoint on."""
-        state = load_checkpoint(self.folder, self.learned, {}, self.optimizer)
-        known = {k: v for k, v in (state or {}).items() if k in Progress.__dataclass_fields__}
-        progress = Progress(**known)
-        total = self.config.epochs * self.steps_an_epoch
-        with tqdm(total=total, initial=progress.step, desc="clip", disable=None) as bar:
-            while progress.epoch < self.config.epochs and not self._late(progress):
-                self._epoch(progress, bar)
-                progress.log.append(
-                    {
-                        "epoch": progress.epoch,
-                        "loss": self._loss_of_epoch,
-                        "seconds": round(progress.train_seconds, 1),
-                        **self.validate(),
-                    }
-                )
-                bar.set_postfix(loss=f"{self._loss_of_epoch:.3f}", **_shown(progress.log[-1]))
-                save_checkpoint(self.folder, self.learned, {}, self.optimizer, progress.__dict__)
+        state = TrainingState()
+        load_checkpoint(self.folder, self.learned, self.optimizer, state)
+        with tqdm(total=self.total_steps, initial=state.step, desc="clip", disable=None) as bar:
+            while state.epoch < self.config.epochs and not self._out_of_time(state):
+                loss = self._epoch(state, bar)
+                found = self.validate()
+                seconds = round(state.train_seconds, 1)
+                state.log.append({"epoch": state.epoch, "loss": loss, "seconds": seconds, **found})
+                bar.set_postfix(loss=f"{loss:.3f}", **{k: f"{v:.2f}" for k, v in found.items()})
+                save_checkpoint(self.folder, self.learned, self.optimizer, state)
         self.clip.eval()
-        return progress
+        return state
 
-    def _late(self, progress: Progress) -> bool:
-        return bool(self.config.max_minutes) and (
-            progress.train_seconds > 60 * self.config.max_minutes
-        )
+    def _out_of_time(self, state: TrainingState) -> bool:
+        return 0 < 60 * self.config.max_minutes < state.train_seconds
 
-    def _epoch(self, progress: Progress, bar: Any) -> None:
+    def _epoch(self, state: TrainingState, bar: Any) -> float:
+        """One pass over the pictures; its mean loss."""
         self.clip.train()
         # drawn anew from the epoch's number: a run that goes on draws what it would have drawn
-        rng = np.random.default_rng([self.seed, progress.epoch])
+        rng = np.random.default_rng([self.seed, state.epoch])
         changes = torch.Generator().manual_seed(int(rng.integers(2**62)))
         torch.manual_seed(int(rng.integers(2**62)))
         order, losses = rng.permutation(self.train), []
         started = time.monotonic()
         for start in range(self.steps_an_epoch):
             rows = np.sort(order[start * self.config.batch_size :][: self.config.batch_size])
-            losses.append(self._step(rows, rng, changes, progress.step))
-            progress.step += 1
+            losses.append(self._step(rows, rng, changes, state.step))
+            state.step += 1
             bar.update()
-        progress.train_seconds += time.monotonic() - started
-        progress.epoch += 1
-        self._loss_of_epoch = float(np.mean(losses))
+        state.train_seconds += time.monotonic() - started
+        state.epoch += 1
+        return float(np.mean(losses))
 
     def _step(
         self, rows: np.ndarray, rng: np.random.Generator, changes: torch.Generator, step: int
     ) -> float:
-        self.optimizer.scale_rates(self._rate(step))
-        texts, true = self.texts.draw(rows, rng)
+        set_learning_rate(self.optimizer, self.schedule(step))
+        texts, matches = self.texts.draw(rows, rng)
         pixels = views(self.squares[rows], self.side, self.config.augmentation, changes)
         tokens = self.tokenize(texts).to(self.device)
         with mixed_precision(self.device, self.config.precision):
             raw = self.clip.encode_image(normalised(pixels).to(self.device)).float()
             words = nn.functional.normalize(self.clip.encode_text(tokens).float(), dim=-1)
         images = nn.functional.normalize(raw, dim=-1)
-        matches = torch.from_numpy(true).to(self.device)
-        loss = contrastive_loss(images, words, self.clip.logit_scale.exp(), matches)
+        loss = contrastive_loss(
+            images, words, self.clip.logit_scale.exp(), torch.from_numpy(matches).to(self.device)
+        )
         loss = loss + self.config.field_weight * self._field_loss(raw, rows)
         self.optimizer.zero_grad()
         loss.backward()
@@ -147,7 +134,7 @@ class ClipTrainer:
         return float(loss.detach())
 
     def _field_loss(self, images: Tensor, rows: np.ndarray) -> Tensor:
-        """Cross-entropy of a linear head's values, averaged over fields.
+        """Cross-entropy of linear classifiers of the fields' values, averaged over fields.
 
         Contrast alone has to find good words and good pictures at once, and starts slowly.
         """
@@ -155,7 +142,7 @@ class ClipTrainer:
         for column, head in enumerate(self.heads):
             truth = torch.from_numpy(self.texts.codes(rows, column)).to(self.device)
             if self.config.field_weight and (truth >= 0).any():
-                known = truth.clamp(min=-1)  # -1: the catalogue does not say
+                known = truth.clamp(min=-1)  # -1: not in the catalogue
                 losses.append(
                     nn.functional.cross_entropy(
                         head(images), known, ignore_index=-1, label_smoothing=_SMOOTHING
@@ -163,24 +150,14 @@ class ClipTrainer:
                 )
         return torch.stack(losses).sum() / max(len(self.heads), 1)
 
-    def _images(self, pixels: Tensor) -> Tensor:
-        return self.clip.encode_image(normalised(pixels).to(self.device), normalize=True)
-
-    def _rate(self, step: int) -> float:
-        total = self.config.epochs * self.steps_an_epoch
-        warm = max(int(total * _WARM_UP), 1)
-        if step < warm:
-            return (step + 1) / warm
-        return 0.01 + 0.99 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1))) / 2
-
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        """Share of the validation pictures whose value is right, by field: which of the field's
-        values, said alone, is nearest to the picture."""
+        """Zero-shot accuracy of each field on the validation pictures: which of its values is
+        nearest to a picture."""
         if not len(self.validation):
             return {}
         self.clip.eval()
-        images = self._all_images(self.validation)
+        images = self._images(self.validation)
         found = {}
         for column, (name, values) in enumerate(
             zip(self.texts.fields, self.texts.values, strict=True)
@@ -189,26 +166,13 @@ class ClipTrainer:
             if not (truth >= 0).any():
                 continue
             words = self.clip.encode_text(self.tokenize(values).to(self.device), normalize=True)
-            said = (images @ words.T).argmax(1).cpu().numpy()
-            found[f"accuracy_{name}"] = float((said == truth)[truth >= 0].mean())
+            predicted = (images @ words.T).argmax(1).cpu().numpy()
+            found[f"accuracy_{name}"] = float((predicted == truth)[truth >= 0].mean())
         return found
 
-    def _all_images(self, rows: np.ndarray) -> Tensor:
-        parts = [
-            self._images(views(self.squares[rows[start : start + 256]], self.side))
-            for start in range(0, len(rows), 256)
-        ]
+    def _images(self, rows: np.ndarray) -> Tensor:
+        parts = []
+        for start in range(0, len(rows), 256):
+            pixels = normalised(views(self.squares[rows[start : start + 256]], self.side))
+            parts.append(self.clip.encode_image(pixels.to(self.device), normalize=True))
         return torch.cat(parts)
-
-
-def _shown(entry: dict[str, Any]) -> dict[str, str]:
-    return {
-        name.removeprefix("accuracy_"): f"{value:.2f}"
-        for name, value in entry.items()
-        if name.startswith("accuracy_")
-    }
-
-
-def write_log(log: list[dict[str, Any]], path: Path) -> None:
-    """One line of JSON an epoch."""
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8")

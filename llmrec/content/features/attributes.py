@@ -1,4 +1,4 @@
-"""What an item's attributes, categories and brand say of it, as a short dense vector.
+"""An item's attributes, categories and brand as a short dense vector.
 
 TF-IDF over the values (latent semantic analysis): each value is a token ``name=value``, rare
 values are dropped, rows are reduced by a truncated SVD and scaled to a mean square length of

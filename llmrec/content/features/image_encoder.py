@@ -10,75 +10,28 @@ a folder with ``open_clip_config.json`` and weights.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.errors import ConfigError, LlmrecError, require
-from llmrec.stage import file_hash
+from llmrec.content.features.modalities import BatchEncoder, EmbedMediaConfig
+from llmrec.content.features.models import (
+    CLIP,
+    Precision,
+    mixed_precision,
+    normalized,
+    pick_device,
+    weights_hash,
+)
+from llmrec.content.media.images import decode_image
+from llmrec.errors import ArtifactError, ConfigError, LlmrecError, require
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
-
-CLIP = "ViT-B-32:laion2b_s34b_b79k"
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-def pick_device(device: str) -> torch.device:
-    """``auto`` is a GPU when there is one.
-
-    Raises:
-        ConfigError: if the device cannot be used here.
-    """
-    torch = require("torch", "media")
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {device!r} cannot be used here ({reason}); try auto") from None
-    return torch.device(device)
-
-
-def mixed_precision(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Autocast for a forward pass; ``auto`` is bfloat16 on a GPU that has it, else float16, and
-    float32 on a CPU."""
-    torch = require("torch", "media")
-    if precision == "auto":
-        if device.type != "cuda":
-            return nullcontext()
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, getattr(torch, precision))
-
-
-def unit_rows(vectors: torch.Tensor) -> np.ndarray:
-    """float32 rows of length 1, normalised in float32 whatever they were computed in."""
-    torch = require("torch", "media")
-    rows = torch.nn.functional.normalize(vectors.float(), dim=-1)
-    return np.asarray(rows.cpu().numpy(), np.float32)
-
-
-def weights_hash(model: str) -> str:
-    """Identifies a model: its name, and the contents of the files when they are local."""
-    name, _, tail = model.partition(":")
-    for text in (model, tail) if tail else (name,):
-        path = Path(text).expanduser()
-        if path.is_file():
-            return hashlib.sha256(f"{name}={file_hash(path)}".encode()).hexdigest()
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.is_file())
-            lines = "".join(f"{file.name}={file_hash(file)}\n" for file in files)
-            return hashlib.sha256(lines.encode()).hexdigest()
-    return model
 
 
 class ImageEncoder:
@@ -136,7 +89,7 @@ class ImageEncoder:
 
     def encode_prepared(self, pixels: torch.Tensor) -> np.ndarray:
         """Unit rows float32 ``[n, dim]`` from what :meth:`prepare` gave, ``[n, 3, side, side]``."""
-        return unit_rows(self.embed(pixels))
+        return normalized(self.embed(pixels))
 
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """The image tower's output on its device, not normalised: ``[n, dim]``."""
@@ -162,7 +115,7 @@ class ImageEncoder:
         torch = require("torch", "media")
         tokens = self._tokenize(list(texts)).to(self.device)
         with torch.inference_mode(), mixed_precision(self.device, self.precision):
-            return unit_rows(self.clip.encode_text(tokens))
+            return normalized(self.clip.encode_text(tokens))
 
 
 def _parsed(model: str) -> tuple[str, str | None]:
@@ -189,3 +142,58 @@ def _parsed(model: str) -> tuple[str, str | None]:
 
 def _has_weights(folder: Path) -> bool:
     return any(file.suffix in (".safetensors", ".bin", ".pth") for file in folder.iterdir())
+
+
+def open_same_model(model: str, expected: str, folder: Path, device: str) -> ImageEncoder:
+    """Load ``model`` if its weights are those that ``folder`` was made with.
+
+    Args:
+        model: name, file or folder, as for :class:`ImageEncoder`.
+        expected: what :func:`weights_hash` gave then.
+
+    Raises:
+        ArtifactError: if the weights are gone or others.
+        ConfigError: if they cannot be loaded.
+    """
+    found = weights_hash(model)
+    if found != expected:
+        state = "is not here" if found == model else "holds other weights now"
+        raise ArtifactError(
+            f"{folder}: the image model {model!r} that it was made with {state}; "
+            "say with --image-model where it is, or make the folder again"
+        )
+    return ImageEncoder(model, device=device)
+
+
+class ImageModality(BatchEncoder):
+    """Pictures by CLIP."""
+
+    @classmethod
+    def input_hashes(cls, config: EmbedMediaConfig) -> dict[str, str]:
+        """The image model's weights."""
+        return {"image_model": weights_hash(config.image_model)}
+
+    @classmethod
+    def is_in_clip_space(cls, config: Mapping[str, Any]) -> bool:
+        """They always are."""
+        return True
+
+    @cached_property
+    def clip(self) -> ImageEncoder:
+        """The image model, which frames of videos go through too."""
+        c = self.config
+        return ImageEncoder(c.image_model, device=c.device, precision=c.precision)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.clip.dim
+
+    def prepare(self, value: Any) -> torch.Tensor:
+        """A decoded picture as the model takes it."""
+        image = decode_image(self.source.read(value), max_pixels=self.config.max_pixels)
+        return self.clip.prepare(image)
+
+    def encode(self, prepared: list[Any]) -> np.ndarray:
+        """Unit rows of pictures."""
+        return self.clip.encode_prepared(require("torch", "media").stack(prepared))

@@ -19,13 +19,8 @@ Items are embedded in shards; a killed run goes on with the next shard. What cam
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import shutil
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +29,25 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from llmrec.config import as_dict, build, load_yaml
-from llmrec.content.features.media_catalogue import scan, shards
-from llmrec.content.features.media_config import COLUMNS, MODALITIES, EmbedMediaConfig
-from llmrec.content.features.media_work import Encoders, ShardBlock
-from llmrec.content.media.source import MediaSource
-from llmrec.errors import ArtifactError, ConfigError
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, read_manifest, run_stage
+from llmrec.config import as_dict
+from llmrec.content.features.modalities import (
+    MODALITIES,
+    EmbedMediaConfig,
+    MediaEncoders,
+    ModalityBlock,
+)
+from llmrec.content.media.source import FileStamps, MediaSource
+from llmrec.content.shards import Shards, read_catalogue
+from llmrec.errors import ArtifactError, CatalogError
+from llmrec.jsonl import read_jsonl, write_jsonl
+from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
 
 STAGE = "embed-media"
 FEATURES, SKIPPED, TRANSCRIPTS = "media.safetensors", "skipped.jsonl", "transcripts.jsonl"
+SHARD_ITEMS = 512
 # They change how fast the stage runs, not what it writes: a retry with a smaller batch resumes.
 _SPEED_SETTINGS = ("device", "batch_size", "workers")
+_ATTRIBUTE = "attributes."
 
 
 def load_media_features(folder: str | Path) -> dict[str, np.ndarray]:
@@ -67,18 +69,20 @@ def load_media_features(folder: str | Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def load_transcripts(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """What is said in the recordings, by item id; empty when nothing was transcribed.
+def load_transcripts(folder: str | Path | None) -> dict[str, str]:
+    """The text of each recording, by item id; empty without a folder or transcripts.
 
     Raises:
         ArtifactError: if the folder is missing, damaged or of another stage.
     """
+    if folder is None:
+        return {}
     read_manifest(folder, STAGE)
     path = Path(folder) / TRANSCRIPTS
     if not path.is_file():
         return {}
     try:
-        return {row["item"]: row for row in _read_lines(path)}
+        return {row["item"]: row["text"] for row in read_jsonl(path) if row["text"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path}: cannot be read ({error}); run llmrec embed media again"
@@ -93,7 +97,6 @@ def run(
     media_root: Path | None = None,
     cache: Path | None = None,
     seed: int = 0,
-    log: Callable[[str], None] = print,
 ) -> Path:
     """Embed the media of every item of ``dataset`` into the folder ``out``.
 
@@ -104,7 +107,6 @@ def run(
         media_root: where paths of the catalogue start.
         cache: where downloads are kept; ``media_cache`` beside ``out`` when None.
         seed: for the manifest; nothing is drawn.
-        log: takes the lines that tell how it went.
 
     Raises:
         CatalogError: if the dataset has no items, or none of them has media.
@@ -112,169 +114,144 @@ def run(
     """
     read_manifest(dataset, "ingest")
     catalogue = Path(dataset) / "items.parquet"
-    if media_root is not None and not Path(media_root).is_dir():
-        raise ConfigError(f"--media-root: {media_root} is no folder")
-    counts, files = scan(catalogue, config, media_root)
+    source = MediaSource.beside(out, media_root, config.limits, cache)
+    counts, files = scan_media(catalogue, config.modalities, media_root)
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
-    inputs = {"dataset": folder_hash(dataset), "files": files, **_model_hashes(config, counts)}
-    manifest = Manifest(STAGE, settings, inputs, seed=seed)
-    keep = cache if cache is not None else Path(out).parent / "media_cache"
-    source = MediaSource(media_root, keep, config.limits)
-    encoders = Encoders(config, source)
+    inputs = {"dataset": folder_hash(dataset), "files": files}
+    for name in config.modalities:
+        if counts[name]:
+            inputs |= MODALITIES[name].load().input_hashes(config)
 
     def work(run: StageRun) -> None:
-        _embed(run, encoders, catalogue, counts)
-        log(_told(run.counts))
+        _embed(run, MediaEncoders(config, source), catalogue, counts)
+        print(_summary(run.counts))
 
-    return run_stage(out, manifest, work, resume=True, log=log)
-
-
-def _model_hashes(config: EmbedMediaConfig, counts: Counter[str]) -> dict[str, str]:
-    from llmrec.content.features.image_encoder import weights_hash
-
-    hashes = {}
-    if counts["image"] or counts["video"]:
-        hashes["image_model"] = weights_hash(config.image_model)
-    if counts["speech"]:
-        hashes["speech_model"] = weights_hash(config.speech_model)
-    if config.temporal is not None:
-        if not Path(config.temporal).is_file():
-            raise ConfigError(f"temporal: {config.temporal}: no such file")
-        hashes["temporal"] = file_hash(config.temporal)
-    return hashes
+    return run_stage(out, Manifest(STAGE, settings, inputs, seed=seed), work, resume=True)
 
 
-def _embed(run: StageRun, encoders: Encoders, catalogue: Path, counts: Counter[str]) -> None:
-    config = encoders.config
-    wanted = [m for m in config.modalities if counts[m]]
-    if config.transcribe and "speech" in wanted and not encoders.speech.can_transcribe:
-        raise ConfigError(
-            f"transcribe: {config.speech_model!r} is only an audio encoder; give a Whisper with "
-            "its decoder, or do without transcripts"
+def scan_media(
+    catalogue: Path, modalities: Sequence[str], root: Path | None
+) -> tuple[Counter[str], str]:
+    """How many items, and files of each modality; and what stands for the files' contents.
+
+    Raises:
+        CatalogError: if there are no items, or no files.
+        ConfigError: if files are named and no folder of media was given.
+    """
+    counts: Counter[str] = Counter()
+    stamps = FileStamps(root)
+    for shard in _shards(catalogue, modalities):
+        counts["items"] += len(shard["item_id"])
+        for name in modalities:
+            for value in shard.get(name, ()):
+                counts[name] += value is not None
+                stamps.add(MODALITIES[name].source, value)
+    if not counts["items"]:
+        raise CatalogError(f"{catalogue}: the catalogue has no items; ingest some first")
+    if not any(counts[name] for name in modalities):
+        sources = ", ".join(MODALITIES[name].source for name in modalities)
+        raise CatalogError(
+            f"{catalogue}: no item has a value in {sources}; say at ingest which column holds what"
         )
-    folder = run.folder / "shards"
-    folder.mkdir(exist_ok=True)
-    with tqdm(total=sum(counts[m] for m in wanted), unit="file", desc=STAGE) as progress:
-        for number, shard in enumerate(shards(catalogue, config.modalities)):
-            path = folder / f"{number:06d}"
-            if path.is_dir():
-                done = sum(v is not None for m in wanted for v in shard[m])
+    return counts, stamps.hexdigest()
+
+
+def _shards(catalogue: Path, modalities: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+    """``item_id`` and each modality's files, None where there is none, some hundred items each."""
+    columns = {name: MODALITIES[name].source.partition(".")[0] for name in modalities}
+    wanted = ["item_id", *dict.fromkeys(columns.values())]
+    for batch in read_catalogue(catalogue, SHARD_ITEMS, wanted):
+        shard = {"item_id": batch["item_id"].to_pylist()}
+        for name, column in columns.items():
+            if column in batch.schema.names:
+                values = batch[column].to_pylist()
+                source = MODALITIES[name].source
+                if source.startswith(_ATTRIBUTE):
+                    prefix = source.removeprefix(_ATTRIBUTE) + "="
+                    values = [_attribute(pairs or (), prefix) for pairs in values]
+                shard[name] = [None if value in ("", b"") else value for value in values]
+        yield shard
+
+
+def _attribute(pairs: Sequence[str], prefix: str) -> str | None:
+    return next((pair.removeprefix(prefix) for pair in pairs if pair.startswith(prefix)), None)
+
+
+def _embed(run: StageRun, encoders: MediaEncoders, catalogue: Path, counts: Counter[str]) -> None:
+    config = encoders.config
+    wanted = [name for name in config.modalities if counts[name]]
+    shards = Shards(run.folder)
+    with tqdm(total=sum(counts[name] for name in wanted), unit="file", desc=STAGE) as progress:
+        for number, shard in enumerate(_shards(catalogue, config.modalities)):
+            if shards.has(number):
+                done = sum(value is not None for name in wanted for value in shard[name])
                 progress.update(done)
                 progress.initial += done  # not done by this run: the rate is of what it did
                 continue
-            present = [m for m in wanted if any(value is not None for value in shard[m])]
-            blocks: dict[str, ShardBlock] = {
-                m: encoders.block(m, shard[m], progress.update) for m in present
+            present = [n for n in wanted if any(value is not None for value in shard[n])]
+            opened = {name: encoders[name] for name in present}  # before any is at work
+            blocks = {
+                name: encoder.encode_column(shard[name], progress.update)
+                for name, encoder in opened.items()
             }
-            _write_shard(path, shard["item_id"], blocks, config.transcribe)
-    _join(run, folder, counts, config)
-    shutil.rmtree(folder)
+            with shards.writing(number) as folder:
+                _write_shard(folder, shard["item_id"], blocks, config.transcribe)
+    _join(run, shards, counts, config)
+    shards.remove()
 
 
 def _write_shard(
-    path: Path, item_ids: list[str], blocks: dict[str, ShardBlock], transcribe: bool
+    folder: Path, item_ids: list[str], blocks: dict[str, ModalityBlock], transcribe: bool
 ) -> None:
-    unfinished = path.with_name(f".{path.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
     tensors = {name: block.vectors for name, block in blocks.items()}
     tensors |= {f"{name}_present": block.present for name, block in blocks.items()}
-    save_file(tensors, unfinished / FEATURES)
+    save_file(tensors, folder / FEATURES)
     skipped = [
-        {"item": item_ids[row], "field": COLUMNS[name], "reason": reason}
+        {"item": item_ids[row], "field": MODALITIES[name].source, "reason": reason}
         for name, block in blocks.items()
         for row, reason in block.skipped
     ]
-    _write_lines(unfinished / SKIPPED, skipped)
+    write_jsonl(folder / SKIPPED, skipped)
     if transcribe:
-        said = [
-            {"item": item_ids[row], **asdict(transcript)}
+        transcripts = [
+            {"item": item_ids[row], **transcript}
             for block in blocks.values()
             for row, transcript in block.transcripts
         ]
-        _write_lines(unfinished / TRANSCRIPTS, said)
-    (unfinished / "items").write_text(str(len(item_ids)), encoding="utf-8")
-    os.replace(unfinished, path)
+        write_jsonl(folder / TRANSCRIPTS, transcripts)
+    (folder / "items").write_text(str(len(item_ids)), encoding="utf-8")
 
 
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(lines, encoding="utf-8")
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    with open(path, encoding="utf-8") as file:  # str.splitlines would break at U+2028 too
-        return [json.loads(line) for line in file]
-
-
-def _join(run: StageRun, folder: Path, counts: Counter[str], config: EmbedMediaConfig) -> None:
+def _join(run: StageRun, shards: Shards, counts: Counter[str], config: EmbedMediaConfig) -> None:
     """The shards' blocks and lines as one file each, and the manifest's counts."""
-    parts = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     blocks: dict[str, np.ndarray] = {}
     start = 0
-    for shard in parts:
-        size = int((shard / "items").read_text(encoding="utf-8"))
-        for name, part in load_file(shard / FEATURES).items():
+    for folder in shards.folders():
+        size = int((folder / "items").read_text(encoding="utf-8"))
+        for name, part in load_file(folder / FEATURES).items():
             if name not in blocks:
                 blocks[name] = np.zeros((counts["items"], *part.shape[1:]), part.dtype)
             blocks[name][start : start + size] = part
         start += size
     save_file(blocks, run.folder / FEATURES)
     for name in (SKIPPED, *([TRANSCRIPTS] if config.transcribe else [])):
-        with open(run.folder / name, "wb") as whole:
-            for shard in parts:
-                whole.write((shard / name).read_bytes())
+        shards.join_lines(name, run.folder / name)
     run.counts["items"] = counts["items"]
-    skipped = _read_lines(run.folder / SKIPPED)
-    for modality in (m for m in MODALITIES if m in blocks):
-        reasons = Counter(row["reason"] for row in skipped if row["field"] == COLUMNS[modality])
-        run.counts[modality] = int(blocks[f"{modality}_present"].sum())
-        run.counts[f"{modality}_dim"] = blocks[modality].shape[1]
-        run.counts[f"{modality}_skipped"] = sum(reasons.values())
-        run.counts[f"{modality}_reasons"] = dict(reasons.most_common(5))
+    skipped = read_jsonl(run.folder / SKIPPED)
+    for name in (name for name in MODALITIES if name in blocks):
+        field = MODALITIES[name].source
+        reasons = Counter(row["reason"] for row in skipped if row["field"] == field)
+        run.counts[name] = int(blocks[f"{name}_present"].sum())
+        run.counts[f"{name}_dim"] = blocks[name].shape[1]
+        run.counts[f"{name}_skipped"] = sum(reasons.values())
+        run.counts[f"{name}_reasons"] = dict(reasons.most_common(5))
 
 
-def _told(counts: dict[str, Any]) -> str:
+def _summary(counts: dict[str, Any]) -> str:
     """The outcome in one line."""
     parts = []
-    for modality in (m for m in MODALITIES if m in counts):
-        skipped = counts[f"{modality}_skipped"]
+    for name in (name for name in MODALITIES if name in counts):
+        skipped = counts[f"{name}_skipped"]
         note = f" ({skipped} skipped, see {SKIPPED})" if skipped else ""
-        parts.append(f"{modality} {counts[modality]}{note}")
+        parts.append(f"{name} {counts[name]}{note}")
     return f"{STAGE}: {counts['items']} items: {', '.join(parts)}"
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec embed media``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec embed media", description="Vectors of every item's pictures, videos and sound."
-    )
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--media-root", type=Path, help="folder that paths of the catalogue are in")
-    parser.add_argument("--cache", type=Path, help="folder to keep what comes from URLs")
-    parser.add_argument("--config", type=Path, help="YAML file with the settings below")
-    parser.add_argument("--modalities", help=f"separated by commas, among {','.join(MODALITIES)}")
-    parser.add_argument("--image-model", help="NAME:PRETRAINED, NAME:FILE, hf-hub:... or a folder")
-    parser.add_argument("--temporal", help="file of a trained temporal encoder (default: the mean)")
-    parser.add_argument("--frames", type=int, help="frames of a video to look at")
-    parser.add_argument("--frame-choice", help="even (default) or scenes")
-    parser.add_argument("--speech-model", help="a Whisper: name, file or folder")
-    parser.add_argument("--transcribe", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--language", help="what is spoken, such as en (default: heard)")
-    parser.add_argument("--audio-seconds", type=float, help="of a recording, how much is heard")
-    parser.add_argument("--max-pixels", type=int, help="pictures with more are skipped")
-    parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--precision", help="auto (default), float32, bfloat16, float16")
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--workers", type=int, help="threads that fetch and decode")
-    parser.add_argument("--seed", type=int, default=0)
-    args = vars(parser.parse_args(argv))
-    places = ("dataset", "out", "media_root", "cache", "seed", "config")
-    dataset, out, media_root, cache, seed, path = (args.pop(name) for name in places)
-    settings = load_yaml(path) if path else {}
-    settings.update({name: value for name, value in args.items() if value is not None})
-    if isinstance(settings.get("modalities"), str):
-        settings["modalities"] = settings["modalities"].split(",")
-    config = build(EmbedMediaConfig, settings, str(path or "llmrec embed media"))
-    run(config, dataset, out, media_root=media_root, cache=cache, seed=seed)

@@ -1,4 +1,4 @@
-"""A small network as one safetensors file that says its own shape."""
+"""A small network as one safetensors file that holds its own shape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def save_shaped(network: nn.Module, config: Any, kind: str, path: str | Path) ->
 
     Args:
         config: the dataclass that the network is made from.
-        kind: what it is, in one word; only that is read back.
+        kind: what it is, in one word; another is refused.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     save_file(tensors, path, metadata={kind: json.dumps(asdict(config))})

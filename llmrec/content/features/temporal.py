@@ -1,7 +1,7 @@
 """One vector of a video from the vectors of its frames and their times.
 
-A small transformer reads the frames of a clip, each with when it was, and says what to add to
-their mean. Its last projection starts at zero, so that an untrained one *is* mean pooling and
+A small transformer reads the frames of a clip, each with its time, and adds a residual to their
+mean. Its last projection starts at zero, so that an untrained one *is* mean pooling and
 training can only move away from that baseline. The means know no order; the transformer does, so
 it can learn what only motion shows (compare "seqTransf" of CLIP4Clip, Luo et al. 2021).
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.content.features.shaped import load_shaped, save_shaped
+from llmrec.errors import ConfigError
 
 _KIND = "temporal"
 _FREQUENCIES = 16
@@ -40,9 +41,9 @@ class TemporalShape:
     def __post_init__(self) -> None:
         for name in ("dim", "width", "layers", "heads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         if self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide width {self.width}")
+            raise ConfigError(f"heads: {self.heads} does not divide width {self.width}")
 
 
 def mean_pool(frames: Tensor, mask: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def mean_pool(frames: Tensor, mask: Tensor) -> Tensor:
 
 
 class TemporalEncoder(nn.Module):
-    """Mean of the frames plus what a transformer over frames and times adds.
+    """Mean of the frames plus a residual by a transformer over frames and times.
 
     Args:
         config: its shape.
@@ -99,9 +100,9 @@ class TemporalEncoder(nn.Module):
             ``[clips, dim]``.
         """
         read = self.frame_in(frames) + self.time_in(_time_waves(times, mask).to(frames.dtype))
-        asked = self.query.expand(len(frames), 1, -1)
+        query = self.query.expand(len(frames), 1, -1)
         there = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
-        states = self.layers(torch.cat([asked, read], dim=1), src_key_padding_mask=~there)
+        states = self.layers(torch.cat([query, read], dim=1), src_key_padding_mask=~there)
         return mean_pool(frames, mask) + self.out(self.out_norm(states[:, 0]))
 
     def save(self, path: str | Path) -> None:

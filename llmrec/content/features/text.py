@@ -1,8 +1,11 @@
 """``llmrec embed``: content vectors of every item, from its text and its attributes.
 
     llmrec embed --dataset runs/beauty/dataset --out runs/beauty/features --fields title
+    llmrec embed --dataset runs/shop/dataset --out runs/shop/features --media-root data/media \\
+        --clip ViT-B-32:laion2b_s34b_b79k --whisper tiny.en
 
-The folder holds ``embeddings.safetensors``:
+The second also writes ``media_features`` beside ``features``: what ``llmrec embed media`` makes,
+which has more settings. The folder holds ``embeddings.safetensors``:
 
 * ``text`` float32 ``[n_items, dim]``, unit rows, and a zero row for an item without text;
 * ``present`` uint8 ``[n_items]``, 0 where an item has no text;
@@ -14,25 +17,22 @@ can be put side by side. Items are embedded in shards; a killed run goes on with
 
 from __future__ import annotations
 
-import argparse
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from llmrec.config import as_dict, build, load_yaml
+from llmrec.config import as_dict
 from llmrec.content.features.attributes import AttributeEncoder, attribute_tokens
-from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, model_hash
-from llmrec.errors import ArtifactError, CatalogError
+from llmrec.content.features.models import weights_hash
+from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, locate_model
+from llmrec.content.shards import Shards, read_catalogue
+from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
 
 STAGE = "embed"
@@ -73,10 +73,20 @@ class EmbedConfig:
     def __post_init__(self) -> None:
         unknown = [name for name in self.fields if name not in FIELDS]
         if unknown or not self.fields:
-            raise ValueError(f"fields: choose from {', '.join(FIELDS)}; got {list(self.fields)}")
+            raise ConfigError(f"fields: choose from {', '.join(FIELDS)}; got {list(self.fields)}")
         for name in ("description_chars", "attribute_dim", "attribute_min_items", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+
+    def open_text_encoder(self, device: str | None = None) -> TextEncoder:
+        """Load the text model, on another device where one is given."""
+        return TextEncoder(
+            self.model, device=device or self.device, dtype=self.dtype, batch_size=self.batch_size
+        )
+
+    def item_texts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """The text of each row of the catalogue."""
+        return [item_text(row, self.fields, self.description_chars) for row in rows]
 
 
 def item_text(row: Mapping[str, Any], fields: Sequence[str], description_chars: int) -> str:
@@ -116,34 +126,73 @@ def load_features(folder: str | Path) -> dict[str, np.ndarray]:
         raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec embed again") from None
 
 
-def run(config: EmbedConfig, dataset: Path, out: Path, seed: int = 0) -> Path:
+def run(
+    config: EmbedConfig,
+    dataset: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    clip: str | None = None,
+    whisper: str | None = None,
+    media_root: Path | None = None,
+    media_out: Path | None = None,
+) -> Path:
     """Embed every item of ``dataset`` into the folder ``out``.
+
+    Args:
+        config: settings.
+        dataset: folder of ``llmrec ingest``.
+        out: folder to write.
+        seed: of the attributes' SVD.
+        clip: a CLIP that embeds pictures and videos too.
+        whisper: a Whisper that embeds recordings too.
+        media_root: where paths of the catalogue start.
+        media_out: folder of their vectors; ``media_features`` beside ``out`` when None.
 
     Raises:
         CatalogError: if the dataset has no items.
-        ConfigError, MissingExtraError: if the text model cannot be loaded.
+        ConfigError, MissingExtraError: if a model cannot be loaded.
     """
+    if (media_root or media_out) and not (clip or whisper):
+        raise ConfigError("--media-root and --media-out go with --clip MODEL or --whisper MODEL")
     read_manifest(dataset, "ingest")
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
-    inputs = {"dataset": folder_hash(dataset), "model": model_hash(config.model)}
+    weights = weights_hash(locate_model(config.model))
+    inputs = {"dataset": folder_hash(dataset), "model": weights}
     manifest = Manifest(STAGE, settings, inputs, seed=seed)
     catalogue = Path(dataset) / "items.parquet"
-    return run_stage(out, manifest, lambda r: _embed(r, config, catalogue, seed), resume=True)
+    run_stage(out, manifest, lambda r: _embed(r, config, catalogue, seed), resume=True)
+    if clip or whisper:
+        from llmrec.content.features import media
+        from llmrec.content.features.modalities import EmbedMediaConfig
+
+        modalities = (*(("image", "video") if clip else ()), *(("speech",) if whisper else ()))
+        models = {"image_model": clip, "speech_model": whisper}
+        given = {name: model for name, model in models.items() if model is not None}
+        media.run(
+            EmbedMediaConfig(modalities, **given),  # type: ignore[arg-type]
+            dataset,
+            media_out or Path(out).parent / "media_features",
+            media_root=media_root,
+        )
+    return Path(out)
 
 
 def _embed(run: StageRun, config: EmbedConfig, catalogue: Path, seed: int) -> None:
-    n_items = _n_items(catalogue)
-    shards = run.folder / "shards"
-    shards.mkdir(exist_ok=True)
-    text = np.concatenate(_text_shards(shards, config, catalogue, n_items))
-    present = text.any(axis=1).astype(np.uint8)
+    n_items = sum(batch.num_rows for batch in read_catalogue(catalogue, SHARD_ITEMS, ["item_id"]))
+    if n_items == 0:
+        raise CatalogError(f"{catalogue}: the catalogue has no items; ingest some first")
+    shards = Shards(run.folder)
+    text = _embed_texts(shards, config, catalogue, n_items)
+    present = np.asarray(text.any(axis=1), np.uint8)
     blocks = {"text": text, "present": present}
     run.counts.update(
         items=n_items, text_dim=text.shape[1], without_text=n_items - int(present.sum())
     )
     if config.attributes:
         columns = ["attributes", "categories", "brand"]
-        bags = [attribute_tokens(row) for rows in _rows(catalogue, columns) for row in rows]
+        batches = read_catalogue(catalogue, SHARD_ITEMS, columns)
+        bags = [attribute_tokens(row) for batch in batches for row in batch.to_pylist()]
         encoder = AttributeEncoder.fit(
             bags, config.attribute_dim, min_items=config.attribute_min_items, seed=seed
         )
@@ -156,90 +205,21 @@ def _embed(run: StageRun, config: EmbedConfig, catalogue: Path, seed: int) -> No
             without_attributes=n_items - int(block.any(axis=1).sum()),
         )
     save_file(blocks, run.folder / EMBEDDINGS)
-    shutil.rmtree(shards)
+    shards.remove()
 
 
-def _text_shards(
-    shards: Path, config: EmbedConfig, catalogue: Path, n_items: int
-) -> list[np.ndarray]:
-    """Vectors shard by shard; a shard that an earlier try finished is read back."""
+def _embed_texts(shards: Shards, config: EmbedConfig, catalogue: Path, n_items: int) -> np.ndarray:
+    """float32 ``[n_items, dim]``; a shard that an earlier try finished is read back."""
     encoder: TextEncoder | None = None
-    vectors = []
-    done = min(n_items, SHARD_ITEMS * len(list(shards.glob("*.safetensors"))))
+    done = min(n_items, SHARD_ITEMS * len(shards.folders()))
     with tqdm(total=n_items, initial=done, unit="item", desc=STAGE) as progress:
-        for number, rows in enumerate(_rows(catalogue, list(config.fields))):
-            path = shards / f"{number:06d}.safetensors"
-            if path.is_file():
-                vectors.append(load_file(path)["text"])
+        for number, batch in enumerate(read_catalogue(catalogue, SHARD_ITEMS, config.fields)):
+            if shards.has(number):
                 continue
             if encoder is None:  # not loaded at all when every shard is there
-                encoder = TextEncoder(
-                    config.model,
-                    device=config.device,
-                    dtype=config.dtype,
-                    batch_size=config.batch_size,
-                )
-            texts = [item_text(row, config.fields, config.description_chars) for row in rows]
-            vectors.append(encoder.encode(texts, kind="document", on_batch=progress.update))
-            unfinished = path.with_suffix(".tmp")
-            save_file({"text": vectors[-1]}, unfinished)
-            os.replace(unfinished, path)
-    return vectors
-
-
-def _n_items(catalogue: Path) -> int:
-    try:
-        count = int(pq.read_metadata(catalogue).num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(catalogue, error) from None
-    if count == 0:
-        raise CatalogError(f"{catalogue}: the catalogue has no items; ingest some first")
-    return count
-
-
-def _rows(catalogue: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
-    """Catalogue rows in shards of ``SHARD_ITEMS``, without holding the whole table."""
-    pending: list[dict[str, Any]] = []
-    try:
-        for batch in pq.ParquetFile(catalogue).iter_batches(SHARD_ITEMS, columns=columns):
-            pending += batch.to_pylist()
-            while len(pending) >= SHARD_ITEMS:
-                yield pending[:SHARD_ITEMS]
-                pending = pending[SHARD_ITEMS:]
-    except pa.ArrowException as error:
-        raise _unreadable(catalogue, error) from None
-    if pending:
-        yield pending
-
-
-def _unreadable(path: Path, error: Exception) -> ArtifactError:
-    return ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again")
-
-
-def embed_text(argv: list[str]) -> tuple[Path, Path]:
-    """The part of ``llmrec embed`` that embeds text; the folders of dataset and features."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec embed",
-        description="Content vectors of every item, from text and attributes.",
-        epilog="With --clip MODEL, --whisper MODEL and --media-root DIR, also vectors of its "
-        "pictures, videos and speech, into media_features beside --out, or --media-out DIR.",
-    )
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--config", type=Path, help="YAML file with the settings below")
-    parser.add_argument("--model", help="minilm (default), a hub id or a folder")
-    parser.add_argument("--fields", nargs="+", metavar="FIELD", help=f"among {' '.join(FIELDS)}")
-    parser.add_argument("--description-chars", type=int)
-    parser.add_argument("--attributes", action=argparse.BooleanOptionalAction)
-    parser.add_argument("--attribute-dim", type=int)
-    parser.add_argument("--attribute-min-items", type=int)
-    parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--dtype", help="float32 (default), float16, bfloat16")
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    args = vars(parser.parse_args(argv))
-    dataset, out, seed, path = (args.pop(name) for name in ("dataset", "out", "seed", "config"))
-    settings = load_yaml(path) if path else {}
-    settings.update({name: value for name, value in args.items() if value is not None})
-    run(build(EmbedConfig, settings, str(path or "llmrec embed")), dataset, out, seed)
-    return dataset, out
+                encoder = config.open_text_encoder()
+            texts = config.item_texts(batch.to_pylist())
+            vectors = encoder.encode(texts, kind="document", on_batch=progress.update)
+            with shards.writing(number) as folder:
+                save_file({"text": vectors}, folder / EMBEDDINGS)
+    return np.concatenate([load_file(part / EMBEDDINGS)["text"] for part in shards.folders()])

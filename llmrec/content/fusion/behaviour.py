@@ -1,4 +1,4 @@
-"""What people liked: histories, pairs of items liked close together, and how often each occurs."""
+"""What users liked: histories, pairs of items liked close together, and how often each occurs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def liked_histories(
         min_rating: events with a lower rating are left out; events without one stay.
         train_only: leave out the events of the validation and the test split.
     """
-    events = dataset.events.select(["user", "item", "rating", "split"])
+    events = dataset.sequence_events.select(["user", "item", "rating", "split"])
     user, item = (events[name].to_numpy().astype(np.int64) for name in ("user", "item"))
     keep = np.ones(len(user), dtype=bool)
     if train_only:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from llmrec.content.fusion.modalities import Modalities
-from llmrec.errors import ConfigError, DataError
+from llmrec.errors import DataError
 
 _EMBED_BATCH = 4096
 
 
-class Catalogue:
+class ModalityTensors:
     """A catalogue's modalities on a device, to draw batches from.
 
     Args:
@@ -58,7 +58,7 @@ def embed(
             f"the encoder reads {expected}, the features are {modalities.dims}; embed with the "
             "models that the encoder was trained on"
         )
-    catalogue = Catalogue(modalities, next(encoder.parameters()).device)
+    tensors = ModalityTensors(modalities, next(encoder.parameters()).device)
     present = modalities.present if present is None else present
     was_training = encoder.training
     encoder.eval()
@@ -66,21 +66,6 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(present), _EMBED_BATCH):
             items = np.arange(start, min(start + _EMBED_BATCH, len(present)))
-            parts.append(catalogue.encode(encoder, items, present[items]).float().cpu().numpy())
+            parts.append(tensors.encode(encoder, items, present[items]).float().cpu().numpy())
     encoder.train(was_training)
     return np.concatenate(parts)
-
-
-def find_device(name: str) -> torch.device:
-    """A torch device; ``auto`` is a GPU when there is one.
-
-    Raises:
-        ConfigError: if it cannot be used here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {name!r} cannot be used here ({reason}); try auto") from None

@@ -1,10 +1,10 @@
 """Cross-attention over an item's modalities: one unit vector from whatever is there.
 
-Each modality is read by a small network of its own and told which modality it is. Learned queries
-ask those that are there, over a few layers (compare Perceiver IO, Jaegle et al. 2021), and what
-they hear is added to the mean of what was read of each. What an item lacks is replaced before
-anything reads it and has no weight, so it cannot change the result; a learned token that is always
-there answers for an item that has nothing.
+Each modality goes through a small network of its own and gets a modality embedding. Learned queries
+attend to the modalities that are present, over a few layers (compare Perceiver IO, Jaegle et al.
+2021), and their output is added to a mean of linear projections of each. What an item lacks is
+masked out and replaced first, so it cannot change the result; a learned null token that is always
+there is the key of an item that has nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _START = 0.1  # of the usual size, the weights of what attention adds
 
 
 class CrossAttentionLayer(nn.Module):
-    """Queries ask the modalities, then a feed-forward layer; both added to the queries.
+    """Cross-attention of queries to modalities, then a feed-forward layer, both residual.
 
     Args:
         config: the encoder's shape.
@@ -46,23 +46,23 @@ class CrossAttentionLayer(nn.Module):
         )
 
     def forward(self, queries: Tensor, tokens: Tensor, missing: Tensor) -> Tensor:
-        """Ask once.
+        """Attend once.
 
         Args:
             queries: ``[items, queries, width]``.
             tokens: ``[items, tokens, width]``.
-            missing: bool ``[items, tokens]``, true where nothing may be read.
+            missing: bool ``[items, tokens]``, true where there is nothing to attend to.
         """
-        asked = self.query_norm(queries)
-        answer, _ = self.attention(
-            asked, tokens, tokens, key_padding_mask=missing, need_weights=False
+        normed = self.query_norm(queries)
+        attended, _ = self.attention(
+            normed, tokens, tokens, key_padding_mask=missing, need_weights=False
         )
-        queries = queries + answer
+        queries = queries + attended
         return queries + self.feed_forward(self.forward_norm(queries))
 
 
 def _reader(config: FusionShape, name: str) -> nn.Sequential:
-    """What one modality's vectors say, before any other is asked: ``dim`` to ``4 width``."""
+    """The network of one modality's vectors: ``dim`` to ``4 width``."""
     hidden = 4 * config.width
     return nn.Sequential(
         nn.Dropout(config.input_dropout),
@@ -115,7 +115,7 @@ class FusionEncoder(nn.Module):
             name: self.read[name](blocks[name].masked_fill(~present[:, [column]], 0.0))
             for column, name in enumerate(self.config.modalities)
         }
-        missing = F.pad(~present, (0, 1))  # the token for nothing is always there
+        missing = F.pad(~present, (0, 1))  # the null token is always there
         tokens = self._tokens(inputs)
         states = self.queries.expand(len(present), -1, -1)
         for layer in self.layers:
@@ -127,7 +127,7 @@ class FusionEncoder(nn.Module):
         return F.normalize(mean + added, dim=-1)
 
     def _tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """``[items, modalities + 1, width]``, the token for nothing last."""
+        """``[items, modalities + 1, width]``, the null token last."""
         projected = torch.stack([self.project[name](inputs[name]) for name in inputs], dim=1)
         nothing = self.nothing.expand(len(projected), 1, -1)
         return torch.cat([self.token_norm(projected) + self.kinds, nothing], dim=1)

@@ -1,4 +1,4 @@
-"""The two losses: items liked together lie close, and an item lies close to parts of itself."""
+"""Contrastive losses: items liked by one user are close, and so are an item's modalities."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def behaviour_loss(
 
 
 def _one_way(
-    asked: Tensor,
-    answers: Tensor,
-    asked_items: Tensor,
-    answer_items: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    query_items: Tensor,
+    key_items: Tensor,
     log_q: Tensor,
     temperature: float,
 ) -> Tensor:
-    logits = asked @ answers.T / temperature - log_q[answer_items]
-    same_answer = answer_items[:, None] == answer_items[None, :]
-    itself = asked_items[:, None] == answer_items[None, :]
-    own = torch.eye(len(asked), dtype=torch.bool, device=asked.device)
-    logits = logits.masked_fill((same_answer | itself) & ~own, -torch.inf)
-    return F.cross_entropy(logits, torch.arange(len(asked), device=asked.device))
+    logits = queries @ keys.T / temperature - log_q[key_items]
+    same_key = key_items[:, None] == key_items[None, :]
+    itself = query_items[:, None] == key_items[None, :]
+    own = torch.eye(len(queries), dtype=torch.bool, device=queries.device)
+    logits = logits.masked_fill((same_key | itself) & ~own, -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(queries), device=queries.device))
 
 
 def contrast_loss(first: Tensor, second: Tensor, temperature: float) -> Tensor:

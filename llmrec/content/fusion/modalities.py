@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.content.features.combine import check_finite
+from llmrec.content.features.blocks import check_finite
+from llmrec.content.features.media import load_media_features
+from llmrec.content.features.modalities import MODALITIES
 from llmrec.content.features.text import load_features
 from llmrec.errors import ConfigError, DataError
 
@@ -40,6 +42,11 @@ class Modalities:
     @property
     def names(self) -> list[str]:
         return list(self.blocks)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many items have each modality."""
+        return dict(zip(self.blocks, self.present.sum(axis=0).tolist(), strict=True))
 
     def only(self, names: Sequence[str]) -> Modalities:
         """Some of the modalities."""
@@ -81,9 +88,6 @@ def read_modalities(features: Path | None, media: Path | None, n_items: int) -> 
         found["text"] = (stored["text"], stored["present"])
         _check(found["text"], n_items, f"--features: {features}", "text", "llmrec embed")
     if media is not None:
-        from llmrec.content.features.media import load_media_features
-        from llmrec.content.features.media_config import MODALITIES
-
         stored = load_media_features(media)
         for name in (name for name in MODALITIES if name in stored):
             found[name] = (stored[name], stored[f"{name}_present"])

@@ -1,9 +1,9 @@
-"""Item-to-item retrieval: from one thing somebody liked, find the others they liked.
+"""Item-to-item retrieval: from one item a user liked, find the others they liked.
 
-A case is a person and an item that they liked, the query. The catalogue is ranked by the cosine
-with the query, the query left out; relevant is all else that this person liked. Recall@k is the
+A case is a user and an item that they liked, the query. The catalogue is ranked by the cosine
+with the query, the query left out; relevant is all else that this user liked. Recall@k is the
 share found among the first k, of at most k (as in Liang et al. 2018, so that a perfect ranking has
-1 also for people who like hundreds of things). The value of a query is the mean over the people who
+1 also for users who like hundreds of items). The value of a query is the mean over the users who
 liked it.
 """
 
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llmrec.content.features.models import unit_rows
+from llmrec.recommender import top_n
 from llmrec.types import Histories
 
 _BLOCK = 512  # queries scored at once: memory is this many rows of the catalogue
@@ -20,12 +22,12 @@ _BLOCK = 512  # queries scored at once: memory is this many rows of the catalogu
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """What is asked.
+    """Queries of users and what is relevant to them.
 
     Attributes:
-        users: int64 ``[cases]``, numbers of people.
+        users: int64 ``[cases]``, numbers of users.
         queries: int64 ``[cases]``, item indices.
-        relevant: int64 ``[cases]``, how many other items the person liked.
+        relevant: int64 ``[cases]``, how many other items the user liked.
         liked: int64, sorted, ``user * n_items + item`` of everything that somebody liked.
         n_items: items of the catalogue.
     """
@@ -52,32 +54,32 @@ class Cases:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """How each case went.
+class RetrievalScores:
+    """The metrics of every case.
 
     Attributes:
-        cases: what was asked.
+        cases: the queries.
         values: metric -> float64 ``[cases]``.
     """
 
     cases: Cases
     values: dict[str, np.ndarray]
 
-    def where(self, queries: np.ndarray) -> Found:
+    def where(self, queries: np.ndarray) -> RetrievalScores:
         """The same of some queries: bool ``[items]``."""
         keep = queries[self.cases.queries]
         values = {name: value[keep] for name, value in self.values.items()}
-        return Found(self.cases.where(queries), values)
+        return RetrievalScores(self.cases.where(queries), values)
 
     def by_query(self) -> dict[str, np.ndarray]:
-        """Metric -> float64 ``[queries]``: the mean over the people of each query."""
+        """Metric -> float64 ``[queries]``: the mean over the users of each query."""
         _, owner = np.unique(self.cases.queries, return_inverse=True)
         sizes = np.bincount(owner)
         return {name: np.bincount(owner, value) / sizes for name, value in self.values.items()}
 
 
 def retrieval_cases(histories: Histories, n_items: int) -> Cases:
-    """Every liked item of every person who liked two items or more.
+    """Every liked item of every user who liked two items or more.
 
     >>> cases = retrieval_cases(Histories.from_lists([[3, 1, 3], [2]]), 4)
     >>> cases.users.tolist(), cases.queries.tolist(), cases.relevant.tolist()
@@ -87,11 +89,11 @@ def retrieval_cases(histories: Histories, n_items: int) -> Cases:
     liked = np.unique(owner * n_items + histories.items)
     users, queries = liked // n_items, liked % n_items
     others = np.bincount(users, minlength=len(histories))[users] - 1
-    asked = others > 0
-    return Cases(users[asked], queries[asked], others[asked], liked, n_items)
+    usable = others > 0
+    return Cases(users[usable], queries[usable], others[usable], liked, n_items)
 
 
-def measure(vectors: np.ndarray, cases: Cases, k: int = 10) -> Found:
+def measure(vectors: np.ndarray, cases: Cases, k: int = 10) -> RetrievalScores:
     """Recall@k and NDCG@k of every case.
 
     Args:
@@ -115,7 +117,7 @@ def measure(vectors: np.ndarray, cases: Cases, k: int = 10) -> Found:
         f"recall@{k}": hits.sum(axis=1) / possible,
         f"ndcg@{k}": hits @ discounts / ideal[possible],
     }
-    return Found(cases, values)
+    return RetrievalScores(cases, values)
 
 
 def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
@@ -123,26 +125,12 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
 
     Fewer columns where the catalogue has fewer other items.
     """
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.where(norms > 0, norms, 1)
+    unit = unit_rows(vectors)
     k = min(k, len(unit) - 1)
     lists = np.empty((len(queries), k), dtype=np.int64)
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]
         scores = unit[block] @ unit.T
         scores[np.arange(len(block)), block] = -np.inf
-        lists[start : start + len(block)] = _best(scores, k)
+        lists[start : start + len(block)] = top_n(scores, k).items
     return lists
-
-
-def _best(scores: np.ndarray, k: int) -> np.ndarray:
-    """Columns of the k largest of each row, the smaller column first among equals."""
-    edge = -np.partition(-scores, k - 1, axis=1)[:, [k - 1]]
-    above = scores > edge
-    ties = scores == edge
-    room = k - above.sum(axis=1, keepdims=True)
-    chosen = above | (ties & (np.cumsum(ties, axis=1) <= room))
-    columns = np.nonzero(chosen)[1].reshape(len(scores), k)
-    order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1, kind="stable")
-    best: np.ndarray = np.take_along_axis(columns, order, axis=1)
-    return best

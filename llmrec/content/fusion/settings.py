@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llmrec.errors import ConfigError
+
 _COUNTS = ("epochs", "steps_per_epoch", "batch_size", "contrast_batch", "patience", "window")
 
 
 @dataclass(frozen=True)
-class FusionShape:
-    """The shape of a fusion encoder.
+class FusionEncoderConfig:
+    """The shape of a fusion encoder, whatever its modalities.
 
     Attributes:
-        modalities: name of each modality and the length of its vectors.
         dim: length of the result.
         width: inside the transformer.
         layers: of cross-attention and feed-forward.
         heads: of the attention; divides ``width``.
-        queries: learned queries; their answers are put side by side before the projection.
+        queries: learned queries; their outputs are put side by side before the projection.
         dropout: inside the transformer, in training.
         input_dropout: of the modalities' numbers, in training.
     """
 
-    modalities: dict[str, int]
     dim: int = 128
     width: int = 128
     layers: int = 2
@@ -30,37 +30,39 @@ class FusionShape:
     queries: int = 1
     dropout: float = 0.1
     input_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "width", "layers", "heads", "queries"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ConfigError(f"heads: {self.heads} does not divide width {self.width}")
+        for name in ("dropout", "input_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be in [0, 1), got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionShape(FusionEncoderConfig):
+    """The same with the modalities, which come from the features.
+
+    Attributes:
+        modalities: name of each modality and the length of its vectors.
+    """
+
+    modalities: dict[str, int]
 
     def __post_init__(self) -> None:
         if not self.modalities:
-            raise ValueError("modalities: name at least one")
+            raise ConfigError("modalities: name at least one")
         for name, size in self.modalities.items():
             if size < 1:
-                raise ValueError(f"modalities.{name}: must be 1 or more, got {size}")
-        check_shape(self)
+                raise ConfigError(f"modalities.{name}: must be 1 or more, got {size}")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class EncoderSettings:
-    """What a recipe says of the encoder; the modalities come from the features.
-
-    Attributes: as of :class:`FusionShape`.
-    """
-
-    dim: int = 128
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    queries: int = 1
-    dropout: float = 0.1
-    input_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_shape(self)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
+class FusionTrainConfig:
     """How an encoder is trained.
 
     Attributes:
@@ -73,8 +75,7 @@ class TrainSettings:
         learning_rate: AdamW's peak, after one epoch of warm-up, then a cosine down to 2%.
         weight_decay: AdamW's, on matrices only.
         temperature: of both losses.
-        partial_share: share of the items of a step that modalities are hidden of; the others are
-            shown whole, as most will be.
+        partial_share: share of the items of a step that modalities are hidden of.
         modality_dropout: chance that a modality of these is hidden; one stays.
         window: two items of a history are a pair when so many places apart, or fewer.
         patience: stop after so many validations without a better one.
@@ -102,19 +103,19 @@ class TrainSettings:
     def __post_init__(self) -> None:
         for name in _COUNTS:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be above 0, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be above 0, got {getattr(self, name)}")
         for name in ("contrast_weight", "weight_decay"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.partial_share <= 1:
-            raise ValueError(f"partial_share: must be in [0, 1], got {self.partial_share}")
+            raise ConfigError(f"partial_share: must be in [0, 1], got {self.partial_share}")
         if not 0 <= self.modality_dropout < 1:
-            raise ValueError(f"modality_dropout: must be in [0, 1), got {self.modality_dropout}")
+            raise ConfigError(f"modality_dropout: must be in [0, 1), got {self.modality_dropout}")
         if not 0 < self.validation_users < 1:
-            raise ValueError(f"validation_users: must be in (0, 1), got {self.validation_users}")
+            raise ConfigError(f"validation_users: must be in (0, 1), got {self.validation_users}")
 
 
 @dataclass(frozen=True)
@@ -126,21 +127,5 @@ class FusionConfig:
         train: how it is trained.
     """
 
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
-    train: TrainSettings = field(default_factory=TrainSettings)
-
-
-def check_shape(shape: FusionShape | EncoderSettings) -> None:
-    """Check what both descriptions of a shape share.
-
-    Raises:
-        ValueError: naming the field.
-    """
-    for name in ("dim", "width", "layers", "heads", "queries"):
-        if getattr(shape, name) < 1:
-            raise ValueError(f"{name}: must be 1 or more, got {getattr(shape, name)}")
-    if shape.width % shape.heads:
-        raise ValueError(f"heads: {shape.heads} does not divide width {shape.width}")
-    for name in ("dropout", "input_dropout"):
-        if not 0 <= getattr(shape, name) < 1:
-            raise ValueError(f"{name}: must be in [0, 1), got {getattr(shape, name)}")
+    encoder: FusionEncoderConfig = field(default_factory=FusionEncoderConfig)
+    train: FusionTrainConfig = field(default_factory=FusionTrainConfig)

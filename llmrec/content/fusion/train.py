@@ -8,9 +8,8 @@ killed run go on exactly.
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from llmrec.content.features.models import pick_device
 from llmrec.content.fusion.behaviour import Pairs
-from llmrec.content.fusion.embedding import Catalogue, find_device
+from llmrec.content.fusion.embedding import ModalityTensors
 from llmrec.content.fusion.losses import behaviour_loss, contrast_loss
 from llmrec.content.fusion.modalities import Modalities, hide, two_subsets
-from llmrec.content.fusion.settings import TrainSettings
+from llmrec.content.fusion.settings import FusionTrainConfig
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
-
-
-@dataclass
-class Progress:
-    """What a run knows of itself.
-
-    Attributes:
-        epoch: epochs done.
-        step: steps done.
-        best_score: of the best epoch's validation, higher is better.
-        best_epoch: which that was, from 1.
-        log: one row an epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    best_score: float = -math.inf
-    best_epoch: int = 0
-    log: list[dict[str, Any]] = field(default_factory=list)
+from llmrec.loop.optimizer import parameter_groups
+from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
+from llmrec.loop.state import TrainingState
 
 
 def several_modalities(modalities: Modalities, among: np.ndarray | None = None) -> np.ndarray:
@@ -60,7 +44,7 @@ class FusionTrainer:
     Args:
         encoder: moved to the device of the settings.
         modalities: of the catalogue.
-        pairs: what behaviour teaches, or None for contrast alone.
+        pairs: items liked by the same user, or None for contrast alone.
         score: of the encoder as it is; higher is better.
         settings: how to train.
         seed: of every draw.
@@ -78,7 +62,7 @@ class FusionTrainer:
         modalities: Modalities,
         pairs: Pairs | None,
         score: Callable[[nn.Module], float],
-        settings: TrainSettings,
+        settings: FusionTrainConfig,
         *,
         seed: int = 0,
         contrast_items: np.ndarray | None = None,
@@ -96,52 +80,46 @@ class FusionTrainer:
                 "two items have two modalities; give a dataset with behaviour, or --features and "
                 "--media"
             )
-        self.device = find_device(settings.device)
-        self.catalogue = Catalogue(modalities, self.device)
+        self.device = pick_device(settings.device)
+        self.tensors = ModalityTensors(modalities, self.device)
         self.encoder, self.score = encoder.to(self.device), score
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(encoder, settings.weight_decay), settings.learning_rate
+            parameter_groups(encoder.named_parameters(), settings.weight_decay, _is_decayed),
+            settings.learning_rate,
+        )
+        s = settings
+        self.schedule = learning_rate_schedule(
+            "cosine", s.steps_per_epoch, s.epochs * s.steps_per_epoch, floor=0.02
         )
         if self.pairs is not None:
             self.log_q = torch.from_numpy(self.pairs.log_q).to(self.device)
-        self.best: dict[str, Tensor] = {}
-        self.progress = Progress()
+        self.best = copy.deepcopy(self.encoder)
+        self.saved = nn.ModuleDict({"encoder": self.encoder, "best": self.best})
+        self.progress = TrainingState()
 
-    def run(self, on_epoch: Callable[[dict[str, Any]], object] = lambda row: None) -> Progress:
+    def run(self) -> TrainingState:
         """Train to the end; afterwards the encoder holds the weights of the best epoch.
-
-        Args:
-            on_epoch: is told of every epoch, also of those an earlier try did.
 
         Raises:
             LlmrecError: if the loss stops being a number.
         """
         if self.folder is not None:
-            # the best weights take the place that a checkpoint has for averaged ones
-            state = load_checkpoint(self.folder, self.encoder, self.best, self.optimizer)
-            if state is not None:
-                known = {k: v for k, v in state.items() if k in Progress.__dataclass_fields__}
-                self.progress = Progress(**known)
-        for row in self.progress.log:
-            on_epoch(row)
+            load_checkpoint(self.folder, self.saved, self.optimizer, self.progress)
         total = self.settings.epochs * self.settings.steps_per_epoch
         with tqdm(
             total=total, initial=self.progress.step, unit="step", desc=self.name, mininterval=1.0
         ) as bar:
             while not self._finished():
                 self._epoch(bar)
-                on_epoch(self.progress.log[-1])
                 if self.folder is not None:
-                    save_checkpoint(
-                        self.folder, self.encoder, self.best, self.optimizer, vars(self.progress)
-                    )
-        self.encoder.load_state_dict(self.best)
+                    save_checkpoint(self.folder, self.saved, self.optimizer, self.progress)
+        self.encoder.load_state_dict(self.best.state_dict())
         self.encoder.eval()
         return self.progress
 
     def _finished(self) -> bool:
-        waited = self.progress.epoch - self.progress.best_epoch
-        return self.progress.epoch >= self.settings.epochs or waited >= self.settings.patience
+        waited = self.progress.out_of_patience(self.settings.patience)
+        return self.progress.epoch >= self.settings.epochs or waited
 
     def _epoch(self, bar: tqdm[Any]) -> None:
         rng = np.random.default_rng([self.seed, self.progress.epoch])
@@ -158,13 +136,11 @@ class FusionTrainer:
         row |= {name: value / self.settings.steps_per_epoch for name, value in sums.items()}
         progress.log.append(row | {"validation": score})
         bar.set_postfix(validation=f"{score:.4f}", refresh=False)
-        if score > progress.best_score:
-            progress.best_score, progress.best_epoch = score, progress.epoch
-            self.best = {k: v.detach().clone() for k, v in self.encoder.state_dict().items()}
+        if progress.improve(score):
+            self.best.load_state_dict(self.encoder.state_dict())
 
     def _step(self, rng: np.random.Generator) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * self._rate()
+        set_learning_rate(self.optimizer, self.schedule(self.progress.step))
         losses: dict[str, Tensor] = {}
         if self.pairs is not None:
             losses["behaviour"] = self._behaviour(self.pairs, rng)
@@ -190,11 +166,11 @@ class FusionTrainer:
         left, right = pairs.draw(s.batch_size, rng)
         both = np.concatenate([left, right])
         items, places = np.unique(both, return_inverse=True)  # popular items are drawn often
-        shown = self.catalogue.present[items]
+        present = self.tensors.present[items]
         partial = rng.random(len(items)) < s.partial_share
-        shown = np.where(partial[:, None], hide(shown, s.modality_dropout, rng), shown)
+        present = np.where(partial[:, None], hide(present, s.modality_dropout, rng), present)
         rows = torch.from_numpy(places).to(self.device)
-        a, b = self.catalogue.encode(self.encoder, items, shown)[rows].chunk(2)
+        a, b = self.tensors.encode(self.encoder, items, present)[rows].chunk(2)
         a_items, b_items = torch.from_numpy(both).to(self.device).chunk(2)
         return behaviour_loss(a, b, a_items, b_items, self.log_q, s.temperature)
 
@@ -202,8 +178,8 @@ class FusionTrainer:
         s = self.settings
         size = min(s.contrast_batch, len(self.several))
         items = rng.choice(self.several, size, replace=False)
-        subsets = np.concatenate(two_subsets(self.catalogue.present[items], rng))
-        first, second = self.catalogue.encode(self.encoder, np.tile(items, 2), subsets).chunk(2)
+        subsets = np.concatenate(two_subsets(self.tensors.present[items], rng))
+        first, second = self.tensors.encode(self.encoder, np.tile(items, 2), subsets).chunk(2)
         return contrast_loss(first, second, s.temperature)
 
     def _contrast_weight(self) -> float:
@@ -214,25 +190,7 @@ class FusionTrainer:
         half = self.settings.epochs * self.settings.steps_per_epoch / 2
         return self.settings.contrast_weight * max(0.0, 1 - self.progress.step / half)
 
-    def _rate(self) -> float:
-        """Share of the peak learning rate: a linear warm-up, then a cosine."""
-        s, step = self.settings, self.progress.step
-        if step < s.steps_per_epoch:
-            return (step + 1) / s.steps_per_epoch
-        done = (step - s.steps_per_epoch) / max(1, (s.epochs - 1) * s.steps_per_epoch)
-        return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
 
-
-def _parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay on matrices that multiply, not on biases, norms and learned tokens."""
-    matrices = {
-        f"{name}.{part}"
-        for name, module in encoder.named_modules()
-        for part, value in module.named_parameters(recurse=False)
-        if part.endswith("weight") and value.ndim > 1
-    }
-    named = list(encoder.named_parameters())
-    return [
-        {"params": [p for n, p in named if n in matrices], "weight_decay": weight_decay},
-        {"params": [p for n, p in named if n not in matrices], "weight_decay": 0.0},
-    ]
+def _is_decayed(name: str, weight: Tensor) -> bool:
+    """Matrices that multiply are decayed; biases, norms and learned tokens are not."""
+    return name.endswith("weight") and weight.ndim > 1

@@ -1,4 +1,4 @@
-"""Which epoch is best: a score of an encoder on people, or items, that training has not seen."""
+"""Which epoch is best: a score of an encoder on users, or items, that are held out of training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def retrieval_score(modalities: Modalities, cases: Cases) -> Score:
     """Mean NDCG@10 of item-to-item retrieval; see :mod:`llmrec.content.fusion.retrieval`.
 
     Args:
-        cases: one or more, of people held back from training.
+        cases: one or more, of users held out of training.
     """
 
     def score(encoder: nn.Module) -> float:
@@ -29,7 +29,7 @@ def retrieval_score(modalities: Modalities, cases: Cases) -> Score:
 
 
 def contrast_score(modalities: Modalities, items: np.ndarray, seed: int) -> Score:
-    """Mean reciprocal rank of an item, asked by one subset of its modalities among another's.
+    """Mean reciprocal rank of an item: one subset of its modalities is the query, another the key.
 
     Args:
         items: int64, two or more items that each have two modalities or more.

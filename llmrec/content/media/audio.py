@@ -3,7 +3,7 @@
     for window in windows(Path("talk.mp3")):
         window.start, window.samples      # seconds, float32 [up to 480,000]
 
-A window ends at the quietest moment of its last seconds, so that words are not cut in two.
+A window ends at the quietest point of its last seconds, so that words are not cut in two.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def windows(
     Args:
         source: a file or its bytes; of a video, its first sound track.
         seconds: the longest a window may be.
-        search_seconds: how far before its longest end a window may end, at the quietest moment
+        search_seconds: how far before its longest end a window may end, at the quietest point
             there; 0 cuts at the longest end.
         max_seconds: where to stop; None for the end.
 

@@ -1,6 +1,6 @@
 """Open a video or sound file with FFmpeg so that it can read nothing else.
 
-FFmpeg follows what a file says: playlists name other files and addresses, and a name may be a
+FFmpeg follows what is in a file: playlists name other files and addresses, and a name may be a
 protocol. So files are handed over as streams, only plain containers are probed, and every
 attempt to open something else is refused.
 """
@@ -62,11 +62,11 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
     """
     av = require("av", "media")
     frames, failure, packets = 0, None, container.demux(stream)
-    seen = 0
+    n_packets = 0
     while True:
         try:
             packet = next(packets)
-            seen += packet.size > 0
+            n_packets += packet.size > 0
             for frame in packet.decode():
                 frames += 1
                 yield frame
@@ -75,7 +75,7 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
         except (av.FFmpegError, ValueError) as error:
             failure = error
             # A failed read ends the iterator; a failed decode leaves it at the next packet.
-    if not frames and not seen and failure is None:
+    if not frames and not n_packets and failure is None:
         raise EmptyMediaError(f"the {stream.type} stream is empty")
     if not frames:
         reason = f" ({one_line(failure)})" if failure else ""

@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from llmrec.content.media.addresses import Network, connect
 from llmrec.content.media.errors import SourceError, TooLargeError, one_line
+from llmrec.errors import ConfigError
 from llmrec.version import __version__
 
 _BLOCK = 1 << 16  # bytes
@@ -52,14 +53,14 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("max_bytes", "timeout", "deadline"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: must be more than 0, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be more than 0, got {getattr(self, name)}")
         if self.max_redirects < 0:
-            raise ValueError(f"max_redirects: must be 0 or more, got {self.max_redirects}")
+            raise ConfigError(f"max_redirects: must be 0 or more, got {self.max_redirects}")
         for text in self.networks:
             try:
                 ipaddress.ip_network(text)
             except ValueError as error:
-                raise ValueError(f"networks: {error}; write it as 10.1.0.0/16") from None
+                raise ConfigError(f"networks: {error}; write it as 10.1.0.0/16") from None
 
     @cached_property
     def allowed(self) -> tuple[Network, ...]:
@@ -80,7 +81,7 @@ def download(url: str, out: BinaryIO, limits: Limits) -> int:
     ends = time.monotonic() + limits.deadline
     target = _checked(url, None)
     for _ in range(limits.max_redirects + 1):
-        with _answer(target, limits, ends) as response:
+        with _response(target, limits, ends) as response:
             if response.status in _REDIRECTS:
                 place = response.getheader("Location")
                 if not place:
@@ -116,8 +117,10 @@ def _checked(url: str, before: SplitResult | None) -> SplitResult:
 
 
 @contextmanager
-def _answer(target: SplitResult, limits: Limits, ends: float) -> Iterator[http.client.HTTPResponse]:
-    """The answer to a GET, its connection cut when time is up."""
+def _response(
+    target: SplitResult, limits: Limits, ends: float
+) -> Iterator[http.client.HTTPResponse]:
+    """The response to a GET, its connection cut when time is up."""
     assert target.hostname is not None
     host = target.hostname
     left = ends - time.monotonic()
@@ -147,8 +150,8 @@ def _answer(target: SplitResult, limits: Limits, ends: float) -> Iterator[http.c
     except (OSError, http.client.HTTPException, ValueError) as error:
         if getattr(error, "errno", None) in _FULL:
             raise  # our disk, not their server
-        said = f"took more than {limits.deadline:g} s" if late.is_set() else one_line(error)
-        raise SourceError(f"{host}: {said}") from None
+        reason = f"took more than {limits.deadline:g} s" if late.is_set() else one_line(error)
+        raise SourceError(f"{host}: {reason}") from None
     finally:
         timer.cancel()
         spare.close()

@@ -39,7 +39,7 @@ class EmptyMediaError(MediaError):
 
 
 def one_line(error: BaseException) -> str:
-    """What a library said, as a reason: one line, bounded, never empty."""
-    said = getattr(error, "strerror", None) or str(error)  # without the number and the file
-    text = " ".join(said.split()) or type(error).__name__
+    """A library's error as a reason: one line, bounded, never empty."""
+    message = getattr(error, "strerror", None) or str(error)  # without the number and the file
+    text = " ".join(message.split()) or type(error).__name__
     return text[:_REASON_CHARS]

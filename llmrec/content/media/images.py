@@ -1,4 +1,4 @@
-"""A picture file to an RGB picture, whatever the file says it is.
+"""A picture file to an RGB picture, whatever its name ends in.
 
 The pixel count is read from the header and checked before anything is decoded, so a small file
 that would unpack to gigabytes costs nothing. Only formats that Pillow decodes by itself are

@@ -1,4 +1,4 @@
-"""Where an item's media come from: a file below a folder, bytes in a table, or a URL.
+"""Where items' media come from: a file below a folder, bytes in a table, or a URL.
 
     source = MediaSource(root=Path("data/pictures"), cache=Path("cache"))
     source.read("shoes/1.jpg")               # a path in the folder
@@ -15,13 +15,19 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from llmrec.content.media.download import Limits, download
-from llmrec.content.media.errors import EmptyMediaError, SourceError, TooLargeError
+from llmrec.content.media.errors import EmptyMediaError, MediaError, SourceError, TooLargeError
+from llmrec.errors import ConfigError
+from llmrec.files import write_whole
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,19 @@ class MediaSource:
     root: Path | None = None
     cache: Path | None = None
     limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def beside(
+        cls, out: Path, root: Path | None, limits: Limits, cache: Path | None = None
+    ) -> MediaSource:
+        """The source of a stage that writes ``out``: downloads stay in ``media_cache`` beside it.
+
+        Raises:
+            ConfigError: if ``root`` is no folder.
+        """
+        if root is not None and not Path(root).is_dir():
+            raise ConfigError(f"--media-root: {root} is no folder")
+        return cls(root, Path(out).parent / "media_cache" if cache is None else cache, limits)
 
     def read(self, value: Any) -> Path | bytes:
         """The file or bytes behind one field of a catalogue.
@@ -74,8 +93,8 @@ class MediaSource:
             inside = path.is_relative_to(root)
             status = path.stat() if inside else None
         except (OSError, ValueError, RuntimeError) as error:
-            said = getattr(error, "strerror", None) or "not a path"
-            raise SourceError(f"no such file ({said})") from None
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise SourceError(f"no such file ({reason})") from None
         if status is None:
             raise SourceError("the path leads out of the folder of media")
         if not stat.S_ISREG(status.st_mode):
@@ -110,7 +129,8 @@ class MediaSource:
             os.replace(name, path)
         finally:
             Path(name).unlink(missing_ok=True)
-        _write_whole(record, json.dumps({"url": url, "sha256": digest}))
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(record, json.dumps({"url": url, "sha256": digest}))
         return path
 
     def _cached(self, record: Path) -> Path | None:
@@ -126,9 +146,69 @@ class MediaSource:
         return path
 
 
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(name, path)
+class FileStamps:
+    """What stands for the contents of files: their names, sizes and times of change.
+
+    Reading every file twice would double a stage's work.
+
+    Args:
+        root: where paths of the catalogue start.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+        self._digest = hashlib.sha256()
+
+    def add(self, column: str, value: Any) -> None:
+        """Add what a column of the catalogue says; only paths of files are stamped.
+
+        Raises:
+            ConfigError: for a path when there is no root.
+        """
+        if not isinstance(value, str) or not value or "://" in value:
+            return
+        if self.root is None:
+            raise ConfigError(
+                f"--media-root: the column {column} names files ({value[:80]!r}); "
+                "say in which folder they are"
+            )
+        try:
+            status = (Path(self.root) / value).stat()
+            stamp = f"{status.st_size} {status.st_mtime_ns}"
+        except (OSError, ValueError):
+            stamp = "-"
+        self._digest.update(f"{column} {value} {stamp}\n".encode())
+
+    def hexdigest(self) -> str:
+        """sha256 of all that was added."""
+        return self._digest.hexdigest()
+
+
+def prefetched(
+    function: Callable[[Any], T], values: Iterable[Any], workers: int
+) -> Iterator[T | MediaError]:
+    """``function`` of each value, in order, at most twice ``workers`` ahead of the reader.
+
+    A :class:`MediaError` is given in the place of its result; any other error is raised.
+
+    >>> list(prefetched(str.upper, ["a", "b"], 2))
+    ['A', 'B']
+    """
+
+    def attempt(value: Any) -> T | MediaError:
+        try:
+            return function(value)
+        except MediaError as error:
+            return error
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="media")
+    ahead: deque[Future[T | MediaError]] = deque()
+    try:
+        for value in values:
+            ahead.append(pool.submit(attempt, value))
+            if len(ahead) >= 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -4,7 +4,7 @@
     clip.frames      # uint8 [8, height, width, 3]
     clip.times       # float32 [8], seconds
 
-``even`` frames stand in the middle of equal stretches of time; ``scenes`` are the frames right
+``even`` frames stand in the middle of equal parts of the time; ``scenes`` are the frames right
 after the strongest changes of picture. Long clips are read by seeking, at most some seconds each;
 where that fails (no index, broken tail) one pass over what can be decoded does.
 """
@@ -111,7 +111,7 @@ class _Evenly:
             self.kept = thinned
 
     def chosen(self) -> list[_Frame]:
-        """At most ``n``: for the middle of each of ``n`` equal stretches, the nearest frame."""
+        """At most ``n``: for the middle of each of ``n`` equal parts, the nearest frame."""
         if len(self.kept) <= self.n:
             return self.kept
         times = np.array([frame.time for frame in self.kept])

@@ -13,28 +13,24 @@ The manifest names the image model and the hash of its weights: a query must go 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from llmrec.config import as_dict, build, load_yaml
+from llmrec.config import as_dict
+from llmrec.content.features.image_encoder import ImageEncoder, open_same_model
 from llmrec.content.features.media import load_media_features
-from llmrec.content.search.model import open_same_model
+from llmrec.content.features.modalities import MODALITIES
 from llmrec.content.search.nearest import build_index, choose_kind, measure_recall, save_index
 from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.content.search.vectors import ItemVectors, item_vectors
 from llmrec.errors import ArtifactError, CatalogError
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
-
-if TYPE_CHECKING:
-    from llmrec.content.features.image_encoder import ImageEncoder
 
 STAGE = "search-index"
 VECTORS, ITEMS = "vectors.faiss", "items.parquet"
@@ -43,7 +39,7 @@ _COLUMNS = ("item_id", "title", "image")
 _SPEED_SETTINGS = ("device", "batch_size")
 
 
-def media_of(media: Path, dataset: Path) -> Manifest:
+def read_media_manifest(media: Path, dataset: Path) -> Manifest:
     """The manifest of a folder of media features made from ``dataset``.
 
     Raises:
@@ -65,11 +61,10 @@ def run(
     config: SearchIndexConfig,
     dataset: Path,
     media: Path,
-    out: Path,
+    out: Path | None = None,
     *,
     image_model: str | None = None,
     seed: int = 0,
-    log: Callable[[str], None] = print,
 ) -> Path:
     """Index the items of ``dataset`` into the folder ``out``.
 
@@ -77,16 +72,16 @@ def run(
         config: settings.
         dataset: folder of ``llmrec ingest``.
         media: folder of ``llmrec embed media``, made from ``dataset``.
+        out: folder to write; ``search_index`` beside ``media`` when None.
         image_model: where the image model of ``media`` is now; None for where it was.
         seed: of the samples that an approximate index is trained and measured on.
-        log: takes the lines that tell how it went.
 
     Raises:
         ArtifactError: if the folders do not belong together.
         CatalogError: if no item has a vector.
         ConfigError, MissingExtraError: if the model is needed and cannot be loaded.
     """
-    made = media_of(media, dataset)
+    made = read_media_manifest(media, dataset)
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
     settings |= {
         "image_model": image_model or made.config["image_model"],
@@ -102,9 +97,9 @@ def run(
 
     def work(run: StageRun) -> None:
         job.write(run)
-        log(told(run.counts))
+        print(_summary(run.counts))
 
-    return run_stage(out, manifest, work, log=log)
+    return run_stage(out or Path(media).parent / "search_index", manifest, work)
 
 
 class _Indexing:
@@ -154,12 +149,15 @@ class _Indexing:
             )
         weight = self.config.text_weight
         titles = self._embedded(self.items["title"].to_pylist()) if weight else None
-        # a trained temporal encoder leaves the space that words are compared in
-        videos = self.made.config.get("temporal") is None
-        return item_vectors(blocks, videos=videos, titles=titles, text_weight=weight)
+        comparable = [
+            name
+            for name in MODALITIES
+            if name in blocks and MODALITIES[name].load().is_in_clip_space(self.made.config)
+        ]
+        return item_vectors(blocks, comparable, titles=titles, text_weight=weight)
 
     def _recall_queries(self, found: ItemVectors) -> tuple[np.ndarray, str]:
-        """What people ask with, words, where there are titles; else pictures."""
+        """Titles, as people search with words, where there are any; else pictures."""
         titles = self.items["title"].take(found.rows).to_pylist()
         named = [row for row, title in enumerate(titles) if title]
         rows = named or range(len(titles))
@@ -196,13 +194,16 @@ def read_items(path: Path) -> pa.Table:
     return pa.table({"item_id": ids, **columns})
 
 
-def told(counts: dict[str, Any]) -> str:
+def _summary(counts: dict[str, Any]) -> str:
     """The outcome in one line."""
-    line = (
-        f"{STAGE}: {counts['indexed']:,} of {counts['items']:,} items "
-        f"({counts['from_image']:,} by picture, {counts['from_video']:,} by video"
-    )
-    line += f", {counts['with_title']:,} with title)" if "with_title" in counts else ")"
+    parts = [
+        f"{counts[name]:,} by {name.removeprefix('from_')}"
+        for name in counts
+        if name.startswith("from_")
+    ]
+    if "with_title" in counts:
+        parts.append(f"{counts['with_title']:,} with title")
+    line = f"{STAGE}: {counts['indexed']:,} of {counts['items']:,} items ({', '.join(parts)})"
     if counts["left_out"]:
         line += f"; {counts['left_out']:,} without a vector left out"
     line += f"; {counts['kind']} index"
@@ -212,30 +213,3 @@ def told(counts: dict[str, Any]) -> str:
         f"{line}, recall@10 {counts['recall@10']:.3f} against exact search "
         f"on {counts['recall_queries']:,} {counts['recall_queries_are']}"
     )
-
-
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec search index``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec search index", description="Make items findable by words, picture or voice."
-    )
-    add = parser.add_argument
-    add("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    add("--media", type=Path, required=True, help="folder of llmrec embed media")
-    add("--out", type=Path, help="folder to write (default: search_index beside --media)")
-    add("--config", type=Path, help="YAML file with the settings below")
-    add("--kind", help="auto (default: by the number of items), flat, hnsw or ivfpq")
-    add("--text-weight", type=float, help="share of the title in an item's vector (default: 0)")
-    add("--recall-queries", type=int, help="titles to measure an approximate index on")
-    add("--image-model", help="where the image model is now (default: where it was)")
-    add("--device", help="auto (default), cpu, cuda, cuda:1, ...")
-    add("--batch-size", type=int)
-    add("--seed", type=int, default=0)
-    args = vars(parser.parse_args(argv))
-    places = ("dataset", "media", "out", "config", "image_model", "seed")
-    dataset, media, out, path, image_model, seed = (args.pop(name) for name in places)
-    settings = load_yaml(path) if path else {}
-    settings.update({name: value for name, value in args.items() if value is not None})
-    config = build(SearchIndexConfig, settings, str(path or "llmrec search index"))
-    out = out or media.parent / "search_index"
-    run(config, dataset, media, out, image_model=image_model, seed=seed)

@@ -1,79 +1,171 @@
 """``llmrec search``: find items by words, a picture or voice.
 
 llmrec search runs/shop/search_index --text "a red striped mug"
-llmrec search runs/shop/search_index --image photo.jpg -n 5 --json
-llmrec search runs/shop/search_index --voice question.wav --speech-model base
+llmrec search runs/shop/search_index --image photo.jpg --n 5 --json
+llmrec search runs/shop/search_index --voice query.wav --speech-model base
 """
 
 from __future__ import annotations
 
-import argparse
+import json as json_format
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmrec.content.search.question import Question, ask_image, ask_text, ask_voice
-from llmrec.content.search.searcher import SearchIndex
-from llmrec.content.search.show import as_json, as_table, check_sheet, write_sheet
+from llmrec.content.media.errors import MediaError, SourceError
+from llmrec.content.media.images import decode_image
+from llmrec.content.media.source import MediaSource
+from llmrec.content.search.query import SearchQuery, image_query, text_query, voice_query
+from llmrec.content.search.searcher import SearchIndex, SearchResult
 from llmrec.errors import ConfigError
 from llmrec.stage import read_manifest
 
-_KINDS = ("text", "image", "voice")
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_CELL = 128  # pixels
 
 
-def main(argv: list[str]) -> None:
-    """The command line of ``llmrec search``."""
-    args = _parser().parse_args(argv)
-    _check(args)
-    index = SearchIndex.load(args.folder, image_model=args.image_model, device=args.device)
-    question = _question(index, args)
-    answers = index.answers(question.vector, args.n)[0]
-    if args.json:
-        print(as_json(question, answers))
-    else:
-        if question.transcript is not None:
-            print(f"heard: {question.transcript}")
-        print(as_table(answers))
-    if args.sheet is not None:
-        for line in write_sheet(answers, args.sheet, args.media_root):
-            print(f"no picture of {line}", file=sys.stderr)
-        print(f"wrote {args.sheet}", file=sys.stderr)  # stdout is the answer alone
+def search(
+    folder: Path,
+    /,
+    *,
+    text: str | None = None,
+    image: str | None = None,
+    voice: str | None = None,
+    n: int = 10,
+    json: bool = False,
+    sheet: Path | None = None,
+    media_root: Path | None = None,
+    image_model: str | None = None,
+    speech_model: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Find items by words, a picture or voice, and print them.
 
+    Args:
+        folder: folder of ``llmrec search index``.
+        text: words, such as 'a red striped mug'.
+        image: file or URL of a picture to find the like of.
+        voice: file or URL of a spoken query; its first minute is transcribed.
+        n: how many items.
+        json: print JSON, for programs.
+        sheet: PNG of the pictures found, to draw as well.
+        media_root: for the sheet, folder that the catalogue's paths are in.
+        image_model: where the image model is now; None for where it was.
+        speech_model: a Whisper, name or file; None for that of the media features.
+        device: auto, cpu, cuda, cuda:1, ...
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="llmrec search",
-        description="Find items by words, a picture or voice.  llmrec search index makes FOLDER.",
-    )
-    add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="folder of llmrec search index")
-    add("--text", help="words, such as 'a red striped mug'")
-    add("--image", metavar="FILE-OR-URL", help="a picture to find the like of")
-    add("--voice", metavar="FILE-OR-URL", help="a spoken question; its first minute is heard")
-    add("-n", type=int, default=10, help="how many items (default: 10)")
-    add("--json", action="store_true", help="for programs")
-    add("--sheet", type=Path, metavar="PNG", help="also draw the pictures found")
-    add("--media-root", type=Path, help="for --sheet: folder that the catalogue's paths are in")
-    add("--image-model", help="where the image model is now (default: where it was)")
-    add("--speech-model", help="a Whisper: name or file (default: that of the media features)")
-    add("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
-    return parser
-
-
-def _check(args: argparse.Namespace) -> None:
-    given = [kind for kind in _KINDS if getattr(args, kind) is not None]
-    if len(given) != 1:
-        flags = " and ".join(f"--{kind}" for kind in given) or "none"
+    Raises:
+        ConfigError: for a flag that cannot be used.
+        ArtifactError: if the folder or the model cannot be used.
+        DataError: if the picture or the recording cannot be used.
+    """
+    given = {"text": text, "image": image, "voice": voice}
+    kinds = [kind for kind, value in given.items() if value is not None]
+    if len(kinds) != 1:
+        flags = " and ".join(f"--{kind}" for kind in kinds) or "none"
         raise ConfigError(f"give one of --text, --image and --voice; got {flags}")
-    if args.n < 1:
-        raise ConfigError(f"-n: must be 1 or more, got {args.n}")
-    if args.sheet is not None:
-        check_sheet(args.sheet, args.media_root)
+    if n < 1:
+        raise ConfigError(f"--n: must be 1 or more, got {n}")
+    if sheet is not None:
+        _check_sheet(sheet, media_root)
+    index = SearchIndex.load(folder, image_model=image_model, device=device)
+    if text is not None:
+        query = text_query(index, text)
+    elif image is not None:
+        query = image_query(index, image)
+    else:
+        model = speech_model or read_manifest(folder).config["speech_model"]
+        query = voice_query(index, str(voice), model, device)
+    results = index.search(query.vector, n)[0]
+    if json:
+        print(as_json(query, results))
+    else:
+        if query.transcript is not None:
+            print(f"transcript: {query.transcript}")
+        print(as_table(results))
+    if sheet is not None and media_root is not None:
+        for line in _draw_sheet(results, sheet, media_root):
+            print(f"no picture of {line}", file=sys.stderr)
+        print(f"wrote {sheet}", file=sys.stderr)  # stdout has the results alone
 
 
-def _question(index: SearchIndex, args: argparse.Namespace) -> Question:
-    if args.text is not None:
-        return ask_text(index, args.text)
-    if args.image is not None:
-        return ask_image(index, args.image)
-    model = args.speech_model or read_manifest(args.folder).config["speech_model"]
-    return ask_voice(index, args.voice, model, args.device)
+def as_table(results: Sequence[SearchResult]) -> str:
+    """Rank, score, item id and title, in columns.
+
+    >>> print(as_table([SearchResult(1, "mug-1", "Red  mug", 0.25, None)]))
+    rank   score  item   title
+       1  0.2500  mug-1  Red mug
+    """
+    width = max([4, *(len(result.item_id) for result in results)])
+    lines = [f"rank   score  {'item':<{width}}  title"]
+    for result in results:
+        title = _printable(result.title) or "-"
+        lines.append(f"{result.rank:>4}  {result.score:.4f}  {result.item_id:<{width}}  {title}")
+    return "\n".join(lines)
+
+
+def as_json(query: SearchQuery, results: Sequence[SearchResult]) -> str:
+    """One JSON object: the query, a voice's ``transcript``, and ``results``."""
+    found = [
+        {"rank": r.rank, "item_id": r.item_id, "title": r.title, "score": round(r.score, 6)}
+        for r in results
+    ]
+    voice = {} if query.transcript is None else {"transcript": query.transcript}
+    whole = {"query": {query.kind: query.given}, **voice, "results": found}
+    return json_format.dumps(whole, ensure_ascii=False, indent=2)
+
+
+def _check_sheet(path: Path, media_root: Path | None) -> None:
+    """Find a wrong ``--sheet`` before the search."""
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise ConfigError(f"--sheet: {path} is no name of a PNG file; end it in .png")
+    if media_root is None:
+        raise ConfigError(
+            "--sheet: needs --media-root, the folder that the catalogue's pictures are in"
+        )
+    if not media_root.is_dir():
+        raise ConfigError(f"--media-root: {media_root} is no folder")
+
+
+def _draw_sheet(results: Sequence[SearchResult], path: Path, media_root: Path) -> list[str]:
+    """Draw the pictures found, in order; a grey square stands for one that cannot be drawn.
+
+    Returns:
+        One line for each item that has no picture, with the reason.
+    """
+    from PIL import Image
+
+    from llmrec.metrics.contact_sheet import contact_sheet
+
+    pictures, captions, missing = [], [], []
+    with tempfile.TemporaryDirectory() as cache:
+        source = MediaSource(root=media_root, cache=Path(cache))
+        for result in results:
+            try:
+                picture = _picture(source, result)
+            except MediaError as error:
+                missing.append(f"{result.item_id}: {error}")
+                picture = Image.new("RGB", (_CELL, _CELL), "lightgrey")
+            pictures.append(picture)
+            title = _printable(result.title) or result.item_id
+            captions.append(f"{result.rank}. {result.score:.3f} {title}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(pictures, captions, cell=_CELL).save(path, format="PNG")
+    return missing
+
+
+def _picture(source: MediaSource, result: SearchResult) -> Image:
+    if not result.image:
+        raise SourceError("the catalogue names no picture")
+    picture = decode_image(source.read(result.image))
+    picture.thumbnail((_CELL, _CELL))  # a page of large photographs need not be held whole
+    return picture
+
+
+def _printable(text: str) -> str:
+    """One line, without characters that would steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -26,7 +26,7 @@ _LINKS, _BUILD_WIDTH, _SEARCH_WIDTH = 32, 200, 128  # of the graph
 _CODES = 256  # of a quantizer: one byte
 _POINTS_A_CENTROID = 39  # faiss trains a centroid on no fewer without a warning
 _SAMPLE_A_LIST, _SAMPLE_MAX = 64, 500_000
-_RERANKED = 8  # times as many as are asked for
+_RERANKED = 8  # times as many as are wanted
 _ADDED_AT_ONCE = 10_000
 IVFPQ_MIN = _CODES * _POINTS_A_CENTROID
 
@@ -126,7 +126,7 @@ def nearest(index: Any, queries: np.ndarray, n: int) -> tuple[np.ndarray, np.nda
     k = min(n, index.ntotal)
     queries = np.ascontiguousarray(queries, np.float32)
     scores, rows = index.search(queries, k)
-    if (rows < 0).any():  # more were asked for than lie where an approximate search looks
+    if (rows < 0).any():  # an approximate search reached fewer
         scores, rows = index.search(queries, k, params=_everywhere(index))
     return rows, scores
 

@@ -1,7 +1,7 @@
-"""Ask an index: words or pictures in, items and cosines out.
+"""Search an index: vectors of words or pictures in, items and cosines out.
 
 index = SearchIndex.load("runs/shop/search_index")
-ids, scores = index.search_text(["a red striped mug", "blue socks"], n=10)
+results = index.search(index.embed_text(["a red striped mug", "blue socks"]), n=10)
 """
 
 from __future__ import annotations
@@ -10,26 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.content.features.image_encoder import ImageEncoder, open_same_model
 from llmrec.content.search.build import ITEMS, STAGE, VECTORS
-from llmrec.content.search.model import open_same_model
 from llmrec.content.search.nearest import load_index, nearest
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.stage import read_manifest
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from llmrec.content.features.image_encoder import ImageEncoder
-
 
 @dataclass(frozen=True)
-class Answer:
+class SearchResult:
     """An item found.
 
     Attributes:
@@ -107,25 +102,6 @@ class SearchIndex:
             )
         return encoder
 
-    def search_text(
-        self, texts: Sequence[str], n: int = 10
-    ) -> tuple[list[list[str]], list[list[float]]]:
-        """Items that look like what each text says.
-
-        Returns:
-            Item ids and cosines of each text, best first; all items when there are fewer than n.
-
-        Raises:
-            ConfigError: for an empty text or an ``n`` below 1.
-        """
-        return _ids_and_scores(self.answers(self.embed_text(texts), n))
-
-    def search_images(
-        self, images: Sequence[Image], n: int = 10
-    ) -> tuple[list[list[str]], list[list[float]]]:
-        """Items that look like each picture; returns and raises as :meth:`search_text`."""
-        return _ids_and_scores(self.answers(self.encoder.encode(images), n))
-
     def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         """Queries as vectors: float32 ``[texts, dim]``, unit rows.
 
@@ -138,7 +114,7 @@ class SearchIndex:
             return np.zeros((0, self.index.d), np.float32)
         return self.encoder.encode_text(texts)
 
-    def answers(self, vectors: np.ndarray, n: int = 10) -> list[list[Answer]]:
+    def search(self, vectors: np.ndarray, n: int = 10) -> list[list[SearchResult]]:
         """The items nearest to each vector.
 
         Args:
@@ -149,19 +125,15 @@ class SearchIndex:
         """
         if n < 1:
             raise ConfigError(f"n: must be 1 or more, got {n}")
-        found: list[list[Answer]] = []
+        found: list[list[SearchResult]] = []
         for rows, scores in zip(*nearest(self.index, vectors, n), strict=True):
             reached = rows >= 0
-            shown = self.items.take(rows[reached]).to_pylist()
-            pairs = zip(shown, scores[reached].tolist(), strict=True)
+            items = self.items.take(rows[reached]).to_pylist()
+            pairs = zip(items, scores[reached].tolist(), strict=True)
             found.append(
-                [Answer(rank, score=score, **row) for rank, (row, score) in enumerate(pairs, 1)]
+                [
+                    SearchResult(rank, score=score, **item)
+                    for rank, (item, score) in enumerate(pairs, start=1)
+                ]
             )
         return found
-
-
-def _ids_and_scores(
-    answers: list[list[Answer]],
-) -> tuple[list[list[str]], list[list[float]]]:
-    ids = [[answer.item_id for answer in row] for row in answers]
-    return ids, [[answer.score for answer in row] for row in answers]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from llmrec.errors import ConfigError
+
 Kind = Literal["auto", "flat", "hnsw", "ivfpq"]
 
 
@@ -32,7 +34,7 @@ class SearchIndexConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.text_weight <= 1:
-            raise ValueError(f"text_weight: must be from 0 to 1, got {self.text_weight}")
+            raise ConfigError(f"text_weight: must be from 0 to 1, got {self.text_weight}")
         for name in ("recall_queries", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from llmrec.content.features.models import unit_rows
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class ItemVectors:
 
 def item_vectors(
     blocks: Mapping[str, np.ndarray],
+    modalities: Sequence[str],
     *,
-    videos: bool = True,
     titles: np.ndarray | None = None,
     text_weight: float = 0.0,
 ) -> ItemVectors:
@@ -38,54 +40,39 @@ def item_vectors(
 
     Args:
         blocks: of the stage ``embed-media``.
-        videos: whether a video's vector is in the space of the pictures' (a mean of frames is).
+        modalities: those whose vectors are in the space of the image model; an item has the vector
+            of the first that it has.
         titles: float32 ``[n_items, dim]``, unit rows, zero where there is no title; needed
             unless ``text_weight`` is 0.
         text_weight: the title's share, 0 to 1.
     """
-    vectors, counts = _seen(blocks, videos)
+    vectors, counts = _first_present(blocks, modalities)
     if text_weight and titles is not None:
-        named = _there(titles)
-        both = named if text_weight == 1 else named & _there(vectors)
+        named = _present(titles)
+        both = named if text_weight == 1 else named & _present(vectors)
         mixed = (1 - text_weight) * vectors + text_weight * titles
         vectors = np.where(both[:, None], mixed, 0 if text_weight == 1 else vectors)
         counts["with_title"] = int(both.sum())
-    rows = np.flatnonzero(_there(vectors))
+    rows = np.flatnonzero(_present(vectors))
     counts |= {"items": len(vectors), "indexed": len(rows), "left_out": len(vectors) - len(rows)}
-    return ItemVectors(rows, unit(vectors[rows]), counts)
+    return ItemVectors(rows, unit_rows(vectors[rows]), counts)
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """float32 rows of length 1; a zero row stays.
-
-    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
-
-
-def _seen(blocks: Mapping[str, np.ndarray], videos: bool) -> tuple[np.ndarray, dict[str, int]]:
-    """Vectors of what can be seen, zero rows for the other items."""
-    images, clips = blocks.get("image"), blocks.get("video") if videos else None
-    if images is None and clips is None:
-        dim = blocks["video"].shape[1] if "video" in blocks else 1
-        return np.zeros((len(next(iter(blocks.values()))), dim), np.float32), _sources(0, 0)
-    if images is None or clips is None:
-        only = images if clips is None else clips
-        assert only is not None
-        n = int(_there(only).sum())
-        return only.copy(), _sources(*((n, 0) if clips is None else (0, n)))
-    pictured = _there(images)
-    filmed = _there(clips) & ~pictured
-    vectors = np.where(pictured[:, None], images, clips)
-    return vectors, _sources(int(pictured.sum()), int(filmed.sum()))
+def _first_present(
+    blocks: Mapping[str, np.ndarray], modalities: Sequence[str]
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The first vector that each item has, zero rows for the others; how many are of which."""
+    any_block = next(block for block in blocks.values() if block.ndim == 2)
+    vectors = np.zeros_like(next((blocks[n] for n in modalities if n in blocks), any_block))
+    counts = dict.fromkeys((f"from_{name}" for name in modalities), 0)
+    for name in modalities:
+        if name in blocks:
+            new = _present(blocks[name]) & ~_present(vectors)
+            vectors[new] = blocks[name][new]
+            counts[f"from_{name}"] = int(new.sum())
+    return vectors, counts
 
 
-def _there(vectors: np.ndarray) -> np.ndarray:
+def _present(vectors: np.ndarray) -> np.ndarray:
     """bool ``[n]``, which rows are not zero."""
     return np.asarray(vectors.any(axis=1))
-
-
-def _sources(images: int, videos: int) -> dict[str, int]:
-    return {"from_image": images, "from_video": videos}

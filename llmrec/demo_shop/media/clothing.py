@@ -1,4 +1,4 @@
-"""How each kind of thing to wear is drawn: its silhouette and what tells it from its neighbours."""
+"""How each kind of thing to wear is drawn: its silhouette and what sets it apart from others."""
 
 from __future__ import annotations
 

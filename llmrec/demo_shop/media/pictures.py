@@ -1,6 +1,6 @@
-"""Pictures of the demo shop's items, in which kind, colour and pattern can be seen.
+"""Pictures of the demo shop's items, in which kind, colour and pattern are visible.
 
-Nothing else about a picture says anything: pose, proportions, backdrop, light and noise
+Nothing else about a picture is informative: pose, proportions, backdrop, light and noise
 are drawn at random, so that a model has to find the product in them.
 """
 
@@ -25,7 +25,7 @@ _VIEW_DISTANCE = 3.2  # of the camera, in the same units
 
 @dataclass(frozen=True)
 class Pose:
-    """Where and how a product is seen.
+    """Where and how a product is placed.
 
     Attributes:
         turn: about the upright axis, in radians; half a turn shows the mirror image.
@@ -130,18 +130,18 @@ def random_light(pixels: int, rng: np.random.Generator, strength: float) -> np.n
 
 
 def place(
-    seen: Image.Image, backdrop: np.ndarray, light: np.ndarray, noise: np.ndarray
+    product: Image.Image, backdrop: np.ndarray, light: np.ndarray, noise: np.ndarray
 ) -> Image.Image:
     """A product before its backdrop, with its shadow; RGB of the backdrop's size.
 
     Args:
-        seen: RGBA, twice the backdrop's side or more, which smooths its edges.
+        product: RGBA, twice the backdrop's side or more, which smooths its edges.
         backdrop: float ``[pixels, pixels, 3]``.
         light: float, broadcast to it; multiplies the product's brightness.
         noise: float, broadcast to it; added to everything.
     """
     pixels = len(backdrop)
-    small = np.asarray(seen.resize((pixels, pixels), Image.Resampling.BOX), dtype=float)
+    small = np.asarray(product.resize((pixels, pixels), Image.Resampling.BOX), dtype=float)
     alpha = small[..., 3:] / 255.0
     blurred = Image.fromarray(small[..., 3].astype(np.uint8)).filter(
         ImageFilter.GaussianBlur(pixels / 40)
@@ -157,8 +157,8 @@ def make_picture(
 ) -> Image.Image:
     """A picture of an item; the same generator state gives the same pixels."""
     product = draw_product(attributes, 2 * pixels, rng)
-    seen = view(product, random_pose(rng))
+    posed = view(product, random_pose(rng))
     backdrop = random_backdrop(attributes["colour"], pixels, rng)
     light = random_light(pixels, rng, 0.18)
     noise = rng.normal(0.0, rng.uniform(1.0, 5.0), (pixels, pixels, 3))
-    return place(seen, backdrop, light, noise)
+    return place(posed, backdrop, light, noise)

@@ -65,7 +65,7 @@ class _Engine:
 
     espeak-ng draws random numbers (for the tremble of a voice, for breath) that it goes on with
     from text to text and even over ``espeak_Terminate``. Unloading it starts them again, so
-    that the same words by the same voice are the same samples, whatever was said before.
+    that the same words by the same voice are the same samples, whatever was spoken before.
     """
 
     def __enter__(self) -> _Engine:
@@ -125,7 +125,7 @@ def speak(text: str, voice: Voice | None = None) -> np.ndarray:
 def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
     """From ``rate`` to the lower ``SAMPLE_RATE``: the spectrum without what would fold back.
 
-    The ends meet in the transform, which is not heard: speech begins and ends in silence.
+    The ends meet in the transform, which is inaudible: speech begins and ends in silence.
     """
     common = math.gcd(rate, SAMPLE_RATE)
     whole = -(-len(samples) // (rate // common))  # so that both lengths are whole numbers

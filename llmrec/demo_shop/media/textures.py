@@ -47,8 +47,8 @@ _COARSEST, _FINEST = 0.34, 0.24  # period of a pattern, in units of the drawing
 
 def vary(colour: Colour, rng: np.random.Generator) -> np.ndarray:
     """float ``[3]``: the colour a little lighter or darker, and a little off."""
-    seen = np.array(colour, dtype=float) * rng.uniform(0.93, 1.06) + rng.normal(0.0, 4.0, 3)
-    return np.clip(seen, 0, 255)
+    varied = np.array(colour, dtype=float) * rng.uniform(0.93, 1.06) + rng.normal(0.0, 4.0, 3)
+    return np.clip(varied, 0, 255)
 
 
 def shade(colour: np.ndarray, amount: float) -> np.ndarray:
@@ -63,7 +63,7 @@ def shade(colour: np.ndarray, amount: float) -> np.ndarray:
 
 
 def set_apart(accent: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """The accent, moved towards white or black until it can be seen on ``colour``."""
+    """The accent, moved towards white or black until it stands out from ``colour``."""
     goal = np.full(3, 255.0 if colour.mean() < 128 else 0.0)
     for share in np.linspace(0.0, 1.0, 11):
         moved = accent + share * (goal - accent)

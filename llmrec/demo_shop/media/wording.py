@@ -1,6 +1,6 @@
-"""What is said aloud: sentences about items, and questions to the shop.
+"""Spoken texts: descriptions of items, and queries to the shop.
 
-Their words are the plain ones of the truth, so that whether a transcript is right can be checked.
+They use the plain words of the ground truth, so that a transcript can be checked.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _BY_BOTH = (
     "Which {colour} {noun} can you recommend?",
     "Any {noun} in {colour}, please.",
 )
-_N_BOTH = 50  # questions that name a category and a colour
+_N_BOTH = 50  # queries that name a category and a colour
 
 
 @dataclass(frozen=True)
-class Question:
-    """Something a customer asks aloud.
+class VoiceQuery:
+    """A spoken query.
 
     Attributes:
         category, colour: what it names, or None; at least one is named.
@@ -53,7 +53,7 @@ class Question:
     items: tuple[str, ...]
 
 
-def describe_aloud(item: Item, rng: np.random.Generator) -> str:
+def spoken_description(item: Item, rng: np.random.Generator) -> str:
     """A sentence or two that name the item's kind, colour and pattern."""
     attributes = item.attributes
     plural = KINDS[KIND_INDEX[attributes["category"]]].plural
@@ -71,21 +71,21 @@ def describe_aloud(item: Item, rng: np.random.Generator) -> str:
     return text[:1].upper() + text[1:].replace(": T", ": t")
 
 
-def make_questions(items: Sequence[Item], rng: np.random.Generator) -> Iterator[Question]:
-    """One question a colour and one a category that the shop has, and some that name both."""
+def make_voice_queries(items: Sequence[Item], rng: np.random.Generator) -> Iterator[VoiceQuery]:
+    """One query a colour and one a category that the shop has, and some that name both."""
     for colour in COLOURS:
-        yield from _ask(items, rng, None, colour)
+        yield from _query(items, rng, None, colour)
     for kind in KINDS:
-        yield from _ask(items, rng, kind.name, None)
+        yield from _query(items, rng, kind.name, None)
     pairs = sorted({(item.attributes["category"], item.attributes["colour"]) for item in items})
     for index in rng.permutation(len(pairs))[:_N_BOTH]:
-        yield from _ask(items, rng, *pairs[index])
+        yield from _query(items, rng, *pairs[index])
 
 
-def _ask(
+def _query(
     items: Sequence[Item], rng: np.random.Generator, category: str | None, colour: str | None
-) -> Iterator[Question]:
-    """The question, unless the shop has nothing to answer it with."""
+) -> Iterator[VoiceQuery]:
+    """The query, unless the shop has no item for it."""
     right = tuple(
         item.item_id
         for item in items
@@ -95,7 +95,7 @@ def _ask(
     templates = _BY_COLOUR if category is None else _BY_CATEGORY if colour is None else _BY_BOTH
     text = _pick(rng, templates).format(noun=category, colour=colour)
     if right:
-        yield Question(text, category, colour, right)
+        yield VoiceQuery(text, category, colour, right)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""From the logit of a click model to a click probability that can be taken literally.
+"""Calibration: from the logit of a click model to a probability of a click.
 
 ::
 
@@ -14,11 +14,11 @@
 """
 
 from llmrec.ranking.calibration.calibrator import Calibrator, FittedOn, fit, load_calibrator
-from llmrec.ranking.calibration.choosing import Chosen, MethodScore, choose
+from llmrec.ranking.calibration.choosing import CalibrationChoice, MethodScore, choose
 
 __all__ = [
+    "CalibrationChoice",
     "Calibrator",
-    "Chosen",
     "FittedOn",
     "MethodScore",
     "choose",

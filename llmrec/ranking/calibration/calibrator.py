@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.errors import ArtifactError, ConfigError, DataError
+from llmrec.files import write_whole
 from llmrec.metrics.click_metrics import ece
 from llmrec.ranking.calibration import methods
 from llmrec.ranking.calibration.methods import Parameters
@@ -30,7 +30,7 @@ class FittedOn:
         mean_label: their click rate.
         ece_before: ECE (20 bins of equal mass) of the model's own probabilities on them.
         ece_after: the same after calibration.
-        out_of_fold: whether ``ece_after`` is of rows that each fit had not seen.
+        out_of_fold: whether ``ece_after`` is of rows that each fit was not made on.
         date: when, ISO 8601 in UTC.
     """
 
@@ -78,7 +78,7 @@ class Calibrator:
         Args:
             logits: float ``[n]``.
             fields: name to int ``[n]``, -1 unknown; only ``per-field`` looks at its own, and
-                takes what holds for all rows where the field or a value is not known to it.
+                falls back to the parameters of all rows where the field or a value is unknown.
 
         Returns:
             float64 ``[n]``, strictly between 0 and 1.
@@ -95,10 +95,7 @@ class Calibrator:
         """Write the JSON file; it appears whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.part")
-        text = json.dumps(asdict(self), indent=2, allow_nan=False)
-        beside.write_text(text + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        write_whole(path, json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
         return path
 
 

@@ -1,7 +1,7 @@
 """Which calibration method do the rows at hand support? Cross-validation decides.
 
-Rows of a fold are whole people or lists, so that no one is on both sides. Methods are compared by
-the log loss of rows that their fit had not seen. A more complicated method must be better by more
+Folds are made of whole users or impressions, so that none is on both sides. Methods are compared by
+their out-of-fold log loss. A more complicated method must be better by more
 than chance: of all methods whose loss is within one standard error of the least one, the error
 being that of the paired difference summed by group, the simplest is taken.
 """
@@ -28,7 +28,7 @@ from llmrec.ranking.calibration.methods import METHODS
 
 @dataclass(frozen=True)
 class MethodScore:
-    """A method on rows that its fit had not seen.
+    """A method on out-of-fold rows.
 
     Attributes:
         log_loss: mean, in nats.
@@ -45,7 +45,7 @@ class MethodScore:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class CalibrationChoice:
     """The calibrator to use, fitted on all rows, and how the methods compared.
 
     Attributes:
@@ -78,13 +78,13 @@ def choose(
     methods: Sequence[str] = METHODS,
     folds: int = 2,
     seed: int = 0,
-) -> Chosen:
+) -> CalibrationChoice:
     """Compare methods on validation rows, take one, fit it on all of them.
 
     Args:
         logits: float ``[n]`` of the click model.
         labels: float ``[n]`` of 0 and 1.
-        groups: int ``[n]``, who or what stays together: people, or their lists.
+        groups: int ``[n]``, users or impressions: rows of one are in one fold.
         fields: name to int ``[n]``, -1 unknown; ``per-field`` is tried with each.
         methods: some of :data:`llmrec.ranking.calibration.methods.METHODS`, or ``per-field:FIELD``.
         folds: at least 2.
@@ -101,18 +101,18 @@ def choose(
     checked = check_fields(fields, len(logits))
     names = _names(methods, checked)
     if folds < 2:
-        raise ConfigError(f"folds={folds}: at least 2 are needed to see rows that no fit has seen")
+        raise ConfigError(f"folds={folds}: at least 2 are needed to have out-of-fold rows")
     if len(logits) < LEAST_ROWS:
-        return Chosen(
+        return CalibrationChoice(
             Calibrator.identity(
                 f"{len(logits)} rows are too few to calibrate with; {LEAST_ROWS} are needed"
             )
         )
     if labels.min() == labels.max():
-        # any method but "none" then says the same
+        # any method but "none" then gives the same
         calibrator = fit_method(names[-1], logits, labels, checked)
         after = calibrator.apply(logits, checked)
-        return Chosen(with_figures(calibrator, logits, labels, after, False))
+        return CalibrationChoice(with_figures(calibrator, logits, labels, after, False))
     groups = np.asarray(groups)
     if groups.shape != logits.shape:
         raise DataError(f"groups have shape {groups.shape}, logits {logits.shape}")
@@ -122,7 +122,7 @@ def choose(
     best = next(score for score in scores if score.above_best <= score.standard_error)
     calibrator = fit_method(best.method, logits, labels, checked)
     calibrator = with_figures(calibrator, logits, labels, unseen[best.method], True)
-    return Chosen(replace(calibrator, note=_note(scores, best)), scores)
+    return CalibrationChoice(replace(calibrator, note=_note(scores, best)), scores)
 
 
 def _names(methods: Sequence[str], fields: Mapping[str, np.ndarray]) -> list[str]:
@@ -146,7 +146,7 @@ def _folds(groups: np.ndarray, folds: int, seed: int) -> tuple[np.ndarray, np.nd
     if len(present) < folds:
         raise DataError(
             f"{len(present)} group(s) cannot be parted into {folds} folds; "
-            "give the rows of more people"
+            "give the rows of more users"
         )
     dealt = np.random.default_rng(seed).permutation(len(present)) % folds
     return dealt[owner], owner

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, logit
 
 Parameters = dict[str, Any]
 Fields = Mapping[str, np.ndarray]
@@ -22,18 +23,7 @@ LEAST_P = 1e-12  # apply() stays within [LEAST_P, 1 - LEAST_P]
 _LEAST_SLOPE = 1e-3  # of Platt, per standard deviation of the logits: the order is kept
 _TEMPERATURES = (1e-3, 1e3)
 _TILT = 1e-3  # of isotonic, in log odds over the whole line
-_STEPS = 100
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """``1 / (1 + exp(-x))`` without overflow."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
-
-
-def logit(p: np.ndarray | float) -> np.ndarray:
-    """Log odds of probabilities strictly between 0 and 1."""
-    return np.log(p) - np.log1p(-np.asarray(p))
+_STEPS = 200
 
 
 def shrunk_rate(labels: np.ndarray) -> float:
@@ -42,7 +32,7 @@ def shrunk_rate(labels: np.ndarray) -> float:
 
 
 def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Parameters:
-    """``sigmoid(slope * x + offset)`` of least log loss, by Newton's method (Platt 1999).
+    """``sigmoid(slope * x + offset)`` of least log loss (Platt 1999).
 
     His targets, ``(k + 1) / (k + 2)`` for the k clicked and ``1 / (n - k + 2)`` for the others,
     keep the parameters finite where a threshold parts the labels. Scores that rank backwards would
@@ -51,9 +41,9 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Parameters:
     centre, spread = float(logits.mean()), float(logits.std()) or 1.0
     x = (logits - centre) / spread
     targets = _platt_targets(labels)
-    slope, offset = _newton(x, targets)
+    slope, offset = _fit_line(x, targets)
     if slope < _LEAST_SLOPE:
-        slope, offset = _LEAST_SLOPE, _newton_offset(_LEAST_SLOPE * x, targets)
+        slope, offset = _LEAST_SLOPE, _fit_offset(_LEAST_SLOPE * x, targets)
     return {"slope": slope / spread, "offset": offset - slope * centre / spread}
 
 
@@ -68,18 +58,23 @@ def constant(logits: np.ndarray, labels: np.ndarray) -> Parameters:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Parameters:
     """``sigmoid(x / temperature)`` of least log loss (Guo et al. 2017), within [0.001, 1000].
 
-    The loss is convex in ``1 / temperature``, so halving the interval of its logarithm finds the
-    least one.
+    The loss is convex in ``1 / temperature``, so its slope rises with the logarithm of that.
     """
+    from scipy.optimize import brentq
+
     targets = _platt_targets(labels)
-    low, high = np.log(1 / np.array(_TEMPERATURES[::-1]))
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        if logits @ (sigmoid(np.exp(middle) * logits) - targets) > 0:
-            high = middle
-        else:
-            low = middle
-    return {"temperature": float(np.exp(-(low + high) / 2))}
+
+    def slope(log_scale: float) -> float:
+        return float(logits @ (expit(np.exp(log_scale) * logits) - targets))
+
+    low, high = (float(np.log(1 / limit)) for limit in _TEMPERATURES[::-1])
+    if slope(low) >= 0:
+        log_scale = low
+    elif slope(high) <= 0:
+        log_scale = high
+    else:
+        log_scale = brentq(slope, low, high, xtol=1e-12)
+    return {"temperature": float(np.exp(-log_scale))}
 
 
 def fit_isotonic(logits: np.ndarray, labels: np.ndarray) -> Parameters:
@@ -128,17 +123,17 @@ def fit_per_field(
 
 def apply_none(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
     """The model's own probability."""
-    return sigmoid(logits)
+    return expit(logits)
 
 
 def apply_temperature(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
     """``sigmoid(x / temperature)``."""
-    return sigmoid(logits / parameters["temperature"])
+    return expit(logits / parameters["temperature"])
 
 
 def apply_platt(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
     """``sigmoid(slope * x + offset)``."""
-    return sigmoid(parameters["slope"] * logits + parameters["offset"])
+    return expit(parameters["slope"] * logits + parameters["offset"])
 
 
 def apply_isotonic(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
@@ -150,7 +145,7 @@ def apply_isotonic(parameters: Parameters, logits: np.ndarray, fields: Fields) -
     """
     rates = np.interp(logits, parameters["logits"], parameters["rates"])
     z = (logits - parameters["centre"]) / parameters["spread"]
-    return sigmoid(logit(rates) + _TILT * z / (1 + np.abs(z)))
+    return expit(logit(rates) + _TILT * z / (1 + np.abs(z)))
 
 
 def apply_per_field(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
@@ -163,7 +158,7 @@ def apply_per_field(parameters: Parameters, logits: np.ndarray, fields: Fields) 
     own = [fitted.get(str(int(value)), shared) for value in present]
     slopes = np.array([each["slope"] for each in own])
     offsets = np.array([each["offset"] for each in own])
-    return sigmoid(slopes[place] * logits + offsets[place])
+    return expit(slopes[place] * logits + offsets[place])
 
 
 APPLY: dict[str, Callable[[Parameters, np.ndarray, Fields], np.ndarray]] = {
@@ -225,40 +220,34 @@ def _platt_targets(labels: np.ndarray) -> np.ndarray:
     return np.where(labels == 1, (clicks + 1) / (clicks + 2), 1 / (rows - clicks + 2))
 
 
-def _loss(x: np.ndarray, targets: np.ndarray) -> float:
-    """Mean log loss of logits ``x``."""
-    return float(np.mean(np.logaddexp(0, x) - targets * x))
-
-
-def _newton(x: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+def _fit_line(x: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     """Slope and offset of least log loss, of standardised ``x``."""
-    line = np.array([1.0, float(logit(targets.mean()))])
-    loss = _loss(line[0] * x + line[1], targets)
-    for _ in range(_STEPS):
-        p = sigmoid(line[0] * x + line[1])
-        error, curve = p - targets, p * (1 - p)
+    from scipy.optimize import minimize
+
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        z = line[0] * x + line[1]
+        error = expit(z) - targets
         gradient = np.array([error @ x, error.sum()]) / len(x)
+        return float(np.mean(np.logaddexp(0, z) - targets * z)), gradient
+
+    def hessian(line: np.ndarray) -> np.ndarray:
+        p = expit(line[0] * x + line[1])
+        curve = p * (1 - p)
         cross = curve @ x
-        hessian = np.array([[curve @ (x * x), cross], [cross, curve.sum()]]) / len(x)
-        # the small ridge keeps logits that are all the same solvable
-        step = np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient)
-        line, last, before = line - step, line, loss
-        loss = _loss(line[0] * x + line[1], targets)
-        while loss > before and np.abs(line - last).max() > 1e-10:  # it went too far
-            line = (line + last) / 2
-            loss = _loss(line[0] * x + line[1], targets)
-        if np.abs(line - last).max() < 1e-10:
-            break
-    return float(line[0]), float(line[1])
+        return np.array([[curve @ (x * x), cross], [cross, curve.sum()]]) / len(x)
+
+    start = np.array([1.0, logit(targets.mean())])
+    options = {"gtol": 1e-12, "maxiter": _STEPS}
+    found = minimize(loss, start, jac=True, hess=hessian, method="trust-exact", options=options)
+    return float(found.x[0]), float(found.x[1])
 
 
-def _newton_offset(x: np.ndarray, targets: np.ndarray) -> float:
-    """The offset at which the mean prediction is the mean target; ``x`` is nearly constant."""
-    offset = float(logit(targets.mean()))
-    for _ in range(_STEPS):
-        p = sigmoid(x + offset)
-        step = float((p - targets).sum() / (p * (1 - p)).sum())
-        offset -= step
-        if abs(step) < 1e-12:
-            break
-    return offset
+def _fit_offset(x: np.ndarray, targets: np.ndarray) -> float:
+    """The offset at which the mean prediction is the mean target."""
+    from scipy.optimize import brentq
+
+    middle, reach = float(logit(targets.mean())), float(np.abs(x).max()) + 1.0
+    found: float = brentq(
+        lambda offset: float((expit(x + offset) - targets).sum()), middle - reach, middle + reach
+    )
+    return found

@@ -1,33 +1,33 @@
-"""Where the bins lie that numbers are read by."""
+"""Quantile bins of numeric features."""
 
 from __future__ import annotations
 
 import numpy as np
 
 
-def quantile_limits(values: np.ndarray, bins: int) -> np.ndarray:
-    """Limits of bins that hold about as many rows each, float32 ``[numbers, bins + 1]``.
+def quantile_edges(values: np.ndarray, bins: int) -> np.ndarray:
+    """Edges of bins that hold about as many rows each, float32 ``[features, bins + 1]``.
 
-    A value that many rows share, such as 0 of a count, takes one limit and no more, so that the
-    bins tell the others apart.
+    A value that many rows share, such as 0 of a count, takes one edge and no more, so that the
+    bins distinguish the others.
 
     Args:
-        values: float32 ``[rows, numbers]``; NaN is left out. A number that never varies has bins of
-            no width, one that is always missing has NaN.
+        values: float32 ``[rows, features]``; NaN is left out. A constant feature has bins of no
+            width, one that is always missing has NaN.
 
-    >>> quantile_limits(np.float32([[0], [0], [0], [0], [1], [2]]), 2).tolist()
+    >>> quantile_edges(np.float32([[0], [0], [0], [0], [1], [2]]), 2).tolist()
     [[0.0, 1.0, 2.0]]
     """
-    limits = np.full((values.shape[1], bins + 1), np.nan, dtype=np.float32)
+    edges = np.full((values.shape[1], bins + 1), np.nan, dtype=np.float32)
     for column in range(values.shape[1]):
         known = values[:, column][~np.isnan(values[:, column])]
         if len(known):
-            found = _limits(known, bins)
-            limits[column] = found[np.minimum(np.arange(bins + 1), len(found) - 1)]
-    return limits
+            found = _edges(known, bins)
+            edges[column] = found[np.minimum(np.arange(bins + 1), len(found) - 1)]
+    return edges
 
 
-def _limits(known: np.ndarray, bins: int) -> np.ndarray:
+def _edges(known: np.ndarray, bins: int) -> np.ndarray:
     """At most ``bins + 1`` different values, rising."""
     distinct, counts = np.unique(known, return_counts=True)
     if len(distinct) <= bins + 1:

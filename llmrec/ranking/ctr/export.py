@@ -1,9 +1,9 @@
-"""The heads as two ONNX files, which answer as torch does and faster.
+"""The click networks as two ONNX files, which answer as torch does and faster.
 
-``items.onnx`` gives what stands for items, once for each item; ``head.onnx`` the logits of one
-moment with any number of items. Several heads are one file: their vectors lie beside each other,
-``[copies, items, width]``, and their logits are averaged. A number that is NaN stays missing.
-Both files are compared with torch before they count as written.
+``items.onnx`` gives the vectors of items, once for each item; ``request.onnx`` the logits of one
+request with any number of candidates. Several networks are one file: their vectors lie beside each
+other, ``[copies, items, width]``, and their logits are averaged. NaN stays missing. Both files are
+compared with torch before they count as written.
 """
 
 from __future__ import annotations
@@ -21,114 +21,121 @@ from torch import Tensor, nn
 
 from llmrec.errors import LlmrecError, require
 from llmrec.ranking.ctr.fit import ItemTensors
-from llmrec.ranking.ctr.network import Head, Numbers
-from llmrec.ranking.ctr.onnx_heads import HEAD, HEAD_INPUTS, ITEM_INPUTS, ITEMS, open_session
-from llmrec.ranking.ctr.shelf import Shelf
+from llmrec.ranking.ctr.item_features import ItemFeatures
+from llmrec.ranking.ctr.layers import PiecewiseLinearEmbedding
+from llmrec.ranking.ctr.network import ClickNetwork
+from llmrec.ranking.ctr.onnx_networks import (
+    ITEM_INPUTS,
+    ITEMS,
+    REQUEST,
+    REQUEST_INPUTS,
+    open_session,
+)
 
 TOLERANCE = 1e-4  # of logits and vectors against torch; of larger ones, in proportion
 _OPSET = 20
 _TRACED = 4  # items and words of the arguments that are traced
 _COMPARED = 64  # items that are compared
-_STEEP = 1e38  # a bin without width is full from its limit on: a slope without end
-_NOTHING = -3e38  # below every bin
+_STEEP = 1e38  # slope of an empty bin, which is full from its lower edge on
+_BELOW_ALL = -3e38  # below every bin
 
 
-class QuickNumbers(nn.Module):
-    """:class:`~llmrec.ranking.ctr.network.Numbers` of many rows, in few operations.
+class FusedEmbedding(nn.Module):
+    """The same as :class:`~llmrec.ranking.ctr.layers.PiecewiseLinearEmbedding`, in few operations.
 
-    A bin without width becomes a steep one that begins just below its limit; a missing number fills
-    no bin, and one matrix product adds what stands for known and for missing ones.
+    An empty bin becomes a steep one that begins just below its edge; a missing value fills no bin,
+    and one matrix product adds the bias of known values and the vector of missing ones.
 
     Args:
-        numbers: what it answers like.
+        embedding: what it answers like.
     """
 
-    def __init__(self, numbers: Numbers) -> None:
+    def __init__(self, embedding: PiecewiseLinearEmbedding) -> None:
         super().__init__()
-        lower, width = numbers.lower, numbers.width
+        lower, width = embedding.lower, embedding.width
         below = torch.nextafter(lower, torch.full_like(lower, -torch.inf))
         empty = width <= 0
         lower = torch.where(empty, torch.minimum(below, lower - 1e-37), lower)
         slope = torch.where(empty, _STEEP, 1 / width.clamp(min=1e-12))
-        count, _, dim = numbers.weight.shape
+        count, _, dim = embedding.weight.shape
         known = torch.zeros(count, count, dim)
-        every = torch.arange(count)
-        known[every, every] = (numbers.bias - numbers.missing).detach()
-        self.register_buffer("used", numbers.used)
+        diagonal = torch.arange(count)
+        known[diagonal, diagonal] = (embedding.bias - embedding.missing).detach()
+        self.register_buffer("used", embedding.used)
         self.register_buffer("lower", lower.unsqueeze(1))
         self.register_buffer("slope", slope.unsqueeze(1))
-        self.register_buffer("weight", numbers.weight.detach())
+        self.register_buffer("weight", embedding.weight.detach())
         self.register_buffer("known", known.flatten(1))
-        self.register_buffer("missing", numbers.missing.detach().flatten())
+        self.register_buffer("missing", embedding.missing.detach().flatten())
 
     def forward(self, values: Tensor) -> Tensor:
-        """``[rows, numbers]``, NaN missing -> ``[rows, numbers * dim]``."""
+        """``[rows, features]``, NaN missing -> ``[rows, features * dim]``."""
         known = ~torch.isnan(values) & self.used
-        there = torch.where(known, values, _NOTHING).t().unsqueeze(-1)
-        share = ((there - self.lower) * self.slope).clamp(0.0, 1.0)
-        read = torch.matmul(share, self.weight).transpose(0, 1).flatten(1)
-        return read + torch.addmm(self.missing, known.to(values.dtype), self.known)
+        filled = torch.where(known, values, _BELOW_ALL).t().unsqueeze(-1)
+        share = ((filled - self.lower) * self.slope).clamp(0.0, 1.0)
+        embedded = torch.matmul(share, self.weight).transpose(0, 1).flatten(1)
+        return embedded + torch.addmm(self.missing, known.to(values.dtype), self.known)
 
 
-class HeadsOfMoment(nn.Module):
-    """The mean of some heads' logits for one moment, as :meth:`Head.score` gives them."""
+class RequestNetwork(nn.Module):
+    """The mean logits of some networks for one request, as of :meth:`ClickNetwork.score`."""
 
-    def __init__(self, heads: Sequence[Head]) -> None:
+    def __init__(self, networks: Sequence[ClickNetwork]) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(heads)
-        self.pairs = nn.ModuleList(QuickNumbers(head.pair) for head in heads)
+        self.networks = nn.ModuleList(networks)
+        self.embeddings = nn.ModuleList(FusedEmbedding(one.candidate) for one in networks)
 
     def forward(
         self,
         vectors: Tensor,
-        past: Tensor,
-        kinds: Tensor,
+        history: Tensor,
+        types: Tensor,
         ages: Tensor,
-        stars: Tensor,
-        pair: Tensor,
-        whole: Tensor,
+        ratings: Tensor,
+        candidate: Tensor,
+        request: Tensor,
         categories: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Logits ``[1, places, tasks]``, and what each place told apart adds ``[1, places]``.
+        """Logits ``[1, candidates, tasks]``, and the position bias ``[1, positions]``.
 
         Args:
-            vectors, past: ``[copies, places, width]`` and ``[copies, events, width]``.
-            others: of :meth:`Head.score`, of one moment.
+            vectors, history: ``[copies, candidates, width]`` and ``[copies, events, width]``.
+            others: of :meth:`ClickNetwork.score`, of one request.
         """
-        said = []
-        for copy, (head, numbers) in enumerate(zip(self.heads, self.pairs, strict=True)):
-            own, own_past = vectors[copy : copy + 1], past[copy : copy + 1]
-            heard, general = head.attention(own, own_past, kinds, ages, stars)
-            parts = [general, head.whole(whole)]
-            parts += [table(categories[:, at]) for at, table in enumerate(head.categories)]
-            moment = torch.cat(parts, dim=-1)
+        outputs = []
+        for copy, (network, embedding) in enumerate(
+            zip(self.networks, self.embeddings, strict=True)
+        ):
+            own, own_history = vectors[copy : copy + 1], history[copy : copy + 1]
+            attended, summary = network.attention(own, own_history, types, ages, ratings)
+            context = network.request_vector(summary, request, categories)
             rows = own[0]  # two dimensions: a matrix product and its bias are one operation
-            shared = moment.expand(rows.shape[0], -1)
-            first = head.norm(torch.cat([rows, heard[0], numbers(pair[0]), shared], dim=-1))
-            both = torch.cat([head.crossed(head.crosses(first)), head.deep(first)], dim=-1)
-            said.append((head.out(both), head.places + head.place_of_moment(moment)))
-        logits, added = zip(*said, strict=True)
-        return torch.stack(logits).mean(0, keepdim=True), torch.stack(added).mean(0)
+            shared = context.expand(rows.shape[0], -1)
+            features = torch.cat([rows, attended[0], embedding(candidate[0]), shared], dim=-1)
+            bias = network.position_bias + network.position_tower(context)
+            outputs.append((network.logits(features), bias))
+        logits, biases = zip(*outputs, strict=True)
+        return torch.stack(logits).mean(0, keepdim=True), torch.stack(biases).mean(0)
 
 
-class VectorsOfItems(nn.Module):
-    """What stands for items in each of some heads."""
+class ItemNetwork(nn.Module):
+    """The vectors of items in each of some networks."""
 
-    def __init__(self, heads: Sequence[Head]) -> None:
+    def __init__(self, networks: Sequence[ClickNetwork]) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(heads)
+        self.networks = nn.ModuleList(networks)
 
     def forward(self, ids: Tensor, fields: Tensor, tokens: Tensor, fused: Tensor) -> Tensor:
-        """``[copies, items, width]`` of the arguments of :meth:`Head.items`."""
-        return torch.stack([head.items(ids, fields, tokens, fused) for head in self.heads])
+        """``[copies, items, width]`` of the arguments of :meth:`ClickNetwork.items`."""
+        return torch.stack([one.items(ids, fields, tokens, fused) for one in self.networks])
 
 
-def export(heads: list[Head], shelf: Shelf, folder: str | Path) -> None:
-    """Write ``head.onnx`` and ``items.onnx`` into a folder.
+def export(networks: list[ClickNetwork], items: ItemFeatures, folder: str | Path) -> None:
+    """Write ``request.onnx`` and ``items.onnx`` into a folder.
 
     Args:
-        heads: of one shape.
-        shelf: the items they read.
+        networks: of one shape.
+        items: that they read.
 
     Raises:
         MissingExtraError: without the packages of the extra ``ctr``.
@@ -137,40 +144,42 @@ def export(heads: list[Head], shelf: Shelf, folder: str | Path) -> None:
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "ctr")
     folder = Path(folder)
-    training = [head.training for head in heads]
-    of_items, of_moment = VectorsOfItems(heads).eval(), HeadsOfMoment(heads).eval()
-    about = {"n_items": str(heads[0].config.n_items), "copies": str(len(heads))}
+    training = [network.training for network in networks]
+    of_items, of_request = ItemNetwork(networks).eval(), RequestNetwork(networks).eval()
+    about = {"n_items": str(networks[0].config.n_items), "copies": str(len(networks))}
     rng = np.random.default_rng(0)
     with torch.inference_mode(False), torch.no_grad():
-        _write(of_items, _items(heads[0]), ITEM_INPUTS, ("vectors",), folder / ITEMS, about)
-        _compare(of_items, _some_items(shelf, heads[0], rng), folder / ITEMS)
-        events = _moment(heads, _TRACED, rng)
-        _write(of_moment, events, HEAD_INPUTS, ("logits", "added"), folder / HEAD, about)
+        arguments = _empty_items(networks[0])
+        _write(of_items, arguments, ITEM_INPUTS, ("vectors",), folder / ITEMS, about)
+        _compare(of_items, _some_items(items, networks[0], rng), folder / ITEMS)
+        arguments, outputs = _random_request(networks, _TRACED, rng), ("logits", "bias")
+        _write(of_request, arguments, REQUEST_INPUTS, outputs, folder / REQUEST, about)
         for count in (1, _COMPARED):
-            _compare(_Scored(heads), _moment(heads, count, rng), folder / HEAD)
-    for head, was in zip(heads, training, strict=True):
-        head.train(was)
+            arguments = _random_request(networks, count, rng)
+            _compare(_TrainedNetworks(networks), arguments, folder / REQUEST)
+    for network, was in zip(networks, training, strict=True):
+        network.train(was)
 
 
-class _Scored(nn.Module):
-    """The heads as training has them, to compare with."""
+class _TrainedNetworks(nn.Module):
+    """The networks as training has them, to compare with."""
 
-    def __init__(self, heads: Sequence[Head]) -> None:
+    def __init__(self, networks: Sequence[ClickNetwork]) -> None:
         super().__init__()
-        self.heads = heads
+        self.networks = networks
 
-    def forward(self, vectors: Tensor, past: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-        said = [
-            head.score(vectors[copy, None], past[copy, None], *others)
-            for copy, head in enumerate(self.heads)
+    def forward(self, vectors: Tensor, history: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = [
+            network.score(vectors[copy, None], history[copy, None], *others)
+            for copy, network in enumerate(self.networks)
         ]
-        logits, added = zip(*said, strict=True)
-        return torch.stack(logits).mean(0), torch.stack(added).mean(0)
+        logits, bias = zip(*outputs, strict=True)
+        return torch.stack(logits).mean(0), torch.stack(bias).mean(0)
 
 
-def _items(head: Head) -> dict[str, Tensor]:
+def _empty_items(network: ClickNetwork) -> dict[str, Tensor]:
     """Arguments to trace with."""
-    shape = head.config
+    shape = network.config
     return {
         "ids": torch.zeros(_TRACED, dtype=torch.int64),
         "fields": torch.zeros(_TRACED, len(shape.field_sizes), dtype=torch.int64),
@@ -179,10 +188,12 @@ def _items(head: Head) -> dict[str, Tensor]:
     }
 
 
-def _some_items(shelf: Shelf, head: Head, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Items of the shelf, the first as one that was not learned from."""
-    tensors = ItemTensors(shelf, head.config)
-    rows = torch.from_numpy(rng.permutation(shelf.n_items)[:_COMPARED])
+def _some_items(
+    items: ItemFeatures, network: ClickNetwork, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """Some items, the first as one that was not in training."""
+    tensors = ItemTensors(items, network.config)
+    rows = torch.from_numpy(rng.permutation(items.n_items)[:_COMPARED])
     ids = tensors.ids[rows].clone()
     ids[:1] = 0
     return {
@@ -193,44 +204,46 @@ def _some_items(shelf: Shelf, head: Head, rng: np.random.Generator) -> dict[str,
     }
 
 
-def _moment(heads: Sequence[Head], count: int, rng: np.random.Generator) -> dict[str, Tensor]:
-    """A moment with so many items: values within, on and beyond all bins, some missing."""
-    head, events = heads[0], 7
-    shape = head.config
+def _random_request(
+    networks: Sequence[ClickNetwork], count: int, rng: np.random.Generator
+) -> dict[str, Tensor]:
+    """A request of ``count`` candidates: values within, on and beyond all bins, some missing."""
+    network, events = networks[0], 7
 
     def normal(*size: int) -> Tensor:
         return torch.from_numpy(rng.standard_normal(size).astype(np.float32))
 
-    def holes(values: Tensor) -> Tensor:
+    def with_missing(values: Tensor) -> Tensor:
         return torch.where(torch.from_numpy(rng.random(values.shape) < 0.2), torch.nan, values)
 
-    def numbers(of: Numbers, rows: int) -> Tensor:
-        limits = torch.cat([of.lower, of.lower[:, -1:] + of.width[:, -1:]], dim=1)
-        chosen = torch.from_numpy(rng.integers(limits.shape[1], size=(rows, len(limits))))
-        at_limit = limits.t().gather(0, chosen)
-        beside = torch.from_numpy(rng.random((rows, len(limits))) < 0.5)
-        return holes(torch.where(beside, at_limit + normal(rows, len(limits)), at_limit))
+    def numbers(of: PiecewiseLinearEmbedding, rows: int) -> Tensor:
+        edges = torch.cat([of.lower, of.lower[:, -1:] + of.width[:, -1:]], dim=1)
+        chosen = torch.from_numpy(rng.integers(edges.shape[1], size=(rows, len(edges))))
+        at_edge = edges.t().gather(0, chosen)
+        beside = torch.from_numpy(rng.random((rows, len(edges))) < 0.5)
+        return with_missing(torch.where(beside, at_edge + normal(rows, len(edges)), at_edge))
 
-    kinds = torch.from_numpy(rng.integers(-1, 7, size=(1, events)))
-    stars = torch.from_numpy(rng.integers(1, 6, size=(1, events)).astype(np.float32))
-    categories = [rng.integers(size) for size in shape.category_sizes]
+    types = torch.from_numpy(rng.integers(-1, 7, size=(1, events)))
+    ratings = torch.from_numpy(rng.integers(1, 6, size=(1, events)).astype(np.float32))
+    categories = [rng.integers(size) for size in network.config.category_sizes]
     return {
-        "vectors": normal(len(heads), count, head.item_width),
-        "past": normal(len(heads), events, head.item_width),
-        "kinds": kinds,
-        "ages": holes(normal(1, events).abs() * 30),
-        "stars": holes(stars),
-        "pair": numbers(head.pair, count)[None],
-        "whole": numbers(head.whole, 1),
+        "vectors": normal(len(networks), count, network.item_width),
+        "history": normal(len(networks), events, network.item_width),
+        "types": types,
+        "ages": with_missing(normal(1, events).abs() * 30),
+        "ratings": with_missing(ratings),
+        "candidate": numbers(network.candidate, count)[None],
+        "request": numbers(network.request, 1),
         "categories": torch.tensor([categories], dtype=torch.int64),
     }
 
 
-# What varies in size from request to request, by name of the argument and axis.
+# Dynamic axes: what varies in size from request to request, by argument and axis.
 _VARYING = {
     "ids": {0: "items"}, "fields": {0: "items"}, "tokens": {0: "items", 1: "words"},
-    "fused": {0: "items"}, "vectors": {1: "places"}, "pair": {1: "places"},
-    "past": {1: "events"}, "kinds": {1: "events"}, "ages": {1: "events"}, "stars": {1: "events"},
+    "fused": {0: "items"}, "vectors": {1: "candidates"}, "candidate": {1: "candidates"},
+    "history": {1: "events"}, "types": {1: "events"}, "ages": {1: "events"},
+    "ratings": {1: "events"},
 }  # fmt: skip
 
 
@@ -251,7 +264,7 @@ def _write(
         else None
         for name in names
     }
-    # the exporter tells of its own progress and deprecations, which no user of this can change
+    # the exporter prints its own progress and deprecations, which no user of this can change
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         traced = torch.onnx.export(
@@ -271,7 +284,7 @@ def _write(
 
 
 def _compare(network: nn.Module, arguments: dict[str, Tensor], path: Path) -> None:
-    """Hold a written file against torch.
+    """Compare a written file with torch.
 
     Raises:
         LlmrecError: if they differ.

@@ -1,4 +1,4 @@
-"""What ``llmrec ctr`` wrote, opened: from a moment and items to probabilities."""
+"""A finished click model, opened: from requests and candidates to probabilities."""
 
 from __future__ import annotations
 
@@ -13,42 +13,38 @@ import numpy as np
 from llmrec.config import as_dict, build
 from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.ranking.calibration.calibrator import Calibrator, load_calibrator
-from llmrec.ranking.ctr.features import Assembler, Inputs, Signals
-from llmrec.ranking.ctr.moments import ContextIds, Moments
+from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
+from llmrec.ranking.ctr.item_features import ItemFeatures
+from llmrec.ranking.ctr.request_context import ContextVocabulary
 from llmrec.ranking.ctr.settings import CtrConfig
-from llmrec.ranking.ctr.shelf import Shelf
 from llmrec.ranking.retrieval.snapshot import Snapshot
 from llmrec.stage import read_manifest
 
 if TYPE_CHECKING:
-    from llmrec.ranking.ctr.network import Head
+    from llmrec.ranking.ctr.network import ClickNetwork
 
 STAGE = "ctr"
-MODEL, CALIBRATOR, REFERENCE, SNAPSHOT = (
-    "model.json",
-    "calibrator.json",
-    "reference.json",
-    "snapshot",
-)
+MODEL, CALIBRATOR = "model.json", "calibrator.json"
+REFERENCE, SNAPSHOT = "reference.json", "snapshot"
 CATEGORY, POSITION = "category", "position"  # fields that calibration may go by
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a click model says of itself beside its arrays: ``model.json``.
+class ModelCard:
+    """What a click model needs beside its arrays: ``model.json``.
 
     Attributes:
         config: the stage's settings, ``combine.llm`` as it was chosen.
         context: values by name.
-        rates: of all items, see :class:`~llmrec.ranking.ctr.features.Assembler`.
+        rates: priors, see :class:`~llmrec.ranking.ctr.features.FeatureBuilder`.
         sources: names, the language model's first where there is one.
-        tasks: what the head says, in order.
+        tasks: of the network's logits, in order.
         copies: networks that are averaged.
     """
 
     config: dict[str, Any]
     context: dict[str, list[str]]
-    rates: tuple[float, ...]
+    rates: tuple[float, float, float, float]
     sources: tuple[str, ...]
     tasks: tuple[str, ...]
     copies: int
@@ -58,7 +54,7 @@ class Card:
         (folder / MODEL).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> Card:
+    def read(cls, folder: Path) -> ModelCard:
         """Read what :meth:`write` wrote.
 
         Raises:
@@ -72,34 +68,29 @@ class Card:
 
 
 class ClickModel:
-    """A head with everything that it reads.
+    """Click networks with everything that they read.
 
     Attributes:
         config: settings of the stage.
-        card: what the folder says of itself.
-        shelf, context, snapshot, assembler: what its inputs are made of.
+        card: what the folder holds beside arrays.
+        item_features, context, snapshot, builder: what features are made of.
         calibrator: turns logits of a click into probabilities.
         calibrated: False where the folder has no calibrator.
     """
 
-    def __init__(self, folder: Path, card: Card, heads: Any) -> None:
-        self.folder, self.card, self.heads = folder, card, heads
+    def __init__(self, folder: Path, card: ModelCard, networks: Any) -> None:
+        self.folder, self.card, self.networks = folder, card, networks
         self.config = build(CtrConfig, card.config, f"{folder / MODEL}: config")
-        self.past, self.retrieval = self.config.past, self.config.retrieval
-        self.shelf = Shelf.load(folder)
-        self.context = ContextIds.of(card.context)
+        self.history, self.retrieval = self.config.history, self.config.retrieval
+        self.item_features = ItemFeatures.load(folder)
+        self.context = ContextVocabulary.of(card.context)
         self.snapshot = Snapshot.load(folder / SNAPSHOT)
         self.calibrated = (folder / CALIBRATOR).is_file()
         self.calibrator = (
             load_calibrator(folder / CALIBRATOR) if self.calibrated else Calibrator.identity()
         )
-        click, purchase, back, stars = card.rates
-        self.assembler = Assembler(
-            self.shelf,
-            self.past,
-            self.context,
-            (click, purchase, back, stars),
-            self.config.holidays,
+        self.builder = FeatureBuilder(
+            self.item_features, self.history, self.context, card.rates, self.config.holidays
         )
 
     @classmethod
@@ -109,7 +100,7 @@ class ClickModel:
         """Open what the stage wrote.
 
         Args:
-            engine: what runs the head.
+            engine: what runs the networks.
             threads: of ONNX Runtime.
 
         Raises:
@@ -118,43 +109,26 @@ class ClickModel:
         """
         folder = Path(folder)
         read_manifest(folder, STAGE)
-        card = Card.read(folder)
+        card = ModelCard.read(folder)
+        networks: Any
         if engine == "onnx":
-            from llmrec.ranking.ctr.onnx_heads import OnnxHeads
+            from llmrec.ranking.ctr.onnx_networks import OnnxNetworks
 
-            heads: Any = OnnxHeads(folder, threads)
+            networks = OnnxNetworks(folder, threads)
         else:
-            heads = TorchHeads([_head(folder, number) for number in range(card.copies)])
-        opened = cls(folder, card, heads)
-        heads.set_shelf(opened.shelf)
+            from llmrec.ranking.ctr.network import ClickNetwork
+
+            networks = TorchNetworks(
+                [ClickNetwork.load(folder / network_file(n)) for n in range(card.copies)]
+            )
+        opened = cls(folder, card, networks)
+        networks.set_items(opened.item_features)
         return opened
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What the head says, ``click`` first."""
+        """What is predicted, ``click`` first."""
         return self.card.tasks
-
-    def inputs(
-        self, moments: Moments, items: np.ndarray, position: np.ndarray, signals: Signals
-    ) -> Inputs:
-        """What the head reads, of one moment or more."""
-        return self.assembler(moments, items, position, signals)
-
-    def logits(
-        self, moments: Moments, items: np.ndarray, position: np.ndarray, signals: Signals
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What the head says of the items of one moment.
-
-        Args:
-            items: int ``[1, c]``; position: int ``[1, c]``, -1 unknown.
-
-        Returns:
-            float64 ``[1, c, tasks]``, what its place adds included for known positions, and
-            ``[1, places]``, what each place adds to the logit of a click.
-        """
-        found, added = self.heads.run(self.inputs(moments, items, position, signals))
-        found[..., 0] += np.where(position >= 0, at_place(added, position), 0.0)
-        return found, added
 
     def probabilities(
         self, logits: np.ndarray, fields: Mapping[str, np.ndarray] | None = None
@@ -162,18 +136,18 @@ class ClickModel:
         """Calibrated probabilities of a click, float64 in (0, 1).
 
         Args:
-            logits: float ``[c]``, places included.
-            fields: int ``[c]`` by name: ``category`` (the shelf's codes) and ``position``.
+            logits: float ``[c]``, position bias included.
+            fields: int ``[c]`` by name: ``category`` (codes of the item features) and ``position``.
         """
         return self.calibrator.apply(logits, fields)
 
     def value(self, p_click: np.ndarray, logits: np.ndarray, llm: np.ndarray | None) -> np.ndarray:
-        """What items are ranked by; see :class:`~llmrec.ranking.ctr.settings.Combine`.
+        """What items are ranked by; see :class:`~llmrec.ranking.ctr.settings.ScoreConfig`.
 
         Args:
             p_click: float ``[c]``.
             logits: float ``[c, tasks]``.
-            llm: float ``[c]``, log-likelihood as the language model has it; NaN or None: none.
+            llm: float ``[c]``, log-likelihood of the language model; NaN or None: none.
         """
         combine, tasks = self.config.combine, self.tasks
         found = np.log(np.clip(p_click, 1e-12, 1.0))
@@ -185,7 +159,7 @@ class ClickModel:
 
 
 def combined(score: np.ndarray, llm: np.ndarray | None, weight: float) -> np.ndarray:
-    """A score with a language model's log-likelihood; what it does not know has its lowest.
+    """A score plus a weighted log-likelihood of the language model; its lowest where unknown.
 
     Args:
         score, llm: float ``[..., c]``.
@@ -198,68 +172,53 @@ def combined(score: np.ndarray, llm: np.ndarray | None, weight: float) -> np.nda
     return score + weight * np.where(known, llm, lowest)
 
 
-def at_place(added: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """What its place adds to each item; the last one's further down. ``[m, p]``, ``[m, c]``."""
-    return np.take_along_axis(added, np.clip(position, 0, added.shape[1] - 1).astype(np.int64), 1)
+def at_position(bias: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """The position bias of each candidate; the last one's beyond. ``[m, p]``, ``[m, c]``."""
+    return np.take_along_axis(bias, np.clip(position, 0, bias.shape[1] - 1).astype(np.int64), 1)
 
 
-class TorchHeads:
+class TorchNetworks:
     """Networks on torch.
 
     Args:
-        heads: one or more, whose logits are averaged.
+        networks: one or more, whose logits are averaged.
     """
 
-    def __init__(self, heads: list[Head]) -> None:
-        self.heads = heads
+    def __init__(self, networks: list[ClickNetwork]) -> None:
+        self.networks = networks
 
-    def set_shelf(self, shelf: Shelf) -> None:
-        """Remember what stands for every item."""
+    def set_items(self, items: ItemFeatures) -> None:
+        """Compute every item's vector."""
         import torch
 
         from llmrec.ranking.ctr.fit import ItemTensors
 
         with torch.inference_mode():
             self.vectors = [
-                ItemTensors(shelf, head.config).vectors(head, torch.arange(shelf.n_items))
-                for head in self.heads
+                ItemTensors(items, network.config).vectors(network, torch.arange(items.n_items))
+                for network in self.networks
             ]
 
-    def run(self, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
-        """Logits ``[m, c, tasks]`` without places, and what places add ``[m, places]``, float64."""
+    def run(self, inputs: ClickFeatures) -> tuple[np.ndarray, np.ndarray]:
+        """Logits ``[m, c, tasks]`` without position bias, and that bias ``[m, positions]``,
+        float64."""
         import torch
 
-        parts = [
-            torch.from_numpy(np.ascontiguousarray(array))
-            for array in (
-                inputs.past_kinds.astype(np.int64),
-                inputs.past_ages,
-                inputs.past_ratings,
-                inputs.pair,
-                inputs.whole,
-                inputs.categories.astype(np.int64),
-            )
-        ]
+        from llmrec.ranking.ctr.fit import request_tensors
+
+        parts = request_tensors(inputs)
         items = torch.from_numpy(np.maximum(inputs.items, 0).astype(np.int64))
-        past = torch.from_numpy(np.maximum(inputs.past_items, 0).astype(np.int64))
+        history = torch.from_numpy(np.maximum(inputs.history_items, 0).astype(np.int64))
         with torch.inference_mode():
-            said = [
-                head.score(vectors[items], vectors[past], *parts)
-                for head, vectors in zip(self.heads, self.vectors, strict=True)
+            outputs = [
+                network.score(vectors[items], vectors[history], *parts)
+                for network, vectors in zip(self.networks, self.vectors, strict=True)
             ]
-        logits, added = zip(*said, strict=True)
-        return (
-            torch.stack(logits).double().mean(0).numpy(),
-            torch.stack(added).double().mean(0).numpy(),
-        )
+        logits, bias = (torch.stack(output).double().mean(0).numpy()
+                        for output in zip(*outputs, strict=True))  # fmt: skip
+        return logits, bias
 
 
-def head_file(number: int) -> str:
+def network_file(number: int) -> str:
     """Name of a network's file."""
-    return f"head-{number}.safetensors"
-
-
-def _head(folder: Path, number: int) -> Head:
-    from llmrec.ranking.ctr.network import Head
-
-    return Head.load(folder / head_file(number))
+    return f"network-{number}.safetensors"

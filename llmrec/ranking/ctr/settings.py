@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from llmrec.config import build
+from llmrec.errors import ConfigError
 from llmrec.ranking.retrieval.settings import RetrievalConfig
 from llmrec.types import EVENT_TYPES
 
-STARS = 3.5  # the rating that a head means by 0
+STARS = 3.5  # the rating that the network predicts as 0
 GROUPS = ("llm", "sources", "captions", "media", "time", "feedback", "context")
 
 
 @dataclass(frozen=True)
-class Labels:
-    """What is a click and what is not.
+class LabelConfig:
+    """Labels: positives and negatives.
 
     Attributes:
-        kind: ``impressions``: lists that were shown, with what was clicked; ``ratings``: rated
-            items, clicked when the rating is high; ``sampled``: events of the log, with negatives
-            drawn at random and the odds corrected for how many were drawn.
+        kind: ``impressions``: logged lists with their clicks; ``ratings``: rated items, positive
+            when the rating is high; ``sampled``: events of the log with sampled negatives, their
+            odds corrected by the sampling rate (logQ).
         file: for ``impressions``, the JSONL file or folder of them.
         min_rating: for ``ratings``, the lowest that counts as a click.
         types: for ``sampled``, event types that count as a click.
-        per_positive: for ``sampled``, negatives drawn for each.
-        draw: for ``sampled``, from where: all items alike, or by how often they are chosen, to
-            the power of 3/4.
+        per_positive: for ``sampled``, negatives drawn for each positive.
+        draw: for ``sampled``, the proposal distribution: uniform, or popularity to the power 3/4.
     """
 
     kind: Literal["impressions", "ratings", "sampled"]
@@ -39,21 +38,21 @@ class Labels:
 
     def __post_init__(self) -> None:
         if (self.kind == "impressions") != (self.file is not None):
-            raise ValueError("labels: `file:` names the lists of kind impressions, and only those")
+            raise ConfigError("labels: `file:` is for kind impressions, and needed there")
         _check_types("labels.types", self.types)
         if self.per_positive < 1:
-            raise ValueError(f"labels.per_positive: must be 1 or more, got {self.per_positive}")
+            raise ConfigError(f"labels.per_positive: must be 1 or more, got {self.per_positive}")
 
 
 @dataclass(frozen=True)
-class Past:
-    """What of a person's past is read.
+class HistoryConfig:
+    """The part of a user's history that is read.
 
     Attributes:
-        events: newest events of any type, for sums and shares.
-        attended: newest events that an item is compared with one by one.
-        types: event types that are a choice: what the language model's histories are made of.
-        min_rating: a choice is not rated lower.
+        events: newest events of any type, for counts and shares.
+        attended: newest events that target attention reads.
+        types: event types that are positive: the language model's histories are made of them.
+        min_rating: a positive event is not rated lower.
         session_minutes: a longer pause ends a session.
     """
 
@@ -64,27 +63,27 @@ class Past:
     session_minutes: float = 30.0
 
     def __post_init__(self) -> None:
-        _check_types("past.types", self.types)
+        _check_types("history.types", self.types)
         if not 1 <= self.attended <= self.events:
-            raise ValueError("past.attended: must be 1 or more, and at most past.events")
+            raise ConfigError("history.attended: must be 1 or more, and at most history.events")
 
 
 @dataclass(frozen=True)
-class Network:
-    """Size of the head.
+class NetworkConfig:
+    """Size of the click network.
 
     Attributes:
-        id_dim, field_dim, token_dim, fused_dim, category_dim: width of what stands for an item's
-            ID, each closed field, its words, its fused vector, and each context.
-        bins: of a number, each holding as many rows; a number is read as how far it fills them.
-        number_dim: width of what stands for a number.
-        heads, head_dim: of the attention of an item to a person's past.
-        cross_layers, cross_rank: explicit crosses (DCN-v2, Wang et al. 2021), of low rank.
+        id_dim, field_dim, token_dim, fused_dim, category_dim: width of the embedding of an item's
+            ID, each closed field, its words, its fused vector, and each categorical feature.
+        bins: quantile bins of a numeric feature (piecewise linear embedding).
+        number_dim: width of the embedding of a numeric feature.
+        heads, head_dim: of target attention to the user's history.
+        cross_layers, cross_rank: low-rank cross layers (DCN-v2, Wang et al. 2021).
         hidden: widths of the deep part.
         dropout: in the deep part.
-        id_dropout: share of items whose ID is hidden in training, so that new ones are known by
-            what they are.
-        copies: networks that differ in their random start and are averaged in logits.
+        id_dropout: share of items whose ID embedding is dropped in training, so that new items are
+            scored by their content.
+        copies: networks of different seeds that are averaged in logits.
     """
 
     id_dim: int = 16
@@ -112,18 +111,18 @@ class Network:
             else:
                 wrong = value < (0 if name == "cross_layers" else 1)
             if wrong:
-                raise ValueError(f"network.{name}: {value} is out of range")
+                raise ConfigError(f"network.{name}: {value} is out of range")
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How the head is trained.
+class FitConfig:
+    """How the click network is trained.
 
     Attributes:
         epochs: passes at most; the weights with the best validation log loss stay.
         checks: validations an epoch.
         patience: validations without a better one before it ends.
-        rows: shown items a step.
+        rows: impressed items a step.
         learning_rate: AdamW's highest.
         weight_decay: of matrices; ``embedding_decay`` of tables of embeddings.
         average: decay of the moving average of the weights.
@@ -144,22 +143,21 @@ class Fit:
     def __post_init__(self) -> None:
         for name in ("epochs", "checks", "patience", "rows"):
             if getattr(self, name) < 1:
-                raise ValueError(f"fit.{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"fit.{name}: must be 1 or more, got {getattr(self, name)}")
         if not self.learning_rate > 0:
-            raise ValueError(f"fit.learning_rate: must be above 0, got {self.learning_rate}")
+            raise ConfigError(f"fit.learning_rate: must be above 0, got {self.learning_rate}")
 
 
 @dataclass(frozen=True)
-class Combine:
-    """How what the head says becomes one number to rank by.
+class ScoreConfig:
+    """How predictions become one score to rank by.
 
     ``log p(click) + purchase * log p(purchase | click) + rating * (stars - 3.5)
-    + llm * log p(item | history)``, the last as the language model says it.
+    + llm * log p(item | history)``, the last of the language model.
 
     Attributes:
         purchase, rating: weights.
-        llm: a weight, or None to choose it by NDCG@10 on people's next choices in the validation
-            part.
+        llm: a weight, or None to choose it by NDCG@10 of held-out clicks in the validation part.
     """
 
     purchase: float = 0.0
@@ -173,67 +171,37 @@ class CtrConfig:
 
     Attributes:
         labels: what is a click and what is not.
-        past: what of a person's past is read.
-        network, fit: the head and its training.
-        retrieval: the sources, whose scores and ranks the head reads.
-        snapshots: how often over the log's time the sources' statistics are taken.
+        history: what of a user's history is read.
+        network, fit: the click network and its training.
+        retrieval: the candidate sources, whose scores and ranks are features.
+        snapshots: how often over the log's time the sources' statistics are fitted.
         holidays: country code (such as US) whose public holidays count; empty for none.
         calibration: methods to choose from on the validation part.
         combine: what items are ranked by.
-        ranked: people's choices of the validation part that ``combine.llm`` is chosen on.
+        ranked: held-out clicks of the validation part that ``combine.llm`` is chosen on.
     """
 
-    labels: Labels
-    past: Past = field(default_factory=Past)
-    network: Network = field(default_factory=Network)
-    fit: Fit = field(default_factory=Fit)
+    labels: LabelConfig
+    history: HistoryConfig = field(default_factory=HistoryConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    fit: FitConfig = field(default_factory=FitConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     snapshots: int = 16
     holidays: str = ""
     calibration: tuple[str, ...] = ("none", "temperature", "platt", "isotonic", "per-field")
-    combine: Combine = field(default_factory=Combine)
+    combine: ScoreConfig = field(default_factory=ScoreConfig)
     ranked: int = 1500
 
     def __post_init__(self) -> None:
         for name in ("snapshots", "ranked"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         if not self.calibration:
-            raise ValueError("calibration: names no method; `[none]` leaves probabilities alone")
+            raise ConfigError("calibration: names no method; `[none]` leaves probabilities alone")
 
 
 def _check_types(name: str, types: tuple[str, ...]) -> None:
     unknown = [one for one in types if one not in EVENT_TYPES]
     if unknown or not types:
-        said = f"{unknown[0]!r} is not one" if unknown else "none is named"
-        raise ValueError(f"{name}: {said}; choose from {', '.join(EVENT_TYPES)}")
-
-
-Settings = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class CtrRecipe:
-    """What a recipe says beside the stage's own settings.
-
-    Attributes:
-        log: settings of ingest that differ for the whole log; None when the dataset holds all.
-        models: names of the recipe's models whose scores the head reads; None for all with item
-            IDs. The last one serves.
-        bench: whether to measure on the test part as well.
-    """
-
-    log: Settings | None = None
-    models: list[str] | None = None
-    bench: bool = False
-
-
-def split_section(section: Settings, where: str) -> tuple[CtrRecipe, Settings]:
-    """The section's own keys, and the settings of the stage.
-
-    Raises:
-        ConfigError: naming the key.
-    """
-    own = {key: section[key] for key in CtrRecipe.__dataclass_fields__ if key in section}
-    rest = {key: value for key, value in section.items() if key not in own}
-    return build(CtrRecipe, own, where), rest
+        problem = f"{unknown[0]!r} is not one" if unknown else "none is named"
+        raise ConfigError(f"{name}: {problem}; choose from {', '.join(EVENT_TYPES)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import chdtri
 
 WATCH = 0.1
 DRIFTED = 0.25
@@ -12,7 +13,7 @@ RULE = (
     f"PSI below {WATCH} is stable, from {WATCH} on worth watching, from {DRIFTED} on drifted; one "
     "that rows drawn without any drift exceed once in 20 times only by chance counts as stable"
 )
-_Z95_ONE_SIDED = 1.6448536269514722
+_CHANCE = 0.05  # of rows without drift above the limit
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Drift:
 
 
 def compare(name: str, labels: list[str], before: np.ndarray, now: np.ndarray) -> Drift:
-    """Hold counts of bins against those of the reference.
+    """Compare counts of bins with those of the reference.
 
     Args:
         labels: what to call each bin.
@@ -73,12 +74,9 @@ def psi_by_chance(before: np.ndarray, now: np.ndarray) -> float:
     """The 95% point of PSI between two samples of the same rows.
 
     It is about ``(1 / n + 1 / m)`` times chi-squared with one degree of freedom less than bins
-    (Yurdakul 2018), whose point is taken by the cube-root approximation of Wilson and Hilferty
-    (1931). Rows that depend on each other, such as a person's, exceed it more often.
+    (Yurdakul 2018). Rows that depend on each other, such as a user's, exceed it more often.
     """
     freedom = int(((before + now) > 0).sum()) - 1
     if freedom < 1:
         return 0.0
-    spread = 2 / (9 * freedom)
-    point = freedom * (1 - spread + _Z95_ONE_SIDED * np.sqrt(spread)) ** 3
-    return float(point * (1 / before.sum() + 1 / now.sum()))
+    return float(chdtri(freedom, _CHANCE) * (1 / before.sum() + 1 / now.sum()))

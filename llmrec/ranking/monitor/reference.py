@@ -1,15 +1,14 @@
-"""What a model's inputs looked like: shares of values, as one small JSON file.
+"""The reference distribution of a model's inputs: shares of values, as one small JSON file.
 
-A number column is parted at the quantiles of the rows it was fitted on. What lies below the least
-of them or above the greatest has a bin of its own, because what was never seen is the clearest
-drift. A text column keeps its 50 most frequent values. Both have a bin for what is missing.
+A numeric column is binned at the quantiles of the rows it was fitted on. Values below the least of
+them or above the greatest have bins of their own, because values out of range are the clearest
+drift. A text column keeps its 50 most frequent values. Both have a bin for missing ones.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,15 @@ import pyarrow.compute as pc
 
 from llmrec.data.raw_files import json_column, strings
 from llmrec.errors import ArtifactError, DataError
+from llmrec.files import write_whole
 
 SCHEMA_VERSION = 1
 MOST_VALUES = 50  # of a text column; rarer ones are "other"
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A number column.
+class NumericColumn:
+    """A numeric column.
 
     Attributes:
         limits: ascending, ``[limits]``. Bins: below the first, equal to it, ``(one, next]``,
@@ -40,20 +40,20 @@ class Numbers:
     counts: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, values: np.ndarray, bins: int) -> Numbers:
+    def fit(cls, values: np.ndarray, bins: int) -> NumericColumn:
         """Limits at quantiles of float ``[n]``, which are values that occur; NaN is missing."""
         known = values[np.isfinite(values)]
         quantiles = np.zeros(1)
         if len(known):
             quantiles = np.quantile(known, np.linspace(0, 1, bins + 1), method="inverted_cdf")
-        parted = cls(tuple(float(limit) for limit in np.unique(quantiles)))
-        counts = np.bincount(parted.place(values), minlength=len(parted.limits) + 3)
-        return cls(parted.limits, tuple(int(count) for count in counts))
+        binned = cls(tuple(float(limit) for limit in np.unique(quantiles)))
+        counts = np.bincount(binned.bins_of(values), minlength=len(binned.limits) + 3)
+        return cls(binned.limits, tuple(int(count) for count in counts))
 
-    def place(self, values: np.ndarray) -> np.ndarray:
+    def bins_of(self, values: np.ndarray) -> np.ndarray:
         """The bin of each value of float ``[n]``, int64 ``[n]``.
 
-        >>> Numbers((1.0, 2.0)).place(np.array([0.5, 1, 1.5, 2, 3, np.nan])).tolist()
+        >>> NumericColumn((1.0, 2.0)).bins_of(np.array([0.5, 1, 1.5, 2, 3, np.nan])).tolist()
         [0, 1, 2, 2, 3, 4]
         """
         limits = np.array(self.limits)
@@ -62,15 +62,15 @@ class Numbers:
         return np.where(np.isnan(values), len(limits) + 2, bins)
 
     def labels(self) -> list[str]:
-        """What to call each bin."""
+        """A name of each bin."""
         edges = [f"{limit:g}" for limit in self.limits]
         between = [f"{low} to {high}" for low, high in itertools.pairwise(edges)]
         return [f"below {edges[0]}", edges[0], *between, f"above {edges[-1]}", "missing"]
 
 
 @dataclass(frozen=True)
-class Words:
-    """A text column.
+class CategoricalColumn:
+    """A categorical column.
 
     Attributes:
         values: the most frequent ones, ``[values]``. Bins: each of them, other, missing.
@@ -81,18 +81,18 @@ class Words:
     counts: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, values: pa.Array) -> Words:
+    def fit(cls, values: pa.Array) -> CategoricalColumn:
         """The 50 most frequent texts of ``[n]``; null is missing."""
         found = pc.value_counts(values.drop_null())
         order = np.argsort(-found.field("counts").to_numpy(), kind="stable")[:MOST_VALUES]
         kept = cls(tuple(found.field("values").take(pa.array(order)).to_pylist()))
-        counts = np.bincount(kept.place(values), minlength=len(kept.values) + 2)
+        counts = np.bincount(kept.bins_of(values), minlength=len(kept.values) + 2)
         return cls(kept.values, tuple(int(count) for count in counts))
 
-    def place(self, values: pa.Array) -> np.ndarray:
+    def bins_of(self, values: pa.Array) -> np.ndarray:
         """The bin of each text of ``[n]``, int64 ``[n]``.
 
-        >>> Words(("red", "blue")).place(pa.array(["blue", "pink", None])).tolist()
+        >>> CategoricalColumn(("red", "blue")).bins_of(pa.array(["blue", "pink", None])).tolist()
         [1, 2, 3]
         """
         other = len(self.values)
@@ -101,7 +101,7 @@ class Words:
         return np.where(np.asarray(pc.is_null(values)), other + 1, bins)
 
     def labels(self) -> list[str]:
-        """What to call each bin."""
+        """A name of each bin."""
         return [*self.values, "other", "missing"]
 
 
@@ -115,7 +115,7 @@ class Reference:
     """
 
     rows: int
-    columns: dict[str, Numbers | Words]
+    columns: dict[str, NumericColumn | CategoricalColumn]
 
     @classmethod
     def fit(cls, columns: Mapping[str, np.ndarray], bins: int = 10) -> Reference:
@@ -143,11 +143,9 @@ class Reference:
         """Write the JSON file; it appears whole or not at all."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.part")
         columns = {name: vars(column) for name, column in self.columns.items()}
         raw = {"schema_version": SCHEMA_VERSION, "rows": self.rows, "columns": columns}
-        beside.write_text(json.dumps(raw, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+        write_whole(path, json.dumps(raw, allow_nan=False) + "\n")
         return path
 
     @classmethod
@@ -181,36 +179,36 @@ class Reference:
             raise ArtifactError(f"{path}: damaged reference ({error}); fit it again") from None
 
 
-def _fit(name: str, values: np.ndarray, bins: int) -> Numbers | Words:
+def _fit(name: str, values: np.ndarray, bins: int) -> NumericColumn | CategoricalColumn:
     if values.ndim != 1 or values.dtype.kind not in "iufbUSO":
         raise DataError(
             f"column {name!r} is {values.dtype} {values.shape}; give one number or text a row"
         )
     if values.dtype.kind in "iuf":
-        return Numbers.fit(values.astype(np.float64), bins)
+        return NumericColumn.fit(values.astype(np.float64), bins)
     listed = [None if _is_missing(value) else value for value in values.tolist()]
     column = json_column(listed) if values.dtype.kind == "O" else strings(listed)
     if pa.types.is_string(column.type):
-        return Words.fit(column)
-    return Numbers.fit(column.cast(pa.float64()).to_numpy(zero_copy_only=False), bins)
+        return CategoricalColumn.fit(column)
+    return NumericColumn.fit(column.cast(pa.float64()).to_numpy(zero_copy_only=False), bins)
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _column(raw: dict[str, Any]) -> Numbers | Words:
+def _column(raw: dict[str, Any]) -> NumericColumn | CategoricalColumn:
     """A column of the JSON file, or ValueError."""
     counts = tuple(raw["counts"])
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("a count is no count")
-    column: Numbers | Words
+    column: NumericColumn | CategoricalColumn
     if "limits" in raw:
-        column = Numbers(tuple(float(limit) for limit in raw["limits"]), counts)
+        column = NumericColumn(tuple(float(limit) for limit in raw["limits"]), counts)
         if not column.limits or not (np.diff(column.limits) > 0).all():
             raise ValueError("limits do not rise")
     else:
-        column = Words(tuple(raw["values"]), counts)
+        column = CategoricalColumn(tuple(raw["values"]), counts)
         if not all(isinstance(value, str) for value in column.values):
             raise ValueError("a value is no text")
     if len(column.labels()) != len(counts):

@@ -1,7 +1,7 @@
-"""What a log says of the model that served it: figures, what failed, and a page.
+"""The report on a log of what was served: metrics, failed checks, and a page.
 
-The whole log and its latest window are judged, because what began yesterday is a small share of a
-month. An input that follows the days of the week wants windows of a week.
+The whole log and its latest window are checked, because what began yesterday is a small share of a
+month. An input that follows the days of the week needs windows of a week.
 """
 
 from __future__ import annotations

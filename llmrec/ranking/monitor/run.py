@@ -1,4 +1,4 @@
-"""``llmrec monitor``: hold a log of what was served against what the model was trained on.
+"""``llmrec monitor``: compare a log of what was served with what the model was trained on.
 
     llmrec monitor --reference bundle/reference.json --log served.jsonl --out runs/monitor
 
@@ -9,7 +9,6 @@ when an input drifted or the ECE is too high, in the whole log or in its latest 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -30,6 +29,41 @@ MAX_ECE = 0.05
 REPORT, FIGURES, PICTURE = "report.md", "monitor.json", "monitor.png"
 
 
+def run(
+    *,
+    reference: Path,
+    log: Path,
+    out: Path | None = None,
+    inputs: Sequence[str] | None = None,
+    window: Length = "day",
+    max_ece: float = MAX_ECE,
+    fail_on_drift: bool = False,
+) -> None:
+    """Print calibration and drift of what was served, and write them.
+
+    Args:
+        reference: JSON file that is kept with a click model.
+        log: JSONL or Parquet: one row a shown item.
+        out: folder for report.md, monitor.json, monitor.png.
+        inputs: those of the reference that the log has (default: all).
+        window: length of the windows of time.
+        max_ece: what ECE may be.
+        fail_on_drift: exit status 1 when an input drifted or the ECE is above --max-ece.
+
+    Raises:
+        ArtifactError, DataError, ConfigError: as :func:`monitor`.
+        MissingExtraError: if matplotlib is not installed.
+    """
+    report = monitor(reference, log, window, max_ece, inputs)
+    print(as_markdown(report))
+    if out is not None:
+        write_report(report, reference, log, out)
+        print(f"wrote {out}", flush=True)
+    if fail_on_drift and report["failed"]:
+        print(f"llmrec monitor: {'; '.join(report['failed'])}", file=sys.stderr)
+        raise SystemExit(1)
+
+
 def monitor(
     reference: Path,
     log: Path,
@@ -37,7 +71,7 @@ def monitor(
     max_ece: float = MAX_ECE,
     inputs: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Read a log once and say what became of the model, see ``report.build_report``.
+    """Read a log once and compare it with the reference, see ``report.build_report``.
 
     Args:
         inputs: those of the reference that the log has; None for all.
@@ -81,41 +115,3 @@ def write_report(report: dict[str, Any], reference: Path, log: Path, out: Path) 
         plot_report(report, run.folder / PICTURE)
         run.counts |= {"rows": report["overall"]["rows"], "failed": len(report["failed"])}
     return out
-
-
-def main(argv: list[str]) -> None:
-    """``llmrec monitor``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec monitor", description="calibration and drift of what was served"
-    )
-    parser.add_argument(
-        "--reference", type=Path, required=True, help="JSON file that is kept with a click model"
-    )
-    parser.add_argument(
-        "--log", type=Path, required=True, help="JSONL or Parquet: one row a shown item"
-    )
-    parser.add_argument("--out", type=Path, help="folder for report.md, monitor.json, monitor.png")
-    parser.add_argument(
-        "--inputs", help="those of the reference that the log has, by commas (default: all)"
-    )
-    parser.add_argument("--window", choices=("day", "week"), default="day")
-    parser.add_argument(
-        "--max-ece", type=float, default=MAX_ECE, help=f"what ECE may be (default {MAX_ECE})"
-    )
-    parser.add_argument(
-        "--fail-on-drift",
-        action="store_true",
-        help="exit status 1 when an input drifted or the ECE is above --max-ece",
-    )
-    arguments = parser.parse_args(argv)
-    inputs = None if arguments.inputs is None else [n for n in arguments.inputs.split(",") if n]
-    report = monitor(
-        arguments.reference, arguments.log, arguments.window, arguments.max_ece, inputs
-    )
-    print(as_markdown(report))
-    if arguments.out is not None:
-        write_report(report, arguments.reference, arguments.log, arguments.out)
-        print(f"wrote {arguments.out}", flush=True)
-    if arguments.fail_on_drift and report["failed"]:
-        print(f"llmrec monitor: {'; '.join(report['failed'])}", file=sys.stderr)
-        raise SystemExit(1)

@@ -13,15 +13,15 @@ import pyarrow.compute as pc
 from llmrec.data.raw_files import Chunk, chunks, files_at, strings
 from llmrec.data.timestamps import UnreadableTimeError, to_seconds
 from llmrec.errors import DataError
-from llmrec.ranking.monitor.reference import Numbers, Reference
+from llmrec.ranking.monitor.reference import NumericColumn, Reference
 
 P, CLICKED, TIME = "p_click", "clicked", "timestamp"
 _CLICKS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some shown items.
+class ServedBatch:
+    """Some served items.
 
     Attributes:
         p: float64 ``[n]``, the probability that was served.
@@ -36,7 +36,7 @@ class Batch:
     bins: dict[str, np.ndarray]
 
 
-def read_served(path: str | Path, reference: Reference) -> Iterator[Batch]:
+def read_served(path: str | Path, reference: Reference) -> Iterator[ServedBatch]:
     """Read a log: a JSON-lines or Parquet file (CSV too), or a folder of them.
 
     Raises:
@@ -58,14 +58,14 @@ def read_served(path: str | Path, reference: Reference) -> Iterator[Batch]:
         raise DataError(f"{path}: the log holds no row; give one with at least one shown item")
 
 
-def _batch(chunk: Chunk, reference: Reference) -> Batch:
+def _batch(chunk: Chunk, reference: Reference) -> ServedBatch:
     bins = {}
     for name, column in reference.columns.items():
-        if isinstance(column, Numbers):
-            bins[name] = column.place(_numbers(chunk, name))
+        if isinstance(column, NumericColumn):
+            bins[name] = column.bins_of(_numbers(chunk, name))
         else:
-            bins[name] = column.place(_texts(chunk.columns[name]))
-    return Batch(_probabilities(chunk), _clicks(chunk), _times(chunk), bins)
+            bins[name] = column.bins_of(_texts(chunk.columns[name]))
+    return ServedBatch(_probabilities(chunk), _clicks(chunk), _times(chunk), bins)
 
 
 def _probabilities(chunk: Chunk) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from llmrec.metrics.click_metrics import auc, ece, entropy, row_losses, wilson
-from llmrec.ranking.monitor.served import Batch
+from llmrec.ranking.monitor.served import ServedBatch
 
 Length = Literal["day", "week"]
 DAY = 86_400
@@ -44,7 +44,7 @@ class Window:
     grid: np.ndarray = field(default_factory=lambda: np.zeros((3, CELLS)))
     counts: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def add(self, batch: Batch, rows: np.ndarray, sizes: Mapping[str, int]) -> None:
+    def add(self, batch: ServedBatch, rows: np.ndarray, sizes: Mapping[str, int]) -> None:
         """Take some rows of a batch.
 
         Args:
@@ -127,7 +127,7 @@ class Windows:
         self.length, self._sizes = length, sizes
         self._found: dict[int, Window] = {}
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: ServedBatch) -> None:
         """Give each row to its window."""
         number = np.floor(batch.seconds / DAY).astype(np.int64)
         if self.length == "week":
@@ -142,7 +142,7 @@ class Windows:
         return [(self._first_day(number), self._found[number]) for number in sorted(self._found)]
 
     def overall(self) -> Window:
-        """All rows together."""
+        """All rows in one window."""
         whole = Window()
         for window in self._found.values():
             whole.merge(window)
@@ -157,5 +157,5 @@ def _cells(p: np.ndarray) -> np.ndarray:
     """The cell of each p, int64 ``[n]``."""
     least = 1 / (1 + np.exp(_REACH))
     p = np.clip(p, least, 1 - least)
-    place = (np.log(p) - np.log1p(-p) + _REACH) / (2 * _REACH) * CELLS
-    return np.clip(place.astype(np.int64), 0, CELLS - 1)
+    cell = (np.log(p) - np.log1p(-p) + _REACH) / (2 * _REACH) * CELLS
+    return np.clip(cell.astype(np.int64), 0, CELLS - 1)

@@ -1,8 +1,8 @@
-"""Two ways to choose items one by one so that they are relevant and unlike each other.
+"""Two greedy ways to choose items that are relevant and diverse.
 
 Both look at candidates that are in the order of their scores, best first. What an item gains a list
 depends on its relevance, in [0, 1], and on the cosines between its vector and those of the items
-chosen before. An item without a vector (a row of zeros) is like no other.
+chosen before. An item without a vector (a row of zeros) is similar to no other.
 
 * :class:`Mmr`: maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998). An item gains
   ``lambda * relevance - (1 - lambda) * greatest cosine to a chosen item``.

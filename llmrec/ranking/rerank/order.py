@@ -1,22 +1,18 @@
-"""A ranked list in the order in which it is shown.
+"""Re-ranking of scored candidates: diversity, caps of categories, freshness.
 
 1. freshness: ``freshness * 2 ** (-age / half life)`` is added to an item's logit;
 2. diversity: items are chosen one by one, for what they add to those before them;
 3. the cap of a category holds in every choice: once a category is full, its items wait until
-   nothing else is left. They are moved behind, never lost.
+   nothing else is left. They are moved to the end, never dropped.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.ranking.rerank.diversity import Dpp, Gains, Mmr, choose, relevance_of, unit_rows
 from llmrec.ranking.rerank.settings import RerankConfig
-
-_OFF = RerankConfig()
 
 
 def rerank(
@@ -28,24 +24,24 @@ def rerank(
     age_days: np.ndarray | None = None,
     available: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The n candidates to show, in order.
+    """The first n candidates, in order.
 
     Args:
-        logits: ``[c]``, the click model's; -inf marks one that may not be shown.
-        n: how many; fewer come back where fewer may be shown.
+        logits: ``[c]``, the click model's; -inf excludes one.
+        n: how many; fewer come back where fewer are left.
         vectors: ``[c, d]``, what diversity compares; zeros where an item has none.
         category: int ``[c]``, negative where unknown: such an item counts for no cap.
         age_days: ``[c]``, NaN where unknown: no bonus; below 0 is 0.
-        available: bool ``[c]``, which may be shown.
+        available: bool ``[c]``, the others are excluded.
 
     Returns:
         int64 ``[n']``, indices of candidates. With all options off, the order of the logits;
         equal ones stay in the order of the candidates.
 
     Raises:
-        ConfigError: if an option is on and what it needs was not given.
+        ConfigError: if an option is on and what it needs was not given, lengths differ, or ``n`` is
+            negative.
         LlmrecError: if a logit, or a vector's number that is needed, is not a number.
-        ValueError: if lengths differ, or ``n`` is negative.
 
     >>> config = RerankConfig(per_category=1)
     >>> rerank(config, np.array([3.0, 2.0, 1.0]), 3, category=np.array([7, 7, 4])).tolist()
@@ -53,13 +49,13 @@ def rerank(
     """
     _check(config, logits, n, vectors, category, age_days, available)
     scores = np.asarray(logits, dtype=np.float64)
-    shown = ~np.isneginf(scores)
+    allowed = ~np.isneginf(scores)
     if available is not None:
-        shown &= available
+        allowed &= available
     if config.freshness > 0 and age_days is not None:
         scores = scores + bonus(config, age_days)
     order = np.argsort(-scores, kind="stable")
-    order = order[shown[order]]
+    order = order[allowed[order]]
     n = min(n, len(order))
     classes = None if category is None else np.asarray(category)[order]
     if config.diversity is not None and vectors is not None:
@@ -71,40 +67,6 @@ def rerank(
     else:
         places = np.arange(n)
     return order[places]
-
-
-def changes(
-    config: RerankConfig,
-    order: np.ndarray,
-    logits: np.ndarray,
-    vectors: np.ndarray | None = None,
-    category: np.ndarray | None = None,
-    age_days: np.ndarray | None = None,
-    available: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
-    """Which option moved which item of a list, and how far.
-
-    The options are put on one after the other, in the order of :attr:`RerankConfig.options`; what
-    an item moves at each is that option's. They sum to the way from its place by score, counted as
-    just behind the list where it was further away, to its place in the list.
-
-    Args:
-        order: int64 ``[n']``, what :func:`rerank` gave for the same arguments.
-
-    Returns:
-        For every option that is on, int64 ``[n']``: places moved towards the top; negative
-        towards the end, 0 where the option did not move the item.
-
-    >>> config = RerankConfig(per_category=1)
-    >>> logits, category = np.array([3.0, 2.0, 1.0]), np.array([7, 7, 4])
-    >>> changes(config, np.array([0, 2, 1]), logits, category=category)
-    {'per_category': array([ 0,  1, -1])}
-    """
-    given = (vectors, category, age_days, available)
-    options = config.options
-    lists = [rerank(_first(config, on), logits, len(order), *given) for on in range(len(options))]
-    places = [_places(shown, order) for shown in (*lists, order)]
-    return {name: places[on] - places[on + 1] for on, name in enumerate(options)}
 
 
 def bonus(config: RerankConfig, age_days: np.ndarray) -> np.ndarray:
@@ -131,20 +93,13 @@ def occurrence(category: np.ndarray) -> np.ndarray:
     >>> occurrence(np.array([5, -1, 5, 2, -1, 5])).tolist()
     [0, 0, 1, 0, 0, 2]
     """
-    together = np.argsort(category, kind="stable")
-    grouped = category[together]
+    order = np.argsort(category, kind="stable")
+    grouped = category[order]
     begins = np.flatnonzero(np.diff(grouped, prepend=grouped[:1] - 1))
     lengths = np.diff(begins, append=len(grouped))
     counts = np.empty(len(category), dtype=np.int64)
-    counts[together] = np.arange(len(category)) - np.repeat(begins, lengths)
+    counts[order] = np.arange(len(category)) - np.repeat(begins, lengths)
     return np.where(category < 0, 0, counts)
-
-
-def _first(config: RerankConfig, count: int) -> RerankConfig:
-    """The settings with their first ``count`` options alone."""
-    for name in config.options[count:]:
-        config = replace(config, **{name: getattr(_OFF, name)})
-    return config
 
 
 def _gains(config: RerankConfig, scores: np.ndarray, vectors: np.ndarray, n: int) -> Gains:
@@ -152,13 +107,6 @@ def _gains(config: RerankConfig, scores: np.ndarray, vectors: np.ndarray, n: int
     if config.diversity == "mmr":
         return Mmr(rows, relevance, config.mmr_lambda)
     return Dpp(rows, relevance, config.dpp_alpha, n)
-
-
-def _places(lists: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Place in ``lists`` of every candidate of ``of``; its length where it is not there."""
-    places = np.full(int(max(lists.max(), of.max())) + 1 if len(of) else 0, len(lists))
-    places[lists] = np.arange(len(lists))
-    return places[of]
 
 
 def _check(
@@ -171,9 +119,9 @@ def _check(
     available: np.ndarray | None,
 ) -> None:
     if n < 0:
-        raise ValueError(f"n: must be 0 or more, got {n}")
+        raise ConfigError(f"n: must be 0 or more, got {n}")
     if np.ndim(logits) != 1:
-        raise ValueError(f"logits: expected one dimension, got {np.shape(logits)}")
+        raise ConfigError(f"logits: expected one dimension, got {np.shape(logits)}")
     wrong = np.isnan(logits) | np.isposinf(logits)
     if available is not None and len(available) == len(wrong):
         wrong &= available  # what the others are scored does not matter
@@ -189,7 +137,7 @@ def _check(
         ("available", available, None),
     ):
         if values is not None and len(values) != len(logits):
-            raise ValueError(f"{name}: {len(values)} for {len(logits)} candidates")
+            raise ConfigError(f"{name}: {len(values)} for {len(logits)} candidates")
         if values is None and option in config.options:
             raise ConfigError(
                 f"{option}: needs {name} of the items, and there are none here; turn it off"

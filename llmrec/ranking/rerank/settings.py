@@ -8,25 +8,26 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from llmrec.config import as_dict, build
+from llmrec.errors import ConfigError
 
 MOST = 100.0  # beyond it a logit or an exponent says nothing more
 
 
 @dataclass(frozen=True)
 class RerankConfig:
-    """What is done with a ranked list; nothing by default.
+    """How a ranked list is re-ranked; not at all by default.
 
     Attributes:
         diversity: ``mmr`` or ``dpp``; see :mod:`llmrec.ranking.rerank.diversity`. None: neither.
-        mmr_lambda: in [0, 1], how much relevance counts against likeness; 1 is relevance alone.
-        dpp_alpha: in [0, 100], how much relevance counts against likeness; 0 is none.
+        mmr_lambda: in [0, 1], weight of relevance against similarity; 1 is relevance alone.
+        dpp_alpha: in [0, 100], weight of relevance against similarity; 0 is none.
         per_category: at most so many of the first n are of one category; others of it come behind
             what is left of other categories. None: no cap.
-        freshness: in [0, 100], what is added to the logit of an item of age 0.
-        half_life_days: the age in days at which half of that is added.
+        freshness: in [0, 100], bonus of the logit of an item of age 0.
+        half_life_days: the age in days at which the bonus is half of that.
 
     Raises:
-        ValueError: naming the field.
+        ConfigError: naming the field.
     """
 
     diversity: Literal["mmr", "dpp"] | None = None
@@ -38,14 +39,14 @@ class RerankConfig:
 
     def __post_init__(self) -> None:
         if self.diversity not in (None, "mmr", "dpp"):
-            raise ValueError(f"diversity: {self.diversity!r} is not one of mmr, dpp")
+            raise ConfigError(f"diversity: {self.diversity!r} is not one of mmr, dpp")
         for name, most in (("mmr_lambda", 1.0), ("dpp_alpha", MOST), ("freshness", MOST)):
             if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name}: must be in [0, {most:g}], got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be in [0, {most:g}], got {getattr(self, name)}")
         if not 0 < self.half_life_days < math.inf:
-            raise ValueError(f"half_life_days: must be above 0, got {self.half_life_days}")
+            raise ConfigError(f"half_life_days: must be above 0, got {self.half_life_days}")
         if self.per_category is not None and self.per_category < 1:
-            raise ValueError(f"per_category: must be 1 or more, got {self.per_category}")
+            raise ConfigError(f"per_category: must be 1 or more, got {self.per_category}")
 
     @property
     def options(self) -> tuple[str, ...]:

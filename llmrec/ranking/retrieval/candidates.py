@@ -1,52 +1,54 @@
-"""The candidates of a moment: what all sources propose together, and what each says of it.
+"""The candidates of a request: what all sources propose, with each source's features of it.
 
-When there are more than ``limit``, the sum over the sources of ``1 / (60 + place)`` decides, where
-the place counts from 1 in what the source proposes to this request: reciprocal rank fusion
+When there are more than ``limit``, the sum over the sources of ``1 / (60 + position)`` decides,
+positions counting from 1 in what the source proposes to this request: reciprocal rank fusion
 (Cormack, Clarke and Buettcher, SIGIR 2009). Candidates are in that order, ties by item index.
 
-A filter (``passing``, ``exclude``) is applied to each source's list; a source that is left with
+The constraints of a request are applied to each source's list; a source that is left with
 fewer than k proposes further items that pass. Those have rank -1, since they are beyond its own
-best k (see :mod:`llmrec.ranking.retrieval.describe`); that they were proposed is in ``proposed``.
+best k (see :mod:`llmrec.ranking.retrieval.source_features`); that they were proposed is in
+``proposed``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmrec.errors import CatalogError
-from llmrec.ranking.retrieval.describe import Described, described_by
-from llmrec.ranking.retrieval.sources import (
-    Answer,
+from llmrec.ranking.retrieval.source import (
     Limits,
     Source,
+    SourceScores,
     blocks,
-    check_mask,
     check_sources,
     shortlist,
 )
+from llmrec.ranking.retrieval.source_features import SourceFeatures, features_from
 from llmrec.types import Histories, Ranking
+
+if TYPE_CHECKING:
+    from llmrec.generation.constraints import Constraints
 
 FUSION = 60.0  # the constant of reciprocal rank fusion, as in the paper
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The candidates of one moment.
+    """The candidates of one request.
 
     Attributes:
         items: int64 ``[c]``, item indices, best by reciprocal rank fusion first.
-        described: rank and score ``[c, sources]``, as :class:`Described` has them of a user.
-        sources: names, in the order of the last axis.
+        features: rank and score ``[c, sources]``, of :class:`SourceFeatures`.
         proposed: bool ``[c, sources]``, who proposed it, within the filter.
         fused: float64 ``[c]``, the sum that orders them.
     """
 
     items: np.ndarray
-    described: Described
-    sources: tuple[str, ...]
+    features: SourceFeatures
     proposed: np.ndarray
     fused: np.ndarray
 
@@ -55,7 +57,36 @@ class Candidates:
 
     def sources_of(self, row: int) -> list[str]:
         """Names of the sources that proposed a candidate."""
-        return [name for name, own in zip(self.sources, self.proposed[row], strict=True) if own]
+        names = self.features.names
+        return [name for name, own in zip(names, self.proposed[row], strict=True) if own]
+
+
+def explain(
+    sources: Sequence[Source],
+    found: Candidates,
+    row: int,
+    history: np.ndarray,
+    title: Callable[[int], str],
+) -> str:
+    """Why a candidate is recommended: the reason of the source that ranks it highest and has one.
+
+    Args:
+        sources: that proposed the candidates.
+        row: of the candidate.
+        history: int ``[events]``, item indices, oldest first.
+        title: an item's title in quotes, by its index.
+
+    Returns:
+        a few words, or nothing where no source has a reason.
+    """
+    rank = found.features.rank[row]
+    proposers = [at for at in range(len(sources)) if found.proposed[row, at]]
+    beyond = np.iinfo(np.int32).max  # proposed within a filter alone
+    proposers.sort(
+        key=lambda at: (rank[at] if rank[at] >= 0 else beyond, sources[at].reason_priority)
+    )
+    reasons = (sources[at].reason(int(found.items[row]), history, title) for at in proposers)
+    return next(filter(None, reasons), "")
 
 
 def candidates(
@@ -63,29 +94,30 @@ def candidates(
     histories: Histories,
     k: int = 200,
     limit: int = 1000,
-    passing: np.ndarray | None = None,
-    exclude: Sequence[np.ndarray] | None = None,
+    constraints: Constraints | None = None,
+    *,
+    exclude_history: bool = True,
 ) -> list[Candidates]:
-    """The candidates of each user, none of which is in the history.
+    """The candidates of each user.
 
     Args:
         k: items that each source proposes.
         limit: candidates of a user at most.
-        passing: bool ``[n_items]``, items that may be proposed; None for all.
-        exclude: for each user, item indices that may not be.
+        constraints: what may be proposed to each of the users; None for everything.
+        exclude_history: leave out what a user already has in the history. Ranks are always
+            those of lists without it, as in training.
 
     Raises:
-        CatalogError: if an item of a history or of ``exclude`` is not in the catalogue, or
-            ``passing`` and ``exclude`` do not fit it and the users.
-        ConfigError: if the sources cannot be asked together.
+        CatalogError: if an item of a history is not in the catalogue, or ``constraints`` are of
+            another one.
+        ConfigError: if the sources cannot be queried together.
     """
     n_items = check_sources(sources)
-    passing = check_mask(passing, n_items)
-    _check_exclude(exclude, len(histories), n_items)
+    _check_constraints(constraints, n_items)
     made: list[Candidates] = []
     for rows in blocks(len(histories), n_items):
-        own = None if exclude is None else [exclude[row] for row in rows]
-        made += _of_block(sources, histories.select(rows), k, limit, passing, own)
+        part = histories.select(rows)
+        made += _of_block(sources, part, k, limit, constraints, exclude_history)
     return made
 
 
@@ -94,42 +126,46 @@ def _of_block(
     histories: Histories,
     k: int,
     limit: int,
-    passing: np.ndarray | None,
-    exclude: Sequence[np.ndarray] | None,
+    constraints: Constraints | None,
+    exclude_history: bool,
 ) -> list[Candidates]:
     n_items = sources[0].n_items
-    answers = [source.ask(histories) for source in sources]
-    seen = Limits.of_history(histories)
-    lists = [answer.best(k, seen) for answer in answers]
-    limits = seen.beside(exclude, passing)
-    shown = [
-        _within(answer, ranking, k, limits, n_items)
-        for answer, ranking in zip(answers, lists, strict=True)
-    ]
-    items, fused, proposed = fuse([ranking.items for ranking in shown], limit, n_items)
-    if n_items:
-        described = described_by(answers, lists, items, n_items)
-    else:
-        described = Described.nothing(items.shape, len(sources))
     names = tuple(source.name for source in sources)
-    counts = (items >= 0).sum(axis=1)
+    scores = [source.query(histories) for source in sources]
+    catalogue = sources[0].catalogue
+    own = Limits.of_requests(histories, catalogue)
+    lists = [one.best(k, own) for one in scores]
+    if not exclude_history:
+        own = Limits.of_requests(histories, catalogue, exclude_history=False)
+    limits = own.within(constraints, len(histories))
+    if exclude_history:
+        proposals = [
+            _within(one, ranking, k, limits, n_items).items
+            for one, ranking in zip(scores, lists, strict=True)
+        ]
+    else:
+        proposals = [one.best(k, limits).items for one in scores]
+    items, fused, proposed = fuse(proposals, limit, n_items)
+    if n_items:
+        features = features_from(names, scores, lists, items, n_items)
+    else:
+        features = SourceFeatures.empty(names, items.shape)
     return [
         Candidates(
             items[user, :count],
-            Described(described.rank[user, :count], described.score[user, :count]),
-            names,
+            features[user, :count],
             proposed[user, :count],
             fused[user, :count],
         )
-        for user, count in enumerate(counts)
+        for user, count in enumerate((items >= 0).sum(axis=1))
     ]
 
 
-def _within(answer: Answer, ranking: Ranking, k: int, limits: Limits, n_items: int) -> Ranking:
+def _within(scores: SourceScores, ranking: Ranking, k: int, limits: Limits, n: int) -> Ranking:
     """What a source proposes to a request: its list, or a longer one where a filter cuts it."""
-    kept, counts = shortlist(ranking.items, ranking.scores, k, limits, n_items)
+    kept, counts = shortlist(ranking.items, ranking.scores, k, limits, n)
     complete = (counts == (ranking.items >= 0).sum(axis=1)) | (counts == k)
-    return kept if complete.all() else answer.best(k, limits)
+    return kept if complete.all() else scores.best(k, limits)
 
 
 def fuse(
@@ -150,10 +186,10 @@ def fuse(
     ([[1, 3]], [[[True, True], [True, False]]])
     """
     n_users = len(lists[0])
-    users, place = np.indices(lists[0].shape)
+    users, position = np.indices(lists[0].shape)
     filled = [own >= 0 for own in lists]
     keys = [(users * n_items + own)[on] for own, on in zip(lists, filled, strict=True)]
-    gains = [1.0 / (FUSION + 1 + place[on]) for on in filled]
+    gains = [1.0 / (FUSION + 1 + position[on]) for on in filled]
     joined, row = np.unique(np.concatenate(keys), return_inverse=True)
     sums = np.bincount(row, weights=np.concatenate(gains), minlength=len(joined))
     owner, item = joined // max(n_items, 1), joined % max(n_items, 1)
@@ -173,13 +209,11 @@ def fuse(
     return items, fused, proposed
 
 
-def _check_exclude(exclude: Sequence[np.ndarray] | None, n_users: int, n_items: int) -> None:
-    if exclude is None:
+def _check_constraints(constraints: Constraints | None, n_items: int) -> None:
+    if constraints is None:
         return
-    if len(exclude) != n_users:
-        raise CatalogError(f"exclude: has {len(exclude)} lists for {n_users} users")
-    for own in map(np.asarray, exclude):
-        if own.dtype == bool:
-            raise CatalogError("exclude: items are given by their indices, not by a mask")
-        if len(own) and not (own.min() >= 0 and own.max() < n_items):
-            raise CatalogError(f"exclude: an item is not among the {n_items} of the catalogue")
+    exclude, allow = np.asarray(constraints.exclude), constraints.allow
+    if len(exclude) and not (exclude.min() >= 0 and exclude.max() < n_items):
+        raise CatalogError(f"exclude: an item is not among the {n_items} of the catalogue")
+    if allow is not None and len(allow.passes) != n_items:
+        raise CatalogError(f"allow: is a filter of {len(allow.passes)} items, not of {n_items}")

@@ -1,10 +1,9 @@
-"""Which items are taken together: the cosine of items over users, within a window of events.
+"""Item-item co-occurrence: the cosine of items over users, within a window of events.
 
-Two items are together in a user's history when they stand at most ``window`` events apart. A user
-counts once for a pair, by the product of the weights of the two (the largest weight where an item
-was taken more than once). Divided by the items' norms plus ``shrink`` this is the cosine of
-item-kNN (:mod:`llmrec.ranking.retrieval.item_knn`) where the window spans every history, and passes
-over what lies far apart in a long one where it does not.
+Two items co-occur in a user's history when they stand at most ``window`` events apart. A user
+counts once for a pair. Divided by the items' norms plus ``shrink`` this is the cosine of item-kNN
+(:mod:`llmrec.ranking.retrieval.item_knn`) where the window spans every history, and leaves out
+pairs that lie far apart in a long one where it does not.
 """
 
 from __future__ import annotations
@@ -15,34 +14,36 @@ from typing import Any
 import numpy as np
 
 from llmrec.errors import require
+from llmrec.ranking.retrieval.interactions import Interactions
 from llmrec.ranking.retrieval.item_knn import best_of_rows
-from llmrec.ranking.retrieval.log import Log
 
 _PAIRS = 1 << 22  # pairs held at once
 _KEYS = 1 << 62  # (user, item, item) as one number stays below
 
 
-def co_occurrence(log: Log, n_items: int, window: int, neighbours: int, shrink: float) -> Any:
+def co_occurrence(
+    log: Interactions, n_items: int, window: int, neighbours: int, shrink: float
+) -> Any:
     """Items by items, sparse: row ``i`` holds the cosines of the best neighbours of item ``i``.
 
     Returns:
         float32 ``csr_matrix [n_items, n_items]``, no diagonal, indices ascending in a row.
     """
     sparse = require("scipy.sparse", "eval")
-    together = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
-    norms = np.zeros(n_items)
-    for users, items, weights in _blocks(log, n_items, window):
-        pairs, squares = _count(users, items, weights, n_items, window)
-        norms += squares
-        together = together + pairs
-    norms = np.sqrt(norms)
-    found = together.tocoo()
+    counts = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
+    users_of_item = np.zeros(n_items)
+    for users, items in _blocks(log, n_items, window):
+        distinct = np.unique(users * n_items + items)
+        users_of_item += np.bincount(distinct % n_items, minlength=n_items)
+        counts = counts + _count_pairs(users, items, n_items, window)
+    norms = np.sqrt(users_of_item)
+    found = counts.tocoo()
     scale = norms[found.row] * norms[found.col] + shrink
     return positive_best(found.row, found.col, found.data / scale, n_items, neighbours)
 
 
-def _blocks(log: Log, n_items: int, window: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """(users from 0, items, weights) of some whole users at a time, each in time order."""
+def _blocks(log: Interactions, n_items: int, window: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """(users from 0, items) of some whole users at a time, each in time order."""
     order = np.argsort(log.user, kind="stable")
     users = np.unique(log.user[order], return_inverse=True)[1]
     most = max(1, _KEYS // max(n_items, 1) ** 2)
@@ -50,20 +51,12 @@ def _blocks(log: Log, n_items: int, window: int) -> Iterator[tuple[np.ndarray, .
     while start < len(order):
         end = np.searchsorted(users, users[min(start + _PAIRS // window, len(order) - 1)], "right")
         end = min(end, np.searchsorted(users, users[start] + most, "left"))
-        rows = order[start:end]
-        yield users[start:end] - users[start], log.item[rows], log.weight[rows].astype(np.float64)
+        yield users[start:end] - users[start], log.item[order[start:end]]
         start = int(end)
 
 
-def _count(
-    users: np.ndarray, items: np.ndarray, weights: np.ndarray, n_items: int, window: int
-) -> tuple[Any, np.ndarray]:
-    """Weighted pairs ``[items, items]`` and every item's sum of squared weights ``[items]``."""
-    sparse = require("scipy.sparse", "eval")
-    taken, place = np.unique(users * n_items + items, return_inverse=True)
-    weight = np.zeros(len(taken))
-    np.maximum.at(weight, place, weights)
-    squares = np.bincount(taken % n_items, weights=weight**2, minlength=n_items)
+def _count_pairs(users: np.ndarray, items: np.ndarray, n_items: int, window: int) -> Any:
+    """Users of every pair of items, sparse ``[items, items]``."""
     keys = [np.zeros(0, dtype=np.int64)]
     for distance in range(1, min(window, len(items) - 1) + 1):
         pair = (users[:-distance] == users[distance:]) & (items[:-distance] != items[distance:])
@@ -71,11 +64,10 @@ def _count(
         low, high = np.minimum(first, second), np.maximum(first, second)
         keys.append((users[:-distance][pair] * n_items + low) * n_items + high)
     pairs = np.unique(np.concatenate(keys))
-    owner, low, high = pairs // n_items**2, pairs // n_items % n_items, pairs % n_items
-    counts = weight[np.searchsorted(taken, owner * n_items + low)]
-    counts = counts * weight[np.searchsorted(taken, owner * n_items + high)]
-    upper = sparse.csr_matrix((counts, (low, high)), shape=(n_items, n_items))
-    return upper + upper.T, squares
+    low, high = pairs // n_items % n_items, pairs % n_items
+    sparse = require("scipy.sparse", "eval")
+    upper = sparse.csr_matrix((np.ones(len(pairs)), (low, high)), shape=(n_items, n_items))
+    return upper + upper.T
 
 
 def positive_best(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, n: int, k: int) -> Any:

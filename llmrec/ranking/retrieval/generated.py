@@ -1,20 +1,20 @@
-"""The language model as a source: items whose IDs it generates after the history.
+"""The source ``generated``: items whose IDs the language model generates after the history.
 
 The score is the item's log-likelihood. With atomic IDs, as with any other model that scores the
-whole catalogue, one pass over the history proposes and scores; with semantic IDs a beam search
-proposes and a second pass over the trie scores what is given.
+whole catalogue, one pass over the history ranks and scores; with semantic IDs a beam search ranks
+and a second pass over the trie scores given items.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from llmrec.errors import ConfigError
-from llmrec.ranking.retrieval.sources import Answer, Dense, Limits, Source
+from llmrec.ranking.retrieval.catalogue import Catalogue
+from llmrec.ranking.retrieval.source import DenseScores, Limits, Source, SourceScores
 from llmrec.recommender import Scorer
 from llmrec.types import Histories, Ranking
 
@@ -38,70 +38,58 @@ class Generator(Protocol):
 
 
 class Generated(Source):
-    """Items that a model generates.
+    """Items that the catalogue's language model generates.
 
-    Args:
-        model: one that scores the catalogue, or a language model with semantic IDs.
-        n_items: items of the catalogue when it has grown since the model was made; the model does
-            not see those it does not know in histories and says nothing of them.
-
-    Raises:
-        ConfigError: if the model knows more items than there are.
+    Items newer than the model are left out of the histories that it reads and have no score.
     """
 
     name = "generated"
+    feature_group = "llm"
+    reason_priority = 2
 
-    def __init__(self, model: Scorer | Generator, n_items: int | None = None) -> None:
-        self.model = model
-        self.n_items = model.n_items if n_items is None else n_items
-        if self.n_items < model.n_items:
-            raise ConfigError(
-                f"n_items: the model knows {model.n_items} items, the catalogue has {n_items}"
-            )
+    @classmethod
+    def available(cls, catalogue: Catalogue) -> bool:
+        return catalogue.model is not None
 
-    def with_size(self, n_items: int) -> Generated:
-        """The same source for a catalogue that has grown."""
-        return Generated(self.model, n_items)
-
-    def _ask(self, histories: Histories) -> Answer:
-        known = known_part(histories, self.model.n_items)
-        if not isinstance(self.model, Scorer):
-            return _Searched(self.model, known)
+    def _query(self, histories: Histories) -> SourceScores:
+        model = self.catalogue.model
+        assert model is not None  # `available` says so
+        known = known_part(histories, model.n_items)
+        if not isinstance(model, Scorer):
+            return _BeamSearchScores(model, known)
         scores = np.full((len(histories), self.n_items), -np.inf, dtype=np.float32)
-        if self.model.n_items:
-            scores[:, : self.model.n_items] = self.model.score(known)
-            scores[:, : self.model.n_items][:, ~_there(self.model)] = -np.inf
-        return Dense(scores)
+        if model.n_items:
+            scores[:, : model.n_items] = model.score(known)
+            scores[:, : model.n_items][:, ~_in_trie(model)] = -np.inf
+        return DenseScores(scores)
+
+    def reason(self, item: int, history: np.ndarray, title: Callable[[int], str]) -> str:
+        if not len(history):
+            return "what many begin with"
+        return f"likely to follow {title(int(history[-1]))}"
 
 
-class _Searched(Answer):
-    """What a beam search finds."""
-
+class _BeamSearchScores(SourceScores):
     def __init__(self, model: Generator, histories: Histories) -> None:
         self.model, self.histories = model, histories
 
     def best(self, k: int, limits: Limits) -> Ranking:
         from llmrec.generation.constraints import Constraints
 
-        n_items = self.model.n_items
         order = np.argsort(limits.users, kind="stable")
         users, items = limits.users[order], limits.items[order]
-        inside = items < n_items
-        users, items = users[inside], items[inside]
+        known = items < self.model.n_items
+        users, items = users[known], items[known]
         ends = np.searchsorted(users, np.arange(len(self.histories) + 1))
-        allow = None if limits.allowed is None else np.flatnonzero(limits.allowed[:n_items])
-        if allow is not None and not len(allow):
-            return _nothing(len(self.histories), k)
         own = [
-            Constraints(exclude=items[start:end], allow=allow)
+            Constraints(exclude=items[start:end], allow=limits.allow)
             for start, end in itertools.pairwise(ends)
         ]
         return self.model.recommend(self.histories, k, exclude_history=False, constraints=own)
 
     def of(self, items: np.ndarray) -> np.ndarray:
-        return self.model.score_items(
-            self.histories, np.where(items < self.model.n_items, items, -1)
-        )
+        known = np.where(items < self.model.n_items, items, -1)
+        return self.model.score_items(self.histories, known)
 
 
 def known_part(histories: Histories, n_items: int) -> Histories:
@@ -119,15 +107,10 @@ def known_part(histories: Histories, n_items: int) -> Histories:
     )
 
 
-def _there(model: Any) -> np.ndarray:
+def _in_trie(model: Any) -> np.ndarray:
     """bool ``[n_items]``, what may be proposed; a model over a changed catalogue scores also
     items that are no longer there."""
     trie = getattr(model, "trie", None)
     if trie is None:
         return np.ones(model.n_items, dtype=bool)
     return trie.leaf_of_item.cpu().numpy() >= 0
-
-
-def _nothing(n_users: int, k: int) -> Ranking:
-    scores = np.full((n_users, k), -np.inf, dtype=np.float32)
-    return Ranking(np.full((n_users, k), -1, dtype=np.int64), scores)

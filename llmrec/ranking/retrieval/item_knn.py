@@ -1,7 +1,7 @@
-"""Item-kNN: what goes together with the items of a history, the latest ones most.
+"""Item-kNN: items similar to those of a history, the latest ones counting most.
 
-Two items are alike when the same people took them. Counting is weighted (plain, TF-IDF or
-BM25: who takes everything says little), normalised to a cosine with shrinkage, and cut to
+Two items are similar when the same users took them. Counting is weighted (plain, TF-IDF or
+BM25: a user of everything tells little), normalised to a cosine with shrinkage, and cut to
 each item's best neighbours (Sarwar et al., WWW 2001; weighting as in information
 retrieval). A user's score for an item is the sum of its similarity to the items of the
 history, each counting ``decay`` times as much as the one after it. Items without any
@@ -32,8 +32,8 @@ class ItemKNN:
     Args:
         neighbours: similar items kept for each item.
         weighting: how a (user, item) pair counts.
-        shrink: added to the cosine's denominator, in users; trusts pairs that many people
-            took together more than pairs of rare items.
+        shrink: added to the cosine's denominator, in users; trusts pairs of many users
+            more than pairs of rare items.
         decay: weight of a history item relative to the one after it, in (0, 1].
     """
 
@@ -74,16 +74,16 @@ class ItemKNN:
         return self
 
     def score(self, histories: Histories) -> np.ndarray:
-        """float32 ``[users, items]``; positive where the history says something."""
+        """float32 ``[users, items]``; positive where an item of the history is similar."""
         scipy_sparse = _sparse()
         lengths = histories.lengths()
         starts = np.repeat(histories.offsets[:-1], lengths)
         age = np.repeat(lengths, lengths) - 1 - (np.arange(len(histories.items)) - starts)
-        asked = scipy_sparse.csr_matrix(
+        weights = scipy_sparse.csr_matrix(
             (self.decay ** age.astype(np.float64), histories.items, histories.offsets),
             shape=(len(histories), self.n_items),
         )
-        scores = (asked @ self._similarity).toarray().astype(np.float32)
+        scores = (weights @ self._similarity).toarray().astype(np.float32)
         return np.where(scores > 0, scores, self._fallback)
 
     def _weighted(self, train: Histories) -> Any:

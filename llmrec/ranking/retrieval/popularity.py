@@ -1,7 +1,7 @@
-"""Recommend what most people take; the floor under every other recommender.
+"""Popularity: the floor under every other recommender.
 
 With a half-life, an event counts half as much for every half-life that lies between it and
-the last event of training. The moment of asking does not matter: letting more time pass
+the last event of training. The time of the request does not matter: letting more time pass
 scales every item alike and leaves the order as it is.
 """
 
@@ -45,11 +45,11 @@ class Popularity:
             weights = self._weights(train.timestamps, self.half_life_days)
             counts = np.bincount(train.items, weights=weights, minlength=n_items)
         # logarithms keep apart what float32 would round to 0 after many half-lives
-        seen = counts > 0
+        counted = counts > 0
         scores = np.zeros(n_items)
-        scores[seen] = np.log(counts[seen])
-        if seen.any():
-            scores[~seen] = scores[seen].min() - 1.0
+        scores[counted] = np.log(counts[counted])
+        if counted.any():
+            scores[~counted] = scores[counted].min() - 1.0
         self._scores = scores.astype(np.float32)
         return self
 

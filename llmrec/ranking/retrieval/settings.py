@@ -5,28 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmrec.content.search.settings import Kind
+from llmrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """Settings of the sources and of what joins them.
+    """Settings of the sources of candidates and of their union.
 
     Attributes:
         k: items that each source proposes to a user.
         limit: candidates of a user at most, over all sources.
-        decay: how much an event of the history counts in the user's vector relative to the one
-            after it, in (0, 1]; of ``nearest`` and ``cold``.
+        decay: weight of an event of the history in the user's vector relative to the one after it,
+            in (0, 1]; of ``content`` and ``cold_start``.
         events: newest events that make the user's vector.
         index: kind of the index over item vectors; ``auto`` chooses by the number of items.
-        window: two events of a user are together when they are at most this many events apart.
-        neighbours: items kept for each item by ``together``.
-        shrink: added to the denominator of the cosine of ``together``, in users: pairs that few
-            people took count less.
-        together_decay: the same as ``decay``, of ``together``.
-        together_events: newest events that ``together`` looks at.
+        window: two events of a user co-occur when they are at most this many events apart.
+        neighbours: items kept for each item by ``item_to_item``.
+        shrink: added to the denominator of its cosine, in users: pairs of few people count less.
+        item_to_item_decay: the same as ``decay``, of ``item_to_item``.
+        item_to_item_events: newest events that ``item_to_item`` looks at.
         half_life_days: an event counts half as much for ``popular`` for every such span that has
             passed since.
         min_events: an item with fewer events is cold.
+
+    Raises:
+        ConfigError: naming the field.
     """
 
     k: int = 200
@@ -37,20 +40,20 @@ class RetrievalConfig:
     window: int = 10
     neighbours: int = 200
     shrink: float = 10.0
-    together_decay: float = 0.85
-    together_events: int = 20
+    item_to_item_decay: float = 0.85
+    item_to_item_events: int = 20
     half_life_days: float = 14.0
     min_events: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("k", "limit", "events", "window", "neighbours", "together_events"):
+        for name in ("k", "limit", "events", "window", "neighbours", "item_to_item_events"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
         for name in ("shrink", "min_events"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}: must be 0 or more, got {getattr(self, name)}")
-        for name in ("decay", "together_decay"):
+                raise ConfigError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+        for name in ("decay", "item_to_item_decay"):
             if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name}: must lie in (0, 1], got {getattr(self, name)}")
+                raise ConfigError(f"{name}: must lie in (0, 1], got {getattr(self, name)}")
         if not self.half_life_days > 0:
-            raise ValueError(f"half_life_days: must be above 0, got {self.half_life_days}")
+            raise ConfigError(f"half_life_days: must be above 0, got {self.half_life_days}")

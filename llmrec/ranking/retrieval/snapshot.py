@@ -1,9 +1,9 @@
-"""What was known of the items at a time: counts, popularity and neighbours, fitted on a log.
+"""Statistics of items as of a time: counts, popularity and co-occurrence, fitted on a log.
 
 A snapshot counts the events before its time ``until`` and nothing that happened at or after it, so
-it may be asked about moments from ``until`` on. Popularity is as of ``until``, not as of the moment
-that is asked about: between two snapshots nothing fades and nothing is added, in training as in
-serving, so a feature means the same in both when snapshots are as far apart in both.
+it serves requests from ``until`` on. Popularity is as of ``until``, not as of the request: between
+two snapshots nothing fades and nothing is added, in training as in serving, so a feature means the
+same in both when snapshots are as far apart in both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from llmrec.errors import ArtifactError, CatalogError, DataError, require
 from llmrec.ranking.retrieval.co_occurrence import co_occurrence
-from llmrec.ranking.retrieval.log import Log
+from llmrec.ranking.retrieval.interactions import Interactions
 from llmrec.ranking.retrieval.settings import RetrievalConfig
 
 DAY = 86_400.0  # seconds
@@ -28,15 +28,15 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What was known at a time.
+    """Statistics as of a time.
 
     Attributes:
         until: seconds since 1970 UTC; only events before it are counted. -inf: nothing is known.
         counts: int64 ``[n_items]``, events of each item.
-        popularity: float64 ``[n_items]``, weights of each item's events, halved for every half-life
-            that lies between the event and ``until``.
+        popularity: float64 ``[n_items]``, each item's events, halved for every half-life that lies
+            between the event and ``until``.
         starts: int64 ``[n_items + 1]``, where each item's neighbours begin.
-        neighbours: int32 ``[pairs]``, items taken together with it, ascending in an item.
+        neighbours: int32 ``[pairs]``, items that co-occur with it, ascending in an item.
         cosines: float32 ``[pairs]``, above 0.
     """
 
@@ -54,7 +54,7 @@ class Snapshot:
 
     @classmethod
     def empty(cls, n_items: int = 0) -> Snapshot:
-        """What is known before anything happened."""
+        """Before anything happened."""
         return cls(
             -np.inf,
             np.zeros(n_items, np.int64),
@@ -122,7 +122,7 @@ _ARRAYS = ("counts", "popularity", "starts", "neighbours", "cosines")
 
 
 def fit_snapshot(
-    log: Log, until: float, n_items: int, settings: RetrievalConfig | None = None
+    log: Interactions, until: float, n_items: int, settings: RetrievalConfig | None = None
 ) -> Snapshot:
     """Count what happened before a time.
 
@@ -147,9 +147,7 @@ def fit_snapshot(
     return Snapshot(
         until=float(until),
         counts=np.bincount(known.item, minlength=n_items).astype(np.int64),
-        popularity=np.bincount(
-            known.item, weights=known.weight * np.exp2(-ages), minlength=n_items
-        ),
+        popularity=np.bincount(known.item, weights=np.exp2(-ages), minlength=n_items),
         starts=similar.indptr.astype(np.int64),
         neighbours=similar.indices.astype(np.int32),
         cosines=similar.data,
@@ -170,7 +168,7 @@ def check_size(snapshot: Snapshot, n_items: int) -> None:
 
 
 class Snapshots:
-    """Snapshots of several times, to describe each moment by what was known of it.
+    """Snapshots of several times, for point-in-time features.
 
     Args:
         snapshots: in any order.
@@ -189,12 +187,16 @@ class Snapshots:
         return len(self.snapshots)
 
     def of(self, now: np.ndarray) -> np.ndarray:
-        """The newest snapshot not later than each moment: int64 ``[moments]``, -1 where none is.
+        """The newest snapshot not later than each request: int64 ``[requests]``, -1 where none is.
 
         Args:
-            now: float64 ``[moments]``, seconds since 1970 UTC.
+            now: float64 ``[requests]``, seconds since 1970 UTC.
         """
         return np.searchsorted(self.until, now, side="right") - 1
+
+    def at(self, number: int) -> Snapshot:
+        """The snapshot of a number that :meth:`of` gave; nothing is known at -1."""
+        return Snapshot.empty() if number < 0 else self.snapshots[number]
 
     def save(self, folder: str | Path) -> Path:
         """Write each into a folder of its own, numbered in time order."""
@@ -216,7 +218,7 @@ class Snapshots:
 
 
 def fit_snapshots(
-    log: Log, times: Sequence[float], n_items: int, settings: RetrievalConfig | None = None
+    log: Interactions, times: Sequence[float], n_items: int, settings: RetrievalConfig | None = None
 ) -> Snapshots:
     """A snapshot for each time.
 
@@ -225,5 +227,5 @@ def fit_snapshots(
     """
     from tqdm import tqdm
 
-    shown = tqdm(times, unit="snapshot", desc="snapshots", disable=None)
-    return Snapshots([fit_snapshot(log, until, n_items, settings) for until in shown])
+    bar = tqdm(times, unit="snapshot", desc="snapshots", disable=None)
+    return Snapshots([fit_snapshot(log, until, n_items, settings) for until in bar])

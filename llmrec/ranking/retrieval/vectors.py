@@ -1,9 +1,9 @@
 """A user as a vector among item vectors, and the items nearest to it.
 
-The answer to a user must not depend on who else is asked about, as the last bits of a product of
-matrices do: a moment's candidates are described once alone, when they are served, and once among
-many, in training. So queries are compared one by one, and items with equal scores are ordered by
-index. What an approximate index finds is scored again by the vectors themselves.
+The scores of a user must not depend on the rest of the batch, as the last bits of a product of
+matrices do: the features of a request are made alone in serving, and in batches in training. So
+queries are compared one by one, and items with equal scores are ordered by index. What an
+approximate index finds is scored again by the vectors themselves.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any, Self
 
 import numpy as np
 
+from llmrec.content.features.models import unit_rows
 from llmrec.content.search.nearest import build_index, choose_kind, nearest
 from llmrec.content.search.settings import Kind
-from llmrec.content.search.vectors import unit
 from llmrec.errors import DataError, require
 from llmrec.types import Histories
 
 FLAT_MAX = 20_000  # items: above it a graph answers in a fraction of the time of a full pass
-_SPARE = 16  # found beyond what is asked, in case the index orders near ties otherwise
+_SPARE = 16  # found beyond the depth, in case the index orders near ties otherwise
 _STEP = 64  # depths of search are multiples of it, so few searches serve many users
 _NUMBERS = 1 << 24  # held at once when given items are scored
 _AT_ONCE = 16  # queries; faiss multiplies matrices from 20 on
 
 
 def check_vectors(vectors: np.ndarray, name: str = "vectors") -> np.ndarray:
-    """Unit rows, float32 ``[n, dim]``; a zero row stays and says that nothing is known.
+    """Unit rows, float32 ``[n, dim]``; a zero row stays zero: no vector is known.
 
     Raises:
         DataError: if they are no matrix of numbers.
@@ -40,7 +40,7 @@ def check_vectors(vectors: np.ndarray, name: str = "vectors") -> np.ndarray:
         raise DataError(
             f"{name}: row {wrong[0]} holds something that is not a number; embed the items again"
         )
-    return unit(vectors)
+    return unit_rows(vectors)
 
 
 def user_vectors(
@@ -56,11 +56,11 @@ def user_vectors(
     Returns:
         float32 ``[users, dim]``; zero where a history is empty or of items without a vector.
     """
-    return unit(newest_weighted(histories, decay, events, len(vectors)) @ vectors)
+    return unit_rows(newest_weighted(histories, decay, events, len(vectors)) @ vectors)
 
 
 def newest_weighted(histories: Histories, decay: float, events: int, n_items: int) -> Any:
-    """``decay ** (place from the end)`` of each history's newest events, float32 sparse
+    """``decay ** (position from the end)`` of each history's newest events, float32 sparse
     ``[users, n_items]``."""
     lengths = histories.lengths()
     ends = np.repeat(histories.offsets[1:], lengths)

@@ -1,1 +1,1 @@
-"""``llmrec jobs``: training runs in folders, in the background, that go on where they stopped."""
+"""``llmrec jobs``: resumable training runs in the background, each in a folder."""

@@ -29,10 +29,14 @@ from typing import Any, cast
 
 from llmrec.config import build, load_yaml
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
-from llmrec.loop.alive import same_process
+from llmrec.files import write_whole
+from llmrec.loop.process import same_process
 from llmrec.loop.status import State, read_status
+from llmrec.training.preference.settings import PreferConfig
+from llmrec.training.tune.settings import TuneConfig
 
-KINDS = ("tune", "prefer")  # commands that a job may be, and the sections of their recipes
+# commands that a job may run, and the settings in the section of this name of their recipes
+KINDS = {"tune": TuneConfig, "prefer": PreferConfig}
 RECIPE, SPEC, LOG, RESULT, LOCK, ACCELERATE = (
     "recipe.yaml",
     "job.json",
@@ -50,13 +54,13 @@ def jobs_folder(given: Path | None) -> Path:
 
 
 @dataclass(frozen=True)
-class Spec:
+class JobSpec:
     """What a job runs.
 
     Attributes:
         kind: the command: ``tune`` or ``prefer``.
         arguments: its flags, without the recipe and ``--out``; paths are absolute.
-        processes: how many train together.
+        processes: how many train in parallel.
         created: when the job was made, in seconds since 1970.
         threads: ``OMP_NUM_THREADS`` at that time, empty where it was not set; sums over another
             number of threads round otherwise.
@@ -82,11 +86,11 @@ class Job:
     """A job's folder, opened."""
 
     folder: Path
-    spec: Spec
+    spec: JobSpec
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Of the job, as given to ``llmrec jobs``."""
         return self.folder.name
 
     @property
@@ -100,10 +104,10 @@ class Job:
         return self.folder / LOG
 
     def status(self) -> dict[str, Any]:
-        """What it last said of itself, its state corrected where its process is gone."""
+        """Its last status, with the state corrected where its process is gone."""
         status = read_status(self.folder)
         if status.get("state") in ("queued", "running") and not same_process(
-            status.get("pid"), status.get("process")
+            status.get("pid"), status.get("process_started")
         ):
             status |= {"state": "killed", "error": "its process is gone"}
         return status
@@ -112,6 +116,11 @@ class Job:
     def state(self) -> State:
         """What it is doing."""
         return cast(State, self.status().get("state", "killed"))
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs or is about to."""
+        return self.state in ("queued", "running")
 
     def command(self) -> list[str]:
         """The command line, under ``accelerate launch`` where several processes train."""
@@ -137,12 +146,12 @@ class Job:
             wait: seconds to try, for a process that is just ending.
 
         Raises:
-            LlmrecError: if somebody has it.
+            LlmrecError: if another process has it.
         """
         return _lock(self.folder, wait)
 
 
-def create(root: Path, name: str, spec: Spec, recipe: Path, accelerate: Path | None) -> int:
+def create(root: Path, name: str, spec: JobSpec, recipe: Path, accelerate: Path | None) -> int:
     """Make a job's folder.
 
     Returns:
@@ -150,7 +159,7 @@ def create(root: Path, name: str, spec: Spec, recipe: Path, accelerate: Path | N
 
     Raises:
         ConfigError: if the name cannot be one, or the job exists.
-        LlmrecError: if somebody is making it at this moment.
+        LlmrecError: if somebody is making it right now.
     """
     check_name(name)
     folder = root / name
@@ -159,14 +168,12 @@ def create(root: Path, name: str, spec: Spec, recipe: Path, accelerate: Path | N
     if (folder / SPEC).is_file():
         state = open_job(root, name).state
         os.close(lock)
-        again = f"go on with llmrec jobs resume {name}, or " if state in RESUMABLE else ""
+        again = f"resume it with llmrec jobs resume {name}, or " if state in RESUMABLE else ""
         raise ConfigError(f"{folder}: there is a job {name} ({state}); {again}take another name")
     shutil.copyfile(recipe, folder / RECIPE)
     if accelerate is not None:
         shutil.copyfile(accelerate, folder / ACCELERATE)
-    partial = folder / f".{SPEC}.part"
-    partial.write_text(json.dumps(asdict(spec), indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / SPEC)
+    write_whole(folder / SPEC, json.dumps(asdict(spec), indent=1) + "\n")
     return lock
 
 
@@ -202,7 +209,7 @@ def open_job(root: Path, name: str) -> Job:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error})") from None
-    return Job(folder, build(Spec, raw, str(path)))
+    return Job(folder, build(JobSpec, raw, str(path)))
 
 
 def all_jobs(root: Path) -> Iterator[Job]:
@@ -222,15 +229,9 @@ def kind_of(recipe: Path) -> str:
     if len(kinds) != 1:
         wanted = " or ".join(f"`{kind}:`" for kind in KINDS)
         raise ConfigError(f"{recipe}: a job needs one section, {wanted}, and not both")
-    if kinds[0] == "tune":
-        from llmrec.training.tune.settings import TuneConfig
-
-        build(TuneConfig, sections["tune"], f"{recipe}: tune")
-    else:
-        from llmrec.training.preference.settings import PreferConfig
-
-        build(PreferConfig, sections["prefer"], f"{recipe}: prefer")
-    return kinds[0]
+    (kind,) = kinds
+    build(KINDS[kind], sections[kind], f"{recipe}: {kind}")
+    return kind
 
 
 def _lock(folder: Path, wait: float) -> int:

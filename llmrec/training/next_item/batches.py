@@ -2,7 +2,7 @@
 
 Grouping sequences of like length keeps padding to a few percent, so nearly all of the time
 goes into real tokens. The batches of an epoch depend on ``(seed, epoch)`` alone, which is
-what lets a killed run go on exactly where it was.
+what makes a killed run resume exactly.
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ import numpy as np
 import torch
 
 from llmrec.llm.vocabulary import HistoryEncoder
+from llmrec.training.tasks.history_tasks import TIMELESS
 from llmrec.types import Histories
-
-# Share of histories said without their times, so that a model with time tokens also answers
-# when it is asked without: never trained, the tokens of an unknown time make it worse than
-# popularity.
-TIMELESS = 0.15
 
 
 @dataclass(frozen=True)
-class Batch:
+class SequenceBatch:
     """One step's sequences.
 
     Attributes:
@@ -37,8 +33,8 @@ class Batch:
     positions: list[torch.Tensor]
     codes: list[torch.Tensor]
 
-    def to(self, device: torch.device) -> Batch:
-        return Batch(
+    def to(self, device: torch.device) -> SequenceBatch:
+        return SequenceBatch(
             self.tokens.to(device),
             [p.to(device) for p in self.positions],
             [c.to(device) for c in self.codes],
@@ -46,11 +42,11 @@ class Batch:
 
 
 class TrainingBatches:
-    """All training sequences and the way they are dealt into batches.
+    """All training sequences and their order in batches.
 
     Args:
         histories: training histories; those without an event are left out.
-        encoder: says a history in tokens.
+        encoder: of histories.
         tokens_per_batch: about so many tokens a batch, padding included.
         seed: decides the order of every epoch.
     """
@@ -67,25 +63,25 @@ class TrainingBatches:
         ]
         self.lengths = np.array([len(s) for s in self.sequences])
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Iterator[SequenceBatch]:
         """The batches of one epoch, shuffled."""
-        sequences = self.said(epoch)
+        sequences = self._sequences_of(epoch)
         return (self.batch([sequences[i] for i in group]) for group in self.groups(epoch))
 
-    def said(self, epoch: int) -> list[np.ndarray]:
+    def _sequences_of(self, epoch: int) -> list[np.ndarray]:
         """The sequences, some of them without times where there are time tokens."""
         fields = len(self.encoder.vocabulary.time_fields)
         if fields == 0:
             return self.sequences
         nothing = np.array([np.nan])
         unknown = self.encoder.vocabulary.time_tokens(nothing, nothing)
-        said = list(self.sequences)
-        draws = np.random.default_rng([self.seed, epoch, 1]).random(len(said))
+        sequences = list(self.sequences)
+        draws = np.random.default_rng([self.seed, epoch, 1]).random(len(sequences))
         for index in np.flatnonzero(draws < TIMELESS):
-            events = said[index].reshape(-1, self.encoder.event_width).copy()
+            events = sequences[index].reshape(-1, self.encoder.event_width).copy()
             events[:, :fields] = unknown
-            said[index] = events.ravel()
-        return said
+            sequences[index] = events.ravel()
+        return sequences
 
     def groups(self, epoch: int) -> list[np.ndarray]:
         """Which sequences share a batch, in the epoch's order."""
@@ -102,7 +98,7 @@ class TrainingBatches:
             start += count
         return [groups[i] for i in rng.permutation(len(groups))]
 
-    def batch(self, sequences: list[np.ndarray]) -> Batch:
+    def batch(self, sequences: list[np.ndarray]) -> SequenceBatch:
         """Pad sequences and note where each level's targets are."""
         encoder, prefix = self.encoder, self.encoder.prefix
         lengths = np.array([len(s) for s in sequences]) + len(prefix)
@@ -127,4 +123,4 @@ class TrainingBatches:
             start, _ = encoder.vocabulary.level_range(level)
             codes.append(torch.from_numpy(tokens.ravel()[at] - offset - start))
             positions.append(torch.from_numpy(at - 1))
-        return Batch(torch.from_numpy(tokens), positions, codes)
+        return SequenceBatch(torch.from_numpy(tokens), positions, codes)

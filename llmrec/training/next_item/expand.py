@@ -12,7 +12,6 @@ them.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,18 +20,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from llmrec.config import as_dict, build
+from llmrec.config import as_dict
 from llmrec.content.features.blocks import load_blocks
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.generation.llm import make_llm
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.llm.layout import LAYOUT, save_layout
-from llmrec.llm.llama import SIZES, from_folder, from_size
-from llmrec.llm.tokenizer import add_tokens, plain_tokenizer, start_token
-from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.prompts import Template, load_template
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, read_manifest, run_stage
+from llmrec.llm.layout import LAYOUT
+from llmrec.llm.llama import SIZES
+from llmrec.llm.tokenizer import plain_tokenizer
+from llmrec.llm.vocabulary import Vocabulary
+from llmrec.prompts import load_template
+from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.training.model_inputs import model_hashes
+from llmrec.training.next_item.expanded import ExpandedTokenizer
 from llmrec.training.next_item.item_content import token_content
 from llmrec.training.next_item.row_init import content_part, initialise_rows
 from llmrec.training.next_item.settings import TrainConfig
@@ -45,18 +46,17 @@ SENTENCES = (
     "Größe 38, 日本語 🎏",
     "a < b > c <item_ 7> <item> <gap>",
 )
-_BASE_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt", "*.jinja")
 
 
 @dataclass(frozen=True)
-class ExpandSettings:
+class ExpandConfig:
     """Settings of ``llmrec model expand``.
 
     Attributes:
         base: a size (nano, micro, mini, small, medium), a folder or a hub id.
         time_tokens: any of gap, hour, weekday, month.
         prompt: template of the history prompt, by name or path.
-        max_items: events of a history that are said, newest kept.
+        max_items: newest events of a history that are in a prompt.
         dtype: of the weights that are written.
         components: principal components kept of every feature block.
         require_chat_template: refuse a base whose tokenizer has no chat template.
@@ -76,42 +76,24 @@ class ExpandSettings:
                 raise ConfigError(f"expand.{name}: must be at least 1")
 
 
-@dataclass
-class Expanded:
-    """A base with its new tokens, and what says histories to it."""
-
-    model: Any
-    tokenizer: Any
-    vocabulary: Vocabulary
-    encoder: HistoryEncoder
-    template: Template
-    ids: ItemIds
-
-    def save(self, folder: Path) -> None:
-        """Write what :func:`llmrec.generation.load.load_llm` reads."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        self.ids.save(folder / "item_ids")
-        prefix = self.encoder.prefix.tolist()
-        save_layout(folder, self.vocabulary, self.template, prefix, self.encoder.max_items)
-
-
 def run(
-    settings: ExpandSettings,
+    config: ExpandConfig,
     item_ids: Path,
-    dataset: Path | None,
-    features: Path | None,
     out: Path,
+    dataset: Path | None = None,
+    features: Path | None = None,
     seed: int = 0,
 ) -> Path:
-    """Expand, or find it done.
+    """Add time and item tokens to a base model; a finished folder is found.
 
     Args:
-        item_ids: folder of the index stage.
-        dataset: folder of the ingest stage; a size name learns its tokenizer from its titles.
-        features: folder of the embed stage that item rows start from; None for the content that
-            the item IDs themselves carry.
+        config: settings.
+        item_ids: folder of llmrec index.
         out: the model's folder.
+        dataset: folder of llmrec ingest; a size name trains its tokenizer on its titles.
+        features: folder of llmrec embed that item rows start from; by default the content that
+            the item IDs themselves carry.
+        seed: of fresh weights and rows.
 
     Raises:
         ConfigError: before anything is written, where base, tokens and data do not fit together.
@@ -124,15 +106,14 @@ def run(
         inputs["dataset"] = known
     if features is not None:
         inputs["features"] = folder_hash(features)
-    if settings.base not in SIZES:
-        paths = {path for pattern in _BASE_FILES for path in Path(settings.base).glob(pattern)}
-        inputs |= {f"base/{path.name}": file_hash(path) for path in sorted(paths)}
-    manifest = Manifest(STAGE, as_dict(settings), inputs, seed=seed)
+    if config.base not in SIZES:
+        inputs |= model_hashes(Path(config.base))
+    manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
         data = None if dataset is None else Dataset(dataset)
-        expanded = expand(settings, ItemIds.load(item_ids), data, features, seed)
-        expanded.save(stage.folder)
+        model, expanded = expand(config, ItemIds.load(item_ids), data, features, seed)
+        expanded.save(model, stage.folder)
         layout = expanded.vocabulary
         stage.counts.update(
             items=expanded.ids.n_items,
@@ -145,38 +126,45 @@ def run(
 
 
 def expand(
-    settings: ExpandSettings,
+    config: ExpandConfig,
     ids: ItemIds,
     dataset: Dataset | None,
     features: Path | None,
     seed: int = 0,
-) -> Expanded:
+) -> tuple[Any, ExpandedTokenizer]:
     """The base with its new tokens, checked; arguments as for :func:`run`."""
-    _check_inputs(settings, ids, dataset)
-    content = _content(settings, features, ids)
-    template = load_template(settings.prompt)
-    words = template.prefix("history")
-    tokenizer, vocabulary = _tokenizer(settings, ids, dataset, words)
-    prefix = [start_token(tokenizer), *tokenizer.encode(words, add_special_tokens=False)]
-    encoder = HistoryEncoder(vocabulary, ids, prefix, settings.max_items)
+    _check_inputs(config, ids, dataset)
+    content = _content(config, features, ids)
+    expanded = _expand_tokenizer(config, ids, dataset)
+    vocabulary = expanded.vocabulary
     torch.manual_seed(seed)
-    model, n_known = _model(settings, vocabulary, encoder, tokenizer)
-    _fill_rows(model, n_known, vocabulary, content, seed)
+    model = expanded.make_model(config.base, getattr(torch, config.dtype))
+    _fill_rows(model, _known_rows(config.base, vocabulary), vocabulary, content, seed)
     # as serving will see it: this finds a base that cannot recommend
-    make_llm(model.eval(), vocabulary, encoder, ids)
-    return Expanded(model, tokenizer, vocabulary, encoder, template, ids)
+    make_llm(model.eval(), vocabulary, expanded.encoder, ids)
+    return model, expanded
 
 
-def _check_inputs(settings: ExpandSettings, ids: ItemIds, dataset: Dataset | None) -> None:
-    if (Path(settings.base) / LAYOUT).is_file():
+def _known_rows(base: str, vocabulary: Vocabulary) -> int:
+    """How many rows of the model are the base's own and stay."""
+    if base in SIZES:
+        return vocabulary.base_size
+    from transformers import AutoConfig
+
+    # Some bases have rows to spare behind their tokenizer's last token, some too few.
+    return min(AutoConfig.from_pretrained(base).vocab_size, vocabulary.base_size)
+
+
+def _check_inputs(config: ExpandConfig, ids: ItemIds, dataset: Dataset | None) -> None:
+    if (Path(config.base) / LAYOUT).is_file():
         raise ConfigError(
-            f"base: {settings.base} already holds item or time tokens ({LAYOUT} is there); start "
+            f"base: {config.base} already holds item or time tokens ({LAYOUT} is there); start "
             "from the base model as it was before items were added"
         )
     if dataset is None:
-        if settings.base in SIZES:
+        if config.base in SIZES:
             raise ConfigError(
-                f"--dataset: needed with --base {settings.base}, whose tokenizer is learnt from "
+                f"--dataset: needed with --base {config.base}, whose tokenizer is trained on "
                 "the dataset's titles"
             )
         return
@@ -185,11 +173,11 @@ def _check_inputs(settings: ExpandSettings, ids: ItemIds, dataset: Dataset | Non
             f"item_ids: hold IDs of {ids.n_items} items, {dataset.folder} has "
             f"{dataset.n_items}; run llmrec index again"
         )
-    if settings.time_tokens and dataset.train_histories().timestamps is None:
+    if config.time_tokens and dataset.train_histories().timestamps is None:
         raise ConfigError("time_tokens: the dataset has no timestamps; leave them out")
 
 
-def _content(settings: ExpandSettings, features: Path | None, ids: ItemIds) -> torch.Tensor | None:
+def _content(config: ExpandConfig, features: Path | None, ids: ItemIds) -> torch.Tensor | None:
     """Content vector of every item token, float32 ``[item tokens, c]``; None without any."""
     if features is None:
         return torch.from_numpy(ids.token_vectors) if ids.token_vectors.any() else None
@@ -203,27 +191,27 @@ def _content(settings: ExpandSettings, features: Path | None, ids: ItemIds) -> t
                 f"--features: {features} holds vectors of {len(block)} items ({name}), the item "
                 f"IDs are of {ids.n_items}; run llmrec embed and llmrec index on one dataset"
             )
-    kept = {name: min(settings.components, block.shape[1]) for name, block in blocks.items()}
+    kept = {name: min(config.components, block.shape[1]) for name, block in blocks.items()}
     return token_content(TrainConfig(content=kept), features, ids)
 
 
-def _tokenizer(
-    settings: ExpandSettings, ids: ItemIds, dataset: Dataset | None, words: str
-) -> tuple[Any, Vocabulary]:
-    """The base's tokenizer with the new tokens, checked, and where they are."""
-    tokenizer = plain_tokenizer(settings.base, dataset)
+def _expand_tokenizer(
+    config: ExpandConfig, ids: ItemIds, dataset: Dataset | None
+) -> ExpandedTokenizer:
+    """The base's tokenizer with the new tokens, checked."""
+    tokenizer = plain_tokenizer(config.base, dataset)
     if not tokenizer.chat_template:
-        if settings.require_chat_template:
+        if config.require_chat_template:
             raise ConfigError(
-                f"base: the tokenizer of {settings.base!r} has no chat template; take an "
+                f"base: the tokenizer of {config.base!r} has no chat template; take an "
                 "instruction-tuned base, or give its tokenizer one"
             )
-        print(f"{STAGE}: note: {settings.base} has no chat template; it cannot chat", flush=True)
-    vocabulary = Vocabulary.of(len(tokenizer), settings.time_tokens, ids)
-    sentences = [*SENTENCES, words]
+        print(f"{STAGE}: note: {config.base} has no chat template; it cannot chat", flush=True)
+    sentences = [*SENTENCES, load_template(config.prompt).prefix("history")]
     before = _encoded(tokenizer, sentences)
-    names = vocabulary.time_token_strings() + ids.token_strings()
-    add_tokens(tokenizer, names, vocabulary.base_size)
+    expanded = ExpandedTokenizer.of(
+        tokenizer, ids, config.time_tokens, config.prompt, config.max_items
+    )
     for text, old, new in zip(sentences, before, _encoded(tokenizer, sentences), strict=True):
         if old != new:
             raise ConfigError(
@@ -231,17 +219,17 @@ def _tokenizer(
                 f"{tokenizer.convert_ids_to_tokens(old)} and became "
                 f"{tokenizer.convert_ids_to_tokens(new)}"
             )
-    check_round_trip(tokenizer, vocabulary, ids)
-    return tokenizer, vocabulary
+    check_round_trip(tokenizer, expanded.vocabulary, ids)
+    return expanded
 
 
 def check_round_trip(tokenizer: Any, vocabulary: Vocabulary, ids: ItemIds) -> None:
-    """Check that every item ID is read as exactly its tokens, and said as text that is.
+    """Check that every item ID is tokenised as exactly its tokens, and decoded as such text.
 
-    Alone, inside a sentence, and decoded and read again; all items at once.
+    Alone, inside a sentence, and decoded and tokenised again; all items at once.
 
     Raises:
-        ConfigError: naming the first item that is not, and what it became.
+        ConfigError: naming the first item that is not, and its tokens.
     """
     expected = [
         [token for token in row if token >= vocabulary.item_offset]
@@ -250,8 +238,8 @@ def check_round_trip(tokenizer: Any, vocabulary: Vocabulary, ids: ItemIds) -> No
     names = ids.token_strings()
     texts = ["".join(names[t - vocabulary.item_offset] for t in row) for row in expected]
     for before, after in AROUND:
-        said = [before + text + after for text in texts]
-        _check_same(tokenizer, vocabulary, said, expected, whole=not before)
+        framed = [before + text + after for text in texts]
+        _check_same(tokenizer, vocabulary, framed, expected, whole=not before)
     _check_same(tokenizer, vocabulary, tokenizer.batch_decode(expected), expected, whole=True)
 
 
@@ -284,24 +272,6 @@ def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return found
 
 
-def _model(
-    settings: ExpandSettings, vocabulary: Vocabulary, encoder: HistoryEncoder, tokenizer: Any
-) -> tuple[Any, int]:
-    """The causal LM with rows for the new tokens, and how many of its rows were the base's."""
-    dtype = getattr(torch, settings.dtype)
-    if settings.base in SIZES:
-        names = ("bos_token_id", "eos_token_id", "pad_token_id")
-        tokens = {name: getattr(tokenizer, name) for name in names}
-        model = from_size(settings.base, vocabulary.size, encoder.max_tokens(), tokens)
-        return model.to(dtype), vocabulary.base_size
-    from transformers import AutoConfig
-
-    model = from_folder(settings.base, vocabulary.size, dtype)
-    # Some bases have rows to spare behind their tokenizer's last token, some too few.
-    rows = AutoConfig.from_pretrained(settings.base).vocab_size
-    return model, min(rows, vocabulary.base_size)
-
-
 def _fill_rows(
     model: Any, n_known: int, vocabulary: Vocabulary, content: torch.Tensor | None, seed: int
 ) -> None:
@@ -317,39 +287,3 @@ def _fill_rows(
     initialise_rows(inputs.data, n_known, offset, items, generator)
     if outputs.data_ptr() != inputs.data_ptr():
         initialise_rows(outputs.data, n_known, offset, items, generator)
-
-
-def main(argv: list[str]) -> None:
-    """``llmrec model expand``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec model expand", description="Add time and item tokens to a base model, once."
-    )
-    parser.add_argument("--base", required=True, help="a size name, a folder or a hub id")
-    parser.add_argument("--item-ids", type=Path, required=True, help="folder of llmrec index")
-    parser.add_argument("--dataset", type=Path, help="folder of llmrec ingest")
-    parser.add_argument("--features", type=Path, help="folder of llmrec embed")
-    parser.add_argument("--time-tokens", default="", help="comma-separated, such as gap,month")
-    parser.add_argument("--prompt", default="recommend_instruct", help="a template's name or path")
-    parser.add_argument("--max-items", type=int, default=50, help="events of a history said")
-    parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16")
-    parser.add_argument("--require-chat-template", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    arguments = parser.parse_args(argv)
-    values = {
-        "base": arguments.base,
-        "time_tokens": [name.strip() for name in arguments.time_tokens.split(",") if name.strip()],
-        "prompt": arguments.prompt,
-        "max_items": arguments.max_items,
-        "dtype": arguments.dtype,
-        "require_chat_template": arguments.require_chat_template,
-    }
-    settings = build(ExpandSettings, values, "command line")
-    run(
-        settings,
-        arguments.item_ids,
-        arguments.dataset,
-        arguments.features,
-        arguments.out,
-        arguments.seed,
-    )

@@ -49,7 +49,7 @@ def content_matrix(features: Path | None, components: dict[str, int]) -> np.ndar
         return None
     if features is None:
         raise ConfigError(
-            "train.content: asks for feature blocks but there is no features folder; run "
+            "train.content: names feature blocks but there is no features folder; run "
             "llmrec embed, or set content: {}"
         )
     from llmrec.content.features.blocks import load_blocks

@@ -1,4 +1,4 @@
-"""Puts an LLM training run together: tokenizer, expanded model, rows, validation, saving."""
+"""Sets up an LLM training run: tokenizer, expanded model, rows, validation, saving."""
 
 from __future__ import annotations
 
@@ -12,24 +12,19 @@ from llmrec.errors import ConfigError
 from llmrec.generation.engine import context_of
 from llmrec.generation.llm import make_llm
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.llm.layout import save_layout
-from llmrec.llm.llama import SIZES, add_dropout, from_folder, from_size
-from llmrec.llm.tokenizer import (
-    add_tokens,
-    plain_tokenizer,
-    start_token,
-)
-from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.prompts import load_template
+from llmrec.llm.llama import SIZES, add_dropout
+from llmrec.llm.tokenizer import plain_tokenizer
+from llmrec.llm.vocabulary import Vocabulary
+from llmrec.training.next_item.auxiliary_tasks import AuxiliaryTasks
 from llmrec.training.next_item.batches import TrainingBatches
+from llmrec.training.next_item.expanded import ExpandedTokenizer
 from llmrec.training.next_item.item_content import token_content
 from llmrec.training.next_item.next_item import ItemRows, LlamaNextItem, NextItemModel
-from llmrec.training.next_item.prepared import Prepared
+from llmrec.training.next_item.setup import TrainingSetup
 from llmrec.training.next_item.validation import validation_metrics
-from llmrec.training.next_item.word_tasks import WordTasks
-from llmrec.training.tasks.corpus import Corpus
+from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.mixture import Mixture
-from llmrec.training.tasks.writer import Writer
+from llmrec.training.tasks.writer import PromptWriter
 from llmrec.types import Cases
 
 if TYPE_CHECKING:
@@ -43,14 +38,13 @@ def prepare(
     features: Path | None,
     cases: Cases,
     seed: int,
-) -> Prepared:
+) -> TrainingSetup:
     """Build everything an LLM run needs.
 
     Raises:
         ConfigError: if base, IDs, prompt, time tokens and data do not fit together.
     """
-    if item_ids is None:
-        raise ConfigError("train: an llm needs the folder of the index stage")
+    assert item_ids is not None
     ids = ItemIds.load(item_ids)
     if ids.n_items != dataset.n_items:
         raise ConfigError(
@@ -60,16 +54,20 @@ def prepare(
     histories = dataset.train_histories(config.share)
     if config.time_tokens and histories.timestamps is None:
         raise ConfigError("train.time_tokens: the dataset has no timestamps; leave it empty")
-    template = load_template(config.prompt)
-    tokenizer, vocabulary = expanded_tokenizer(config, dataset, ids)
-    words = tokenizer.encode(template.prefix("history"), add_special_tokens=False)
-    prefix = [start_token(tokenizer), *words]
-    encoder = HistoryEncoder(vocabulary, ids, prefix, config.max_items)
-    plain = base_model(config, vocabulary, encoder, tokenizer)
+    expanded = ExpandedTokenizer.of(
+        plain_tokenizer(config.base, dataset),
+        ids,
+        config.time_tokens,
+        config.prompt,
+        config.max_items,
+    )
+    vocabulary, encoder = expanded.vocabulary, expanded.encoder
+    longest = config.task_length if config.tasks else 0
+    plain = expanded.make_model(config.base, longest=longest)
     model = next_item_model(config, plain, vocabulary, token_content(config, features, ids))
     # an ordinary model of the same shape: validation sees exactly what serving will see
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    exported = base_model(config, vocabulary, encoder, tokenizer).to(device).eval()
+    exported = expanded.make_model(config.base, longest=longest).to(device).eval()
     recommender = make_llm(exported, vocabulary, encoder, ids, beams=config.beams)
 
     def validate(trained: NextItemModel) -> dict[str, float]:
@@ -80,10 +78,7 @@ def prepare(
     def save(folder: Path) -> None:
         model.eval()
         model.export_to(exported)
-        exported.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        ids.save(folder / "item_ids")
-        save_layout(folder, vocabulary, template, prefix, config.max_items)
+        expanded.save(exported, folder)
         if model.item_rows.content is not None:
             from safetensors.torch import save_file
 
@@ -94,19 +89,15 @@ def prepare(
             save_file({"projection": projection.contiguous()}, path)
 
     batches = TrainingBatches(histories, encoder, config.loop.tokens_per_batch, seed)
-    return Prepared(
-        model,
-        batches,
-        validate,
-        save,
-        word_tasks(config, dataset, Writer(tokenizer, encoder), context_of(plain.config), seed),
-    )
+    writer = PromptWriter(expanded.tokenizer, encoder)
+    auxiliary = auxiliary_tasks(config, dataset, writer, context_of(plain.config), seed)
+    return TrainingSetup(model, batches, validate, save, auxiliary)
 
 
-def word_tasks(
-    config: TrainConfig, dataset: Dataset, writer: Writer, context: int, seed: int
-) -> WordTasks | None:
-    """What a step learns beside histories, or None.
+def auxiliary_tasks(
+    config: TrainConfig, dataset: Dataset, writer: PromptWriter, context: int, seed: int
+) -> AuxiliaryTasks | None:
+    """The auxiliary loss of tasks in words, or None.
 
     Args:
         context: tokens that the model reads.
@@ -114,34 +105,8 @@ def word_tasks(
     if not config.tasks:
         return None
     longest = min(config.task_length, context)
-    mixture = Mixture(Corpus(dataset, writer), config.tasks, seed, longest)
-    return WordTasks(mixture, config.task_examples, config.task_weight)
-
-
-def expanded_tokenizer(
-    config: TrainConfig, dataset: Dataset, ids: ItemIds
-) -> tuple[Any, Vocabulary]:
-    """The base's tokenizer with time and item tokens, and where they are."""
-    tokenizer = plain_tokenizer(config.base, dataset)
-    base_size = len(tokenizer)
-    vocabulary = Vocabulary.of(base_size, config.time_tokens, ids)
-    add_tokens(tokenizer, vocabulary.time_token_strings() + ids.token_strings(), base_size)
-    return tokenizer, vocabulary
-
-
-def base_model(
-    config: TrainConfig, vocabulary: Vocabulary, encoder: HistoryEncoder, tokenizer: Any
-) -> Any:
-    """The causal LM with the expanded vocabulary."""
-    if config.base in SIZES:
-        tokens = {
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        }
-        longest = max(encoder.max_tokens(), config.task_length if config.tasks else 0)
-        return from_size(config.base, vocabulary.size, longest, tokens)
-    return from_folder(config.base, vocabulary.size, torch.float32)
+    mixture = Mixture(TaskCorpus(dataset, writer), config.tasks, seed, longest)
+    return AuxiliaryTasks(mixture, config.task_examples, config.task_weight)
 
 
 def next_item_model(

@@ -1,4 +1,4 @@
-"""The training loop: one for every next-item model, on accelerate.
+"""The training loop of every next-item model, on accelerate.
 
 Cross-entropy over a level's whole vocabulary at every position, AdamW, warm-up, a moving
 average of the weights (which is what is validated and exported), early stopping on
@@ -7,50 +7,42 @@ validation NDCG@10, a checkpoint an epoch, exact resume after a kill.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from llmrec.errors import LlmrecError, require
-from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
-from llmrec.training.next_item.batches import Batch, TrainingBatches
+from llmrec.errors import LlmrecError
+from llmrec.loop.average import average_weights
+from llmrec.loop.checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
+from llmrec.loop.logs import require_tracker
+from llmrec.loop.optimizer import parameter_groups
+from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
+from llmrec.loop.state import TrainingState
+from llmrec.training.next_item.batches import SequenceBatch, TrainingBatches
 from llmrec.training.next_item.loss import table_cross_entropy
 from llmrec.training.next_item.next_item import NextItemModel
-from llmrec.training.next_item.settings import LoopConfig
+from llmrec.training.next_item.settings import TrainLoopConfig
 
 logger = logging.getLogger(__name__)
+LEAST_RATE = 0.02  # of the peak, where a cosine ends
 
 
-@dataclass
-class Progress:
-    """What a run knows of itself; saved with every checkpoint."""
-
-    epoch: int = 0
-    step: int = 0
-    train_seconds: float = 0.0
-    best_ndcg: float = -1.0
-    best_epoch: int = 0
-    log: list[dict[str, Any]] = field(default_factory=list)
-
-
-class Trainer:
+class NextItemTrainer:
     """Trains a :class:`NextItemModel`.
 
     Args:
         model: on the CPU; moved to accelerate's device.
-        batches: deals the training histories.
-        validate: gives validation metrics of the model as it is, with key ``ndcg@10``.
+        batches: of the training histories.
+        validate: validation metrics of a model, with key ``ndcg@10``.
         config: settings.
         folder: checkpoints and logs go here.
-        further_loss: what else a step learns, given the model and the step's number.
+        auxiliary_loss: added to a step's loss, given the model and the step's number.
     """
 
     def __init__(
@@ -58,17 +50,16 @@ class Trainer:
         model: NextItemModel,
         batches: TrainingBatches,
         validate: Callable[[NextItemModel], dict[str, float]],
-        config: LoopConfig,
+        config: TrainLoopConfig,
         folder: Path,
-        further_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None,
+        auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None,
     ) -> None:
         from accelerate import Accelerator
 
-        if config.report_to != "none":
-            require(config.report_to, "wandb" if config.report_to == "wandb" else "train")
+        require_tracker(config.report_to)
         self.config, self.folder = config, folder
         self.batches, self.validate = batches, validate
-        self.further_loss = further_loss
+        self.auxiliary_loss = auxiliary_loss
         self.accelerator = Accelerator(
             mixed_precision="bf16" if config.precision == "bf16" else "no",
             log_with=None if config.report_to == "none" else config.report_to,
@@ -77,13 +68,16 @@ class Trainer:
         if config.report_to != "none":
             self.accelerator.init_trackers("tracking")
         optimizer = torch.optim.AdamW(
-            _parameter_groups(model, config.weight_decay),
+            parameter_groups(model.named_parameters(), config.weight_decay),
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.average: dict[str, torch.Tensor] = {}
-        self.progress = Progress()
+        weights: dict[str, nn.Module] = {"model": self.plain_model}
+        if config.average_decay:
+            weights["average"] = average_weights(self.plain_model, config.average_decay)
+        self.weights = nn.ModuleDict(weights)
+        self.state = TrainingState()
 
     @property
     def plain_model(self) -> NextItemModel:
@@ -91,58 +85,63 @@ class Trainer:
         model: NextItemModel = self.accelerator.unwrap_model(self.model)
         return model
 
-    def run(self) -> Progress:
+    @property
+    def validated_model(self) -> NextItemModel:
+        """What is validated and kept: the model with averaged weights, if there are any."""
+        if "average" not in self.weights:
+            return self.plain_model
+        model: NextItemModel = self.weights["average"].module
+        return model
+
+    def run(self) -> TrainingState:
         """Train to the end; afterwards the model holds the best validated weights.
 
         Raises:
             LlmrecError: if the loss stops being a number; the last checkpoint stays.
         """
-        state = load_checkpoint(self.folder, self.plain_model, self.average, self.optimizer)
-        if state is not None:
-            known = {k: v for k, v in state.items() if k in Progress.__dataclass_fields__}
-            self.progress = Progress(**known)
-            logger.info("going on after epoch %d", self.progress.epoch)
+        if load_checkpoint(self.folder, self.weights, self.optimizer, self.state):
+            logger.info("resuming after epoch %d", self.state.epoch)
         while not self._finished():
             self._epoch()
-        self._load_best()
+        load_best(self.folder, self.plain_model)
+        self.plain_model.eval()
         self.accelerator.end_training()
-        return self.progress
+        return self.state
 
     def _finished(self) -> bool:
-        p, c = self.progress, self.config
-        waited = (p.epoch - p.best_epoch) // c.validate_every
-        out_of_time = c.max_minutes > 0 and p.train_seconds >= c.max_minutes * 60
-        return p.epoch >= c.epochs or out_of_time or (p.epoch > 0 and waited >= c.patience)
+        state, c = self.state, self.config
+        out_of_time = 0 < c.max_minutes * 60 <= state.train_seconds
+        out_of_patience = state.out_of_patience(c.patience, c.validate_every)
+        return state.epoch >= c.epochs or out_of_time or out_of_patience
 
     def _epoch(self) -> None:
         from tqdm import tqdm
 
         started, total, targets = time.monotonic(), 0.0, 0
-        groups = self.batches.groups(self.progress.epoch)
-        sequences = self.batches.said(self.progress.epoch)
+        c, epoch = self.config, self.state.epoch
+        steps = len(self.batches.groups(epoch))
+        total_steps = c.epochs * steps
+        self.schedule = learning_rate_schedule(c.schedule, c.warmup_steps, total_steps, LEAST_RATE)
         self.model.train()
-        bar = tqdm(groups, desc=f"epoch {self.progress.epoch + 1}", leave=False, mininterval=2)
-        for group in bar:
-            batch = self.batches.batch([sequences[i] for i in group])
-            loss, count = self._step(batch.to(self.accelerator.device), len(groups))
+        bar = tqdm(self.batches.epoch(epoch), f"epoch {epoch + 1}", steps, False, mininterval=2)
+        for batch in bar:
+            loss, count = self._step(batch.to(self.accelerator.device))
             total, targets = total + loss * count, targets + count
             bar.set_postfix(loss=f"{total / targets:.3f}")
-        self.progress.epoch += 1
-        self.progress.train_seconds += time.monotonic() - started
+        self.state.epoch += 1
+        self.state.train_seconds += time.monotonic() - started
         entry = {
-            "epoch": self.progress.epoch,
+            "epoch": self.state.epoch,
             "loss": total / targets,
-            "minutes": self.progress.train_seconds / 60,
+            "minutes": self.state.train_seconds / 60,
         }
-        due = self.progress.epoch % self.config.validate_every == 0
+        due = self.state.epoch % self.config.validate_every == 0
         if due or self._finished():
-            entry |= self._validate_average()
+            entry |= self._validate()
         self._log(entry)
-        save_checkpoint(
-            self.folder, self.plain_model, self.average, self.optimizer, vars(self.progress)
-        )
+        save_checkpoint(self.folder, self.weights, self.optimizer, self.state)
 
-    def _step(self, batch: Batch, steps_per_epoch: int) -> tuple[float, int]:
+    def _step(self, batch: SequenceBatch) -> tuple[float, int]:
         model = self.plain_model
         with self.accelerator.autocast():
             states = self.model(batch.tokens)
@@ -154,113 +153,48 @@ class Trainer:
             for where, codes, table in zip(batch.positions, batch.codes, model.heads(), strict=True)
         ]
         loss = torch.stack(losses).sum()
-        if self.further_loss is not None:
+        if self.auxiliary_loss is not None:
             with self.accelerator.autocast():
-                loss = loss + self.further_loss(model, self.progress.step)
+                loss = loss + self.auxiliary_loss(model, self.state.step)
         value = loss.item()
         if not math.isfinite(value):
             raise LlmrecError(
-                f"training: the loss became {value} in epoch {self.progress.epoch + 1}, step "
-                f"{self.progress.step + 1}; the last good checkpoint is in {self.folder}; "
+                f"training: the loss became {value} in epoch {self.state.epoch + 1}, step "
+                f"{self.state.step + 1}; the last good checkpoint is in {self.folder}; "
                 "lower learning_rate or gradient_clip"
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(model.parameters(), self.config.gradient_clip)
-        self._set_rate(steps_per_epoch)
+        set_learning_rate(self.optimizer, self.schedule(self.state.step))
         self.optimizer.step()
         forget_rows(model)
-        self.progress.step += 1
-        self._update_average(model)
+        self.state.step += 1
+        if "average" in self.weights:
+            self.weights["average"].update_parameters(model)
         return value, len(batch.codes[0])
 
-    def _set_rate(self, steps_per_epoch: int) -> None:
-        c, step = self.config, self.progress.step + 1
-        factor = min(1.0, step / max(1, c.warmup_steps))
-        if c.schedule == "cosine":
-            done = min(1.0, step / (c.epochs * steps_per_epoch))
-            factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
-        for group in self.optimizer.param_groups:
-            group["lr"] = c.learning_rate * factor
-
-    @torch.no_grad()
-    def _update_average(self, model: nn.Module) -> None:
-        if not self.config.average_decay:
-            return
-        weights = dict(model.named_parameters())
-        if not self.average:
-            self.average |= {k: v.detach().clone() for k, v in weights.items()}
-            return
-        step = self.progress.step  # early on, forget the start faster
-        decay = min(self.config.average_decay, (1 + step) / (10 + step))
-        names = list(self.average)
-        torch._foreach_mul_([self.average[n] for n in names], decay)
-        torch._foreach_add_(
-            [self.average[n] for n in names],
-            [weights[n].detach() for n in names],
-            alpha=1 - decay,
-        )
-
-    def _validate_average(self) -> dict[str, float]:
-        """Validate the averaged weights; keep them if they are the best so far."""
-        model = self.plain_model
-        current = {k: v.detach().clone() for k, v in model.named_parameters()}
-        _copy_into(model, self.average)
+    def _validate(self) -> dict[str, float]:
+        """Validate, and save the weights if they are the best so far."""
+        model = self.validated_model
         model.eval()
         metrics = self.validate(model)
-        if metrics["ndcg@10"] > self.progress.best_ndcg:
-            self.progress.best_ndcg = metrics["ndcg@10"]
-            self.progress.best_epoch = self.progress.epoch
-            self._save_best(model)
-        _copy_into(model, current)
+        if self.state.improve(metrics["ndcg@10"]):
+            save_best(self.folder, model)
         return {f"validation_{k}": v for k, v in metrics.items()}
 
-    def _save_best(self, model: nn.Module) -> None:
-        from safetensors.torch import save_file
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        weights = {k: v.detach().cpu().contiguous() for k, v in model.named_parameters()}
-        partial = self.folder / "best.safetensors.part"
-        save_file(weights, partial)
-        partial.replace(self.folder / "best.safetensors")
-
-    def _load_best(self) -> None:
-        from safetensors.torch import load_file
-
-        _copy_into(self.plain_model, load_file(self.folder / "best.safetensors"))
-        self.plain_model.eval()
-
     def _log(self, entry: dict[str, Any]) -> None:
-        self.progress.log.append(entry)
+        self.state.log.append(entry)
         print("  ".join(f"{k} {_short(v)}" for k, v in entry.items()), flush=True)
         if self.config.report_to != "none":
             values = {k: v for k, v in entry.items() if k != "epoch"}
-            self.accelerator.log(values, step=self.progress.step)
-        (self.folder).mkdir(parents=True, exist_ok=True)
-        (self.folder / "log.json").write_text(json.dumps(self.progress.log, indent=1))
+            self.accelerator.log(values, step=self.state.step)
 
 
 def forget_rows(model: nn.Module) -> None:
     """Tell a model that caches computed rows that its weights have changed."""
     if hasattr(model, "forget_rows"):
         model.forget_rows()
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    return [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-
-
-@torch.no_grad()
-def _copy_into(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        if name in weights:
-            parameter.copy_(weights[name])
-    forget_rows(model)
 
 
 def _short(value: Any) -> str:

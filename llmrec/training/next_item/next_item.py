@@ -64,9 +64,9 @@ class ItemRows(nn.Module):
 
 
 class NextItemModel(nn.Module):
-    """What the training loop and validation need of a model.
+    """A next-item model as the training loop and validation use it.
 
-    A model says an item in ``levels`` tokens; a level's tokens are rows of ``heads()[level]``.
+    An item is ``levels`` tokens; a level's tokens are rows of ``heads()[level]``.
     """
 
     vocabulary: Vocabulary
@@ -127,7 +127,8 @@ class LlamaNextItem(NextItemModel):
             self.output_rows = nn.Parameter(item_rows.residual.detach().clone())
             self.register_buffer("text_head", head.detach()[:first].clone(), persistent=False)
         self.body.embed_tokens = None
-        self._cached_rows: torch.Tensor | None = None
+        # in a list, where torch does not take rows that are a parameter for one more of the model
+        self._cached_rows: list[torch.Tensor] = []
 
     def hidden(self, tokens: torch.Tensor) -> torch.Tensor:
         table = self._input_rows()
@@ -161,13 +162,13 @@ class LlamaNextItem(NextItemModel):
 
     def _input_rows(self) -> torch.Tensor:
         # Input and output of one step share the computed rows (and their dropout mask).
-        if self._cached_rows is None:
-            self._cached_rows = self.item_rows()
-        return self._cached_rows
+        if not self._cached_rows:
+            self._cached_rows.append(self.item_rows())
+        return self._cached_rows[0]
 
     def forget_rows(self) -> None:
         """Drop the rows computed for the last step; call after every weight change."""
-        self._cached_rows = None
+        self._cached_rows.clear()
 
     def train(self, mode: bool = True) -> LlamaNextItem:
         self.forget_rows()

@@ -14,7 +14,7 @@ orthonormal rows, which keeps the angles between items and favours no dimension 
 content wider than the model is reduced to its principal components first. Each level of an item
 ID is then brought to mean 0 and standard deviation 1 in every dimension, so that after the formula
 above item rows have the mean and the spread of the base's rows, whatever the unit of content, and
-so that the deeper levels of semantic IDs, whose content differs little, can be told apart too.
+so that the deeper levels of semantic IDs, whose content differs little, differ clearly too.
 
 Tokens without content (spare ones, codes that no item has, time tokens) have no content part: they
 start at the mean, where the model's view of them is an average word's.
@@ -28,7 +28,7 @@ import torch
 
 from llmrec.training.next_item.item_content import principal_components
 
-NOISE = 0.05  # of the spread; tells apart tokens whose content is the same
+NOISE = 0.05  # of the spread; makes tokens of the same content differ
 
 
 def content_part(
@@ -40,7 +40,7 @@ def content_part(
         content: float ``[item tokens, c]``, all zero in the rows of tokens without content.
         level_sizes: item tokens a level.
         width: of the language model.
-        generator: what the projection is drawn with.
+        generator: of the projection.
 
     Returns:
         float32 ``[item tokens, width]``; zero where there is no content, or where a level has too

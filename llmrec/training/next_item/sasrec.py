@@ -25,7 +25,7 @@ from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.recommender import check_finite, check_known, recommend_from_scores
 from llmrec.training.next_item.batches import TrainingBatches
 from llmrec.training.next_item.next_item import NextItemModel
-from llmrec.training.next_item.prepared import Prepared
+from llmrec.training.next_item.setup import TrainingSetup
 from llmrec.training.next_item.validation import validation_metrics
 from llmrec.types import Cases, Histories, Ranking
 
@@ -108,10 +108,10 @@ class SasRecRecommender:
         scores = np.empty((len(histories), self.n_items), dtype=np.float32)
         for start in range(0, len(order), self.batch_size):
             users = order[start : start + self.batch_size]
-            said = [self._newest(histories[u]) for u in users]
-            lengths = torch.tensor([len(s) for s in said])
+            newest = [self._newest(histories[u]) for u in users]
+            lengths = torch.tensor([len(s) for s in newest])
             tokens = torch.zeros(len(users), int(lengths.max()) + 1, dtype=torch.int64)
-            for row, items in enumerate(said):
+            for row, items in enumerate(newest):
                 tokens[row, 1 : len(items) + 1] = torch.from_numpy(items.astype(np.int64)) + 1
             hidden = self.model.hidden(tokens.to(table.device))
             last = hidden[torch.arange(len(users)), lengths]
@@ -136,7 +136,7 @@ def prepare(
     features: Path | None,
     cases: Cases,
     seed: int,
-) -> Prepared:
+) -> TrainingSetup:
     """Build everything a SASRec run needs; its shape comes from the size names.
 
     Item IDs and features are not used: SASRec knows items by their index alone.
@@ -146,14 +146,14 @@ def prepare(
     size = SIZES[config.base]
     n_items = dataset.n_items
     model = SasRec(n_items, size.layers, size.width, size.heads, config.max_items, config.dropout)
-    recommender = SasRecRecommender(model)
     encoder = HistoryEncoder(model.vocabulary, ItemIds.atomic(n_items), [0], config.max_items)
     batches = TrainingBatches(
         dataset.train_histories(config.share), encoder, config.loop.tokens_per_batch, seed
     )
 
-    def validate(_trained: NextItemModel) -> dict[str, float]:
-        return validation_metrics(recommender, cases)
+    def validate(trained: NextItemModel) -> dict[str, float]:
+        assert isinstance(trained, SasRec)
+        return validation_metrics(SasRecRecommender(trained), cases)
 
     def save(folder: Path) -> None:
         from safetensors.torch import save_file
@@ -164,7 +164,7 @@ def prepare(
         )
         (folder / SHAPE).write_text(json.dumps(model.shape))
 
-    return Prepared(model, batches, validate, save)
+    return TrainingSetup(model, batches, validate, save)
 
 
 def load_sasrec(folder: Path) -> SasRecRecommender:

@@ -10,7 +10,7 @@ from llmrec.training.tasks.names import check_tasks
 
 
 @dataclass(frozen=True)
-class LoopConfig:
+class TrainLoopConfig:
     """Settings of the training loop.
 
     Attributes:
@@ -63,7 +63,7 @@ class TrainConfig:
         kind: ``llm``, or ``sasrec`` for the baseline of that name.
         base: a size (nano, micro, mini, small, medium), a folder or a hub id.
         prompt: template of the history prompt, by name or path.
-        max_items: events of a history that are said, newest kept.
+        max_items: newest events of a history that are in a prompt.
         time_tokens: any of gap, hour, weekday, month; needs timestamps.
         content: feature blocks the item rows are computed from, with the number of principal
             components of each; an empty mapping gives purely learned rows.
@@ -72,14 +72,14 @@ class TrainConfig:
             content alone.
         dropout: on every block of the network and on its input.
         share: of the training events, the earliest, that are learned from; less than 1 for a model
-            whose scores of the events after them teach a click model.
-        validation_users: validate on so many users, drawn once; 0 is all of them.
+            whose scores of the events after them are features of a click model.
+        validation_users: validate on a fixed sample of so many users; 0 is all of them.
         beams: beam width while validating semantic IDs.
-        tasks: tasks in words to teach beside the histories, by their shares, named as in
-            ``llmrec tune``; next_item is what the histories teach already.
-        task_examples: examples of them that a step reads.
-        task_length: most tokens of one.
-        task_weight: their loss counts this much beside the histories' own.
+        tasks: auxiliary tasks in words and their shares, named as in ``llmrec tune``; next_item is
+            trained on the histories already.
+        task_examples: examples of these tasks per step.
+        task_length: most tokens of such an example.
+        task_weight: of their loss, relative to the histories' own.
         loop: the training loop's settings.
     """
 
@@ -99,7 +99,7 @@ class TrainConfig:
     task_examples: int = 16
     task_length: int = 256
     task_weight: float = 0.1
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    loop: TrainLoopConfig = field(default_factory=TrainLoopConfig)
 
     def __post_init__(self) -> None:
         if self.max_items < 1:
@@ -120,7 +120,7 @@ class TrainConfig:
             raise ConfigError("train.tasks: sasrec has no words; leave it empty")
         if "next_item" in self.tasks:
             raise ConfigError(
-                "train.tasks: next_item is what the histories teach already; leave it out"
+                "train.tasks: next_item is trained on the histories already; leave it out"
             )
         check_tasks(self.tasks)
         if self.task_examples < 1:

@@ -1,20 +1,21 @@
 """GRPO with TRL on the distribution that serving ranks with.
 
 TRL makes groups of prompts, calls rollouts and rewards, keeps the reference adapter and runs the
-loop. Four things are done here, since completions are items:
+loop. Four things differ from its own GRPO, since completions are items:
 
-* **Log-probabilities are those of the policy that drew** (:mod:`llmrec.training.preference.draw`):
-  the softmax over the codes that were allowed, not over the vocabulary. The full softmax would also
-  learn to move probability onto item tokens in general, which generation never asks for.
-* **Items are drawn without replacement, so each counts by its weight** ``p / q``, normalised
-  over the group, in the loss and in the baseline: advantage = reward - weighted mean of the
-  group. The gradient is that of the expected reward under the policy (Kool, van Hoof and Welling,
-  ICLR 2020, "Estimating gradients for discrete random variables by sampling without
+* **Log-probabilities are those of the sampling policy**
+  (:mod:`llmrec.training.preference.sampling`): the softmax over the codes that were allowed, not
+  over the vocabulary. The full softmax would also learn to move probability onto item tokens in
+  general, which constrained decoding never needs.
+* **Items are sampled without replacement, so each counts by its importance weight** ``p / q``,
+  normalised over the group, in the loss and in the baseline: advantage = reward - weighted mean of
+  the group. The gradient is that of the expected reward under the policy (Kool, van Hoof and
+  Welling, ICLR 2020, "Estimating gradients for discrete random variables by sampling without
   replacement").
-* **Each draw is learned from once**, so the ratio to the policy that drew is 1 and GRPO's clipping
+* **Each sample is learned from once**, so the ratio to the sampling policy is 1 and GRPO's clipping
   never acts; what is logged as the loss is the surrogate whose gradient that is.
-* **The KL divergence to the start** is that of whole distributions at each token, which costs
-  nothing more here, instead of an estimate from the tokens that were drawn.
+* **The KL divergence to the reference** is that of whole distributions at each token, which costs
+  nothing more here, instead of an estimate from the sampled tokens.
 """
 
 from __future__ import annotations
@@ -27,34 +28,40 @@ import torch
 
 from llmrec.generation.engine import TorchEngine
 from llmrec.generation.llm import Llm
-from llmrec.training.preference.answers import Answers
-from llmrec.training.preference.rollouts import Rollouts
+from llmrec.training.preference.loop import AdapterCheckpointMixin
+from llmrec.training.preference.rollouts import RolloutSampler
 from llmrec.training.preference.settings import PARTS, PreferConfig
-from llmrec.training.preference.training import Resuming, arguments
+from llmrec.training.preference.shared_prefix import SharedPrefixBatch
+from llmrec.training.tune.trainer import trainer_arguments
 
 with warnings.catch_warnings():
-    # it loads vLLM where that is installed, which uses what torch will drop
+    # it loads vLLM where that is installed, which uses an API that torch will drop
     warnings.filterwarnings("ignore", "`torch.jit.script_method` is", DeprecationWarning)
     from trl import GRPOConfig, GRPOTrainer
 
 
 def grpo_trainer(
-    model: Any, llm: Llm, rollouts: Rollouts, config: PreferConfig, places: np.ndarray, **place: Any
+    model: Any,
+    llm: Llm,
+    rollouts: RolloutSampler,
+    config: PreferConfig,
+    events: np.ndarray,
+    **options: Any,
 ) -> GRPOTrainer:
-    """A trainer, ready to go.
+    """A GRPO trainer of a model on its own rollouts.
 
     Args:
-        model: a peft model whose adapter is named ``default``; its starting point is the
+        model: a peft model whose adapter is named ``default``; its initial weights are the
             reference.
-        llm: the same model as it serves.
-        places: the training events that are prompts, in order.
-        place: ``folder``, ``seed``, ``steps`` and ``tokenizer``, as for
-            :func:`~llmrec.training.preference.training.arguments`.
+        llm: the same model behind the serving decoder.
+        events: the training events that are prompts, in order.
+        options: ``folder``, ``seed``, ``steps`` and ``tokenizer``, as for
+            :func:`~llmrec.training.tune.trainer.trainer_arguments`.
     """
-    tokenizer = place.pop("tokenizer")
+    tokenizer = options.pop("tokenizer")
     weights = {name: w for name, w in config.rewards.weights.items() if w > 0}
     settings = GRPOConfig(
-        **arguments(config, **place)
+        **trainer_arguments(config.loop, **options)
         | {"per_device_train_batch_size": config.loop.batch_size * config.grpo.group},
         num_generations=config.grpo.group,
         max_completion_length=len(llm.trie.levels),
@@ -69,7 +76,7 @@ def grpo_trainer(
             model,
             [rollouts.reward(name) for name in PARTS if name in weights],
             settings,
-            train_dataset=rollouts.dataset(places),
+            train_dataset=rollouts.dataset(events),
             processing_class=tokenizer,
             rollout_func=rollouts,
             engine=llm.engine,
@@ -77,8 +84,8 @@ def grpo_trainer(
         )
 
 
-class ItemTrainer(Resuming, GRPOTrainer):
-    """TRL's trainer with the losses of this module.
+class ItemTrainer(AdapterCheckpointMixin, GRPOTrainer):
+    """TRL's GRPO trainer with the advantages and losses of this module.
 
     Args:
         engine: runs the same model for generation.
@@ -87,29 +94,29 @@ class ItemTrainer(Resuming, GRPOTrainer):
 
     def __init__(self, *args: Any, engine: TorchEngine, scale: bool, **kwargs: Any) -> None:
         self.engine, self.scale = engine, scale
-        self._drawn_rewards = torch.empty(0)
+        self._rewards = torch.empty(0)
         super().__init__(*args, **kwargs)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self._drawn_rewards = super()._calculate_rewards(*args, **kwargs)
-        return self._drawn_rewards
+        self._rewards = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's, with our advantages, weights and what each token was chosen from."""
+        """TRL's, with our advantages, importance weights and masks of allowed codes."""
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         device, own = self.accelerator.device, len(inputs)
-        drawn = self.rollout_func.drawn
+        rollout = self.rollout_func.rollout
         first = self.accelerator.process_index * own
-        parts = self._drawn_rewards[first : first + own]
+        parts = self._rewards[first : first + own]
         rewards = (parts * self.reward_weights.to(device)).sum(1).view(-1, self.num_generations)
-        weights = drawn.weights.to(device)
+        weights = rollout.weights.to(device)
         advantages, expected = weighted_advantages(rewards, weights, self.scale)
         self._metrics["train"]["expected_reward"].append(
             self.accelerator.gather(expected).mean().item()
         )
         output["advantages"] = advantages.flatten()
         output["weights"] = weights.flatten()
-        output["allowed"] = drawn.allowed.flatten(0, 1).to(device)
+        output["allowed"] = rollout.allowed.flatten(0, 1).to(device)
         return output
 
     def _get_per_token_logps_and_entropies(
@@ -121,8 +128,8 @@ class ItemTrainer(Resuming, GRPOTrainer):
         batch_size: int | None = None,
         **_: Any,
     ) -> tuple[torch.Tensor, None, None]:
-        """What TRL asks of the reference: here whole distributions."""
-        allowed = self.rollout_func.drawn.allowed.flatten(0, 1).to(input_ids.device)
+        """Log-probabilities of the reference: here whole distributions."""
+        allowed = self.rollout_func.rollout.allowed.flatten(0, 1).to(input_ids.device)
         found = self.log_probs(model, input_ids, attention_mask, allowed, batch_size)
         return found, None, None
 
@@ -134,7 +141,7 @@ class ItemTrainer(Resuming, GRPOTrainer):
         allowed: torch.Tensor,
         batch_size: int | None = None,
     ) -> torch.Tensor:
-        """The policy at each token of the items.
+        """The policy's log-probabilities at each token of the items.
 
         Args:
             input_ids, attention_mask: int64 ``[rows, tokens]``, padded on the left, items last.
@@ -144,26 +151,26 @@ class ItemTrainer(Resuming, GRPOTrainer):
         Returns:
             float32 ``[rows, levels, codes]``; 0 where not allowed.
         """
-        answers = Answers.of(input_ids, attention_mask, allowed.shape[1])
+        batch = SharedPrefixBatch.of(input_ids, attention_mask, allowed.shape[1])
         body = self.accelerator.unwrap_model(model).get_base_model().model
         hidden = []
-        for part in answers.split(max(1, (batch_size or len(input_ids)) // self.num_generations)):
+        for part in batch.split(max(1, (batch_size or len(input_ids)) // self.num_generations)):
             with self.accelerator.autocast():
                 read = body(
                     input_ids=part.tokens,
-                    attention_mask=part.seen(self.model.dtype),
-                    position_ids=part.positions,
+                    attention_mask=part.attention_mask(self.model.dtype),
+                    position_ids=part.position_ids,
                     use_cache=False,
                 )
             hidden.append(read.last_hidden_state[:, -part.kept :])
-        of_items = answers.of_answers(torch.cat(hidden))
+        of_items = batch.by_completion(torch.cat(hidden))
         scores = self._scores(of_items, allowed.shape[2]).masked_fill(~allowed, float("-inf"))
         return scores.log_softmax(-1).masked_fill(~allowed, 0.0)
 
     def _scores(self, hidden: torch.Tensor, n_codes: int) -> torch.Tensor:
         """From ``[rows, levels, width]`` to each level's codes, float32 ``[rows, levels, codes]``.
 
-        The rows of words, which are most of a pretrained head, are not multiplied with.
+        The rows of text tokens, most of a pretrained head, are left out of the product.
         """
         each = [self.engine.logits(hidden[:, level], level) for level in range(hidden.shape[1])]
         padded = [torch.nn.functional.pad(part, (0, n_codes - part.shape[1])) for part in each]

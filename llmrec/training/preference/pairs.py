@@ -17,185 +17,175 @@ import numpy as np
 from llmrec.errors import ConfigError
 from llmrec.generation.constraints import Constraints
 from llmrec.generation.llm import Llm
+from llmrec.training.preference.negatives import ListNegatives, SessionNegatives, TrainEvents
 from llmrec.training.preference.settings import DpoConfig
-from llmrec.training.preference.shown import Impressions, TrainEvents, ViewedInSession
-from llmrec.training.tasks.corpus import Corpus
+from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.history_tasks import next_item
+from llmrec.training.tasks.lazy_rows import LazyRows, shuffled_epochs
 from llmrec.types import Histories
 
 POPULARITY = 0.75  # exponent, as for negatives since word2vec (Mikolov et al., 2013)
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PreferencePairs:
     """Pairs of items, each after the history of a training event.
 
     Attributes:
-        places: int64 ``[pairs]``, the events, whose items are the chosen ones.
+        events: int64 ``[pairs]``, training events, whose items are the chosen ones.
         rejected: int64 ``[pairs]``, item indices.
     """
 
-    corpus: Corpus
-    places: np.ndarray
+    corpus: TaskCorpus
+    events: np.ndarray
     rejected: np.ndarray
     seed: int
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.events)
 
     def dataset(self, examples: int) -> Any:
         """So many pairs as TRL's preference collator reads them, in a new order each epoch.
 
-        Rows are read as ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``, written when they are
-        read.
+        Rows have ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``, rendered when they are read.
         """
         from datasets import Dataset
 
-        epochs = range(-(-examples // len(self)))
-        orders = [np.random.default_rng([self.seed, e, 5]).permutation(len(self)) for e in epochs]
-        columns = {"pair": np.concatenate(orders)[:examples], "draw": np.arange(examples)}
-        return Dataset.from_dict(columns).with_transform(_Render(self))
+        order = shuffled_epochs(np.arange(len(self)), examples, self.seed, 5)
+        columns = {"pair": order, "number": np.arange(examples)}
+        name = f"{self.corpus.dataset.folder} {len(self)} {self.seed}"
+        return Dataset.from_dict(columns).with_transform(LazyRows(self._render, name))
 
-    def row(self, pair: int, draw: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _render(self, batch: Mapping[str, list[int]]) -> dict[str, list[list[int]]]:
+        rows = [self.row(*n) for n in zip(batch["pair"], batch["number"], strict=True)]
+        names = ("prompt_ids", "chosen_ids", "rejected_ids")
+        return {name: [row[i].tolist() for row in rows] for i, name in enumerate(names)}
+
+    def row(self, pair: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Tokens of the prompt, the chosen and the rejected item, int64 ``[tokens]`` each."""
-        rng = np.random.default_rng([self.seed, draw, 3])
-        example = next_item(self.corpus, int(self.places[pair]), rng)
+        rng = np.random.default_rng([self.seed, number, 3])
+        example = next_item(self.corpus, int(self.events[pair]), rng)
         rejected = self.corpus.writer.items([self.rejected[pair]])
         return example.prompt_ids, example.completion_ids, rejected
 
 
-class _Render:
-    """Writes the pairs of a batch of numbers."""
-
-    def __init__(self, pairs: Pairs) -> None:
-        self.pairs = pairs
-
-    def __call__(self, batch: Mapping[str, list[int]]) -> dict[str, list[list[int]]]:
-        rows = [self.pairs.row(*n) for n in zip(batch["pair"], batch["draw"], strict=True)]
-        names = ("prompt_ids", "chosen_ids", "rejected_ids")
-        return {name: [row[i].tolist() for row in rows] for i, name in enumerate(names)}
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        # a name for `datasets`, which would pickle the catalogue to find one
-        return str, (f"{self.pairs.corpus.dataset.folder} {len(self.pairs)} {self.pairs.seed}",)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Render:
-        return self
-
-
 def make_pairs(
-    corpus: Corpus, config: DpoConfig, impressions: Path | None, llm: Llm, examples: int, seed: int
-) -> Pairs:
+    corpus: TaskCorpus,
+    config: DpoConfig,
+    impressions: Path | None,
+    llm: Llm,
+    examples: int,
+    seed: int,
+) -> PreferencePairs:
     """Pairs of the training events.
 
     Args:
         impressions: lists that were shown; None for views of the same session.
-        llm: the starting model, which ranks for ``negatives: model``.
-        examples: pairs that are asked for; 0 for all there are. Fewer events are worked on where
-            fewer do.
+        llm: the initial model, which ranks for ``negatives: model``.
+        examples: pairs wanted; 0 for all there are. No more events are ranked than that needs.
 
     Raises:
-        ConfigError: if there is no pair, saying why.
+        ConfigError: if there is no pair, with the reason.
         DataError: if the impressions cannot be read.
     """
-    events = TrainEvents.read(corpus.dataset)
-    taken = events.taken(config.chosen)
-    places = corpus.steps[taken[corpus.steps]]
-    if len(places) == 0:
+    log = TrainEvents.read(corpus.dataset)
+    chosen = log.chosen(config.chosen)
+    events = corpus.events_with_history[chosen[corpus.events_with_history]]
+    if len(events) == 0:
         raise ConfigError(
             f"dpo: no training event of {corpus.dataset.folder} with a history before it is a "
             f"{', '.join(config.chosen)}; change dpo.chosen, or ingest longer histories"
         )
-    places = np.random.default_rng([seed, 6]).permutation(places)
-    own = _Taken(events, taken)
+    events = np.random.default_rng([seed, 6]).permutation(events)
+    own = _ChosenItems(log, chosen)
     if config.negatives == "shown":
-        rejected = _shown(corpus, config, impressions, events, own, places)
+        rejected = _from_log(corpus, config, impressions, log, own, events)
     else:
         if examples:
-            places = places[: -(-examples // config.rejected)]
+            events = events[: -(-examples // config.rejected)]
         if config.negatives == "popular":
-            rejected = _popular(corpus, config, own, places, seed)
+            rejected = _by_popularity(corpus, config, own, events, seed)
         else:
-            rejected = _ranked(corpus, config, own, places, llm)
+            rejected = _by_model(corpus, config, own, events, llm)
     counts = [len(row) for row in rejected]
     if sum(counts) == 0:
         raise ConfigError(
             f"dpo: the log gives no pair with negatives: {config.negatives}; everything else was "
-            "taken by the same user"
+            "chosen by the same user"
         )
-    return Pairs(corpus, np.repeat(places, counts), np.concatenate(rejected), seed)
+    return PreferencePairs(corpus, np.repeat(events, counts), np.concatenate(rejected), seed)
 
 
-class _Taken:
-    """What each user took in the training split."""
+class _ChosenItems:
+    """Items that each user chose in the training split."""
 
-    def __init__(self, events: TrainEvents, taken: np.ndarray) -> None:
-        self.users = events.user
-        rows = np.flatnonzero(taken)
-        self._items, self._owners = events.item[rows], events.user[rows]  # sorted by user
+    def __init__(self, log: TrainEvents, chosen: np.ndarray) -> None:
+        self.users = log.user
+        rows = np.flatnonzero(chosen)
+        self._items, self._owners = log.item[rows], log.user[rows]  # sorted by user
 
-    def by_user_of(self, place: int) -> np.ndarray:
-        user = self.users[place]
+    def by_user_of(self, event: int) -> np.ndarray:
+        user = self.users[event]
         start, end = np.searchsorted(self._owners, [user, user + 1])
         return np.unique(self._items[start:end])
 
 
-def _shown(
-    corpus: Corpus,
+def _from_log(
+    corpus: TaskCorpus,
     config: DpoConfig,
     path: Path | None,
-    events: TrainEvents,
-    own: _Taken,
-    places: np.ndarray,
+    log: TrainEvents,
+    own: _ChosenItems,
+    events: np.ndarray,
 ) -> list[np.ndarray]:
-    log = ViewedInSession(events) if path is None else Impressions(path, corpus.dataset, events)
+    source = SessionNegatives(log) if path is None else ListNegatives(path, corpus.dataset, log)
     rejected = []
-    for place in places.tolist():
-        passed = log.beside(place, corpus.step(place)[3])
-        passed = passed[~np.isin(passed, own.by_user_of(place))]
-        _, first = np.unique(passed, return_index=True)
-        rejected.append(passed[np.sort(first)][: config.rejected])
+    for event in events.tolist():
+        found = source.negatives(event, corpus.event(event)[3])
+        found = found[~np.isin(found, own.by_user_of(event))]
+        _, first = np.unique(found, return_index=True)
+        rejected.append(found[np.sort(first)][: config.rejected])
     if any(map(len, rejected)):
         return rejected
     if path is None:
         raise ConfigError(
-            f"dpo.negatives: {corpus.dataset.folder} does not say what was shown (it has "
-            f"{len(log)} views in sessions); give a log of lists with --impressions, ingest "
+            f"dpo.negatives: {corpus.dataset.folder} has no record of what was shown (it has "
+            f"{len(source)} views in sessions); give a log of lists with --impressions, ingest "
             "events of type view, or set negatives: popular or model"
         )
     raise ConfigError(
-        f"--impressions: none of the {len(log)} clicks in {path} is a training event of "
+        f"--impressions: none of the {len(source)} clicks in {path} is a training event of "
         f"{corpus.dataset.folder}; give the log of the same shop"
     )
 
 
-def _popular(
-    corpus: Corpus, config: DpoConfig, own: _Taken, places: np.ndarray, seed: int
+def _by_popularity(
+    corpus: TaskCorpus, config: DpoConfig, own: _ChosenItems, events: np.ndarray, seed: int
 ) -> list[np.ndarray]:
     weight = corpus.popularity.astype(np.float64) ** POPULARITY
     rejected = []
-    for place in places.tolist():
+    for event in events.tolist():
         left = weight.copy()
-        left[own.by_user_of(place)] = 0.0
+        left[own.by_user_of(event)] = 0.0
         count = min(config.rejected, int(np.count_nonzero(left)))
         if count == 0:
             rejected.append(np.empty(0, np.int64))
             continue
-        rng = np.random.default_rng([seed, place, 7])
+        rng = np.random.default_rng([seed, event, 7])
         rejected.append(rng.choice(len(left), count, replace=False, p=left / left.sum()))
     return rejected
 
 
-def _ranked(
-    corpus: Corpus, config: DpoConfig, own: _Taken, places: np.ndarray, llm: Llm
+def _by_model(
+    corpus: TaskCorpus, config: DpoConfig, own: _ChosenItems, events: np.ndarray, llm: Llm
 ) -> list[np.ndarray]:
-    steps = [corpus.step(place) for place in places.tolist()]
+    parts = [corpus.event(event) for event in events.tolist()]
     timed = corpus.histories.timestamps is not None
     histories = Histories.from_lists(
-        [items.tolist() for items, *_ in steps],
-        [times.tolist() for _, times, _, _ in steps if times is not None] if timed else None,
-        [np.nan if now is None else now for *_, now in steps] if timed else None,
+        [items.tolist() for items, *_ in parts],
+        [times.tolist() for _, times, _, _ in parts if times is not None] if timed else None,
+        [np.nan if now is None else now for *_, now in parts] if timed else None,
     )
-    limits = [Constraints(exclude=own.by_user_of(place)) for place in places.tolist()]
+    limits = [Constraints(exclude=own.by_user_of(event)) for event in events.tolist()]
     found = llm.recommend(histories, config.rejected, constraints=limits)
     return [row[row >= 0] for row in found.items]

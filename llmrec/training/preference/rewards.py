@@ -1,7 +1,7 @@
-"""What a recommended item is worth, part by part: plain functions of items and a case.
+"""Rewards of recommended items: plain functions of a list of items and a case.
 
-Every part takes a list of items as it was recommended, best first, and gives a number an item.
--1 pads a list that is too short: nothing was recommended there, and it is worth nothing.
+Every part takes a list of items as it was recommended, best first, and gives a number per item.
+-1 pads a list that is too short; padding has no reward.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the catalogue says of every item.
+class CatalogueFacts:
+    """Price level and stock of every item of the catalogue.
 
     Attributes:
-        level: float64 ``[items]``, log of the price against what such things cost; NaN where the
-            price is not known.
+        level: float64 ``[items]``, log of the price relative to the median of its category; NaN
+            where the price is not known.
         in_stock: bool ``[items]``.
     """
 
@@ -30,55 +30,59 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Case:
-    """What items are recommended for.
+class RewardCase:
+    """A user and the next item, as rewards read them.
 
     Attributes:
-        target: the item that was taken.
+        target: the item that came next.
         low, high: bounds of the user's usual price level, inclusive.
-        facts: of the catalogue.
+        facts: prices and stock of the catalogue.
     """
 
     target: int
     low: float
     high: float
-    facts: Facts
+    facts: CatalogueFacts
 
 
-def hit(items: np.ndarray, case: Case) -> np.ndarray:
-    """1 for the item that was taken.
+def hit(items: np.ndarray, case: RewardCase) -> np.ndarray:
+    """1 for the target.
 
-    >>> case = Case(2, 0.0, 1.0, Facts(np.array([0.5, 2.0, np.nan]), np.ones(3, bool)))
+    >>> facts = CatalogueFacts(np.array([0.5, 2.0, np.nan]), np.array([True, False, True]))
+    >>> case = RewardCase(2, 0.0, 1.0, facts)
     >>> hit(np.array([0, 2, -1]), case).tolist()
     [0.0, 1.0, 0.0]
     """
     return (np.asarray(items) == case.target).astype(np.float64)
 
 
-def rank(items: np.ndarray, case: Case) -> np.ndarray:
-    """1 / log2(1 + place) for the item that was taken: summed over a list, its NDCG.
+def rank(items: np.ndarray, case: RewardCase) -> np.ndarray:
+    """1 / log2(1 + rank) for the target: summed over a list, its NDCG.
 
-    >>> case = Case(2, 0.0, 1.0, Facts(np.array([0.5, 2.0, np.nan]), np.ones(3, bool)))
+    >>> facts = CatalogueFacts(np.array([0.5, 2.0, np.nan]), np.array([True, False, True]))
+    >>> case = RewardCase(2, 0.0, 1.0, facts)
     >>> rank(np.array([0, 1, 2]), case).tolist()
     [0.0, 0.0, 0.5]
     """
     return hit(items, case) / np.log2(np.arange(len(items)) + 2.0)
 
 
-def stock(items: np.ndarray, case: Case) -> np.ndarray:
+def stock(items: np.ndarray, case: RewardCase) -> np.ndarray:
     """1 for an item in stock.
 
-    >>> case = Case(2, 0.0, 1.0, Facts(np.zeros(3), np.array([True, False, True])))
+    >>> facts = CatalogueFacts(np.array([0.5, 2.0, np.nan]), np.array([True, False, True]))
+    >>> case = RewardCase(2, 0.0, 1.0, facts)
     >>> stock(np.array([0, 1, -1]), case).tolist()
     [1.0, 0.0, 0.0]
     """
     return valid(items, case) * case.facts.in_stock[items]
 
 
-def price(items: np.ndarray, case: Case) -> np.ndarray:
+def price(items: np.ndarray, case: RewardCase) -> np.ndarray:
     """1 for an item at the user's usual price level.
 
-    >>> case = Case(2, 0.0, 1.0, Facts(np.array([0.5, 2.0, np.nan]), np.ones(3, bool)))
+    >>> facts = CatalogueFacts(np.array([0.5, 2.0, np.nan]), np.array([True, False, True]))
+    >>> case = RewardCase(2, 0.0, 1.0, facts)
     >>> price(np.array([0, 1, 2]), case).tolist()
     [1.0, 0.0, 0.0]
     """
@@ -86,17 +90,18 @@ def price(items: np.ndarray, case: Case) -> np.ndarray:
     return valid(items, case) * ((level >= case.low) & (level <= case.high))
 
 
-def valid(items: np.ndarray, case: Case) -> np.ndarray:
+def valid(items: np.ndarray, case: RewardCase) -> np.ndarray:
     """1 for an item of the catalogue.
 
-    >>> case = Case(2, 0.0, 1.0, Facts(np.zeros(3), np.ones(3, bool)))
+    >>> facts = CatalogueFacts(np.array([0.5, 2.0, np.nan]), np.array([True, False, True]))
+    >>> case = RewardCase(2, 0.0, 1.0, facts)
     >>> valid(np.array([0, 1, -1]), case).tolist()
     [1.0, 1.0, 0.0]
     """
     return (np.asarray(items) >= 0).astype(np.float64)
 
 
-REWARDS: dict[str, Callable[[np.ndarray, Case], np.ndarray]] = {
+REWARDS: dict[str, Callable[[np.ndarray, RewardCase], np.ndarray]] = {
     "hit": hit,
     "rank": rank,
     "stock": stock,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.errors import ConfigError
-from llmrec.training.tune.settings import PROJECTIONS, LoopConfig, TuneConfig
+from llmrec.training.tune.settings import PROJECTIONS, TuneConfig, TuneLoopConfig
 from llmrec.types import EVENT_TYPES
 
 PARTS = ("hit", "rank", "stock", "price", "valid")
@@ -15,13 +15,13 @@ PARTS = ("hit", "rank", "stock", "price", "valid")
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """What a recommended item is worth: a weighted sum of the parts of ``rewards.py``.
+    """Reward of a recommended item: a weighted sum of the parts of ``rewards.py``.
 
     Attributes:
-        hit: weight of being the item that was taken.
-        rank: weight of the same, discounted by its place in the list.
+        hit: weight of being the next item of the user.
+        rank: weight of the same, discounted by its rank in the list.
         stock: weight of being in stock.
-        price: weight of costing what the user usually pays for such a thing.
+        price: weight of a price that is usual for the user and the category.
         valid: weight of being an item at all.
         price_share: the user's usual prices are this middle share of those in the history.
         price_margin: and so much below and above, as a factor.
@@ -58,14 +58,14 @@ class DpoConfig:
     """Settings of direct preference optimisation (Rafailov et al., arXiv 2305.18290).
 
     Attributes:
-        negatives: what a taken item is preferred to. ``shown``: what the same list showed, or was
-            viewed in the same session, and was passed over. ``popular``: drawn in proportion to
-            popularity ** 0.75. ``model``: what the starting model ranks highest. Never what the
-            user took at any time of the training split.
-        rejected: at most so many of them for each taken item, a pair each.
-        chosen: event types that say an item was taken; events without a type do.
-        likelihood: weight of the taken item's own log-likelihood beside the pairs, which keeps it
-            from falling together with the rejected one's (as in Pang et al., arXiv 2404.19733).
+        negatives: where rejected items come from. ``shown``: shown in the same list, or viewed in
+            the same session, and not chosen. ``popular``: sampled in proportion to
+            popularity ** 0.75. ``model``: ranked highest by the initial model. Never an item that
+            the user chose anywhere in the training split.
+        rejected: at most so many of them for each chosen item, a pair each.
+        chosen: event types that count as choosing an item; events without a type do.
+        likelihood: weight of the chosen item's own log-likelihood beside the pairs, which keeps it
+            from falling along with the rejected one's (as in Pang et al., arXiv 2404.19733).
     """
 
     negatives: Literal["shown", "popular", "model"] = "shown"
@@ -93,10 +93,10 @@ class GrpoConfig:
     """Settings of group relative policy optimisation (Shao et al., arXiv 2402.03300).
 
     Attributes:
-        group: different items drawn for each prompt and compared with each other.
+        group: different items sampled for each prompt and compared with each other.
         scale: ``group`` divides a group's advantages by their standard deviation, so that every
             prompt counts alike; ``none`` leaves them in the units of the reward, so that prompts
-            where more is at stake count more (Liu et al., arXiv 2503.20783).
+            with larger differences count more (Liu et al., arXiv 2503.20783).
     """
 
     group: int = 16
@@ -115,17 +115,21 @@ class PreferConfig:
     """Settings of a preference tuning run.
 
     Attributes:
-        method: ``dpo`` learns from pairs of the log, ``grpo`` from rewards for what it draws.
-        beta: how strongly it is held to the adapter it starts from. For ``dpo`` the usual 0.1 or
-            so; for ``grpo`` the price of a unit of KL divergence, in units of the reward.
+        method: ``dpo`` learns from pairs of the log, ``grpo`` from rewards of its own samples.
+        beta: strength of the pull towards the initial adapter. For ``dpo`` the usual 0.1 or so;
+            for ``grpo`` the cost of a unit of KL divergence, in units of the reward.
         rewards: what is measured before and after, and what ``grpo`` trains on.
-        dpo, grpo: the method's own settings.
-        rank, alpha, targets: of a fresh adapter, where none is given to start from.
+        dpo: settings of ``method: dpo``.
+        grpo: settings of ``method: grpo``.
+        rank: of a fresh adapter's matrices, where none is given to start from.
+        alpha: a fresh adapter is scaled by alpha / rank.
+        targets: names of the linear layers that get a fresh adapter.
         quantise: hold the base in 4 bits.
         loop: as in ``llmrec tune``; an example is a pair (``dpo``) or a prompt (``grpo``).
-        validation_users: measure on so many users, drawn once; 0 is all of them.
+        validation_users: measure on a fixed sample of so many users; 0 is all of them.
         beams: beam width while validating semantic IDs.
-        name, version: what requests call the adapter, and which of this name it is.
+        name: of the adapter in requests.
+        version: which adapter of this name it is.
     """
 
     method: Literal["dpo", "grpo"] = "grpo"
@@ -137,7 +141,7 @@ class PreferConfig:
     alpha: float = 32.0
     targets: list[str] = field(default_factory=lambda: list(PROJECTIONS))
     quantise: bool = False
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    loop: TuneLoopConfig = field(default_factory=TuneLoopConfig)
     validation_users: int = 0
     beams: int = 20
     name: str = "prefer"
@@ -152,7 +156,7 @@ class PreferConfig:
             weight for name, weight in self.rewards.weights.items() if name != "valid"
         ):
             raise ConfigError(
-                "rewards: only valid has a weight, and everything that is drawn is valid, so it "
+                "rewards: only valid has a weight, and every sample is valid, so it "
                 "trains nothing; raise another"
             )
         if self.loop.validate_every or self.loop.patience or self.loop.keep != "last":
@@ -164,7 +168,7 @@ class PreferConfig:
     def tuning(self) -> TuneConfig:
         """The same as settings of ``llmrec tune``, whose parts open and train the model.
 
-        There is no dropout: a model must be the one that drew, or is compared with its start.
+        There is no dropout: the model must equal the one that sampled, or the reference.
         """
         return TuneConfig(
             method="qlora" if self.quantise else "lora",

@@ -1,1 +1,1 @@
-"""What a model is taught: examples from templates over a dataset, in one mixture of tasks."""
+"""Training tasks: examples rendered from templates over a dataset, in one mixture."""

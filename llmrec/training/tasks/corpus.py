@@ -1,4 +1,4 @@
-"""What examples are made of: the training histories and what the catalogue says of its items."""
+"""What examples are made of: training histories and the fields of the catalogue."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import pyarrow.compute as pc
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.training.tasks.queries import Queries
-from llmrec.training.tasks.writer import Writer
+from llmrec.training.tasks.writer import PromptWriter
 from llmrec.types import Histories
 
-RECENT = 20  # events of a history that is described or ranked for
+RECENT = 20  # events of a history in the prompts of rank and taste
 
 
-class Corpus:
-    """A dataset as tasks see it. Only its training split is read.
+class TaskCorpus:
+    """A dataset as tasks read it: only its training split.
 
     Args:
-        dataset: folder of the ingest stage.
-        writer: says items, histories and words.
+        dataset: of llmrec ingest.
+        writer: renders items, histories and text as tokens.
     """
 
-    def __init__(self, dataset: Dataset, writer: Writer) -> None:
+    def __init__(self, dataset: Dataset, writer: PromptWriter) -> None:
         self.dataset, self.writer = dataset, writer
 
     @cached_property
@@ -44,40 +44,40 @@ class Corpus:
         return np.bincount(self.histories.items, minlength=self.n_items)
 
     @cached_property
-    def steps(self) -> np.ndarray:
-        """Training events with another one before them: int64 places in ``histories.items``."""
+    def events_with_history(self) -> np.ndarray:
+        """Training events with another one before them: int64 indices into ``histories.items``."""
         first = np.zeros(len(self.histories.items), dtype=bool)
         starts = self.histories.offsets[:-1]
         first[starts[self.histories.lengths() > 0]] = True
         return np.flatnonzero(~first)
 
-    def step(self, place: int) -> tuple[np.ndarray, np.ndarray | None, int, float | None]:
-        """What came before a training event, and the event.
+    def event(self, index: int) -> tuple[np.ndarray, np.ndarray | None, int, float | None]:
+        """A training event and the history before it.
 
         Returns:
             items and times of the history, then item and time of the event; times are None
             where the dataset has none.
         """
         histories = self.histories
-        user = int(np.searchsorted(histories.offsets, place, side="right")) - 1
-        before = slice(int(histories.offsets[user]), place)
+        user = int(np.searchsorted(histories.offsets, index, side="right")) - 1
+        before = slice(int(histories.offsets[user]), index)
         times = None if histories.timestamps is None else histories.timestamps[before]
-        now = None if histories.timestamps is None else float(histories.timestamps[place])
-        return histories.items[before], times, int(histories.items[place]), now
+        now = None if histories.timestamps is None else float(histories.timestamps[index])
+        return histories.items[before], times, int(histories.items[index]), now
 
     @cached_property
     def queries(self) -> Queries:
-        """What can be searched for."""
+        """Search queries and their answers."""
         columns = {
             name: column.to_pylist()
             for name in ("title", "categories")
-            if (column := self._column(name)) is not None and self.have(name).any()
+            if (column := self._column(name)) is not None and self.has_value(name).any()
         }
         titles = columns.get("title", [None] * self.n_items)
         return Queries(titles, columns.get("categories"), self.popularity)
 
-    def have(self, field: str) -> np.ndarray:
-        """Which items have something in a field, bool ``[items]``."""
+    def has_value(self, field: str) -> np.ndarray:
+        """Which items have a value in a field, bool ``[items]``."""
         column = self._column(field)
         if column is None:
             return np.zeros(self.n_items, dtype=bool)
@@ -95,7 +95,7 @@ class Corpus:
         Raises:
             ConfigError: naming the task and its fields, if no item has one.
         """
-        found = np.flatnonzero(np.any([self.have(field) for field in fields], axis=0))
+        found = np.flatnonzero(np.any([self.has_value(field) for field in fields], axis=0))
         if len(found) == 0:
             names = " or ".join(fields)
             raise ConfigError(
@@ -105,7 +105,7 @@ class Corpus:
         return found
 
     def value(self, field: str, item: int) -> Any:
-        """One field of one item; None where there is nothing."""
+        """One field of one item; None where it is empty."""
         column = self._column(field)
         return None if column is None else column[item].as_py()
 

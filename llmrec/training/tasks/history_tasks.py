@@ -1,4 +1,4 @@
-"""Tasks about what people did: the next item, the choice among candidates, a taste in words."""
+"""Tasks about histories: the next item, the choice among candidates, a user's taste in words."""
 
 from __future__ import annotations
 
@@ -7,63 +7,64 @@ from collections import Counter
 import numpy as np
 
 from llmrec.errors import ConfigError
-from llmrec.training.tasks.corpus import RECENT, Corpus
-from llmrec.training.tasks.writer import Example
+from llmrec.training.tasks.corpus import RECENT, TaskCorpus
+from llmrec.training.tasks.writer import TaskExample
 
-# Share of histories said without their times, as in `llmrec train`: a model with time tokens
-# must also answer when it is asked without.
+# Share of histories without their times, in `llmrec train` as well: a model with time tokens must
+# also serve requests without times, and never trained, the tokens of an unknown time make it worse
+# than popularity.
 TIMELESS = 0.15
-CANDIDATES = 10  # items to rank, the one taken included
+CANDIDATES = 10  # items to rank, the target included
 NAMED = 3  # categories, and brands, in a description of taste
 
 
-def steps(corpus: Corpus, task: str) -> np.ndarray:
+def events(corpus: TaskCorpus, task: str) -> np.ndarray:
     """A row of ``next_item`` and ``rank``: a training event with a history.
 
     Raises:
         ConfigError: if nobody has two training events.
     """
-    if len(corpus.steps) == 0:
+    if len(corpus.events_with_history) == 0:
         raise ConfigError(
             f"tasks.{task}: nobody in {corpus.dataset.folder} has two training events; ingest "
             "longer histories, or leave the task out"
         )
-    return corpus.steps
+    return corpus.events_with_history
 
 
-def next_item(corpus: Corpus, row: int, rng: np.random.Generator) -> Example:
-    """History -> the item that came next; the prompt is token for token what serving sends."""
-    items, times, target, now = corpus.step(row)
+def next_item(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> TaskExample:
+    """History -> the item that came next; the prompt is token for token as serving renders it."""
+    items, times, target, now = corpus.event(row)
     if corpus.writer.encoder.vocabulary.time_fields and rng.random() < TIMELESS:
         times, now = None, None
     unknown = now is None or np.isnan(now)
     prompt = corpus.writer.encoder.encode(items, times, None if unknown else now)
-    return Example("next_item", prompt, corpus.writer.items([target]))
+    return TaskExample("next_item", prompt, corpus.writer.items([target]))
 
 
-def rank(corpus: Corpus, row: int, rng: np.random.Generator) -> Example:
-    """History and candidates -> the one taken; the others are drawn from the whole catalogue."""
-    items, times, target, _ = corpus.step(row)
+def rank(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> TaskExample:
+    """History and candidates -> the target; the others are sampled from the whole catalogue."""
+    items, times, target, _ = corpus.event(row)
     others = negatives(corpus.n_items, np.append(items, target), CANDIDATES - 1, rng)
     candidates = rng.permutation(np.append(others, target))
     writer = corpus.writer
     prompt = writer.prompt(
         "rank", history=_recent(corpus, items, times), candidates=writer.items(candidates)
     )
-    return Example("rank", prompt, writer.answer(writer.items([target])))
+    return TaskExample("rank", prompt, writer.answer(writer.items([target])))
 
 
 def negatives(n_items: int, known: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Different items outside ``known``: int64 ``[at most count]``, fewer in a tiny catalogue."""
-    drawn = np.unique(rng.integers(n_items, size=4 * count))
-    found = np.setdiff1d(drawn, known)
+    sampled = np.unique(rng.integers(n_items, size=4 * count))
+    found = np.setdiff1d(sampled, known)
     if len(found) < count:
         found = np.setdiff1d(np.arange(n_items), known)
     return rng.permutation(found)[:count]
 
 
-def tastes(corpus: Corpus, task: str) -> np.ndarray:
-    """A row of ``taste``: a user with something to say about.
+def tastes(corpus: TaskCorpus, task: str) -> np.ndarray:
+    """A row of ``taste``: a user with a category or brand in the recent history.
 
     Raises:
         ConfigError: if no item of a training history has a category or a brand.
@@ -73,7 +74,7 @@ def tastes(corpus: Corpus, task: str) -> np.ndarray:
     histories = corpus.histories
     owners = np.repeat(np.arange(len(histories)), histories.lengths())
     known = described[histories.items]
-    # only what the prompt says may be described
+    # only what is in the prompt may be described
     place = np.arange(len(owners)) - np.repeat(histories.offsets[1:], histories.lengths())
     users = np.unique(owners[known & (place >= -recent_events(corpus))])
     if len(users) == 0:
@@ -84,15 +85,15 @@ def tastes(corpus: Corpus, task: str) -> np.ndarray:
     return users
 
 
-def taste(corpus: Corpus, row: int, rng: np.random.Generator) -> Example:
+def taste(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> TaskExample:
     """History -> the categories and brands that occur in it most, in words."""
     items, times = corpus.histories[row], corpus.histories.times(row)
     prompt = corpus.writer.prompt("taste", history=_recent(corpus, items, times))
-    said = items[-recent_events(corpus) :]
-    return Example("taste", prompt, corpus.writer.answer(taste_words(corpus, said)))
+    recent = items[-recent_events(corpus) :]
+    return TaskExample("taste", prompt, corpus.writer.answer(taste_words(corpus, recent)))
 
 
-def taste_words(corpus: Corpus, items: np.ndarray) -> str:
+def taste_words(corpus: TaskCorpus, items: np.ndarray) -> str:
     """Most frequent categories and brands, in the order of their counts, ties by name."""
     categories: Counter[str] = Counter()
     brands: Counter[str] = Counter()
@@ -108,12 +109,12 @@ def taste_words(corpus: Corpus, items: np.ndarray) -> str:
     return " ".join(sentences)
 
 
-def recent_events(corpus: Corpus) -> int:
-    """Events of a history that a prompt other than ``next_item``'s says."""
+def recent_events(corpus: TaskCorpus) -> int:
+    """Events of a history in the prompts of all tasks but ``next_item``."""
     return min(RECENT, corpus.writer.encoder.max_items)
 
 
-def _recent(corpus: Corpus, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+def _recent(corpus: TaskCorpus, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
     tokens = corpus.writer.history(items, times)
     return tokens[-recent_events(corpus) * corpus.writer.encoder.event_width :]
 

@@ -1,8 +1,8 @@
-"""Many tasks in one stream of examples.
+"""A mixture of tasks as one stream of examples.
 
 An epoch passes once over the rows of the task with the largest weight; every other task adds
-examples in proportion to its own weight, from its rows in an order of its own. What is drawn
-depends on the seed and the epoch alone, and an example is written only when it is read.
+examples in proportion to its own weight, from its rows in an order of its own. Sampling depends
+on the seed and the epoch alone, and an example is rendered only when it is read.
 """
 
 from __future__ import annotations
@@ -14,34 +14,35 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.errors import ConfigError
 from llmrec.training.tasks import catalogue_tasks, history_tasks
-from llmrec.training.tasks.corpus import Corpus
-from llmrec.training.tasks.writer import Example
+from llmrec.training.tasks.corpus import TaskCorpus
+from llmrec.training.tasks.lazy_rows import LazyRows
+from llmrec.training.tasks.names import check_tasks
+from llmrec.training.tasks.writer import TaskExample
 
-IGNORED = -100  # the label of a token that is not learned
+IGNORED = -100  # the label of a token without a loss
 
 
 @dataclass(frozen=True)
 class Task:
-    """What can be taught.
+    """A task to train on.
 
     Attributes:
-        rows: what it makes examples of: int64 row numbers that ``example`` understands.
-        example: the example of a row; what is left to chance is drawn from the generator.
+        rows: what it makes examples of: int64 row numbers for ``example``.
+        example: the example of a row, sampled with the generator.
     """
 
-    rows: Callable[[Corpus, str], np.ndarray]
-    example: Callable[[Corpus, int, np.random.Generator], Example]
+    rows: Callable[[TaskCorpus, str], np.ndarray]
+    example: Callable[[TaskCorpus, int, np.random.Generator], TaskExample]
 
 
 TASKS: dict[str, Task] = {
-    "next_item": Task(history_tasks.steps, history_tasks.next_item),
+    "next_item": Task(history_tasks.events, history_tasks.next_item),
     "text_to_item": Task(catalogue_tasks.titled, catalogue_tasks.text_to_item),
     "item_to_text": Task(catalogue_tasks.titled, catalogue_tasks.item_to_text),
     "taste": Task(history_tasks.tastes, history_tasks.taste),
     "search": Task(catalogue_tasks.findable, catalogue_tasks.search),
-    "rank": Task(history_tasks.steps, history_tasks.rank),
+    "rank": Task(history_tasks.events, history_tasks.rank),
     "tool_call": Task(catalogue_tasks.titled, catalogue_tasks.tool_call),
 }
 
@@ -52,7 +53,7 @@ class Mixture:
     Args:
         corpus: what the examples are made of.
         weights: share of each task; tasks of weight 0 are left out.
-        seed: decides everything that is drawn.
+        seed: of all sampling.
         max_length: most tokens of an example.
 
     Raises:
@@ -60,14 +61,11 @@ class Mixture:
     """
 
     def __init__(
-        self, corpus: Corpus, weights: Mapping[str, float], seed: int, max_length: int
+        self, corpus: TaskCorpus, weights: Mapping[str, float], seed: int, max_length: int
     ) -> None:
         self.corpus, self.seed, self.max_length = corpus, seed, max_length
+        check_tasks(weights)
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
-        unknown = sorted(set(self.weights) - set(TASKS))
-        if unknown or not self.weights:
-            known = ", ".join(TASKS)
-            raise ConfigError(f"tasks: {unknown or 'none'} is not among the tasks {known}")
         self.names = [name for name in TASKS if name in self.weights]
         self.rows = [TASKS[name].rows(corpus, name) for name in self.names]
         main = max(range(len(self.names)), key=lambda i: self.weights[self.names[i]])
@@ -79,16 +77,16 @@ class Mixture:
         return sum(self.counts)
 
     def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """What an epoch teaches, in order: int64 task numbers and rows, ``[examples]``."""
+        """The examples of an epoch, in order: int64 task numbers and rows, ``[examples]``."""
         tasks = np.repeat(np.arange(len(self.names)), self.counts)
-        rows = [self._drawn(task, epoch) for task in range(len(self.names))]
+        rows = [self._rows_of_epoch(task, epoch) for task in range(len(self.names))]
         order = np.random.default_rng([self.seed, epoch]).permutation(len(tasks))
         return tasks[order], np.concatenate(rows)[order]
 
-    def _drawn(self, task: int, epoch: int) -> np.ndarray:
+    def _rows_of_epoch(self, task: int, epoch: int) -> np.ndarray:
         """A task's rows of one epoch: passes over all of them, each in another order."""
         rows, count = self.rows[task], self.counts[task]
-        first = epoch * count  # where the task's own endless stream has come to
+        first = epoch * count  # position in the task's own endless stream
         passes = range(first // len(rows), (first + count - 1) // len(rows) + 1)
         stream = [
             rows[np.random.default_rng([self.seed, task, number, 1]).permutation(len(rows))]
@@ -97,9 +95,9 @@ class Mixture:
         start = first % len(rows)
         return np.concatenate(stream)[start : start + count]
 
-    def example(self, task: int, row: int, draw: int) -> Example:
-        """The example number ``draw`` of the whole run."""
-        rng = np.random.default_rng([self.seed, draw, 2])
+    def example(self, task: int, row: int, number: int) -> TaskExample:
+        """The example with this number in the whole run."""
+        rng = np.random.default_rng([self.seed, number, 2])
         made = TASKS[self.names[task]].example(self.corpus, row, rng)
         return made.fitted(self.max_length)
 
@@ -107,7 +105,7 @@ class Mixture:
         """The first so many examples, epoch after epoch, as a ``datasets.Dataset``.
 
         Its rows are read as ``input_ids`` and ``labels`` (:data:`IGNORED` on the prompt); it
-        holds their numbers only and writes an example each time one is read.
+        holds their numbers only and renders an example each time one is read.
         """
         from datasets import Dataset
 
@@ -116,31 +114,15 @@ class Mixture:
         columns = {
             "task": np.concatenate([tasks for tasks, _ in plans])[:examples],
             "row": np.concatenate([rows for _, rows in plans])[:examples],
-            "draw": np.arange(examples),
+            "number": np.arange(examples),
         }
-        return Dataset.from_dict(columns).with_transform(_Render(self))
+        name = json.dumps([str(self.corpus.dataset.folder), self.weights, self.seed])
+        return Dataset.from_dict(columns).with_transform(LazyRows(self._render, name))
 
-
-class _Render:
-    """Writes the examples of a batch of numbers."""
-
-    def __init__(self, mixture: Mixture) -> None:
-        self.mixture = mixture
-
-    def __call__(self, batch: Mapping[str, list[int]]) -> dict[str, list[list[int]]]:
-        numbers = zip(batch["task"], batch["row"], batch["draw"], strict=True)
-        examples = [self.mixture.example(*number) for number in numbers]
+    def _render(self, batch: Mapping[str, list[int]]) -> dict[str, list[list[int]]]:
+        rows = zip(batch["task"], batch["row"], batch["number"], strict=True)
+        examples = [self.example(*row) for row in rows]
         return {
             "input_ids": [[*e.prompt_ids.tolist(), *e.completion_ids.tolist()] for e in examples],
             "labels": [[IGNORED] * len(e.prompt_ids) + e.completion_ids.tolist() for e in examples],
         }
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        # `datasets` names a dataset after its pickled transform; these words say enough of it,
-        # where the mixture itself would be a copy of the whole catalogue.
-        mixture = self.mixture
-        said = [str(mixture.corpus.dataset.folder), mixture.weights, mixture.seed]
-        return str, (json.dumps(said),)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Render:
-        return self

@@ -1,7 +1,7 @@
-"""Queries made from the catalogue, and the items that answer them.
+"""Synthetic search queries of the catalogue, and the items that match them.
 
 A query is a few neighbouring words of a title, or the name of a category. Its answer is the
-items that match, best known first.
+items that match, most popular first.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _WORD = re.compile(r"\w+")
 
 
 class Queries:
-    """Makes and answers queries; looks through the catalogue once, when it is first asked.
+    """Makes and answers queries; indexes the catalogue once, at the first query.
 
     Args:
         titles: of every item; None or empty where it has none.
         categories: of every item; None where the catalogue has none at all.
-        popularity: int64 ``[items]``, how well known each is.
+        popularity: int64 ``[items]``, training events of each.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Queries:
         popularity: np.ndarray,
     ) -> None:
         self._titles, self._categories = titles, categories
-        # a stable sort: items that are equally well known stay in the catalogue's order
-        self._best_first = np.argsort(-popularity, kind="stable")
+        # a stable sort: items of equal popularity stay in the catalogue's order
+        self._by_popularity = np.argsort(-popularity, kind="stable")
 
-    def ask(self, item: int, rng: np.random.Generator) -> tuple[str, np.ndarray]:
+    def sample(self, item: int, rng: np.random.Generator) -> tuple[str, np.ndarray]:
         """A query that the item matches, and the items that answer it, int64."""
         categories = (self._categories[item] or []) if self._categories else []
         if categories and (not self._words(item) or rng.random() < 0.5):
@@ -56,19 +56,19 @@ class Queries:
         return " ".join(words[start : start + length])
 
     def matching(self, query: str) -> np.ndarray:
-        """The items whose titles have all words of a query, best known first."""
-        places = [self._by_word.get(word) for word in set(_WORD.findall(query.lower()))]
-        if not places or any(place is None for place in places):
+        """The items whose titles have all words of a query, most popular first."""
+        ranks = [self._by_word.get(word) for word in set(_WORD.findall(query.lower()))]
+        if not ranks or any(rank is None for rank in ranks):
             return self._by_title(query)
-        known = sorted((p for p in places if p is not None), key=len)
+        known = sorted((p for p in ranks if p is not None), key=len)
         found = known[0]
         for other in known[1:]:
             found = found[np.isin(found, other)]
-        # places in the order of popularity, so the first are the best known
-        return self._best_first[np.sort(found)[:ANSWERS]]
+        # ranks in the order of popularity, so the first are the most popular
+        return self._by_popularity[np.sort(found)[:ANSWERS]]
 
     def _by_title(self, query: str) -> np.ndarray:
-        same = [i for i in self._best_first.tolist() if self._titles[i] == query]
+        same = [i for i in self._by_popularity.tolist() if self._titles[i] == query]
         return np.array(same[:ANSWERS], dtype=np.int64)
 
     def _words(self, item: int) -> list[str]:
@@ -76,18 +76,18 @@ class Queries:
 
     @cached_property
     def _by_word(self) -> dict[str, np.ndarray]:
-        """Word -> places in the order of popularity."""
+        """Word -> ranks in the order of popularity."""
         found: dict[str, list[int]] = defaultdict(list)
-        for place, item in enumerate(self._best_first.tolist()):
+        for rank, item in enumerate(self._by_popularity.tolist()):
             for word in set(self._words(item)):
-                found[word].append(place)
-        return {word: np.asarray(places, dtype=np.int64) for word, places in found.items()}
+                found[word].append(rank)
+        return {word: np.asarray(ranks, dtype=np.int64) for word, ranks in found.items()}
 
     @cached_property
     def _by_category(self) -> dict[str, np.ndarray]:
-        """Category -> its best known items."""
+        """Category -> its most popular items."""
         found: dict[str, list[int]] = defaultdict(list)
-        for item in self._best_first.tolist():
+        for item in self._by_popularity.tolist():
             for category in (self._categories or [])[item] or ():
                 if len(found[category]) < ANSWERS:
                     found[category].append(item)

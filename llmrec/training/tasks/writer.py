@@ -1,8 +1,8 @@
-"""The one place where a prompt or an answer becomes token ids.
+"""Renders prompts and completions as token ids.
 
-Words go through the tokenizer with special tokens taken as plain text, so that a title which
-happens to spell an item token says that title and not the item. Items and histories are put in
-as the ids that the :class:`~llmrec.llm.vocabulary.HistoryEncoder` gives them.
+Text goes through the tokenizer with special tokens taken as plain text, so that a title which
+happens to spell an item token stands for that title and not for the item. Items and histories are
+inserted as the ids that the :class:`~llmrec.llm.vocabulary.HistoryEncoder` gives them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from llmrec.errors import ConfigError
 from llmrec.llm.vocabulary import HistoryEncoder
 from llmrec.prompts import load_template
 
-Value = str | np.ndarray  # words, or token ids
+Value = str | np.ndarray  # text, or token ids
 
 
 @dataclass(frozen=True)
-class Example:
-    """One thing to learn: after this prompt, this completion.
+class TaskExample:
+    """A prompt and its completion.
 
     Attributes:
         task: the task it is an example of.
-        prompt_ids: int64 ``[tokens]``, read but not learned.
-        completion_ids: int64 ``[tokens]``, learned.
+        prompt_ids: int64 ``[tokens]``, without a loss.
+        completion_ids: int64 ``[tokens]``, with a loss.
     """
 
     task: str
@@ -37,29 +37,29 @@ class Example:
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
 
-    def fitted(self, max_length: int) -> Example:
+    def fitted(self, max_length: int) -> TaskExample:
         """The example in at most so many tokens.
 
         The completion keeps its beginning, at most half of the tokens; the prompt loses its
-        middle, since its two ends say what is asked.
+        middle, since its two ends hold the instruction.
         """
         if len(self) <= max_length:
             return self
         answer = self.completion_ids[: max_length // 2]
         room = max_length - len(answer)
         if len(self.prompt_ids) <= room:
-            return Example(self.task, self.prompt_ids, answer)
+            return TaskExample(self.task, self.prompt_ids, answer)
         tail = room // 2
         ends = [self.prompt_ids[: room - tail], self.prompt_ids[len(self.prompt_ids) - tail :]]
-        return Example(self.task, np.concatenate(ends), answer)
+        return TaskExample(self.task, np.concatenate(ends), answer)
 
 
-class Writer:
-    """Writes prompts and answers in token ids.
+class PromptWriter:
+    """Renders prompts and completions as token ids.
 
     Args:
         tokenizer: of the expanded model.
-        encoder: says items and histories.
+        encoder: of items and histories.
 
     Raises:
         ConfigError: if the tokenizer has no token to begin with or none to end with.
@@ -88,7 +88,7 @@ class Writer:
         return np.concatenate(ids).astype(np.int64)
 
     def phrase(self, template: str, **values: str) -> str:
-        """A template of words only, as words."""
+        """A template of text only, as text."""
         return load_template(template).render(**values)
 
     def items(self, items: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ class Writer:
         return tokens.ravel()
 
     def history(self, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
-        """The newest events of a history, int64 ``[tokens]``, without a question after them."""
+        """The newest events of a history, int64 ``[tokens]``, without what follows in a prompt."""
         return self.encoder.events(items, times).ravel()
 
     def answer(self, value: Value) -> np.ndarray:
@@ -109,7 +109,7 @@ class Writer:
 
 
 def _runs(parts: list[str | Value]) -> list[Value]:
-    """Neighbouring words joined, so that they are split into tokens as one text."""
+    """Neighbouring texts joined, so that they are tokenised as one text."""
     runs: list[Value] = []
     for part in parts:
         if isinstance(part, str) and runs and isinstance(runs[-1], str):

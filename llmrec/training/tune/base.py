@@ -16,26 +16,29 @@ from typing import Any
 import numpy as np
 import torch
 
+from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.layout import LAYOUT, read_layout
-from llmrec.llm.merge import copy_beside
+from llmrec.llm.merge import copy_companions
 from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.training.tasks.corpus import TaskCorpus
+from llmrec.training.tasks.writer import PromptWriter
 from llmrec.training.tune.settings import TuneConfig
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
 
 
 @dataclass(frozen=True)
-class Base:
+class ExpandedBase:
     """An expanded model's folder.
 
     Attributes:
         folder: where it is.
-        ids: how items are said.
-        vocabulary: where its tokens are.
-        encoder: says histories as serving does.
+        ids: item IDs.
+        vocabulary: layout of its tokens.
+        encoder: writes histories as serving does.
         tokenizer: with the time and item tokens.
     """
 
@@ -51,11 +54,11 @@ class Base:
         return range(self.vocabulary.time_offset, self.vocabulary.size)
 
 
-def open_base(folder: Path) -> Base:
-    """Open a folder and check that it says items.
+def open_base(folder: Path) -> ExpandedBase:
+    """Open an expanded model's folder and check it.
 
     Raises:
-        ConfigError: if it is no expanded model, or its tokenizer does not say the items.
+        ConfigError: if it is no expanded model, or its tokenizer lacks item tokens.
     """
     if not (folder / LAYOUT).is_file():
         raise ConfigError(
@@ -69,27 +72,27 @@ def open_base(folder: Path) -> Base:
         raise ConfigError(f"--base: {folder} is no expanded model ({reason})") from None
     tokenizer = load_tokenizer(str(folder))
     check_tokenizer(folder, tokenizer, encoder.vocabulary, ids)
-    return Base(folder, ids, encoder.vocabulary, encoder, tokenizer)
+    return ExpandedBase(folder, ids, encoder.vocabulary, encoder, tokenizer)
 
 
 def check_tokenizer(folder: Path, tokenizer: Any, vocabulary: Vocabulary, ids: ItemIds) -> None:
-    """Every time and item token must be one token, with the id the layout says.
+    """Every time and item token must be one token, with its id in the layout.
 
     Raises:
         ConfigError: naming the first that is not.
     """
     names = vocabulary.time_token_strings() + ids.token_strings()
     found = tokenizer.convert_tokens_to_ids(names)
-    for place, name in enumerate(names):
-        if found[place] != vocabulary.time_offset + place:
+    for index, name in enumerate(names):
+        if found[index] != vocabulary.time_offset + index:
             raise ConfigError(f"--base: the tokenizer of {folder} has no token {name}; {_AGAIN}")
     # a token may be in the vocabulary and still be split while text is read
     edges = {0, vocabulary.item_offset - vocabulary.time_offset, len(names) - 1}
-    for place in sorted(edges):
-        said = tokenizer.encode(names[place], add_special_tokens=False)
-        if said != [vocabulary.time_offset + place]:
+    for index in sorted(edges):
+        ids_found = tokenizer.encode(names[index], add_special_tokens=False)
+        if ids_found != [vocabulary.time_offset + index]:
             raise ConfigError(
-                f"--base: the tokenizer of {folder} splits {names[place]} into {len(said)} "
+                f"--base: the tokenizer of {folder} splits {names[index]} into {len(ids_found)} "
                 f"tokens; {_AGAIN}"
             )
 
@@ -131,7 +134,7 @@ def keep_layout(model: Any) -> None:
     """Read the weights of 4-bit layers as they were trained.
 
     On some CPUs bitsandbytes rearranges a layer's weights the first time it is used outside
-    training and rounds their scales: training cannot go on after that, and the same adapter
+    training and rounds their scales: training cannot continue after that, and the same adapter
     would give other scores than on the next machine.
     """
     for module in model.modules():
@@ -153,11 +156,11 @@ def _four_bits(dtype: torch.dtype) -> Any:
     )
 
 
-def read_config(base: Base) -> dict[str, Any]:
+def read_config(base: ExpandedBase) -> dict[str, Any]:
     """The model's ``config.json``.
 
     Raises:
-        ConfigError: if it cannot be read, or says that the weights are stored quantised.
+        ConfigError: if it cannot be read, or the weights are stored quantised.
     """
     path = base.folder / "config.json"
     try:
@@ -175,7 +178,7 @@ def read_config(base: Base) -> dict[str, Any]:
 def copy_base(folder: Path, out: Path) -> None:
     """A model's folder: its weights and what stands beside them."""
     out.mkdir(parents=True, exist_ok=True)
-    copy_beside(folder, out)
+    copy_companions(folder, out)
     for pattern in ("config.json", "generation_config.json", *_WEIGHTS):
         for path in folder.glob(pattern):
             shutil.copy(path, out)
@@ -195,8 +198,8 @@ class TokenRows:
 
 
 @torch.no_grad()
-def bake(base: Base, rows: TokenRows, out: Path) -> None:
-    """Write the base with these rows in place of its own; all else stays as it was."""
+def write_with_rows(base: ExpandedBase, rows: TokenRows, out: Path) -> None:
+    """Write the base with these rows instead of its own; all else stays as it was."""
     from transformers import AutoModelForCausalLM
 
     # in the precision it is stored in, whatever it was trained in
@@ -206,38 +209,38 @@ def bake(base: Base, rows: TokenRows, out: Path) -> None:
     if rows.outputs is not None:
         model.get_output_embeddings().weight[where] = rows.outputs.to(model.dtype)
     out.mkdir(parents=True, exist_ok=True)
-    copy_beside(base.folder, out)
+    copy_companions(base.folder, out)
     model.save_pretrained(out)
 
 
-def check_items(base: Base, n_items: int, dataset: Path) -> None:
-    """The base must know exactly the dataset's items.
+def open_corpus(base: ExpandedBase, dataset: Dataset, max_length: int) -> tuple[TaskCorpus, int]:
+    """A dataset as the tasks of a base read it.
+
+    Args:
+        max_length: most tokens of an example.
+
+    Returns:
+        the corpus, and the most tokens of an example that the model can read.
 
     Raises:
-        ConfigError: if it knows others.
+        ConfigError: if the base knows other items, or not even one event fits.
     """
-    if base.ids.n_items != n_items:
+    if base.ids.n_items != dataset.n_items:
         raise ConfigError(
-            f"--base: {base.folder} knows {base.ids.n_items} items, {dataset} has {n_items}; "
-            "expand a base with the item ids of this dataset"
+            f"--base: {base.folder} knows {base.ids.n_items} items, {dataset.folder} has "
+            f"{dataset.n_items}; expand a base with the item ids of this dataset"
         )
-
-
-def item_encoder(base: Base, max_length: int) -> HistoryEncoder:
-    """Says histories in at most so many tokens, answer included.
-
-    Raises:
-        ConfigError: if not even one event fits.
-    """
+    context = int(read_config(base).get("max_position_embeddings", 2**31))
+    max_length = min(max_length, context)
     try:
-        return base.encoder.limited(max_length)
+        encoder = base.encoder.limited(max_length)
     except ConfigError:
-        width = base.encoder.event_width
-        need = len(base.encoder.prefix) + 2 * width
+        need = len(base.encoder.prefix) + 2 * base.encoder.event_width
         raise ConfigError(
             f"loop.max_length: {max_length} tokens cannot hold an event and its answer; set at "
             f"least {need}"
         ) from None
+    return TaskCorpus(dataset, PromptWriter(base.tokenizer, encoder)), max_length
 
 
 def trained_rows(model: Any, tokens: range) -> TokenRows:
@@ -251,7 +254,7 @@ def trained_rows(model: Any, tokens: range) -> TokenRows:
     )
 
 
-def new_row_parameters(base: Base) -> int:
+def new_row_parameters(base: ExpandedBase) -> int:
     """How many numbers the rows of the new tokens hold, input and output."""
     config = read_config(base)
     tables = 1 if config.get("tie_word_embeddings", False) else 2

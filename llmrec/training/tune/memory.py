@@ -1,4 +1,4 @@
-"""Memory that runs out, on a GPU or on the CPU, said as something a user can act on."""
+"""Out-of-memory errors, of a GPU or of the CPU, as advice on which settings to lower."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from llmrec.metrics.machine import peak_mib
 
 
 @contextmanager
-def advised() -> Iterator[None]:
-    """Turn running out of memory into advice.
+def explain_out_of_memory() -> Iterator[None]:
+    """Turn an out-of-memory error into advice.
 
     Raises:
-        ConfigError: saying what to lower.
+        ConfigError: naming the settings to lower.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not ran_out(error):
+        if not is_out_of_memory(error):
             raise
         raise ConfigError(
             "out of memory; lower loop.batch_size (and raise loop.gradient_accumulation "
@@ -30,8 +30,8 @@ def advised() -> Iterator[None]:
         ) from error
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether an error says that there was no memory left."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there was no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

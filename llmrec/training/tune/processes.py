@@ -1,6 +1,6 @@
 """The processes of one training run, started by ``accelerate launch`` or alone.
 
-All of them train; the first alone validates, prints and writes folders, and tells the others.
+All of them train; the first alone validates, prints and writes folders, and broadcasts results.
 A process that fails ends, and the launcher then ends the rest.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from llmrec.loop.alive import die_with_parent
+from llmrec.loop.process import die_with_parent
 
 _PATIENCE = timedelta(days=30)  # the others wait as long as the first one validates
 
@@ -35,7 +35,7 @@ class Processes:
 
     @classmethod
     def join(cls) -> Processes:
-        """Meet the others that the same launcher started, if any."""
+        """Join the process group of the launcher, if any."""
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
             return cls(sharded=_sharded())
@@ -52,13 +52,13 @@ class Processes:
         """Whether this one validates, prints and writes."""
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Until all have come here."""
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
         if self.count > 1:
-            self.tell(None)
+            self.broadcast(None)
 
-    def tell(self, value: Any) -> Any:
-        """The first one's value; what the others pass does not count."""
+    def broadcast(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
         if self.count == 1:
             return value
         holder = [value]
@@ -66,7 +66,7 @@ class Processes:
         return holder[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true of one of them."""
+        """Whether it is true in one of them."""
         if self.count == 1:
             return flag
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -74,16 +74,16 @@ class Processes:
         torch.distributed.all_reduce(raised, op=torch.distributed.ReduceOp.MAX)
         return bool(raised.item())
 
-    def say(self, text: str) -> None:
-        """Print, once."""
+    def print_once(self, text: str) -> None:
+        """Print in the first process alone."""
         if self.first:
             print(text, flush=True)
 
-    def divide(self) -> None:
-        """Have accelerate divide the model on a CPU as well.
+    def allow_cpu_sharding(self) -> None:
+        """Have accelerate shard the model on a CPU as well.
 
-        It does so among GPUs only, and would train whole copies without a word. Once the
-        arguments of a trainer are made, which forget it.
+        By itself it shards among GPUs only, and would silently train whole copies. Call it after
+        the arguments of a trainer are made, which reset it.
         """
         if self.sharded and self.count > 1 and not torch.cuda.is_available():
             from accelerate import DistributedType, PartialState
@@ -91,7 +91,7 @@ class Processes:
             PartialState().distributed_type = DistributedType.MULTI_GPU
 
     def leave(self) -> None:
-        """Part from the others."""
+        """Leave the process group."""
         if self.count > 1:
             torch.distributed.destroy_process_group()
 

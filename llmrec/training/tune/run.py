@@ -3,16 +3,15 @@
     llmrec tune RECIPE.yaml --base DIR --dataset DIR --out DIR
 
 The base is a folder that llmrec model expand or llmrec train wrote. First the rows of new tokens
-may be aligned with everything else frozen, and baked into the base; then an adapter (lora,
+may be aligned with everything else frozen, and written into the base; then an adapter (lora,
 qlora) or the whole model (full) is trained. The result holds ``base/`` and ``adapter/``, or
-``model/`` after a full run, and ``log.json`` and ``training.png``. A killed run goes on from
-its last checkpoint when it is started again, and one that gets SIGTERM writes a checkpoint first.
-Several processes train together under ``accelerate launch -m llmrec tune ...``.
+``model/`` after a full run, and ``log.json`` and ``training.png``. A killed run is resumed from its
+last checkpoint when it is started again, and one that gets SIGTERM writes a checkpoint first.
+Several processes train in parallel under ``accelerate launch -m llmrec tune ...``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import time
@@ -20,44 +19,42 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmrec.config import as_dict, build_section
+from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError, require
-from llmrec.loop.noise import hush
-from llmrec.loop.once import once
-from llmrec.loop.stopping import exit_if_stopped, on_sigterm
+from llmrec.errors import ConfigError
+from llmrec.loop.cached import cached_json
+from llmrec.loop.plot import plot_log
+from llmrec.loop.stopping import stop_on_sigterm
 from llmrec.stage import (
     MANIFEST,
     Manifest,
     StageRun,
-    file_hash,
     folder_hash,
     is_current,
     library_versions,
     run_stage,
 )
+from llmrec.training.model_inputs import model_hashes
 from llmrec.training.tune.settings import TuneConfig
 
 if TYPE_CHECKING:
     from llmrec.training.tune.processes import Processes
 
-__all__ = ["TuneConfig", "main", "run"]
-
-_FINISHED = ".finished.json"  # the counts of a run that has only to be put in its place
-
 
 def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0) -> Path:
-    """Fine-tune, or find it done.
+    """Fine-tune an expanded base; a finished run is found, a killed one resumed.
 
     Args:
+        config: settings.
         base: folder of an expanded model.
-        dataset: folder of the ingest stage.
+        dataset: folder of llmrec ingest.
         out: the result's folder.
+        seed: of weights, examples and validation users.
 
     Raises:
         ConfigError, DataError: before any training, where a setting does not fit base or data.
         LlmrecError: if the loss stops being a number.
-        Stopped: if the run was asked to stop.
+        Stopped: after a request to stop.
     """
     from llmrec.training.tune.processes import Processes
 
@@ -70,26 +67,21 @@ def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0)
             if processes.first and (stage.folder / part).is_dir():
                 _write_manifest(stage.folder / part, replace(manifest, counts={}))
 
-    with on_sigterm():
+    with stop_on_sigterm():
         if not processes.first:
-            if not processes.tell(None):
+            if not processes.broadcast(None):
                 work(StageRun(out.parent / f".{out.name}.part", {}))
-        elif processes.tell(is_current(out, manifest)):
+        elif processes.broadcast(is_current(out, manifest)):
             print(f"tune: up to date in {out}")
         else:
             run_stage(out, manifest, work, resume=True)
-            (out / _FINISHED).unlink(missing_ok=True)
     processes.leave()
     return out
 
 
 def _manifest(config: TuneConfig, base: Path, dataset: Path, seed: int, processes: int) -> Manifest:
     """What the result depends on."""
-    inputs = {"dataset": folder_hash(dataset)}
-    for path in sorted([*base.glob("*.json"), *base.glob("*.safetensors"), *base.glob("*.bin")]):
-        inputs[f"base/{path.name}"] = file_hash(path)
-    for path in sorted((base / "item_ids").glob("*")):
-        inputs[f"base/item_ids/{path.name}"] = file_hash(path)
+    inputs = {"dataset": folder_hash(dataset)} | model_hashes(base)
     settings = as_dict(config)
     if processes > 1:  # a step learns from a batch of each
         settings["processes"] = processes
@@ -97,7 +89,7 @@ def _manifest(config: TuneConfig, base: Path, dataset: Path, seed: int, processe
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Let a model within the result say where it comes from, as every model does."""
+    """Give a model within the result a manifest of its own, as every model has."""
     manifest.libraries = library_versions()
     text = json.dumps(manifest.__dict__, indent=2, default=str)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -113,53 +105,50 @@ def _tune(
 ) -> None:
     from transformers.utils.logging import disable_progress_bar
 
-    from llmrec.training.tune.memory import advised
-    from llmrec.training.tune.work import Work
+    from llmrec.training.tune.memory import explain_out_of_memory
+    from llmrec.training.tune.training_run import TuneRun
 
     disable_progress_bar()  # of reading and writing weights, beside the one that counts
-    finished = stage.folder / _FINISHED
+    # the manifest to be, of its counts alone: written when everything else is there
+    draft = stage.folder / MANIFEST
     if not processes.first:
-        processes.wait()  # until the first one has found nothing wrong
-    elif finished.is_file():
-        stage.counts |= json.loads(finished.read_text(encoding="utf-8"))
+        processes.barrier()  # until the first one has checked everything
+    elif draft.is_file():
+        stage.counts |= json.loads(draft.read_text(encoding="utf-8"))["counts"]
     else:
-        _check_machine(config, processes.sharded)
-    work = None
-    if not finished.is_file():
-        work = Work.prepare(config, folder, dataset, stage.folder, seed, processes)
+        _check_method(config, processes.sharded)
+    run = None
+    if not draft.is_file():
+        run = TuneRun.prepare(config, folder, dataset, stage.folder, seed, processes)
     if processes.first:
-        processes.wait()
-    if work is not None:
+        processes.barrier()
+    if run is not None:
         started = time.monotonic()
-        processes.say(work.summary())
-        with advised():
-            log = work.tune(work.align())
+        processes.print_once(run.summary())
+        with explain_out_of_memory():
+            log = run.tune(run.align())
         if not processes.first:
             return
-        stage.counts |= work.counts | {
+        stage.counts |= run.counts | {
             "validation_ndcg_before": _validation(log, "", 0),
-            "validation_ndcg": _validation(log, "tune", work.counts["kept_step"]),
+            "validation_ndcg": _validation(log, "tune", run.counts["kept_step"]),
             "train_seconds": round(time.monotonic() - started, 1),
         }
         _write_log(log, stage.folder)
-        once(finished, lambda: stage.counts)
+        cached_json(draft, lambda: {"counts": stage.counts})
     if processes.first:
         shutil.rmtree(stage.folder / "work", ignore_errors=True)
 
 
-def _check_machine(config: TuneConfig, sharded: bool) -> None:
+def _check_method(config: TuneConfig, sharded: bool) -> None:
     """What can be known before anything is read.
 
     Raises:
         ConfigError: if the method or precision does not work here.
     """
-    import torch
+    from llmrec.training.tune.trainer import check_machine
 
-    hush()
-    for package in ("trl", "peft"):
-        require(package, "tune")
-    if config.loop.precision == "bf16" and not torch.cuda.is_available():
-        raise ConfigError("loop.precision: bf16 needs a GPU, and there is none; set fp32")
+    check_machine(config.loop)
     if sharded and config.method == "qlora":
         raise ConfigError(
             "method: weights in 4 bits are not divided among processes; train qlora in one process "
@@ -173,7 +162,7 @@ def _check_machine(config: TuneConfig, sharded: bool) -> None:
 
 
 def _validation(log: list[dict[str, Any]], stage: str, step: int) -> float:
-    """NDCG@10 at a step of a stretch; of the first stretch there is where none is named."""
+    """NDCG@10 at a step of a phase; an empty name is the first phase there is."""
     found: float = next(
         line["validation_ndcg@10"]
         for line in log
@@ -184,50 +173,11 @@ def _validation(log: list[dict[str, Any]], stage: str, step: int) -> float:
 
 def _write_log(log: list[dict[str, Any]], folder: Path) -> None:
     (folder / "log.json").write_text(json.dumps(log, indent=1))
-    plot_log(log, folder / "training.png")
+    panels = {
+        "training loss": ["loss"],
+        "validation NDCG@10 (history removed)": ["validation_ndcg@10"],
+    }
+    plot_log(log, folder / "training.png", panels)
     tracking = folder / "work" / "tune" / "runs"
     if tracking.is_dir():
         shutil.move(tracking, folder / "tracking")
-
-
-def plot_log(log: list[dict[str, Any]], path: Path) -> None:
-    """Loss and validation NDCG@10 over all steps, alignment first, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    aligned = max((entry["step"] for entry in log if entry["stage"] == "align"), default=0)
-    placed = [(e["step"] + (aligned if e["stage"] == "tune" else 0), e) for e in log]
-    losses = [(step, e["loss"]) for step, e in placed if "loss" in e]
-    valid = [(step, e["validation_ndcg@10"]) for step, e in placed if "validation_ndcg@10" in e]
-    figure, left = pyplot.subplots(figsize=(7, 4))
-    left.plot(*zip(*losses, strict=True), color="tab:gray")
-    left.set_xlabel("step")
-    left.set_ylabel("training loss", color="tab:gray")
-    if aligned:
-        left.axvline(aligned, color="tab:gray", linestyle=":")
-    right = left.twinx()
-    right.plot(*zip(*valid, strict=True), "o-")
-    right.set_ylabel("validation NDCG@10 (history removed)", color="tab:blue")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
-def main(argv: list[str]) -> None:
-    """``llmrec tune``."""
-    parser = argparse.ArgumentParser(
-        prog="llmrec tune",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("recipe", type=Path, help="YAML with a `tune:` section")
-    parser.add_argument("--base", type=Path, required=True, help="folder of an expanded model")
-    parser.add_argument("--dataset", type=Path, required=True, help="folder of llmrec ingest")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args(argv)
-    config = build_section(TuneConfig, arguments.recipe, "tune")
-    with exit_if_stopped():
-        run(config, arguments.base, arguments.dataset, arguments.out, arguments.seed)

@@ -34,7 +34,7 @@ class AlignConfig:
 
 
 @dataclass(frozen=True)
-class LoopConfig:
+class TuneLoopConfig:
     """Settings of the training loop.
 
     Attributes:
@@ -45,7 +45,7 @@ class LoopConfig:
         warmup_ratio: share of the steps with a linear warm-up.
         batch_size: examples a device reads at once.
         gradient_accumulation: batches a step.
-        max_length: most tokens of an example; histories say fewer events where they must.
+        max_length: most tokens of an example; long histories lose their oldest events.
         gradient_checkpointing: save memory at the cost of time.
         precision: ``fp32``, or ``bf16`` on a GPU.
         save_steps: steps between checkpoints.
@@ -108,6 +108,20 @@ class LoopConfig:
         """Examples a step learns from, in each process."""
         return self.batch_size * self.gradient_accumulation
 
+    def steps(self, examples: int, processes: int = 1) -> int:
+        """Optimizer steps: ``max_steps``, or those of ``epochs`` passes over the examples.
+
+        Raises:
+            ConfigError: if the examples do not fill one step.
+        """
+        batch = self.examples_per_step * processes
+        if examples < batch:
+            raise ConfigError(
+                f"loop: there are {examples} examples, fewer than the {batch} of one step; lower "
+                "loop.batch_size or loop.gradient_accumulation"
+            )
+        return self.max_steps or max(1, self.epochs * examples // batch)
+
 
 @dataclass(frozen=True)
 class TuneConfig:
@@ -124,9 +138,10 @@ class TuneConfig:
             tasks with long answers weigh more in it than their share.
         align: the first step, for the rows of new tokens.
         loop: the training loop's settings.
-        validation_users: validate on so many users, drawn once; 0 is all of them.
+        validation_users: validate on a fixed sample of so many users; 0 is all of them.
         beams: beam width while validating semantic IDs.
-        name, version: what requests call the adapter, and which of this name it is.
+        name: of the adapter in requests.
+        version: which adapter of this name it is.
     """
 
     method: Literal["lora", "qlora", "full"] = "lora"
@@ -136,7 +151,7 @@ class TuneConfig:
     targets: list[str] = field(default_factory=lambda: list(PROJECTIONS))
     tasks: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
     align: AlignConfig = field(default_factory=AlignConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    loop: TuneLoopConfig = field(default_factory=TuneLoopConfig)
     validation_users: int = 0
     beams: int = 20
     name: str = "recommend"

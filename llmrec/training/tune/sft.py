@@ -1,8 +1,8 @@
-"""Supervised fine-tuning with TRL: one call that starts, or goes on where it was killed.
+"""Supervised fine-tuning with TRL: one call that starts or resumes a training phase.
 
-Examples come in the order of the mixture, and checkpoints hold everything random and the losses
-that no line of the log has told yet, so a run that was stopped at any step ends with the log and
-the weights of one that was not.
+Examples come in the order of the mixture, and checkpoints hold all random state and the losses
+since the last line of the log, so a run that was stopped at any step ends with the log and the
+weights of one that was not.
 """
 
 from __future__ import annotations
@@ -18,39 +18,37 @@ import torch
 from transformers.trainer_callback import ExportableState, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from llmrec.errors import require
-from llmrec.loop.progress import Line, Progress
+from llmrec.loop.logs import require_tracker
+from llmrec.loop.progress import Line, RunProgress
 from llmrec.training.tasks.mixture import IGNORED, Mixture
 from llmrec.training.tune.callbacks import (
-    Finite,
-    Stop,
-    Watch,
+    FiniteGradients,
+    ReportProgress,
+    StopOnRequest,
     last_checkpoint,
-    lines_of,
+    log_lines,
     note_processes,
-    quieten,
+    remove_console_callbacks,
 )
 from llmrec.training.tune.processes import Processes
-from llmrec.training.tune.settings import LoopConfig
+from llmrec.training.tune.settings import TuneLoopConfig
+from llmrec.training.tune.trainer import trainer_arguments
 
-__all__ = ["SCHEDULES", "Stretch", "Trained", "fine_tune", "last_checkpoint", "restore"]
-
-SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
 METRIC = "validation_ndcg@10"  # what the best weights are best at
 Values = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A part of a run with its own loop.
+class TrainingPhase:
+    """A part of a run with a loop of its own.
 
     Attributes:
         name: ``align`` or ``tune``.
-        steps: how long it is.
-        learning_rate: its peak rate.
+        steps: of the optimizer.
+        learning_rate: peak rate.
         offset: steps of the run before it.
-        validate: measures the model on the way, every ``loop.validate_every`` steps; called in
-            every process with the model's weights where they lie in shards, else None.
+        validate: measures the model every ``loop.validate_every`` steps; called in every process
+            with the model's weights where they are sharded, else None.
     """
 
     name: str
@@ -61,14 +59,13 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a stretch left beside the model it changed.
+class PhaseResult:
+    """Result of a phase, beside the model it changed.
 
     Attributes:
-        log: step, loss, learning rate every ``logging_steps``, and validations on the way.
+        log: step, loss, learning rate every ``logging_steps``, and validations in between.
         step: the step whose weights the model has.
-        values: all weights by name in the first process where the model lies in shards; None
-            where the model itself is whole.
+        values: all weights by name in the first process where the model is sharded, else None.
     """
 
     log: list[Line]
@@ -80,102 +77,88 @@ def fine_tune(
     model: Any,
     tokenizer: Any,
     mixture: Mixture,
-    stretch: Stretch,
-    loop: LoopConfig,
+    phase: TrainingPhase,
+    loop: TuneLoopConfig,
     folder: Path,
     seed: int,
-    progress: Progress | None = None,
+    progress: RunProgress | None = None,
     processes: Processes | None = None,
-) -> Trained:
-    """Train what a model has that is trainable.
+) -> PhaseResult:
+    """Train the trainable weights of a model.
 
     Args:
-        folder: checkpoints are kept here, and found here when a killed run goes on.
-        progress: shows how far it is; by default the run is this stretch alone.
-        processes: those that train together.
+        folder: of checkpoints; a killed run is resumed from the last one here.
+        progress: of the whole run; by default the run is this phase alone.
+        processes: of the run.
 
     Raises:
         LlmrecError: if the loss stops being a number; the last checkpoint stays.
-        Stopped: if the run was asked to stop; it goes on from its checkpoint.
+        Stopped: after a request to stop; it is resumed from its checkpoint.
     """
-    if loop.report_to != "none":
-        require(loop.report_to, "wandb" if loop.report_to == "wandb" else "train")
+    require_tracker(loop.report_to)
     processes = processes or Processes()
-    together = loop.examples_per_step * processes.count
-    progress = progress or Progress(stretch.steps, together, shown=processes.first)
-    checkpoint = processes.tell(last_checkpoint(folder))
-    steps = _ended_early(checkpoint, loop) or stretch.steps
+    batch = loop.examples_per_step * processes.count
+    progress = progress or RunProgress(phase.steps, batch, enabled=processes.first)
+    checkpoint = processes.broadcast(last_checkpoint(folder))
+    steps = _ended_early(checkpoint, loop) or phase.steps
     rows = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    stop = Stop(processes)
-    arguments = _arguments(stretch, steps, loop, folder, seed)
-    processes.divide()
+    stop = StopOnRequest(processes)
+    arguments = _arguments(phase, steps, loop, folder, seed)
+    processes.allow_cpu_sharding()
     trainer = _Trainer(
         model,
         arguments,
-        train_dataset=mixture.dataset(steps * together),
+        train_dataset=mixture.dataset(steps * batch),
         processing_class=tokenizer,
-        callbacks=[Finite(folder), Watch(progress, stretch.name, stretch.offset), stop],
+        callbacks=[
+            FiniteGradients(folder),
+            ReportProgress(progress, phase.name, phase.offset),
+            stop,
+        ],
     )
-    trainer.watch(stretch, loop, processes)
-    restore(model, rows)
+    trainer.configure(phase, loop, processes)
+    restore_float32(model, rows)
     del rows
     trainer.train(resume_from_checkpoint=checkpoint)
-    stop.check(stretch.name, trainer.state, progress)
-    log = lines_of(trainer.state.log_history, stretch.name)
+    stop.check(phase.name, trainer.state, progress)
+    log = log_lines(trainer.state.log_history, phase.name)
     kept = trainer.keep_best() if loop.keep == "best" else trainer.state.global_step
     values = trainer.gathered()
     model.eval()
-    return Trained(log, kept, values)
+    return PhaseResult(log, kept, values)
 
 
-def _arguments(stretch: Stretch, steps: int, loop: LoopConfig, folder: Path, seed: int) -> Any:
-    bf16 = loop.precision == "bf16"
-    return SFTConfig(
-        output_dir=str(folder),
-        max_steps=steps,
-        learning_rate=stretch.learning_rate,
-        lr_scheduler_type=SCHEDULES[loop.schedule],
-        warmup_steps=math.ceil(loop.warmup_ratio * stretch.steps),
-        weight_decay=0.0,
-        per_device_train_batch_size=loop.batch_size,
-        gradient_accumulation_steps=loop.gradient_accumulation,
-        gradient_checkpointing=loop.gradient_checkpointing,
-        max_length=None,  # the mixture has seen to it
-        bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
-        seed=seed,
-        # the mixture is shuffled, and writes its examples when they are read
-        train_sampling_strategy="sequential",
-        remove_unused_columns=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        logging_steps=loop.logging_steps,
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        save_strategy="steps",
-        save_steps=loop.save_steps,
-        save_total_limit=2,
-        metric_for_best_model=METRIC,
-        greater_is_better=True,
-        report_to=loop.report_to,
-    )
+def _arguments(
+    phase: TrainingPhase, steps: int, loop: TuneLoopConfig, folder: Path, seed: int
+) -> Any:
+    shared = trainer_arguments(loop, folder, seed, steps)
+    own = {
+        "learning_rate": phase.learning_rate,
+        "warmup_steps": math.ceil(loop.warmup_ratio * phase.steps),
+        "max_length": None,  # the mixture keeps to it
+        "ddp_find_unused_parameters": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "metric_for_best_model": METRIC,
+        "greater_is_better": True,
+    }
+    return SFTConfig(**(shared | own))
 
 
 class _Trainer(SFTTrainer):
-    """TRL's trainer, its loss on a CPU computed where there is something to learn only.
+    """TRL's trainer, with a loss on a CPU that is computed at completion tokens alone.
 
-    On a GPU it scores completion tokens alone; on a CPU it would score all of the vocabulary at
-    every token of the prompts and the padding as well, which is most of the time a step takes.
+    That is what TRL does on a GPU; on a CPU it would score the whole vocabulary at every token of
+    prompts and padding as well, which is most of the time a step takes.
     """
 
-    def watch(self, stretch: Stretch, loop: LoopConfig, processes: Processes) -> None:
-        """Take what this run adds to TRL's."""
-        quieten(self)
-        self.processes, self.validate = processes, stretch.validate
-        self.untold = _Untold(self)
-        self.add_callback(self.untold)
-        if stretch.validate is not None and loop.validate_every > 0:
-            self.add_callback(_Validate(loop.validate_every, loop.patience))
+    def configure(self, phase: TrainingPhase, loop: TuneLoopConfig, processes: Processes) -> None:
+        """Add the callbacks and the validation of this run."""
+        remove_console_callbacks(self)
+        self.processes, self.validate = processes, phase.validate
+        self.unlogged = _UnloggedLoss(self)
+        self.add_callback(self.unlogged)
+        if phase.validate is not None and loop.validate_every > 0:
+            self.add_callback(_ValidateEvery(loop.validate_every, loop.patience))
 
     def compute_loss(
         self,
@@ -186,7 +169,8 @@ class _Trainer(SFTTrainer):
     ) -> Any:
         """Mean cross-entropy over the completion tokens of the step.
 
-        Several processes leave it to TRL: gradients meet only where the wrapped model is called.
+        Several processes leave it to TRL: gradients are reduced only where the wrapped model is
+        called.
         """
         alone = self.accelerator.num_processes == 1 and not self.processes.sharded
         if return_outputs or not alone or self.accelerator.device.type != "cpu":
@@ -205,7 +189,7 @@ class _Trainer(SFTTrainer):
         return total / count
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Validate as serving does, in place of a loss on held-out examples."""
+        """Validate through the serving decoder, instead of a loss on held-out examples."""
         assert self.validate is not None
         found = {f"eval_{name}": value for name, value in self.validate(self.gathered()).items()}
         super(SFTTrainer, self).log(dict(found))
@@ -214,14 +198,14 @@ class _Trainer(SFTTrainer):
         return found
 
     def gathered(self) -> Values | None:
-        """All weights in the first process where they lie in shards; None where they do not."""
+        """All weights in the first process where they are sharded, else None."""
         if not self.processes.sharded:
             return None
         values: Values = self.accelerator.get_state_dict(self.model_wrapped)
         return values
 
     def keep_best(self) -> int:
-        """Go back to the weights that validated best; the step they are of."""
+        """Load the weights that validated best; returns their step."""
         step: int = self.state.best_global_step or self.state.global_step
         if step != self.state.global_step:
             self.state.best_model_checkpoint = str(self._checkpoint(step))
@@ -232,54 +216,54 @@ class _Trainer(SFTTrainer):
         return Path(self.args.output_dir) / f"checkpoint-{step}"
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        self.untold.note()
+        self.unlogged.gather()
         if self.processes.first:
             note_processes(self._checkpoint(self.state.global_step), self.processes.count)
         super()._save_checkpoint(model, trial)
 
 
-class _Untold(TrainerCallback, ExportableState):
-    """Keeps the losses since the last line of the log in every checkpoint.
+class _UnloggedLoss(TrainerCallback, ExportableState):
+    """Keeps the loss since the last line of the log in every checkpoint.
 
-    The trainer forgets them when it is stopped, and the next line would be a mean over fewer
-    steps than in a run that was not.
+    The trainer drops it when it is stopped, and the next line would be a mean over fewer steps
+    than in a run that was not.
     """
 
     def __init__(self, trainer: _Trainer) -> None:
         self.trainer, self.total, self.logged = trainer, 0.0, 0
 
-    def note(self) -> None:
-        """Read them in all processes."""
+    def gather(self) -> None:
+        """Read it in all processes, before a checkpoint."""
         own = self.trainer._tr_loss.detach().reshape(1)
         self.total = float(self.trainer.accelerator.gather(own).mean())
         self.logged = self.trainer._globalstep_last_logged
 
     def state(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """What the checkpoint keeps."""
         return {"args": {}, "attributes": {"total": self.total, "logged": self.logged}}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Give them back."""
+        """Restore it."""
         saved = state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         if state.global_step > 0:
             self.trainer._tr_loss += saved["attributes"]["total"]
             self.trainer._globalstep_last_logged = saved["attributes"]["logged"]
 
 
-class _Validate(TrainerCallback):
-    """Validates on the way, with a checkpoint each time, and ends what no longer gets better."""
+class _ValidateEvery(TrainerCallback):
+    """Validates every so many steps, with a checkpoint each time, and stops early."""
 
     def __init__(self, every: int, patience: int) -> None:
         self.every, self.patience = every, patience
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Ask for it where it is due, and after the last step."""
+        """Request a validation where it is due, and after the last step."""
         if state.global_step % self.every == 0 or state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = True
         return control
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        """Count the validations since the best one."""
+        """Stop where patience has run out."""
         if out_of_patience(state.log_history, self.patience):
             control.should_training_stop = True
         return control
@@ -291,8 +275,8 @@ def out_of_patience(history: list[dict[str, Any]], patience: int) -> bool:
     return 0 < patience < len(found) and max(found[-patience:]) <= max(found[:-patience])
 
 
-def _ended_early(checkpoint: str | None, loop: LoopConfig) -> int | None:
-    """The step after which a run was out of patience, if that is where it goes on."""
+def _ended_early(checkpoint: str | None, loop: TuneLoopConfig) -> int | None:
+    """The step of a checkpoint at which patience had run out, else None."""
     if checkpoint is None:
         return None
     state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
@@ -301,10 +285,10 @@ def _ended_early(checkpoint: str | None, loop: LoopConfig) -> int | None:
 
 
 @torch.no_grad()
-def restore(model: Any, values: dict[str, torch.Tensor]) -> None:
-    """Give trained parameters their values and 32 bits.
+def restore_float32(model: Any, values: dict[str, torch.Tensor]) -> None:
+    """Give trained parameters their values back, in float32.
 
-    TRL rounds what is trained beside a base in 4 bits to bf16, which small steps do not survive.
+    TRL rounds what is trained beside a base in 4 bits to bf16, in which small steps are lost.
     """
     for name, parameter in model.named_parameters():
         if name in values:

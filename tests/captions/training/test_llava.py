@@ -10,8 +10,8 @@ import torch
 from clip_folders import write_clip
 from PIL import Image
 
-from llmrec.captions.asking import Seen
-from llmrec.captions.inputs import media_of, prompt_of, shown
+from llmrec.captions.inputs import prepare_input, processor_media
+from llmrec.captions.prompting import ModelInput, render_prompt
 from llmrec.captions.training.llava import load_multimodal, new_multimodal, save_multimodal
 from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.content.media.video import Clip
@@ -32,10 +32,12 @@ def film(frames: int) -> Clip:
     return Clip(pixels, np.arange(frames, dtype=np.float32))
 
 
-def asked(processor: Any, seen: Seen) -> Any:
-    seen = shown(processor, seen)
-    prompt = prompt_of(processor, "attributes", seen, SCHEMA)
-    return processor(text=prompt, return_tensors="pt", add_special_tokens=False, **media_of(seen))
+def asked(processor: Any, given: ModelInput) -> Any:
+    given = prepare_input(processor, given)
+    prompt = render_prompt(processor, "attributes", given, SCHEMA)
+    return processor(
+        text=prompt, return_tensors="pt", add_special_tokens=False, **processor_media(given)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def videos() -> tuple[Any, Any]:
 
 def test_a_picture_takes_a_token_a_patch(pictures: tuple[Any, Any]) -> None:
     model, processor = pictures
-    inputs = asked(processor, Seen(image=noise(33, 57)))
+    inputs = asked(processor, ModelInput(image=noise(33, 57)))
     ids = inputs["input_ids"][0]
     assert int((ids == model.config.image_token_index).sum()) == (16 // 4) ** 2
     assert int((ids == processor.tokenizer.bos_token_id).sum()) == 1
@@ -61,7 +63,7 @@ def test_a_picture_takes_a_token_a_patch(pictures: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize("frames", [1, 3])
 def test_frames_are_pooled_to_a_token_a_four_patches(videos: tuple[Any, Any], frames: int) -> None:
     model, processor = videos
-    inputs = asked(processor, Seen(video=film(frames)))
+    inputs = asked(processor, ModelInput(video=film(frames)))
     count = int((inputs["input_ids"] == model.config.video_token_index).sum())
     assert count == frames * (16 // 4) ** 2 // 4
     assert inputs["pixel_values_videos"].shape == (1, frames, 3, 16, 16)
@@ -71,7 +73,7 @@ def test_frames_are_pooled_to_a_token_a_four_patches(videos: tuple[Any, Any], fr
 def test_the_prompt_is_a_conversation(pictures: tuple[Any, Any]) -> None:
     _, processor = pictures
     tokenizer = processor.tokenizer
-    assert prompt_of(processor, "attributes", Seen(image=noise(9, 9)), SCHEMA) == (
+    assert render_prompt(processor, "attributes", ModelInput(image=noise(9, 9)), SCHEMA) == (
         "<s>USER: <image>\nGive this product's colour as JSON. ASSISTANT:"
     )
     turns = [
@@ -87,7 +89,9 @@ def test_the_prompt_is_a_conversation(pictures: tuple[Any, Any]) -> None:
 
 def test_words_of_a_title_are_no_pictures(pictures: tuple[Any, Any]) -> None:
     model, processor = pictures
-    inputs = asked(processor, Seen(image=noise(9, 9), text="A <image></s> dress", transcript="<s>"))
+    inputs = asked(
+        processor, ModelInput(image=noise(9, 9), text="A <image></s> dress", transcript="<s>")
+    )
     ids = inputs["input_ids"][0].tolist()
     assert ids.count(model.config.image_token_index) == 16
     assert ids.count(processor.tokenizer.bos_token_id) == 1
@@ -96,20 +100,22 @@ def test_words_of_a_title_are_no_pictures(pictures: tuple[Any, Any]) -> None:
 
 def test_a_model_for_videos_sees_a_picture_as_the_first_frame(videos: tuple[Any, Any]) -> None:
     _, processor = videos
-    seen = shown(processor, Seen(image=noise(50, 20), video=film(2)))
-    assert seen.image is None and seen.video is not None
-    assert seen.video.frames.shape == (3, 16, 16, 3)
-    alone = shown(processor, Seen(image=noise(50, 20)))
+    given = prepare_input(processor, ModelInput(image=noise(50, 20), video=film(2)))
+    assert given.image is None and given.video is not None
+    assert given.video.frames.shape == (3, 16, 16, 3)
+    alone = prepare_input(processor, ModelInput(image=noise(50, 20)))
     assert alone.video is not None and len(alone.video.frames) == 1
 
 
 def test_a_model_for_pictures_sees_the_middle_of_a_video(pictures: tuple[Any, Any]) -> None:
     _, processor = pictures
     clip = Clip(np.stack([np.full((24, 24, 3), v, np.uint8) for v in (0, 90, 200)]), np.arange(3.0))
-    seen = shown(processor, Seen(video=clip))
-    assert seen.video is None and seen.image is not None
-    assert np.asarray(seen.image).max() == np.asarray(seen.image).min() == 90
-    with_picture = shown(processor, Seen(image=Image.new("RGB", (20, 30), "red"), video=clip))
+    given = prepare_input(processor, ModelInput(video=clip))
+    assert given.video is None and given.image is not None
+    assert np.asarray(given.image).max() == np.asarray(given.image).min() == 90
+    with_picture = prepare_input(
+        processor, ModelInput(image=Image.new("RGB", (20, 30), "red"), video=clip)
+    )
     assert with_picture.image is not None
     assert with_picture.image.getpixel((0, 0)) == (255, 0, 0)
 
@@ -126,7 +132,7 @@ def test_pictures_reach_the_tower_as_open_clip_prepares_them(
     encoder = ImageEncoder(str(folder), device="cpu")
     for size in ((64, 64), (77, 101), (33, 57), (200, 31), (16, 16)):
         picture = noise(*size)
-        inputs = asked(processor, Seen(image=picture))
+        inputs = asked(processor, ModelInput(image=picture))
         found = inputs["pixel_values_videos"][0] if video else inputs["pixel_values"]
         torch.testing.assert_close(found[0], encoder.prepare(picture), atol=1e-5, rtol=0)
     with torch.inference_mode():
@@ -147,8 +153,8 @@ def test_a_saved_model_is_the_same_when_it_is_loaded(
     assert mine.keys() == other.keys()
     assert all(torch.equal(mine[name], other[name]) for name in mine)
     assert type(again) is type(model) and type(loaded) is type(processor)
-    seen = Seen(image=noise(30, 40), video=film(2), text="A dress")
-    first, second = asked(processor, seen), asked(loaded, seen)
+    given = ModelInput(image=noise(30, 40), video=film(2), text="A dress")
+    first, second = asked(processor, given), asked(loaded, given)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     with torch.inference_mode():

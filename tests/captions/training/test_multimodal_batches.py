@@ -1,4 +1,4 @@
-"""Which tokens are learned, and what is drawn to be shown."""
+"""Which tokens are learned, and which sources are drawn."""
 
 import json
 from collections import Counter
@@ -10,14 +10,13 @@ import pytest
 import torch
 from coloured_shop import picture, tiny_config, write_items, write_schema, write_shop
 
-from llmrec.captions.asking import Seen
-from llmrec.captions.inputs import prompt_of, shown
-from llmrec.captions.training.batches import IGNORED, Collator, Shown, value_tokens
-from llmrec.captions.training.examples import Corpus, drawn_sources, make_corpus
-from llmrec.captions.training.feed import Feed
+from llmrec.captions.inputs import prepare_input
+from llmrec.captions.prompting import ModelInput, render_prompt
+from llmrec.captions.training.batches import IGNORED, Collator, LoadedExample, value_tokens
+from llmrec.captions.training.examples import Corpus, draw_sources, make_corpus
 from llmrec.captions.training.llava import new_multimodal
-from llmrec.captions.training.pictures import Opener, View, drawn_view
-from llmrec.captions.training.settings import Drop, Vary
+from llmrec.captions.training.loader import BatchLoader, ExampleLoader, View, draw_view
+from llmrec.captions.training.settings import SourceDropout, ViewAugmentation
 from llmrec.content.media.source import MediaSource
 from llmrec.content.media.video import Clip
 from llmrec.content.schema import Field, Schema, load_schema
@@ -38,8 +37,8 @@ def video_processor() -> Any:
     return new_multimodal("llava-nano", clip=None, texts=texts, video=True)[1]
 
 
-def example(processor: Any, seen: Seen, answer: str = ANSWER) -> Shown:
-    return Shown(shown(processor, seen), "attributes", answer)
+def example(processor: Any, given: ModelInput, response: str = ANSWER) -> LoadedExample:
+    return LoadedExample(prepare_input(processor, given), "attributes", response)
 
 
 def film(frames: int) -> Clip:
@@ -49,9 +48,11 @@ def film(frames: int) -> Clip:
 def test_the_answer_and_its_end_are_learned_and_nothing_else(processor: Any) -> None:
     tokenizer, image = processor.tokenizer, processor.image_token_id
     examples = [
-        example(processor, Seen(image=picture("red"))),
-        example(processor, Seen(image=picture("blue"), text="a long dress, " * 9), "blue, not red"),
-        example(processor, Seen(text="words alone")),
+        example(processor, ModelInput(image=picture("red"))),
+        example(
+            processor, ModelInput(image=picture("blue"), text="a long dress, " * 9), "blue, not red"
+        ),
+        example(processor, ModelInput(text="words alone")),
     ]
     batch = Collator(processor, COLOUR, 1024).batch(examples)
     assert batch is not None
@@ -60,11 +61,11 @@ def test_the_answer_and_its_end_are_learned_and_nothing_else(processor: Any) -> 
     for row, one in enumerate(examples):
         learned = batch.labels[row] != IGNORED
         said = batch.labels[row][learned].tolist()
-        assert said == [*tokenizer(one.answer)["input_ids"], tokenizer.eos_token_id]
-        assert tokenizer.decode(said, skip_special_tokens=True) == one.answer
+        assert said == [*tokenizer(one.response)["input_ids"], tokenizer.eos_token_id]
+        assert tokenizer.decode(said, skip_special_tokens=True) == one.response
         places = learned.nonzero().flatten().tolist()
         assert places == list(range(batch.starts[row], int(mask[row].sum())))
-        prompt = prompt_of(processor, "attributes", one.seen, COLOUR)
+        prompt = render_prompt(processor, "attributes", one.given, COLOUR)
         wide = prompt.replace("<image>", "<image>" * 16)
         assert ids[row, : batch.starts[row]].tolist() == tokenizer(wide)["input_ids"]
         assert not learned[ids[row] == image].any()
@@ -78,7 +79,8 @@ def test_the_answer_and_its_end_are_learned_and_nothing_else(processor: Any) -> 
 def test_clips_of_one_length_share_a_forward_pass(video_processor: Any) -> None:
     lengths = (1, 3, 1, 0, 3, 1)
     examples = [
-        example(video_processor, Seen(text="x", video=film(n) if n else None)) for n in lengths
+        example(video_processor, ModelInput(text="x", video=film(n) if n else None))
+        for n in lengths
     ]
     batches = Collator(video_processor, COLOUR, 1024, size=2).batches(examples)
     videos = [b.inputs.get("pixel_values_videos") for b in batches]
@@ -88,7 +90,7 @@ def test_clips_of_one_length_share_a_forward_pass(video_processor: Any) -> None:
 
 
 def test_what_the_model_cannot_read_is_left_out_and_counted(processor: Any) -> None:
-    short, long = Seen(text="x"), Seen(text="x " * 100)
+    short, long = ModelInput(text="x"), ModelInput(text="x " * 100)
     batch = Collator(processor, COLOUR, 120).batch(
         [example(processor, short), example(processor, long)]
     )
@@ -121,19 +123,19 @@ def test_the_tokens_of_each_value_are_found(processor: Any, known: dict[str, str
 def test_something_is_always_shown() -> None:
     rng = np.random.default_rng(0)
     has = ["image", "video", "speech", "title"]
-    everything = Drop(alone=0.0, image=1.0, video=1.0, speech=1.0, text=1.0)
-    drawn = [drawn_sources(has, everything, rng) for _ in range(100)]
+    everything = SourceDropout(alone=0.0, image=1.0, video=1.0, speech=1.0, text=1.0)
+    drawn = [draw_sources(has, everything, rng) for _ in range(100)]
     assert {len(one) for one in drawn} == {1} and {one[0] for one in drawn} == set(has)
-    nothing = Drop(alone=0.0, image=0.0, video=0.0, speech=0.0, text=0.0)
-    assert drawn_sources(has, nothing, rng) == tuple(has)
+    nothing = SourceDropout(alone=0.0, image=0.0, video=0.0, speech=0.0, text=0.0)
+    assert draw_sources(has, nothing, rng) == tuple(has)
 
 
 def test_any_subset_is_shown_and_a_picture_alone_often() -> None:
     rng = np.random.default_rng(0)
     has = ["image", "video", "speech", "title"]
-    seen = Counter(drawn_sources(has, Drop(), rng) for _ in range(4000))
-    assert len(seen) == 2**4 - 1
-    assert 0.5 < seen[("image",)] / 4000 < 0.6
+    given = Counter(draw_sources(has, SourceDropout(), rng) for _ in range(4000))
+    assert len(given) == 2**4 - 1
+    assert 0.5 < given[("image",)] / 4000 < 0.6
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +168,8 @@ def test_prompts_of_like_length_share_a_batch_and_answers_do_not_count(tmp_path:
     dataset, schema = write_items(tmp_path / "dataset", rows), write_schema(tmp_path / "s.yaml")
     corpus = open_corpus(dataset, schema, validation_share=0.0)
     collator = Collator(None, corpus.schema, 99)
-    opener = Opener(corpus, MediaSource(), None)
-    groups = Feed(corpus, opener, collator).groups(0)
+    examples = ExampleLoader(corpus, MediaSource(), None)
+    groups = BatchLoader(corpus, examples, collator).groups(0)
     assert [len(group) for group in groups] == [4, 4, 4, 4]
     assert all(len({e.row % 2 for e in group}) == 1 for group in groups)
     drawn = [e.row for e in corpus.epoch(0)]
@@ -194,7 +196,7 @@ def test_items_without_an_answer_or_anything_to_show_are_counted(tmp_path: Path)
     dataset = write_items(tmp_path / "dataset", rows)
     corpus = open_corpus(dataset, write_schema(tmp_path / "s.yaml"))
     assert list(corpus.items) == [0] and len(corpus.train) == 1 and len(corpus.validation) == 0
-    assert corpus.counts["without_target"] == 1 and corpus.counts["nothing_to_show"] == 1
+    assert corpus.counts["without_target"] == 1 and corpus.counts["without_input"] == 1
 
 
 def test_a_view_is_a_part_of_the_picture_and_keeps_its_colours() -> None:
@@ -203,7 +205,7 @@ def test_a_view_is_a_part_of_the_picture_and_keeps_its_colours() -> None:
     frames = np.stack([np.asarray(image)] * 2)
     both = {(255, 0, 0), (128, 128, 128)}
     for _ in range(20):
-        view = drawn_view(Vary(flip=0.5, crop=0.3), rng)
+        view = draw_view(ViewAugmentation(flip=0.5, crop=0.3), rng)
         part = view.of_image(image)
         assert 28 <= part.width <= 40 and 28 <= part.height <= 40
         assert {*map(tuple, np.asarray(part).reshape(-1, 3).tolist())} == both
@@ -219,11 +221,11 @@ def test_a_view_is_a_part_of_the_picture_and_keeps_its_colours() -> None:
 
 
 def test_loss_is_a_token_s_mean_over_the_answers_of_a_step() -> None:
-    from llmrec.captions.training.validation import answer_loss
+    from llmrec.captions.training.validation import response_loss
 
     logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[IGNORED, IGNORED, 3, 4, IGNORED], [IGNORED, 1, IGNORED, 2, 6]])
     logs = logits.log_softmax(-1)
     places = [(0, 1, 3), (0, 2, 4), (1, 0, 1), (1, 2, 2), (1, 3, 6)]
     expected = -sum(logs[row, place, token] for row, place, token in places)
-    torch.testing.assert_close(answer_loss(logits, labels), expected)
+    torch.testing.assert_close(response_loss(logits, labels), expected)

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from coloured_shop import tiny_config, write_clip, write_items, write_schema, write_shop
 
-from llmrec.captions.training import training
-from llmrec.captions.training.run import main, run
+from llmrec.captions.training import trainer
+from llmrec.captions.training.run import run
 from llmrec.captions.training.settings import (
-    Drop,
+    FinetuneConfig,
     MultimodalConfig,
-    ProjectorStep,
-    SecondStep,
-    Vary,
+    ProjectorConfig,
+    SourceDropout,
+    ViewAugmentation,
 )
+from llmrec.cli import run_command
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError, LlmrecError
 
 
@@ -38,7 +39,7 @@ def test_a_shop_without_answers_is_told_so(tmp_path: Path) -> None:
     rows = [{"title": "Thing", "attributes": ["colour=red"]}] * 2
     dataset = write_items(tmp_path / "dataset", rows)
     config = tiny_config(write_schema(tmp_path / "s.yaml"))
-    with pytest.raises(CatalogError, match="of 2 the catalogue tells no answer"):
+    with pytest.raises(CatalogError, match="of 2 the catalogue has no target"):
         run(config, dataset, tmp_path / "out")
 
 
@@ -61,7 +62,7 @@ def test_a_base_or_clip_that_cannot_be_opened_is_named(
     with pytest.raises(ConfigError, match="video: the base 'no/model' has its own"):
         attempt(base="no/model", video=True)
     with pytest.raises(ConfigError, match="random weights has to learn in full"):
-        attempt(second=SecondStep(train="lora"))
+        attempt(finetune=FinetuneConfig(train="lora"))
     assert not (tmp_path / "out").exists()
 
 
@@ -120,8 +121,8 @@ def test_a_loss_that_is_no_number_ends_the_run(
     shop: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, media, schema = shop
-    loss = training.answer_loss
-    monkeypatch.setattr(training, "answer_loss", lambda *a: loss(*a) * float("nan"))
+    loss = trainer.response_loss
+    monkeypatch.setattr(trainer, "response_loss", lambda *a: loss(*a) * float("nan"))
     with pytest.raises(
         LlmrecError, match=r"loss became nan in step 1 of projector; .*projector.lr"
     ):
@@ -140,25 +141,25 @@ def test_a_loss_that_is_no_number_ends_the_run(
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(ConfigError, match=reason):
         MultimodalConfig(**settings)
 
 
 def test_settings_of_the_parts_are_checked() -> None:
     for make, reason in (
-        (lambda: Drop(alone=1.5), "alone: must be between 0 and 1"),
-        (lambda: Vary(crop=1.0), "flip and crop"),
-        (lambda: ProjectorStep(epochs=-1), "epochs: must be 0 or more"),
-        (lambda: SecondStep(lr=0.0), "lr: must be above 0"),
-        (lambda: SecondStep(rank=0), "rank: must be 1 or more"),
+        (lambda: SourceDropout(alone=1.5), "alone: must be between 0 and 1"),
+        (lambda: ViewAugmentation(crop=1.0), "flip and crop"),
+        (lambda: ProjectorConfig(epochs=-1), "epochs: must be 0 or more"),
+        (lambda: FinetuneConfig(lr=0.0), "lr: must be above 0"),
+        (lambda: FinetuneConfig(rank=0), "rank: must be 1 or more"),
     ):
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises(ConfigError, match=reason):
             make()
 
 
 def test_an_unknown_key_of_a_recipe_is_named(shop: tuple[Path, Path, Path], tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("multimodal:\n  second: {epoch: 3}\n")
-    flags = [f"--dataset={shop[0]}", f"--out={tmp_path / 'out'}", f"--config={recipe}"]
+    recipe.write_text("multimodal:\n  finetune: {epoch: 3}\n")
+    flags = [f"--dataset={shop[0]}", f"--out={tmp_path / 'out'}"]
     with pytest.raises(ConfigError, match="unknown key 'epoch'; did you mean 'epochs'"):
-        main(flags)
+        run_command(["train", "multimodal", str(recipe), *flags])

@@ -8,10 +8,11 @@ import torch
 from coloured_shop import tiny_config, write_schema, write_shop
 
 from llmrec.captions.training.llava import load_multimodal, new_multimodal, save_multimodal
-from llmrec.captions.training.parts import learn_second, learning, merged
 from llmrec.captions.training.run import run
-from llmrec.captions.training.settings import ProjectorStep, SecondStep
-from llmrec.captions.training.training import optimizer_of
+from llmrec.captions.training.settings import FinetuneConfig, ProjectorConfig
+from llmrec.captions.training.trainable import merged, prepare_finetune, trainable_parameters
+from llmrec.captions.training.trainer import optimizer_of
+from llmrec.errors import ConfigError
 
 UNUSED = "post_layernorm"  # a LLaVA reads the patches before it
 
@@ -32,11 +33,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 
 def moved(
-    base: Path, shop: tuple[Path, Path, Path], out: Path, steps: tuple[ProjectorStep, SecondStep]
+    base: Path,
+    shop: tuple[Path, Path, Path],
+    out: Path,
+    steps: tuple[ProjectorConfig, FinetuneConfig],
 ) -> set[str]:
     """Names of the weights that a run changes."""
     dataset, media, schema = shop
-    config = tiny_config(schema, base=str(base), projector=steps[0], second=steps[1])
+    config = tiny_config(schema, base=str(base), projector=steps[0], finetune=steps[1])
     run(config, dataset, out, media_root=media)
     before, _ = load_multimodal(base)
     after, _ = load_multimodal(out)
@@ -53,14 +57,14 @@ def names(base: Path, *parts: str) -> set[str]:
 def test_the_projector_step_changes_only_the_projector(
     base: Path, shop: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    steps = ProjectorStep(epochs=1), SecondStep(train="none", epochs=0)
+    steps = ProjectorConfig(epochs=1), FinetuneConfig(train="none", epochs=0)
     assert moved(base, shop, tmp_path / "out", steps) == names(base, "projector")
 
 
 def test_lora_changes_the_projector_and_the_layers_of_the_language_model(
     base: Path, shop: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
-    steps = ProjectorStep(epochs=0), SecondStep(epochs=1, lr=1e-2, rank=4)
+    steps = ProjectorConfig(epochs=0), FinetuneConfig(epochs=1, lr=1e-2, rank=4)
     found = moved(base, shop, tmp_path / "out", steps)
     layers = {n for n in names(base, "language_model.layers") if n.endswith("_proj.weight")}
     assert found == layers | names(base, "projector")
@@ -71,7 +75,7 @@ def test_lora_changes_the_projector_and_the_layers_of_the_language_model(
 def test_the_full_step_changes_everything_that_it_should(
     base: Path, shop: tuple[Path, Path, Path], tmp_path: Path, tower: bool
 ) -> None:
-    steps = ProjectorStep(epochs=0), SecondStep(train="full", epochs=2, lr=1e-2, tower=tower)
+    steps = ProjectorConfig(epochs=0), FinetuneConfig(train="full", epochs=2, lr=1e-2, tower=tower)
     parts = ["projector", "language_model", "lm_head", *(["vision_tower"] if tower else [])]
     assert moved(base, shop, tmp_path / "out", steps) == names(base, *parts)
 
@@ -84,8 +88,8 @@ def test_merging_changes_no_answer(base: Path) -> None:
     inputs: Any = {"input_ids": torch.cat([image, ids], 1), "pixel_values": pixels}
     with torch.inference_mode():
         plain = model(**inputs).logits.clone()
-    step = SecondStep(rank=4).settled(scratch=False)
-    wrapped = learn_second(model, step)
+    step = FinetuneConfig(rank=4).resolved(scratch=False)
+    wrapped = prepare_finetune(model, step)
     generator = torch.Generator().manual_seed(1)
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
@@ -100,28 +104,31 @@ def test_merging_changes_no_answer(base: Path) -> None:
 
 def test_tied_weights_learn_once(base: Path) -> None:
     model, _ = load_multimodal(base)
-    learn_second(model, SecondStep(train="full", tower=True).settled(scratch=True))
-    weights = learning(model)
+    prepare_finetune(model, FinetuneConfig(train="full", tower=True).resolved(scratch=True))
+    weights = trainable_parameters(model)
     assert len({id(p) for p in weights}) == len(weights) == len(list(model.parameters()))
 
 
 def test_a_step_is_settled_by_where_the_weights_come_from() -> None:
-    scratch, given = SecondStep().settled(scratch=True), SecondStep().settled(scratch=False)
+    scratch, given = (
+        FinetuneConfig().resolved(scratch=True),
+        FinetuneConfig().resolved(scratch=False),
+    )
     assert (scratch.train, scratch.tower, scratch.epochs) == ("full", True, 10)
     assert (given.train, given.tower, given.epochs, given.lr) == ("lora", False, 2, 2e-4)
-    chosen = SecondStep(train="full", epochs=1, lr=3e-5, tower=True).settled(scratch=False)
+    chosen = FinetuneConfig(train="full", epochs=1, lr=3e-5, tower=True).resolved(scratch=False)
     assert (chosen.train, chosen.tower, chosen.epochs, chosen.lr) == ("full", True, 1, 3e-5)
-    assert given.settled(scratch=False) == given
-    assert SecondStep().settled(scratch=True, fresh_tower=False).tower is False
-    with pytest.raises(ValueError, match="random weights has to learn in full"):
-        SecondStep(train="lora").settled(scratch=True)
+    assert given.resolved(scratch=False) == given
+    assert FinetuneConfig().resolved(scratch=True, fresh_tower=False).tower is False
+    with pytest.raises(ConfigError, match="random weights has to learn in full"):
+        FinetuneConfig(train="lora").resolved(scratch=True)
 
 
 def test_muon_takes_the_matrices_inside_blocks_and_adamw_the_rest(
     base: Path, shop: tuple[Path, Path, Path]
 ) -> None:
     model, _ = load_multimodal(base)
-    learn_second(model, SecondStep(train="full", tower=True).settled(scratch=True))
+    prepare_finetune(model, FinetuneConfig(train="full", tower=True).resolved(scratch=True))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     adamw, muon = optimizer_of(model, tiny_config(shop[2], optimizer="muon"), 1e-3).parts
     sides = [

@@ -18,26 +18,32 @@ from coloured_shop import (
     write_shop,
 )
 
-from llmrec.captions.asking import Seen
-from llmrec.captions.inputs import media_of, prompt_of, shown
-from llmrec.captions.training import training
+from llmrec.captions.inputs import prepare_input, processor_media
+from llmrec.captions.prompting import ModelInput, render_prompt
+from llmrec.captions.training import trainer
 from llmrec.captions.training.llava import load_multimodal, new_multimodal
-from llmrec.captions.training.run import main, run
-from llmrec.captions.training.settings import Drop, MultimodalConfig, ProjectorStep, SecondStep
-from llmrec.content.schema import Schema, schema_from
+from llmrec.captions.training.run import run
+from llmrec.captions.training.settings import (
+    FinetuneConfig,
+    MultimodalConfig,
+    ProjectorConfig,
+    SourceDropout,
+)
+from llmrec.cli import run_command
+from llmrec.content.schema import Schema, load_resolved
 from llmrec.loop.stopping import Stopped
 from llmrec.stage import Manifest, read_manifest, writing
 
 OVERFIT = 140  # passes over six pictures until they are known by heart
 
 
-def answer(folder: Path, seen: Seen) -> dict[str, str]:
+def answer(folder: Path, given: ModelInput) -> dict[str, str]:
     """What a trained model says, greedily, by transformers' own generation."""
     model, processor = load_multimodal(folder)
     schema = read_schema(folder)
-    seen = shown(processor, seen)
-    prompt = prompt_of(processor, "attributes", seen, schema)
-    inputs = processor(text=prompt, return_tensors="pt", **media_of(seen))
+    given = prepare_input(processor, given)
+    prompt = render_prompt(processor, "attributes", given, schema)
+    inputs = processor(text=prompt, return_tensors="pt", **processor_media(given))
     with torch.inference_mode():
         out = model.generate(**inputs, do_sample=False, max_new_tokens=60)
     said = out[0, inputs["input_ids"].shape[1] :].tolist()
@@ -47,7 +53,7 @@ def answer(folder: Path, seen: Seen) -> dict[str, str]:
 
 
 def read_schema(folder: Path) -> Schema:
-    return schema_from(json.loads((folder / "schema.json").read_text()), "schema.json")
+    return load_resolved(folder / "schema.json")
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +63,26 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset, media = write_shop(home)
     config = tiny_config(
         write_schema(home / "schema.yaml"),
-        projector=ProjectorStep(epochs=1),
-        second=SecondStep(epochs=OVERFIT, lr=3e-3),
+        projector=ProjectorConfig(epochs=1),
+        finetune=FinetuneConfig(epochs=OVERFIT, lr=3e-3),
         validation_share=0.0,
         batch_size=6,
         logging_steps=20,
     )
-    run(config, dataset, home / "model", media_root=media, log=lambda _: None)
+    run(config, dataset, home / "model", media_root=media)
     return home
 
 
 def test_pictures_learned_by_heart_are_told_apart(home: Path) -> None:
     for number, colour in enumerate(COLOURS):
         striped = number % 2 == 1
-        said = answer(home / "model", Seen(image=picture(colour, striped=striped)))
+        said = answer(home / "model", ModelInput(image=picture(colour, striped=striped)))
         assert said == {"colour": colour, "pattern": "striped" if striped else "plain"}
 
 
 def test_the_answer_is_about_the_picture_and_not_the_words(home: Path) -> None:
     for number, other in ((0, 2), (2, 4)):
-        picture_of = Seen(image=picture(COLOURS[other]), text=f"Thing {number}")
+        picture_of = ModelInput(image=picture(COLOURS[other]), text=f"Thing {number}")
         assert answer(home / "model", picture_of)["colour"] == COLOURS[other]
 
 
@@ -96,7 +102,7 @@ def test_a_finished_run_is_not_repeated(home: Path, capsys: pytest.CaptureFixtur
     manifest = read_manifest(home / "model")
     config = tiny_config(
         home / "schema.yaml",
-        second=SecondStep(epochs=OVERFIT, lr=3e-3),
+        finetune=FinetuneConfig(epochs=OVERFIT, lr=3e-3),
         validation_share=0.0,
         batch_size=6,
         workers=1,
@@ -112,7 +118,7 @@ class Killed(Exception):
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the next run end just before the nth update that it makes."""
-    plain, made = training.Trainer._step, []
+    plain, made = trainer.MultimodalTrainer._step, []
 
     def learn(self: Any, batches: Any, rate: float) -> float | None:
         made.append(rate)
@@ -120,7 +126,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
             raise Killed
         return plain(self, batches, rate)
 
-    monkeypatch.setattr(training.Trainer, "_step", learn)
+    monkeypatch.setattr(trainer.MultimodalTrainer, "_step", learn)
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
@@ -130,9 +136,9 @@ def test_a_killed_run_goes_on_to_the_same_end(
     dataset, media = write_shop(tmp_path, 12)
     config = tiny_config(
         write_schema(tmp_path / "schema.yaml"),
-        projector=ProjectorStep(epochs=2),
-        second=SecondStep(epochs=2, lr=3e-3),
-        drop=Drop(),
+        projector=ProjectorConfig(epochs=2),
+        finetune=FinetuneConfig(epochs=2, lr=3e-3),
+        drop=SourceDropout(),
         checkpoint_steps=2,
         keep=keep,
     )
@@ -149,7 +155,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
         assert whole.read_bytes() == parts.read_bytes(), name
     lines = read_lines(tmp_path / "parts" / "metrics.jsonl")
     steps = [(e["stage"], e["step"]) for e in lines if "loss" in e]
-    assert steps == [("projector", n) for n in range(1, 7)] + [("second", n) for n in range(1, 7)]
+    assert steps == [("projector", n) for n in range(1, 7)] + [("finetune", n) for n in range(1, 7)]
 
 
 def test_a_run_that_is_asked_to_stop_keeps_its_place(
@@ -158,7 +164,7 @@ def test_a_run_that_is_asked_to_stop_keeps_its_place(
     dataset, media = write_shop(tmp_path, 8)
     config = tiny_config(write_schema(tmp_path / "schema.yaml"), workers=1)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "asked", lambda: True)
+        patch.setattr(trainer, "stop_requested", lambda: True)
         with pytest.raises(Stopped, match="stopped at step 1 of projector; the same command"):
             run(config, dataset, tmp_path / "out", media_root=media)
     run(config, dataset, tmp_path / "out", media_root=media)
@@ -174,8 +180,8 @@ def test_items_held_back_are_measured_field_by_field(tmp_path: Path) -> None:
     lines = [e for e in read_lines(tmp_path / "out" / "metrics.jsonl") if "validation_loss" in e]
     assert [(e["stage"], e["epoch"]) for e in lines] == [
         ("projector", 1),
-        ("second", 1),
-        ("second", 2),
+        ("finetune", 1),
+        ("finetune", 2),
     ]
     for line in lines:
         both = [line[f"validation_accuracy_{name}"] for name in ("colour", "pattern")]
@@ -183,7 +189,9 @@ def test_items_held_back_are_measured_field_by_field(tmp_path: Path) -> None:
         assert line["validation_accuracy"] == pytest.approx(sum(both) / 2)
     counts = read_manifest(tmp_path / "out").counts
     assert counts["validated_on"] == 6 and counts["trained_on"] == 14
-    best = max((e for e in lines if e["stage"] == "second"), key=lambda e: e["validation_accuracy"])
+    best = max(
+        (e for e in lines if e["stage"] == "finetune"), key=lambda e: e["validation_accuracy"]
+    )
     assert counts["validation_accuracy"] == round(best["validation_accuracy"], 4)
 
 
@@ -218,9 +226,9 @@ def test_videos_are_learned_from(tmp_path: Path) -> None:
     config = tiny_config(
         write_schema(tmp_path / "schema.yaml"),
         video=True,
-        projector=ProjectorStep(epochs=0),
-        second=SecondStep(epochs=60, lr=3e-3),
-        drop=Drop(alone=0.3, image=0.5, video=0.0, text=1.0),
+        projector=ProjectorConfig(epochs=0),
+        finetune=FinetuneConfig(epochs=60, lr=3e-3),
+        drop=SourceDropout(alone=0.3, image=0.5, video=0.0, text=1.0),
         validation_share=0.0,
         batch_size=6,
         logging_steps=50,
@@ -230,8 +238,8 @@ def test_videos_are_learned_from(tmp_path: Path) -> None:
 
     for number, colour in enumerate(COLOURS[:3]):
         clip = sample_frames(media / f"{number}.mp4", 2)
-        assert answer(tmp_path / "out", Seen(video=clip))["colour"] == colour
-        assert answer(tmp_path / "out", Seen(image=picture(colour)))["colour"] == colour
+        assert answer(tmp_path / "out", ModelInput(video=clip))["colour"] == colour
+        assert answer(tmp_path / "out", ModelInput(image=picture(colour)))["colour"] == colour
 
 
 def test_what_is_said_of_an_item_is_learned_from(tmp_path: Path) -> None:
@@ -251,21 +259,21 @@ def test_the_command_takes_a_recipe_and_flags(home: Path, tmp_path: Path) -> Non
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "multimodal:\n  base: llava-micro\n  batch_size: 6\n  tasks: {attributes: 1}\n"
-        "  projector: {epochs: 0}\n  second: {epochs: 1, lr: 1e-3}\n"
+        "  projector: {epochs: 0}\n  finetune: {epochs: 1, lr: 1e-3}\n"
     )
     flags = ["--base", "llava-nano", "--schema", str(home / "schema.yaml"), "--seed", "3"]
     places = [f"--dataset={home / 'dataset'}", f"--media-root={home / 'media'}"]
-    main([*places, f"--out={tmp_path / 'out'}", f"--config={recipe}", *flags])
+    run_command(["train", "multimodal", str(recipe), *places, f"--out={tmp_path / 'out'}", *flags])
     manifest = read_manifest(tmp_path / "out", "train-multimodal")
     assert manifest.seed == 3 and manifest.config["base"] == "llava-nano"
-    assert manifest.config["second"]["train"] == "full" and manifest.counts["steps"] == 1
+    assert manifest.config["finetune"]["train"] == "full" and manifest.counts["steps"] == 1
 
 
 def test_a_trained_model_is_a_base_for_the_next(home: Path, tmp_path: Path) -> None:
     config = tiny_config(home / "schema.yaml", base=str(home / "model"), batch_size=6)
-    config = replace(config, second=SecondStep(epochs=1, lr=1e-5))
+    config = replace(config, finetune=FinetuneConfig(epochs=1, lr=1e-5))
     run(config, home / "dataset", tmp_path / "out", media_root=home / "media")
-    assert answer(tmp_path / "out", Seen(image=picture("red")))["colour"] == "red"
+    assert answer(tmp_path / "out", ModelInput(image=picture("red")))["colour"] == "red"
     counts = read_manifest(tmp_path / "out").counts
     assert counts["validation_accuracy"] == 1.0
 
@@ -283,7 +291,7 @@ def test_the_same_seed_gives_the_same_model(home: Path, tmp_path: Path) -> None:
 def test_a_fresh_model_takes_over_a_clip(home: Path, tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "clip")
     config = tiny_config(home / "schema.yaml", clip=str(folder))
-    config = replace(config, second=SecondStep(train="full", epochs=1, tower=False))
+    config = replace(config, finetune=FinetuneConfig(train="full", epochs=1, tower=False))
     run(config, home / "dataset", tmp_path / "out", media_root=home / "media")
     model, _ = load_multimodal(tmp_path / "out")
     fresh, _ = new_multimodal("llava-nano", clip=folder, texts=["x"])

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from llmrec.captions.asking import Seen
-from llmrec.captions.inputs import media_of, prompt_of, shown, vllm_media_of
+from llmrec.captions.inputs import prepare_input, processor_media, vllm_media
+from llmrec.captions.prompting import ModelInput, render_prompt
 from llmrec.captions.training.llava import load_multimodal, new_multimodal, save_multimodal
 from llmrec.content.clip.model import new_clip, save_clip
 from llmrec.content.media.video import Clip
@@ -66,7 +66,7 @@ def served(
         llm.llm_engine.engine_core.shutdown()
 
 
-def seen_items() -> list[Seen]:
+def seen_items() -> list[ModelInput]:
     """Pictures, a video, both, and neither."""
     rng = np.random.default_rng(0)
 
@@ -75,17 +75,19 @@ def seen_items() -> list[Seen]:
 
     clips = [Clip(pixels(n, 40, 31), np.arange(n, dtype=np.float32)) for n in (2, 3)]
     return [
-        Seen(image=Image.fromarray(pixels(57, 33)), text="a dress"),
-        Seen(image=Image.fromarray(pixels(20, 90)), text="a dress"),
-        Seen(image=Image.fromarray(pixels(16, 16)), video=clips[0]),
-        Seen(video=clips[1]),
-        Seen(text="words alone", transcript="and what is said"),
+        ModelInput(image=Image.fromarray(pixels(57, 33)), text="a dress"),
+        ModelInput(image=Image.fromarray(pixels(20, 90)), text="a dress"),
+        ModelInput(image=Image.fromarray(pixels(16, 16)), video=clips[0]),
+        ModelInput(video=clips[1]),
+        ModelInput(text="words alone", transcript="and what is said"),
     ]
 
 
-def by_transformers(model: Any, processor: Any, seen: Seen, prompt: str) -> tuple[Any, Any]:
+def by_transformers(model: Any, processor: Any, given: ModelInput, prompt: str) -> tuple[Any, Any]:
     """Prompt and answer as token ids, and the log-probability of each token of the answer."""
-    inputs = processor(text=prompt, return_tensors="pt", add_special_tokens=False, **media_of(seen))
+    inputs = processor(
+        text=prompt, return_tensors="pt", add_special_tokens=False, **processor_media(given)
+    )
     with torch.inference_mode():
         out = model.generate(
             **inputs,
@@ -104,20 +106,20 @@ def test_vllm_says_what_transformers_says(served: Served) -> None:
     from vllm import SamplingParams
 
     model, processor = load_multimodal(served.folder)
-    seen = [shown(processor, one) for one in seen_items()]
-    prompts = [prompt_of(processor, "attributes", one, SCHEMA) for one in seen]
+    given = [prepare_input(processor, one) for one in seen_items()]
+    prompts = [render_prompt(processor, "attributes", one, SCHEMA) for one in given]
     asked = [
-        {"prompt": prompt, "multi_modal_data": vllm_media_of(one)}
-        for one, prompt in zip(seen, prompts, strict=True)
+        {"prompt": prompt, "multi_modal_data": vllm_media(one)}
+        for one, prompt in zip(given, prompts, strict=True)
     ]
     params = SamplingParams(temperature=0, max_tokens=TOKENS, logprobs=0)
     answers = served.llm.generate(asked, params, use_tqdm=False)
     first = set()
-    for one, prompt, answer in zip(seen, prompts, answers, strict=True):
+    for one, prompt, answer in zip(given, prompts, answers, strict=True):
         whole, logs = by_transformers(model, processor, one, prompt)
         said = answer.outputs[0]
         assert [*answer.prompt_token_ids, *said.token_ids] == whole
         found = [at[token].logprob for at, token in zip(said.logprobs, said.token_ids, strict=True)]
         np.testing.assert_allclose(found, logs, rtol=0, atol=1e-4)
         first.add(round(logs[0], 2))
-    assert len(first) == len(seen)  # each depends on what was shown
+    assert len(first) == len(given)  # each depends on what was shown

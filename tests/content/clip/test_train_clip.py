@@ -152,7 +152,7 @@ def test_a_field_that_the_schema_lacks_is_named(shop: Shop, tmp_path: Path) -> N
     "wrong", [{"size": "huge"}, {"batch_size": 1}, {"dropout": 1.0}, {"learning_rate": 0.0}]
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
         ClipConfig(**wrong)  # type: ignore[arg-type]
 
 
@@ -172,9 +172,9 @@ def test_a_text_is_true_of_every_picture_with_its_values() -> None:
     }
 
 
-def test_an_item_of_which_nothing_can_be_said_is_not_sayable() -> None:
+def test_an_item_without_title_and_fields_has_no_text() -> None:
     texts = Texts(["", "title", ""], [{}, {}, {"colour": "red"}], FIELDS, 0.5)
-    assert texts.sayable.tolist() == [False, True, True]
+    assert texts.described.tolist() == [False, True, True]
 
 
 def test_contrast_is_least_where_all_true_pairs_are_alike() -> None:

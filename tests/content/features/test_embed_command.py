@@ -5,10 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_media import picture, sound, tiny_clip, tiny_whisper
 
-from llmrec.content.features.command import main
+from llmrec.cli import run_command
 from llmrec.content.features.media import load_media_features
 from llmrec.content.features.text import load_features
 from llmrec.data.catalogue import SCHEMA
+from llmrec.errors import ConfigError
 from llmrec.stage import Manifest, writing
 
 
@@ -27,22 +28,20 @@ def test_one_command_embeds_text_pictures_and_speech(dataset: Path, tmp_path: Pa
     clip, whisper = tiny_clip(tmp_path / "clip"), tiny_whisper(tmp_path / "whisper.pt")
     flags = ["--dataset", str(dataset), "--out", str(tmp_path / "run/features")]
     media = ["--media-root", str(tmp_path / "media"), "--clip", str(clip)]
-    main([*flags, "--fields", "title", *media, "--whisper", str(whisper)])
+    run_command(["embed", *flags, "--fields", "title", *media, "--whisper", str(whisper)])
     assert load_features(tmp_path / "run/features")["text"].shape == (1, 384)
     found = load_media_features(tmp_path / "run/media_features")
     assert sorted(found) == ["image", "image_present", "speech", "speech_present"]
 
 
 def test_text_alone_leaves_no_media_folder(dataset: Path, tmp_path: Path) -> None:
-    main(["--dataset", str(dataset), "--out", str(tmp_path / "features"), "--fields", "title"])
+    flags = ["--dataset", str(dataset), "--out", str(tmp_path / "features")]
+    run_command(["embed", *flags, "--fields", "title"])
     assert not (tmp_path / "media_features").exists()
 
 
-def test_a_media_root_without_a_model_is_refused(
-    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_media_root_without_a_model_is_refused(dataset: Path, tmp_path: Path) -> None:
     flags = ["--dataset", str(dataset), "--out", str(tmp_path / "out"), "--media-root", "media"]
-    with pytest.raises(SystemExit):
-        main(flags)
-    assert "go with --clip" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="go with --clip"):
+        run_command(["embed", *flags])
     assert not (tmp_path / "out").exists()

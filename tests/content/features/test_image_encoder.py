@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from tiny_media import tiny_clip
 
-from llmrec.content.features.image_encoder import ImageEncoder, weights_hash
+from llmrec.content.features.image_encoder import ImageEncoder
+from llmrec.content.features.models import weights_hash
 from llmrec.errors import ConfigError
 
 PICTURES = [Image.new("RGB", (50, 40), colour) for colour in ("red", "green", "blue", "white")]

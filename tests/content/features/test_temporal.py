@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="needs the train extra")
 import torch
 
 from llmrec.content.features.temporal import TemporalEncoder, TemporalShape, mean_pool
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, ConfigError
 
 
 def clips(n: int, frames: int = 6, dim: int = 8) -> tuple:
@@ -101,5 +101,5 @@ def test_a_file_that_is_none_names_itself(tmp_path: Path) -> None:
 
 
 def test_shapes_that_cannot_be_name_the_setting() -> None:
-    with pytest.raises(ValueError, match="heads: 3 does not divide width 16"):
+    with pytest.raises(ConfigError, match="heads: 3 does not divide width 16"):
         TemporalShape(8, width=16, heads=3)

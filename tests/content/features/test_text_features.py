@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec.cli import run_command
 from llmrec.content.features import text, text_encoder
 from llmrec.content.features.item_encoder import ItemEncoder
 from llmrec.content.features.text import EmbedConfig, item_text, load_features, run
@@ -117,11 +118,12 @@ def test_a_finished_folder_is_not_made_again(
 
 def test_command_line_reads_a_recipe_and_flags(dataset: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "embed.yaml"
-    recipe.write_text("fields: [title, brand]\nbatch_size: 2\n")
+    recipe.write_text("seed: 4\nembed: {fields: [title, brand], batch_size: 2}\n")
     out = tmp_path / "features"
-    arguments = ["--dataset", dataset, "--out", out, "--config", recipe, "--device", "cpu"]
-    text.embed_text([str(a) for a in arguments])
-    assert json.loads((out / "manifest.json").read_text())["config"]["fields"] == ["title", "brand"]
+    arguments = [recipe, "--dataset", dataset, "--out", out, "--device", "cpu"]
+    run_command(["embed", *map(str, arguments)])
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["config"]["fields"] == ["title", "brand"] and manifest["seed"] == 4
 
 
 def test_an_empty_catalogue_is_an_error(make_dataset, tmp_path: Path) -> None:
@@ -164,7 +166,8 @@ def test_missing_minilm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_damaged_features_name_file_and_fix(dataset: Path, tmp_path: Path) -> None:
     out = run(EmbedConfig(fields=("title",), device="cpu"), dataset, tmp_path / "features")
-    (out / "embeddings.safetensors").write_bytes(b"not tensors")
+    size = (out / "embeddings.safetensors").stat().st_size
+    (out / "embeddings.safetensors").write_bytes(b"?" * size)
     with pytest.raises(ArtifactError, match=r"embeddings\.safetensors: .*llmrec embed"):
         load_features(out)
 

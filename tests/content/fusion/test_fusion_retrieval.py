@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fusion_world import write_dataset
 from hypothesis import given
@@ -38,14 +36,10 @@ def test_no_pairs_where_nobody_liked_two_things() -> None:
 
 
 def test_low_ratings_and_later_splits_are_no_likings(tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "dataset", Histories.from_lists([[0, 1, 2], [2, 3]]), 4)
-    events = pq.read_table(folder / "events.parquet")
-    ratings = pa.array([5.0, 2.0, None, 4.0, 3.9])
-    splits = pa.array([0, 0, 0, 0, 2], pa.int8())
-    for name, column in (("rating", ratings), ("split", splits)):
-        events = events.set_column(events.column_names.index(name), name, column)
-    pq.write_table(events, folder / "events.parquet")
-    dataset = Dataset(folder)
+    histories = Histories.from_lists([[0, 1, 2], [2, 3]])
+    ratings, splits = [5.0, 2.0, None, 4.0, 3.9], [0, 0, 0, 0, 2]
+    folder = tmp_path / "dataset"
+    dataset = Dataset(write_dataset(folder, histories, 4, ratings=ratings, splits=splits))
 
     def liked(*arguments, **options) -> list[list[int]]:
         return [row.tolist() for row in liked_histories(dataset, *arguments, **options)]

@@ -16,13 +16,14 @@ from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.losses import behaviour_loss, contrast_loss
 from llmrec.content.fusion.modalities import Modalities, hide
 from llmrec.content.fusion.retrieval import Cases, measure, retrieval_cases
-from llmrec.content.fusion.settings import FusionShape, TrainSettings
-from llmrec.content.fusion.train import FusionTrainer, Progress
+from llmrec.content.fusion.settings import FusionShape, FusionTrainConfig
+from llmrec.content.fusion.train import FusionTrainer
 from llmrec.content.fusion.validation import contrast_score, retrieval_score
 from llmrec.errors import ConfigError, DataError
+from llmrec.loop.state import TrainingState
 from llmrec.types import Histories
 
-SETTINGS = TrainSettings(
+SETTINGS = FusionTrainConfig(
     epochs=6,
     steps_per_epoch=25,
     batch_size=128,
@@ -34,12 +35,18 @@ Parted = tuple[Pairs, Cases, Cases]
 
 
 def shape(modalities: Modalities) -> FusionShape:
-    return FusionShape(modalities.dims, dim=24, width=32, heads=2, queries=1, input_dropout=0.0)
+    return FusionShape(
+        modalities=modalities.dims, dim=24, width=32, heads=2, queries=1, input_dropout=0.0
+    )
 
 
 def trained(
-    modalities: Modalities, pairs: Pairs | None, score, settings: TrainSettings = SETTINGS, **more
-) -> tuple[FusionEncoder, Progress]:
+    modalities: Modalities,
+    pairs: Pairs | None,
+    score,
+    settings: FusionTrainConfig = SETTINGS,
+    **more,
+) -> tuple[FusionEncoder, TrainingState]:
     torch.manual_seed(0)
     encoder = FusionEncoder(shape(modalities))
     progress = FusionTrainer(encoder, modalities, pairs, score, settings, **more).run()
@@ -106,7 +113,7 @@ def test_masks_lose_less_than_zeros_where_modalities_are_missing(
 
 
 def test_the_same_seed_gives_the_same_encoder(world: World, parted: Parted) -> None:
-    brief = TrainSettings(**{**vars(SETTINGS), "epochs": 1, "steps_per_epoch": 5})
+    brief = FusionTrainConfig(**{**vars(SETTINGS), "epochs": 1, "steps_per_epoch": 5})
     score = retrieval_score(world.modalities, parted[1])
     train = partial(trained, world.modalities, parted[0], score, brief)
     vectors = [embed(train(seed=seed)[0], world.modalities) for seed in (4, 4, 5)]
@@ -122,7 +129,7 @@ def test_the_weights_of_the_best_epoch_are_kept(world: World, parted: Parted) ->
         seen.append(encoder.nothing.detach().clone())
         return next(scores)
 
-    settings = TrainSettings(
+    settings = FusionTrainConfig(
         **{**vars(SETTINGS), "epochs": 20, "steps_per_epoch": 2, "patience": 3}
     )
     encoder, progress = trained(world.modalities, parted[0], score, settings)
@@ -134,7 +141,7 @@ def test_the_weights_of_the_best_epoch_are_kept(world: World, parted: Parted) ->
 def test_a_killed_training_goes_on_to_the_same_result(
     world: World, parted: Parted, tmp_path
 ) -> None:
-    settings = TrainSettings(**{**vars(SETTINGS), "epochs": 3, "steps_per_epoch": 4})
+    settings = FusionTrainConfig(**{**vars(SETTINGS), "epochs": 3, "steps_per_epoch": 4})
     score = retrieval_score(world.modalities, parted[1])
     calls = iter(range(9))
 
@@ -182,7 +189,7 @@ def test_an_encoder_of_other_modalities_is_told_so(world: World) -> None:
 
 
 def test_a_device_that_is_not_there_is_told_so(world: World, parted: Parted) -> None:
-    settings = TrainSettings(**{**vars(SETTINGS), "device": "meteor"})
+    settings = FusionTrainConfig(**{**vars(SETTINGS), "device": "meteor"})
     with pytest.raises(ConfigError, match="device: 'meteor' cannot be used here"):
         trained(world.modalities, parted[0], lambda encoder: 0.0, settings)
 

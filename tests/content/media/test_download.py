@@ -12,6 +12,7 @@ from media_server import PICTURE, Server, serving
 from llmrec.content.media.addresses import is_public
 from llmrec.content.media.download import Limits, download
 from llmrec.content.media.errors import SourceError, TooLargeError
+from llmrec.errors import ConfigError
 
 HERE = Limits(networks=("127.0.0.1/32",), timeout=1, deadline=5, max_bytes=1 << 20)
 
@@ -153,7 +154,7 @@ def test_a_server_that_speaks_no_tls_is_a_reason(server: Server) -> None:
 
 
 def test_limits_that_cannot_hold_name_the_setting() -> None:
-    with pytest.raises(ValueError, match="timeout: must be more than 0"):
+    with pytest.raises(ConfigError, match="timeout: must be more than 0"):
         Limits(timeout=0)
-    with pytest.raises(ValueError, match=r"networks: .*10\.1\.0\.0/16"):
+    with pytest.raises(ConfigError, match=r"networks: .*10\.1\.0\.0/16"):
         Limits(networks=("our network",))

@@ -15,19 +15,19 @@ from PIL import Image
 from search_shop import FILMED, PICTURED, Shop
 from tiny_media import sound, tiny_whisper
 
+from llmrec.cli import run_command
 from llmrec.content.search.build import run
-from llmrec.content.search.command import main
-from llmrec.content.search.question import transcribe
-from llmrec.content.search.searcher import Answer, SearchIndex
+from llmrec.content.search.command import as_table
+from llmrec.content.search.query import transcribe
+from llmrec.content.search.searcher import SearchIndex, SearchResult
 from llmrec.content.search.settings import SearchIndexConfig
-from llmrec.content.search.show import as_table
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
 
 
 @pytest.fixture(scope="module")
 def folder(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("asked") / "search_index"
-    return run(SearchIndexConfig(device="cpu"), shop.dataset, shop.media, out, log=lambda _: None)
+    return run(SearchIndexConfig(device="cpu"), shop.dataset, shop.media, out)
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +49,21 @@ def encoder_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(capsys: pytest.CaptureFixture[str], folder: Path, *flags: str) -> str:
-    main([str(folder), *flags, "--device", "cpu"])
+def searched(capsys: pytest.CaptureFixture[str], folder: Path, *flags: str) -> str:
+    run_command(["search", str(folder), *flags, "--device", "cpu"])
     return capsys.readouterr().out
 
 
 def test_words_give_a_table_in_the_order_of_the_index(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = asked(capsys, folder, "--text", "a red mug", "-n", "3").splitlines()
-    ids, scores = SearchIndex.load(folder, device="cpu").search_text(["a red mug"], 3)
+    lines = searched(capsys, folder, "--text", "a red mug", "--n", "3").splitlines()
+    index = SearchIndex.load(folder, device="cpu")
+    results = index.search(index.embed_text(["a red mug"]), 3)[0]
     assert lines[0].split() == ["rank", "score", "item", "title"]
     assert [line.split()[:3] for line in lines[1:]] == [
-        [str(rank), f"{score:.4f}", item_id]
-        for rank, (item_id, score) in enumerate(zip(ids[0], scores[0], strict=True), 1)
+        [str(rank), f"{result.score:.4f}", result.item_id]
+        for rank, result in enumerate(results, start=1)
     ]
 
 
@@ -70,10 +71,10 @@ def test_a_picture_finds_its_item_and_programs_read_json(
     folder: Path, shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = str(shop.picture("i2"))
-    told = json.loads(asked(capsys, folder, "--image", place, "-n", "99", "--json"))
+    told = json.loads(searched(capsys, folder, "--image", place, "--n", "99", "--json"))
     assert told["query"] == {"image": place} and "transcript" not in told
-    assert [answer["rank"] for answer in told["answers"]] == list(range(1, 8))
-    first = told["answers"][0]
+    assert [result["rank"] for result in told["results"]] == list(range(1, 8))
+    first = told["results"][0]
     assert (first["item_id"], first["title"]) == ("i2", "blue thing")
     assert first["score"] == pytest.approx(1, abs=1e-5)
 
@@ -85,17 +86,19 @@ def test_a_voice_is_written_down_and_its_words_are_asked(
     said = transcribe(voice, str(whisper), "cpu")
     assert said  # a random model hears something in a tone
     flags = ("--voice", voice, "--speech-model", str(whisper))
-    by_voice = asked(capsys, folder, *flags)
-    assert by_voice == f"heard: {said}\n" + asked(capsys, folder, "--text", said)
-    assert json.loads(asked(capsys, folder, *flags, "--json"))["transcript"] == said
+    by_voice = searched(capsys, folder, *flags)
+    assert by_voice == f"transcript: {said}\n" + searched(capsys, folder, "--text", said)
+    assert json.loads(searched(capsys, folder, *flags, "--json"))["transcript"] == said
 
 
 def test_a_sheet_shows_the_pictures_found(
     folder: Path, shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sheet = tmp_path / "new" / "sheet.png"
-    flags = ["--image", str(shop.picture("i1")), "-n", "7", "--device", "cpu"]
-    main([str(folder), *flags, "--sheet", str(sheet), "--media-root", str(shop.root)])
+    flags = ["--image", str(shop.picture("i1")), "--n", "7", "--device", "cpu"]
+    run_command(
+        ["search", str(folder), *flags, "--sheet", str(sheet), "--media-root", str(shop.root)]
+    )
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [
         f"no picture of {FILMED}: the catalogue names no picture",
@@ -110,7 +113,10 @@ def test_a_sheet_shows_the_pictures_found(
 
 
 def test_a_table_is_one_line_an_item_whatever_a_title_holds() -> None:
-    answers = [Answer(1, "a", "two\nlines \x1b[31mred", 0.5, None), Answer(2, "bb", "", -0.1, None)]
+    answers = [
+        SearchResult(1, "a", "two\nlines \x1b[31mred", 0.5, None),
+        SearchResult(2, "bb", "", -0.1, None),
+    ]
     assert as_table(answers).splitlines()[1:] == [
         "   1  0.5000  a     two lines [31mred",
         "   2  -0.1000  bb    -",
@@ -124,8 +130,8 @@ WRONG: list[tuple[list[str], type[LlmrecError], str]] = [
     ([], ConfigError, "give one of --text, --image and --voice; got none"),
     (["--text", "a", "--voice", "b"], ConfigError, "got --text and --voice"),
     (["--text", "  "], ConfigError, "--text: is empty; say what to look for"),
-    (["--text", "a", "-n", "0"], ConfigError, "-n: must be 1 or more, got 0"),
-    (["--text", "a", "-n", "-3"], ConfigError, "-n: must be 1 or more, got -3"),
+    (["--text", "a", "--n", "0"], ConfigError, "--n: must be 1 or more, got 0"),
+    (["--text", "a", "--n", "-3"], ConfigError, "--n: must be 1 or more, got -3"),
     (["--image", "gone.png"], DataError, "--image gone.png: no such file"),
     (["--image", "http://127.0.0.1:9/a.png"], DataError, "is not a public address"),
     (["--image", "file:///etc/passwd"], DataError, "--image file:///etc/passwd: "),
@@ -141,33 +147,42 @@ def test_a_wrong_question_is_one_clear_line(
     folder: Path, flags: list[str], kind: type[LlmrecError], message: str
 ) -> None:
     with pytest.raises(kind) as told:
-        main([str(folder), *flags])
+        run_command(["search", str(folder), *flags])
     assert message in str(told.value) and "\n" not in str(told.value)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nowhere.manifest.json: not found"):
-        main([str(tmp_path / "nowhere"), "--text", "a mug"])
+        run_command(["search", str(tmp_path / "nowhere"), "--text", "a mug"])
 
 
 def test_a_picture_that_is_none_is_named(folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.png"
     page.write_text("<html>not found</html>")
     with pytest.raises(DataError, match=r"page.png: not a picture in a format that is read"):
-        main([str(folder), "--image", str(page)])
+        run_command(["search", str(folder), "--image", str(page)])
 
 
 def test_silence_is_no_question_and_needs_no_model(folder: Path, tmp_path: Path) -> None:
     silent = str(sound(tmp_path / "silent.wav", 440, volume=0))
     with pytest.raises(DataError, match=r"silent.wav: nothing is said in it; record"):
-        main([str(folder), "--voice", silent, "--speech-model", "gone.pt"])
+        run_command(["search", str(folder), "--voice", silent, "--speech-model", "gone.pt"])
 
 
 def test_an_empty_recording_is_no_question(folder: Path, whisper: Path, tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "none.wav"), "wb") as out:
         out.setparams((1, 2, 16_000, 0, "NONE", "none"))
     with pytest.raises(DataError, match=r"--voice .*none.wav: "):
-        main([str(folder), "--voice", str(tmp_path / "none.wav"), "--speech-model", str(whisper)])
+        run_command(
+            [
+                "search",
+                str(folder),
+                "--voice",
+                str(tmp_path / "none.wav"),
+                "--speech-model",
+                str(whisper),
+            ]
+        )
 
 
 def test_an_encoder_alone_cannot_write_down_a_question(
@@ -175,4 +190,4 @@ def test_an_encoder_alone_cannot_write_down_a_question(
 ) -> None:
     voice = str(sound(tmp_path / "question.wav", 440))
     with pytest.raises(ConfigError, match="give a Whisper with its decoder, a name such as base"):
-        main([str(folder), "--voice", voice, "--speech-model", str(encoder_only)])
+        run_command(["search", str(folder), "--voice", voice, "--speech-model", str(encoder_only)])

@@ -14,10 +14,12 @@ import faiss
 from search_shop import FILMED, ITEM_IDS, PICTURED, TITLES, UNSEEN, Shop, write_dataset, write_media
 from tiny_media import tiny_clip
 
+from llmrec.cli import run_command
 from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.content.features.media import load_media_features
 from llmrec.content.media.images import decode_image
-from llmrec.content.search.build import main, run
+from llmrec.content.search.build import run
+from llmrec.content.search.nearest import load_index
 from llmrec.content.search.searcher import SearchIndex
 from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.content.search.vectors import item_vectors
@@ -27,7 +29,16 @@ from llmrec.stage import read_manifest
 
 def indexed(shop: Shop, out: Path, **settings: object) -> Path:
     config = SearchIndexConfig(device="cpu", **settings)  # type: ignore[arg-type]
-    return run(config, shop.dataset, shop.media, out, log=lambda _: None)
+    return run(config, shop.dataset, shop.media, out)
+
+
+def search_text(
+    index: SearchIndex, texts: list[str], n: int = 10
+) -> tuple[list[list[str]], list[list[float]]]:
+    """Ids and cosines of the items that each text finds."""
+    found = index.search(index.embed_text(texts), n)
+    ids = [[result.item_id for result in row] for row in found]
+    return ids, [[result.score for result in row] for row in found]
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +53,16 @@ def index(folder: Path) -> SearchIndex:
 
 def test_every_picture_finds_its_own_item_first(index: SearchIndex, shop: Shop) -> None:
     pictures = [decode_image(shop.picture(item_id)) for item_id in PICTURED]
-    ids, scores = index.search_images(pictures, n=3)
-    assert [row[0] for row in ids] == PICTURED
-    np.testing.assert_allclose([row[0] for row in scores], 1, atol=1e-5)
-    assert all(row == sorted(row, reverse=True) for row in scores)
+    found = index.search(index.encoder.encode(pictures), n=3)
+    assert [row[0].item_id for row in found] == PICTURED
+    np.testing.assert_allclose([row[0].score for row in found], 1, atol=1e-5)
+    assert all(row == sorted(row, key=lambda result: -result.score) for row in found)
 
 
 def test_scores_are_cosines_of_the_stored_vectors_and_the_query(
     index: SearchIndex, shop: Shop
 ) -> None:
-    ids, scores = index.search_text(["a red mug"], n=100)
+    ids, scores = search_text(index, ["a red mug"], n=100)
     query = ImageEncoder(str(shop.clip), device="cpu").encode_text(["a red mug"])[0]
     blocks = load_media_features(shop.media)
     vectors = blocks["image"] + blocks["video"]  # no item has both
@@ -60,7 +71,7 @@ def test_scores_are_cosines_of_the_stored_vectors_and_the_query(
 
 
 def test_more_than_there_are_gives_all_that_can_be_seen_once(index: SearchIndex) -> None:
-    ids, _ = index.search_text(["anything"], n=1000)
+    ids, _ = search_text(index, ["anything"], n=1000)
     assert sorted(ids[0]) == sorted([*PICTURED, FILMED])
 
 
@@ -79,28 +90,28 @@ def test_an_item_without_picture_or_video_is_counted_and_left_out(folder: Path) 
 
 def test_a_batch_of_questions_is_answered_like_each_alone(index: SearchIndex) -> None:
     texts = ["a red mug", "blue socks", "a lamp"]
-    ids, scores = index.search_text(texts, n=4)
+    ids, scores = search_text(index, texts, n=4)
     for row, text in enumerate(texts):
-        alone = index.search_text([text], n=4)
+        alone = search_text(index, [text], n=4)
         assert ids[row] == alone[0][0]
         np.testing.assert_allclose(scores[row], alone[1][0], atol=1e-5)
-    assert index.search_text([], n=4) == ([], [])
+    assert search_text(index, [], n=4) == ([], [])
 
 
 def test_titles_alone_find_every_item_that_has_one(shop: Shop, tmp_path: Path) -> None:
     index = SearchIndex.load(indexed(shop, tmp_path / "out", text_weight=1.0), device="cpu")
     named = [row for row, title in enumerate(TITLES) if title]
-    ids, scores = index.search_text([TITLES[row] for row in named], n=1)
+    ids, scores = search_text(index, [TITLES[row] for row in named], n=1)
     assert [row[0] for row in ids] == [ITEM_IDS[row] for row in named]
     np.testing.assert_allclose([row[0] for row in scores], 1, atol=1e-5)
-    everything = index.search_text(["thing"], n=100)[0][0]
+    everything = search_text(index, ["thing"], n=100)[0][0]
     assert UNSEEN in everything and ITEM_IDS[TITLES.index("")] not in everything
 
 
 def test_a_title_joins_a_picture_with_its_weight_and_stands_for_none() -> None:
     blocks = {"image": np.array([[1, 0], [1, 0], [0, 0]], np.float32)}
     titles = np.array([[0, 1], [0, 0], [0, 1]], np.float32)
-    found = item_vectors(blocks, titles=titles, text_weight=0.25)
+    found = item_vectors(blocks, ["image"], titles=titles, text_weight=0.25)
     assert found.rows.tolist() == [0, 1]
     length = np.hypot(0.75, 0.25)
     expected = [[0.75 / length, 0.25 / length], [1, 0]]
@@ -111,12 +122,12 @@ def test_a_title_joins_a_picture_with_its_weight_and_stands_for_none() -> None:
 def test_a_video_stands_in_only_where_there_is_no_picture() -> None:
     image, video = np.zeros((2, 3, 2), np.float32)
     image[0], video[:2] = [1, 0], [0, 1]
-    found = item_vectors({"image": image, "video": video})
+    found = item_vectors({"image": image, "video": video}, ["image", "video"])
     assert found.vectors.tolist() == [[1, 0], [0, 1]]
     assert (found.counts["from_image"], found.counts["from_video"]) == (1, 1)
-    assert item_vectors({"image": image, "video": video}, videos=False).rows.tolist() == [0]
-    assert item_vectors({"video": video}).rows.tolist() == [0, 1]
-    assert item_vectors({"video": video}, videos=False).rows.tolist() == []
+    assert item_vectors({"image": image, "video": video}, ["image"]).rows.tolist() == [0]
+    assert item_vectors({"video": video}, ["video"]).rows.tolist() == [0, 1]
+    assert item_vectors({"video": video}, []).rows.tolist() == []
 
 
 def test_videos_of_a_trained_temporal_encoder_are_not_compared_with_words(
@@ -125,30 +136,29 @@ def test_videos_of_a_trained_temporal_encoder_are_not_compared_with_words(
     blocks = load_media_features(shop.media)
     kept = {"image": blocks["image"], "video": blocks["video"]}
     media = write_media(tmp_path / "m", shop.dataset, shop.clip, kept, temporal="t.safetensors")
-    out = run(
-        SearchIndexConfig(device="cpu"), shop.dataset, media, tmp_path / "out", log=lambda _: None
-    )
-    assert read_manifest(out).counts["from_video"] == 0
+    out = run(SearchIndexConfig(device="cpu"), shop.dataset, media, tmp_path / "out")
+    assert "from_video" not in read_manifest(out).counts
 
 
-def test_an_approximate_index_states_its_recall_on_titles(shop: Shop, tmp_path: Path) -> None:
-    lines: list[str] = []
+def test_an_approximate_index_states_its_recall_on_titles(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = SearchIndexConfig("hnsw", device="cpu")
-    run(config, shop.dataset, shop.media, tmp_path / "out", log=lines.append)
+    run(config, shop.dataset, shop.media, tmp_path / "out")
     counts = read_manifest(tmp_path / "out").counts
     assert (counts["kind"], counts["recall@10"]) == ("hnsw", 1.0)
     assert (counts["recall_queries"], counts["recall_queries_are"]) == (6, "titles")
-    assert "hnsw index, recall@10 1.000 against exact search on 6 titles" in lines[0]
+    assert "hnsw index, recall@10 1.000 against exact search on 6 titles" in capsys.readouterr().out
 
 
 def test_the_same_settings_are_not_run_again_and_others_are(shop: Shop, tmp_path: Path) -> None:
     arguments = ["--dataset", str(shop.dataset), "--media", str(shop.media)]
     arguments += ["--out", str(tmp_path / "out"), "--device", "cpu"]
-    main(arguments)
+    run_command(["search", "index", *arguments])
     before = (tmp_path / "out" / "vectors.faiss").stat().st_mtime_ns
-    main(arguments)
+    run_command(["search", "index", *arguments])
     assert (tmp_path / "out" / "vectors.faiss").stat().st_mtime_ns == before
-    main([*arguments, "--text-weight", "0.5"])
+    run_command(["search", "index", *arguments, "--text-weight", "0.5"])
     assert (tmp_path / "out" / "vectors.faiss").stat().st_mtime_ns > before
 
 
@@ -156,7 +166,7 @@ def test_other_media_are_indexed_anew(shop: Shop, tmp_path: Path) -> None:
     for seen in (3, 5):
         blocks = {"image": np.eye(8, 24, dtype=np.float32) * (np.arange(8) < seen)[:, None]}
         media = write_media(tmp_path / f"seen {seen}", shop.dataset, shop.clip, blocks, seen=seen)
-        out = run(SearchIndexConfig(), shop.dataset, media, tmp_path / "out", log=lambda _: None)
+        out = run(SearchIndexConfig(), shop.dataset, media, tmp_path / "out")
         assert read_manifest(out).counts["indexed"] == seen
 
 
@@ -178,13 +188,19 @@ def test_a_shop_of_which_nothing_can_be_seen_is_told_so(shop: Shop, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-def test_settings_that_make_no_sense_name_the_setting(shop: Shop, tmp_path: Path) -> None:
+def test_settings_that_make_no_sense_name_the_setting(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--dataset", str(shop.dataset), "--media", str(shop.media)]
-    for flag, value in (("--text-weight", "1.5"), ("--kind", "annoy"), ("--recall-queries", "0")):
+    arguments = ["search", "index", *arguments, "--out", str(tmp_path / "out")]
+    for flag, value in (("--text-weight", "1.5"), ("--recall-queries", "0")):
         with pytest.raises(ConfigError, match=flag[2:].replace("-", "_")):
-            main([*arguments, "--out", str(tmp_path / "out"), flag, value])
+            run_command([*arguments, flag, value])
+    with pytest.raises(SystemExit):
+        run_command([*arguments, "--kind", "annoy"])
+    assert "--kind" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="ivfpq trains its codes on 9,984 vectors"):
-        main([*arguments, "--out", str(tmp_path / "out"), "--kind", "ivfpq"])
+        run_command([*arguments, "--kind", "ivfpq"])
 
 
 def test_a_model_that_moved_is_found_by_its_new_place(
@@ -193,16 +209,16 @@ def test_a_model_that_moved_is_found_by_its_new_place(
     moved = shutil.copytree(shop.clip, tmp_path / "elsewhere")
     index = SearchIndex.load(folder, image_model=str(moved), device="cpu")
     there = SearchIndex.load(folder, device="cpu")
-    assert index.search_text(["a mug"]) == there.search_text(["a mug"])
+    assert search_text(index, ["a mug"]) == search_text(there, ["a mug"])
 
 
 def test_a_query_never_goes_through_other_weights(folder: Path, tmp_path: Path) -> None:
     other = tiny_clip(tmp_path / "other")
     (other / "notes.txt").write_text("one file more")
     with pytest.raises(ArtifactError, match="holds other weights now; say with --image-model"):
-        SearchIndex.load(folder, image_model=str(other)).search_text(["a mug"])
+        SearchIndex.load(folder, image_model=str(other)).embed_text(["a mug"])
     with pytest.raises(ArtifactError, match="is not here; say with --image-model"):
-        SearchIndex.load(folder, image_model="gone").search_text(["a mug"])
+        SearchIndex.load(folder, image_model="gone").embed_text(["a mug"])
 
 
 def test_an_index_of_another_length_than_the_model_gives_is_refused(
@@ -213,16 +229,13 @@ def test_an_index_of_another_length_than_the_model_gives_is_refused(
         faiss.IndexFlatIP(7), whole.items, lambda: ImageEncoder(str(shop.clip), device="cpu")
     )
     with pytest.raises(ArtifactError, match=r"vectors of 7 numbers, .* gives 24"):
-        index.search_text(["a mug"])
+        index.embed_text(["a mug"])
 
 
 @pytest.mark.parametrize("name", ["vectors.faiss", "items.parquet"])
-@pytest.mark.parametrize("content", [None, b"", b"not what it should be"])
-def test_a_damaged_folder_names_the_file(
-    folder: Path, tmp_path: Path, name: str, content: bytes | None
-) -> None:
+def test_a_damaged_folder_names_the_file(folder: Path, tmp_path: Path, name: str) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
-    (copy / name).unlink() if content is None else (copy / name).write_bytes(content)
+    (copy / name).write_bytes(b"?" * (copy / name).stat().st_size)
     with pytest.raises(
         ArtifactError, match=rf"{name}: cannot be read .*search index again"
     ) as told:
@@ -231,18 +244,16 @@ def test_a_damaged_folder_names_the_file(
 
 
 def test_an_index_cut_short_is_refused(folder: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(folder, tmp_path / "copy")
-    whole = (copy / "vectors.faiss").read_bytes()
-    (copy / "vectors.faiss").write_bytes(whole[: len(whole) // 2])
+    whole = (folder / "vectors.faiss").read_bytes()
+    (tmp_path / "vectors.faiss").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ArtifactError, match=r"vectors.faiss: cannot be read"):
-        SearchIndex.load(copy)
+        load_index(tmp_path / "vectors.faiss", 24, 7)
 
 
-def test_an_index_of_other_items_is_refused(folder: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(folder, tmp_path / "copy")
-    faiss.write_index(faiss.IndexFlatIP(24), str(copy / "vectors.faiss"))
+def test_an_index_of_other_items_is_refused(tmp_path: Path) -> None:
+    faiss.write_index(faiss.IndexFlatIP(24), str(tmp_path / "vectors.faiss"))
     with pytest.raises(ArtifactError, match="holds 0 vectors of 24 numbers, expected 7 of 24"):
-        SearchIndex.load(copy)
+        load_index(tmp_path / "vectors.faiss", 24, 7)
 
 
 def test_a_manifest_that_lost_the_model_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -261,6 +272,6 @@ def test_a_folder_of_another_stage_is_refused(shop: Shop) -> None:
 
 def test_empty_words_and_no_answers_are_refused(index: SearchIndex) -> None:
     with pytest.raises(ConfigError, match="text: is empty"):
-        index.search_text(["a mug", " \n"])
+        index.embed_text(["a mug", " \n"])
     with pytest.raises(ConfigError, match="n: must be 1 or more, got 0"):
-        index.search_text(["a mug"], n=0)
+        search_text(index, ["a mug"], n=0)

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("faiss", reason="needs the media extra")
 
 
+from llmrec.content.features.models import unit_rows
 from llmrec.content.search.nearest import (
     FLAT_MAX,
     HNSW_MAX,
@@ -24,7 +25,6 @@ from llmrec.content.search.nearest import (
     save_index,
 )
 from llmrec.content.search.settings import Kind
-from llmrec.content.search.vectors import unit
 from llmrec.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ def in_clusters(n: int, dim: int, seed: int = 0) -> np.ndarray:
     """Unit vectors around a few hundred centres, as pictures of a shop lie."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(200, dim))
-    return unit(centres[rng.integers(0, 200, n)] + 0.4 * rng.normal(size=(n, dim)))
+    return unit_rows(centres[rng.integers(0, 200, n)] + 0.4 * rng.normal(size=(n, dim)))
 
 
 @pytest.fixture(scope="module")

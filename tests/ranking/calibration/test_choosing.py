@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from llmrec.errors import ConfigError, DataError
 from llmrec.ranking.calibration import choose, methods
@@ -10,7 +11,7 @@ from llmrec.ranking.calibration import choose, methods
 def drawn(truth: np.ndarray, seed: int = 0) -> np.ndarray:
     """Labels of true logits."""
     rng = np.random.default_rng(seed)
-    return (rng.random(len(truth)) < methods.sigmoid(truth)).astype(float)
+    return (rng.random(len(truth)) < expit(truth)).astype(float)
 
 
 def logits_of(rows: int = 6000, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +62,16 @@ def test_the_simplest_of_methods_within_one_standard_error_is_chosen() -> None:
     simpler = chosen.scores[: chosen.scores.index(taken)]
     assert all(score.above_best > score.standard_error for score in simpler)
     assert min(score.above_best for score in chosen.scores) == 0
+
+
+def test_a_better_method_within_one_standard_error_of_a_simpler_one_is_not_taken() -> None:
+    """Not the least log loss decides: here it is that of platt, by less than chance."""
+    logits, people = logits_of(1500)
+    chosen = choose(logits, drawn(0.9 * logits + 0.1, 5), people, methods=("none", "platt"))
+    none, platt = chosen.scores
+    assert platt.above_best == 0 < none.above_best < none.standard_error
+    assert chosen.calibrator.method == "none"
+    assert "within a standard error of platt" in chosen.calibrator.note
 
 
 def test_the_error_of_a_difference_counts_groups_and_not_rows() -> None:

@@ -6,49 +6,52 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_ctr_features import make_shelf
+from test_ctr_features import make_items
 
 from llmrec.errors import ArtifactError, DataError
-from llmrec.ranking.ctr.bins import quantile_limits
-from llmrec.ranking.ctr.features import Inputs, Names
-from llmrec.ranking.ctr.fit import ItemTensors, forward, predict, train_heads
+from llmrec.ranking.ctr.bins import quantile_edges
+from llmrec.ranking.ctr.features import ClickFeatures, FeatureNames
+from llmrec.ranking.ctr.fit import ItemTensors, forward, predict, train_networks
+from llmrec.ranking.ctr.layers import PiecewiseLinearEmbedding
 from llmrec.ranking.ctr.loss import Targets
-from llmrec.ranking.ctr.network import Head, Numbers, Shape
-from llmrec.ranking.ctr.settings import Fit, Network
+from llmrec.ranking.ctr.network import ClickNetwork, NetworkShape
+from llmrec.ranking.ctr.settings import FitConfig, NetworkConfig
 
-SMALL = Network(id_dim=4, field_dim=4, token_dim=4, fused_dim=4, category_dim=2, bins=4,
+SMALL = NetworkConfig(id_dim=4, field_dim=4, token_dim=4, fused_dim=4, category_dim=2, bins=4,
                 number_dim=2, heads=2, head_dim=4, cross_rank=4, hidden=(16, 8))  # fmt: skip
-FAST = Fit(epochs=3, rows=64, learning_rate=5e-3, average=0.9)
+FAST = FitConfig(epochs=3, rows=64, learning_rate=5e-3, average=0.9)
 
 
-def make_inputs(n: int = 200, seed: int = 0, places: int = 4) -> Inputs:
-    """Moments whose first number decides the click, with holes."""
+def make_inputs(n: int = 200, seed: int = 0, positions: int = 4) -> ClickFeatures:
+    """Requests whose first feature decides the click, some values missing."""
     rng = np.random.default_rng(seed)
-    pair = rng.normal(size=(n, places, 3)).astype(np.float32)
-    pair[rng.random(pair.shape) < 0.1] = np.nan
-    pair[..., 2] = 1.0  # never varies
-    items = rng.integers(4, size=(n, places)).astype(np.int32)
+    candidate = rng.normal(size=(n, positions, 3)).astype(np.float32)
+    candidate[rng.random(candidate.shape) < 0.1] = np.nan
+    candidate[..., 2] = 1.0  # never varies
+    items = rng.integers(4, size=(n, positions)).astype(np.int32)
     items[rng.random(items.shape) < 0.05] = -1
-    return Inputs(
-        names=Names(
+    return ClickFeatures(
+        names=FeatureNames(
             (("a", "feedback"), ("b", "feedback"), ("c", "feedback")), (("w", "time"),),
             (("device", "context", 3),),
         ),
         items=items,
-        position=np.where(items >= 0, np.arange(places), -1).astype(np.int16),
-        pair=pair,
-        whole=rng.normal(size=(n, 1)).astype(np.float32),
+        position=np.where(items >= 0, np.arange(positions), -1).astype(np.int16),
+        candidate=candidate,
+        request=rng.normal(size=(n, 1)).astype(np.float32),
         categories=rng.integers(3, size=(n, 1)).astype(np.int32),
-        past_items=rng.integers(-1, 4, size=(n, 2)).astype(np.int32),
-        past_kinds=rng.integers(-1, 3, size=(n, 2)).astype(np.int8),
-        past_ages=np.where(rng.random((n, 2)) < 0.2, np.nan, rng.random((n, 2))).astype(np.float32),
-        past_ratings=np.full((n, 2), np.nan, np.float32),
+        history_items=rng.integers(-1, 4, size=(n, 2)).astype(np.int32),
+        history_types=rng.integers(-1, 3, size=(n, 2)).astype(np.int8),
+        history_ages=np.where(
+            rng.random((n, 2)) < 0.2, np.nan, rng.random((n, 2))
+        ).astype(np.float32),
+        history_ratings=np.full((n, 2), np.nan, np.float32),
     )  # fmt: skip
 
 
-def make_targets(inputs: Inputs, seed: int = 1) -> Targets:
+def make_targets(inputs: ClickFeatures, seed: int = 1) -> Targets:
     rng = np.random.default_rng(seed)
-    logit = 2.5 * np.nan_to_num(inputs.pair[..., 0]) - 0.5 * inputs.position - 0.5
+    logit = 2.5 * np.nan_to_num(inputs.candidate[..., 0]) - 0.5 * inputs.position - 0.5
     click = (rng.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.float32)
     click[inputs.items < 0] = np.nan
     purchase = np.where(click == 1, (rng.random(click.shape) < 0.3), np.nan).astype(np.float32)
@@ -56,8 +59,8 @@ def make_targets(inputs: Inputs, seed: int = 1) -> Targets:
     return Targets(click, purchase, rating, np.zeros_like(click))
 
 
-def shape(**changes: object) -> Shape:
-    found = Shape(4, (4,), 5, 2, 3, 1, (3,), 4, ("click", "purchase", "rating"), SMALL)
+def shape(**changes: object) -> NetworkShape:
+    found = NetworkShape(4, (4,), 5, 2, 3, 1, (3,), 4, ("click", "purchase", "rating"), SMALL)
     return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
 
 
@@ -68,36 +71,48 @@ def loss(logits: np.ndarray, click: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[list[Head], Inputs, Targets]:
+def trained() -> tuple[list[ClickNetwork], ClickFeatures, Targets]:
     inputs, later = make_inputs(600), make_inputs(200, 5)
-    heads, _ = train_heads(
-        inputs, make_targets(inputs), (later, make_targets(later, 6)), make_shelf(), SMALL, FAST, 0,
+    networks, _ = train_networks(
+        inputs, make_targets(inputs), (later, make_targets(later, 6)), make_items(), SMALL, FAST, 0,
         quiet=True,
     )  # fmt: skip
-    return heads, later, make_targets(later, 6)
+    return networks, later, make_targets(later, 6)
 
 
-def test_a_head_learns_what_decides(trained: tuple[list[Head], Inputs, Targets]) -> None:
-    heads, later, targets = trained
-    logits = predict(heads, make_shelf(), later)
+def test_a_network_learns_what_decides(
+    trained: tuple[list[ClickNetwork], ClickFeatures, Targets],
+) -> None:
+    networks, later, targets = trained
+    logits = predict(networks, make_items(), later)
     rate = np.nanmean(targets.click)
     base = loss(np.full(later.items.shape, np.log(rate / (1 - rate))), targets.click)
     assert loss(logits[..., 0], targets.click) < 0.85 * base
     assert np.isfinite(logits).all()
 
 
-def test_ratings_are_learned_beside_clicks(trained: tuple[list[Head], Inputs, Targets]) -> None:
-    heads, later, targets = trained
-    said = predict(heads, make_shelf(), later)[..., 2]
+def test_ratings_are_learned_beside_clicks(
+    trained: tuple[list[ClickNetwork], ClickFeatures, Targets],
+) -> None:
+    networks, later, targets = trained
+    predicted = predict(networks, make_items(), later)[..., 2]
     known = ~np.isnan(targets.rating)
-    assert np.corrcoef(said[known], targets.rating[known])[0, 1] > 0.3
+    assert np.corrcoef(predicted[known], targets.rating[known])[0, 1] > 0.3
 
 
-def test_the_same_seed_gives_the_same_head() -> None:
+def test_the_same_seed_gives_the_same_network() -> None:
     inputs = make_inputs(100)
     targets = make_targets(inputs)
-    args = (inputs, targets, (inputs, targets), make_shelf(), SMALL, Fit(epochs=1, rows=64), 3)
-    one, two = (train_heads(*args, quiet=True)[0][0] for _ in range(2))
+    args = (
+        inputs,
+        targets,
+        (inputs, targets),
+        make_items(),
+        SMALL,
+        FitConfig(epochs=1, rows=64),
+        3,
+    )
+    one, two = (train_networks(*args, quiet=True)[0][0] for _ in range(2))
     for name, value in one.state_dict().items():
         torch.testing.assert_close(value, two.state_dict()[name], rtol=0, atol=0)
 
@@ -106,22 +121,22 @@ def test_a_step_moves_every_weight_that_can_matter() -> None:
     inputs = make_inputs(100)
     targets = make_targets(inputs)
     torch.manual_seed(0)
-    before = {name: p.clone() for name, p in Head(shape()).named_parameters()}
-    heads, _ = train_heads(
-        inputs, targets, (inputs, targets), make_shelf(), SMALL,
-        Fit(epochs=1, rows=64, average=0.0), 0, quiet=True,
+    before = {name: p.clone() for name, p in ClickNetwork(shape()).named_parameters()}
+    networks, _ = train_networks(
+        inputs, targets, (inputs, targets), make_items(), SMALL,
+        FitConfig(epochs=1, rows=64, average=0.0), 0, quiet=True,
     )  # fmt: skip
-    still = [n for n, p in heads[0].named_parameters() if torch.equal(p, before[n])]
+    still = [n for n, p in networks[0].named_parameters() if torch.equal(p, before[n])]
     assert still == []
 
 
-def test_the_place_changes_the_click_alone_and_never_an_order(
-    trained: tuple[list[Head], Inputs, Targets],
+def test_position_bias_changes_the_click_alone_and_never_an_order(
+    trained: tuple[list[ClickNetwork], ClickFeatures, Targets],
 ) -> None:
-    heads, later, _ = trained
+    networks, later, _ = trained
     top = dataclasses.replace(later, position=np.zeros_like(later.position))
     low = dataclasses.replace(later, position=np.full_like(later.position, 3))
-    high, below = (predict(heads, make_shelf(), one) for one in (top, low))
+    high, below = (predict(networks, make_items(), one) for one in (top, low))
     np.testing.assert_allclose(high[..., 1:], below[..., 1:], atol=1e-5)
     apart = high[..., 0] - below[..., 0]
     np.testing.assert_allclose(apart, apart[:, :1].repeat(apart.shape[1], 1), atol=1e-4)
@@ -129,26 +144,26 @@ def test_the_place_changes_the_click_alone_and_never_an_order(
 
 
 def test_what_is_padded_and_who_else_is_there_changes_nothing(
-    trained: tuple[list[Head], Inputs, Targets],
+    trained: tuple[list[ClickNetwork], ClickFeatures, Targets],
 ) -> None:
-    heads, later, _ = trained
-    whole = predict(heads, make_shelf(), later)
-    alone = predict(heads, make_shelf(), later.select(np.array([7])))
-    np.testing.assert_allclose(whole[7], alone[0], atol=1e-5)
+    networks, later, _ = trained
+    request = predict(networks, make_items(), later)
+    alone = predict(networks, make_items(), later.select(np.array([7])))
+    np.testing.assert_allclose(request[7], alone[0], atol=1e-5)
 
 
-def test_a_number_that_was_always_missing_stays_missing() -> None:
+def test_a_feature_that_was_always_missing_stays_missing() -> None:
     """A model's score that no row of the training part has must not shake those that do."""
     inputs = make_inputs(100)
-    inputs.pair[..., 1] = np.nan
+    inputs.candidate[..., 1] = np.nan
     targets = make_targets(inputs)
-    heads, _ = train_heads(
-        inputs, targets, (inputs, targets), make_shelf(), SMALL, Fit(epochs=1, rows=64), 0,
+    networks, _ = train_networks(
+        inputs, targets, (inputs, targets), make_items(), SMALL, FitConfig(epochs=1, rows=64), 0,
         quiet=True,
     )  # fmt: skip
-    before = predict(heads, make_shelf(), inputs)
-    inputs.pair[..., 1] = 7.0
-    np.testing.assert_array_equal(before, predict(heads, make_shelf(), inputs))
+    before = predict(networks, make_items(), inputs)
+    inputs.candidate[..., 1] = 7.0
+    np.testing.assert_array_equal(before, predict(networks, make_items(), inputs))
 
 
 def test_labels_that_are_all_positive_give_probabilities_below_one() -> None:
@@ -157,64 +172,80 @@ def test_labels_that_are_all_positive_give_probabilities_below_one() -> None:
     ones = dataclasses.replace(
         targets, click=np.where(np.isnan(targets.click), np.nan, 1.0).astype(np.float32)
     )
-    heads, _ = train_heads(
-        inputs, ones, (inputs, ones), make_shelf(), SMALL, Fit(epochs=1, rows=64), 0, quiet=True
+    networks, _ = train_networks(
+        inputs,
+        ones,
+        (inputs, ones),
+        make_items(),
+        SMALL,
+        FitConfig(epochs=1, rows=64),
+        0,
+        quiet=True,
     )
-    logits = predict(heads, make_shelf(), inputs)
+    logits = predict(networks, make_items(), inputs)
     assert np.isfinite(logits).all()
     assert (1 / (1 + np.exp(-logits[..., 0])) < 1).all()
 
 
 def test_an_infinite_number_is_named() -> None:
     inputs = make_inputs(20)
-    inputs.pair[3, 1, 1] = np.inf
+    inputs.candidate[3, 1, 1] = np.inf
     targets = make_targets(inputs)
     with pytest.raises(DataError, match="the number 'b' is infinite"):
-        train_heads(inputs, targets, (inputs, targets), make_shelf(), SMALL, FAST, 0)
+        train_networks(inputs, targets, (inputs, targets), make_items(), SMALL, FAST, 0)
 
 
 def test_several_networks_are_averaged() -> None:
     inputs = make_inputs(100)
     targets = make_targets(inputs)
     two = dataclasses.replace(SMALL, copies=2)
-    heads, _ = train_heads(
-        inputs, targets, (inputs, targets), make_shelf(), two, Fit(epochs=1, rows=64), 0, quiet=True
+    networks, _ = train_networks(
+        inputs,
+        targets,
+        (inputs, targets),
+        make_items(),
+        two,
+        FitConfig(epochs=1, rows=64),
+        0,
+        quiet=True,
     )
-    each = [predict([head], make_shelf(), inputs) for head in heads]
-    np.testing.assert_allclose(predict(heads, make_shelf(), inputs), sum(each) / 2, atol=1e-6)
+    each = [predict([network], make_items(), inputs) for network in networks]
+    np.testing.assert_allclose(predict(networks, make_items(), inputs), sum(each) / 2, atol=1e-6)
     assert not np.allclose(each[0], each[1])
 
 
-def test_a_head_is_read_back_as_it_was(tmp_path: Path) -> None:
-    head = Head(shape()).eval()
-    head.save(tmp_path / "head.safetensors")
-    again = Head.load(tmp_path / "head.safetensors")
+def test_a_network_is_read_back_as_it_was(tmp_path: Path) -> None:
+    network = ClickNetwork(shape()).eval()
+    network.save(tmp_path / "network.safetensors")
+    again = ClickNetwork.load(tmp_path / "network.safetensors")
     inputs = make_inputs(10)
-    one, two = (forward(h, ItemTensors(make_shelf(), shape()), inputs) for h in (head, again))
+    one, two = (forward(h, ItemTensors(make_items(), shape()), inputs) for h in (network, again))
     torch.testing.assert_close(one, two, rtol=0, atol=0)
-    (tmp_path / "head.safetensors").write_bytes(b"no")
+    (tmp_path / "network.safetensors").write_bytes(b"no")
     with pytest.raises(ArtifactError, match="not a ctr"):
-        Head.load(tmp_path / "head.safetensors")
+        ClickNetwork.load(tmp_path / "network.safetensors")
 
 
-def test_a_head_may_read_no_captions() -> None:
+def test_a_network_may_read_no_captions() -> None:
     bare = shape(field_sizes=(), token_size=0)
-    head = Head(bare).eval()
-    found = forward(head, ItemTensors(make_shelf(), bare), make_inputs(10))
+    network = ClickNetwork(bare).eval()
+    found = forward(network, ItemTensors(make_items(), bare), make_inputs(10))
     assert found.shape == (10, 4, 3)
-    assert not [name for name, _ in head.named_parameters() if name.startswith(("words", "fields"))]
+    assert not [
+        name for name, _ in network.named_parameters() if name.startswith(("words", "fields"))
+    ]
 
 
-def test_an_item_without_id_is_known_by_what_it_is() -> None:
-    """A shelf that has grown: the new item gets the row of those never learned."""
-    head = Head(shape(n_items=4)).eval()
-    grown = ItemTensors(make_shelf(6), shape(n_items=4))
+def test_an_item_without_an_id_is_known_by_its_content() -> None:
+    """A catalogue that has grown: new items share the ID that stands for unknown ones."""
+    network = ClickNetwork(shape(n_items=4)).eval()
+    grown = ItemTensors(make_items(6), shape(n_items=4))
     assert grown.ids.tolist() == [1, 2, 3, 4, 0, 0]
-    assert torch.isfinite(grown.vectors(head, torch.arange(6))).all()
+    assert torch.isfinite(grown.vectors(network, torch.arange(6))).all()
 
 
 def test_bins_fill_from_below() -> None:
-    read = Numbers(1, 2, 1)
+    read = PiecewiseLinearEmbedding(1, 2, 1)
     read.set_bins(torch.tensor([[0.0, 1.0, 3.0]]))
     with torch.no_grad():
         read.weight.copy_(torch.tensor([[[1.0], [10.0]]]))
@@ -224,8 +255,8 @@ def test_bins_fill_from_below() -> None:
     assert read(values).flatten().tolist() == [0.0, 0.5, 6.0, 11.0, -7.0]
 
 
-def test_a_value_that_most_rows_share_takes_one_limit() -> None:
+def test_a_value_that_most_rows_share_takes_one_edge() -> None:
     values = np.concatenate([np.zeros(90), np.arange(1, 11)]).astype(np.float32)[:, None]
-    limits = quantile_limits(values, 5)[0]
-    assert limits[0] == 0 and limits[-1] == 10
-    assert len(np.unique(limits)) == 6
+    edges = quantile_edges(values, 5)[0]
+    assert edges[0] == 0 and edges[-1] == 10
+    assert len(np.unique(edges)) == 6

@@ -4,28 +4,32 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from llmrec import Recommender
 from llmrec.cli import main
 from llmrec.config import build
 from llmrec.data.dataset import Dataset
+from llmrec.data.event_store import EventStore
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.metrics.results import read_result
-from llmrec.pipeline.recipe import execute, plan, read_recipe, select
-from llmrec.ranking.ctr.features import Signals
+from llmrec.pipeline.plan import plan
+from llmrec.pipeline.recipe import read_recipe
+from llmrec.pipeline.run import execute, select
+from llmrec.ranking.ctr.cascade import held_out_clicks
+from llmrec.ranking.ctr.dataset import ClickDataset, build_dataset, build_features
 from llmrec.ranking.ctr.fit import predict
-from llmrec.ranking.ctr.lists import read_lists
-from llmrec.ranking.ctr.log import open_log
-from llmrec.ranking.ctr.material import Folders, Material, Rows, gather, open_shop
+from llmrec.ranking.ctr.impression_log import Folders, ImpressionRows, TimeSplit
+from llmrec.ranking.ctr.impressions import read_impressions
+from llmrec.ranking.ctr.item_features import available_from, count_events, prior_rates
 from llmrec.ranking.ctr.model import ClickModel, combined
-from llmrec.ranking.ctr.moments import moments_of
-from llmrec.ranking.ctr.prepare import boundaries
-from llmrec.ranking.ctr.ranking import choices
 from llmrec.ranking.ctr.run import run as train
-from llmrec.ranking.ctr.settings import CtrConfig, Labels, split_section
+from llmrec.ranking.ctr.settings import CtrConfig, LabelConfig
 from llmrec.ranking.monitor.reference import Reference
 from llmrec.serving.build import run as bundle
 from llmrec.stage import read_manifest
@@ -55,9 +59,8 @@ models:
 show_users: 0
 ctr:
   bench: true
-  log: {event_types: []}
   labels: {kind: impressions, file: "${out}/raw/impressions.jsonl"}
-  past: {types: [click], events: 20, attended: 8}
+  history: {types: [click], events: 20, attended: 8}
   network: &network
     {id_dim: 8, fused_dim: 8, cross_rank: 8, hidden: [16, 8], bins: 4, heads: 2, head_dim: 4}
   fit: &fit {epochs: 1, rows: 256, learning_rate: 3e-3}
@@ -79,18 +82,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_of(run: Path) -> CtrConfig:
     recipe, _ = read_recipe(run.parent / "recipe.yaml", run)
-    assert recipe.ctr is not None
-    return build(CtrConfig, split_section(recipe.ctr, "ctr")[1], "ctr")
+    return build(CtrConfig, recipe.sections["ctr"], "ctr")
 
 
 def folders_of(run: Path) -> Folders:
     models = tuple(run / "models" / name / "model" for name in ("early", "final"))
-    return Folders(run / "dataset", run / "log", models=models)
+    return Folders(run / "dataset", models=models)
 
 
 @pytest.fixture(scope="module")
-def material(run: Path) -> Material:
-    return gather(config_of(run), folders_of(run), run / "ctr_signals", 3)
+def data(run: Path) -> ClickDataset:
+    return build_dataset(config_of(run), folders_of(run), run / "ctr_sources", 3)
 
 
 def test_a_click_model_does_better_than_the_mean(run: Path) -> None:
@@ -101,32 +103,29 @@ def test_a_click_model_does_better_than_the_mean(run: Path) -> None:
     assert figures["calibrator"] and figures["ndcg@10_by_llm_weight"]
 
 
-def test_parts_follow_each_other_in_time(material: Material) -> None:
-    lists, parts = material.shop.lists, material.parts
-    times = {name: lists.time[rows] for name, rows in parts.items()}
-    assert times["train"].max() < material.shop.bounds.validation <= times["validation"].min()
-    assert times["validation"].max() < material.shop.bounds.test <= times["test"].min()
-    assert sum(map(len, parts.values())) == len(lists)
+def test_parts_follow_each_other_in_time(data: ClickDataset) -> None:
+    impressions, parts = data.log.impressions, data.parts
+    times = {name: impressions.time[rows] for name, rows in parts.items()}
+    assert times["train"].max() < data.log.split.validation <= times["validation"].min()
+    assert times["validation"].max() < data.log.split.test <= times["test"].min()
+    assert sum(map(len, parts.values())) == len(impressions)
 
 
-def test_a_model_never_scores_what_it_has_learned(run: Path, material: Material) -> None:
-    lists, signals = material.shop.lists, material.signals
-    assert signals.names[0] == "generated"
+def test_a_model_never_scores_what_it_has_learned(run: Path, data: ClickDataset) -> None:
+    impressions, source_features = data.log.impressions, data.source_features
+    assert source_features.names[0] == "generated"
     until = [read_manifest(folder).counts["learned_until"] for folder in folders_of(run).models]
-    scored = ~np.isnan(signals.score[:, :, 0]).all(axis=1)
-    assert until[0] < until[1] < material.shop.bounds.validation
-    assert not scored[lists.time <= until[0]].any()
-    assert scored[lists.time > until[0]].mean() > 0.99
+    scored = ~np.isnan(source_features.score[:, :, 0]).all(axis=1)
+    assert until[0] < until[1] < data.log.split.validation
+    assert not scored[impressions.time <= until[0]].any()
+    assert scored[impressions.time > until[0]].mean() > 0.99
 
 
-def test_what_the_future_holds_changes_no_input(run: Path, material: Material) -> None:
-    """The inputs of what was shown early, made again without anything that happened later."""
-    lists, log = material.shop.lists, material.shop.log
-    cut = float(np.quantile(lists.time, 0.5))
-    early = lists.time < cut
-    from llmrec.ranking.ctr.prepare import assemble
-    from llmrec.ranking.ctr.shelf import happenings
-
+def test_what_the_future_holds_changes_no_input(run: Path, data: ClickDataset) -> None:
+    """The features of early impressions, made again without anything that happened later."""
+    impressions, log = data.log.impressions, data.log.events
+    cut = float(np.quantile(impressions.time, 0.5))
+    early = impressions.time < cut
     before = dataclasses.replace(
         log,
         **{
@@ -134,64 +133,68 @@ def test_what_the_future_holds_changes_no_input(run: Path, material: Material) -
             for name in ("user", "item", "kind", "time", "rating")
         },
     )
-    shown = lists.select(np.flatnonzero(early))
-    said = material.signals
-    part = Signals(said.names, said.rank[early], said.score[early], said.counts[early])
-    config = config_of(run)
-    again = assemble(
-        material.assembler, shown, before, happenings(shown, before), part, config.past
+    part = impressions.select(np.flatnonzero(early))
+    again = build_features(
+        data.builder, part, before, count_events(part, before), data.source_features[early]
     )
-    whole = material.inputs.select(np.flatnonzero(early))
-    np.testing.assert_array_equal(again.pair, whole.pair)
-    np.testing.assert_array_equal(again.whole, whole.whole)
-    np.testing.assert_array_equal(again.past_items, whole.past_items)
+    wanted = data.inputs.select(np.flatnonzero(early))
+    np.testing.assert_array_equal(again.candidate, wanted.candidate)
+    np.testing.assert_array_equal(again.request, wanted.request)
+    np.testing.assert_array_equal(again.history_items, wanted.history_items)
 
 
-def test_an_opened_click_model_says_what_training_said(run: Path, material: Material) -> None:
-    """Serving's way to a logit, one moment at a time, and the way of training agree."""
+def test_an_opened_click_model_predicts_what_training_predicted(
+    run: Path, data: ClickDataset
+) -> None:
+    """Serving's way to a logit, one request at a time, and the way of training agree."""
     model = ClickModel.load(run / "ctr", engine="torch")
-    heads = model.heads.heads
-    row = int(material.parts["validation"][5])
-    inputs = material.inputs.select(np.array([row]))
-    expected = predict(heads, material.shelf, inputs)[0, :, 0]
-    found, added = model.heads.run(inputs)
+    networks = model.networks.networks
+    row = int(data.parts["validation"][5])
+    inputs = data.inputs.select(np.array([row]))
+    expected = predict(networks, data.item_features, inputs)[0, :, 0]
+    found, bias = model.networks.run(inputs)
     position = inputs.position.astype(np.int64)
-    np.testing.assert_allclose(found[0, :, 0] + added[0, position[0]], expected, atol=1e-5)
+    np.testing.assert_allclose(found[0, :, 0] + bias[0, position[0]], expected, atol=1e-5)
 
 
-def test_probabilities_lie_between_0_and_1_for_anything(run: Path, material: Material) -> None:
+def test_probabilities_lie_between_0_and_1_for_anything(run: Path, data: ClickDataset) -> None:
     model = ClickModel.load(run / "ctr", engine="torch")
     logits = np.array([-800.0, 0.0, 800.0])
     unknown = {"category": np.array([-1, 9999, 0]), "position": np.array([-1, 500, 0])}
     p = model.probabilities(logits, unknown)
     assert ((p > 0) & (p < 1)).all()
-    inputs = material.inputs.select(np.array([0]))
+    inputs = data.inputs.select(np.array([0]))
     blank = dataclasses.replace(
         inputs,
-        pair=np.full_like(inputs.pair, np.nan),
-        whole=np.full_like(inputs.whole, np.nan),
+        candidate=np.full_like(inputs.candidate, np.nan),
+        request=np.full_like(inputs.request, np.nan),
         categories=np.zeros_like(inputs.categories),
-        past_items=np.full_like(inputs.past_items, -1),
-        past_kinds=np.full_like(inputs.past_kinds, -1),
+        history_items=np.full_like(inputs.history_items, -1),
+        history_types=np.full_like(inputs.history_types, -1),
     )
-    assert np.isfinite(model.heads.run(blank)[0]).all()
+    assert np.isfinite(model.networks.run(blank)[0]).all()
 
 
-def test_without_a_calibrator_the_head_speaks_for_itself(run: Path, tmp_path: Path) -> None:
+def test_without_a_calibrator_probabilities_are_those_of_the_network(
+    run: Path, tmp_path: Path
+) -> None:
     copy = shutil.copytree(run / "ctr", tmp_path / "ctr")
     (copy / "calibrator.json").unlink()
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["files"]["calibrator.json"]
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     model = ClickModel.load(copy, engine="torch")
     assert not model.calibrated
     assert model.probabilities(np.array([0.0])).tolist() == [0.5]
-    (copy / "head-0.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"head-0\.safetensors"):
+    (copy / "network-0.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"network-0\.safetensors"):
         ClickModel.load(copy, engine="torch")
 
 
-def test_the_reference_holds_what_the_head_reads(run: Path, material: Material) -> None:
+def test_the_reference_holds_what_the_network_reads(run: Path, data: ClickDataset) -> None:
     reference = Reference.load(run / "ctr" / "reference.json")
-    names = material.inputs.names
-    assert {name for name, _ in (*names.pair, *names.whole)} <= set(reference.columns)
+    names = data.inputs.names
+    assert {name for name, _ in (*names.candidate, *names.request)} <= set(reference.columns)
 
 
 def test_a_finished_click_model_is_not_made_again(
@@ -200,18 +203,19 @@ def test_a_finished_click_model_is_not_made_again(
     recipe, out = read_recipe(run.parent / "recipe.yaml", run)
     execute(select(plan(recipe, out, "recipe.yaml"), "ctr", None))
     printed = capsys.readouterr().out
-    assert "ctr-signals: up to date" in printed and "ctr: up to date" in printed
+    assert "ctr-sources: up to date" in printed and "ctr: up to date" in printed
 
 
 def test_the_bench_writes_figures_a_page_and_pictures(run: Path) -> None:
     recipe = run.parent / "recipe.yaml"
     out = run / "figures" / "tiny.json"
-    flags = ["--dataset", run / "dataset", "--log", run / "log", "--out", out, "--resamples", 20,
-             "--signals", run / "ctr_signals", "--seed", 3]  # fmt: skip
-    for model in folders_of(run).models:
-        flags += ["--model", model]
+    flags = ["--dataset", run / "dataset", "--out", out, "--resamples", 20,
+             "--sources", run / "ctr_sources", "--work", run / "bench", "--seed", 3,
+             "--seeds", 1]  # fmt: skip
+    flags += ["--models", *folders_of(run).models]
     # the recipe is read as written, so its run folder is named here
     text = recipe.read_text(encoding="utf-8").replace("${out}", str(run))
+    text = text.replace("  bench: true\n", "")  # a setting of the run, not of the stage
     written = run / "recipe.yaml"
     written.write_text(text, encoding="utf-8")
     main(["bench", "ctr", str(written), *map(str, flags)])
@@ -221,20 +225,25 @@ def test_the_bench_writes_figures_a_page_and_pictures(run: Path) -> None:
         assert np.isfinite(metrics[name]), name
     assert 0.5 < metrics["auc"] < 1
     assert metrics["recall@200_union"] >= metrics["recall@200_generated"] > 0
-    assert {row["model"] for row in result["rows"]} >= {"full", "no_time", "trees", "llm_alone"}
+    assert {row["model"] for row in result["rows"]} >= {
+        "full",
+        "no_time",
+        "boosted_trees",
+        "llm_alone",
+    }
     page = (run / "figures" / "tiny.md").read_text(encoding="utf-8")
     for picture in ("tiny.png", "tiny-reliability.png", "tiny-candidates.png"):
         assert picture in page and (run / "figures" / picture).stat().st_size > 5000
 
 
-def test_rows_know_their_list_category_and_place(material: Material) -> None:
-    rows = Rows.of(material.shop.lists, material.parts["test"], material.shelf)
-    lists = material.shop.lists
-    assert (lists.items[rows.lists, rows.place] == rows.item).all()
-    assert (rows.fields["position"] == rows.place).all()
+def test_rows_know_their_impression_category_and_position(data: ClickDataset) -> None:
+    rows = ImpressionRows.of(data.log.impressions, data.parts["test"], data.item_features)
+    impressions = data.log.impressions
+    assert (impressions.items[rows.impression, rows.column] == rows.item).all()
+    assert (rows.fields["position"] == rows.column).all()
     assert (rows.fields["category"] >= 0).all()
-    values = lists.click[material.parts["test"]]
-    np.testing.assert_array_equal(rows.take(values, material.parts["test"]), rows.click)
+    values = impressions.click[data.parts["test"]]
+    np.testing.assert_array_equal(rows.take(values, data.parts["test"]), rows.click)
 
 
 def test_a_dataset_that_is_not_split_by_time_is_refused(run: Path, tmp_path: Path) -> None:
@@ -245,52 +254,102 @@ def test_a_dataset_that_is_not_split_by_time_is_refused(run: Path, tmp_path: Pat
     )
     main(["ingest", str(recipe), "--out", str(tmp_path / "dataset")])
     with pytest.raises(ConfigError, match="is not split by time"):
-        boundaries(Dataset(tmp_path / "dataset"))
+        TimeSplit.of(Dataset(tmp_path / "dataset"))
 
 
-def test_a_log_of_other_items_is_refused(run: Path, tmp_path: Path) -> None:
-    main(["data", "demo", "--out", str(tmp_path / "raw"), "--items", "110", "--users", "20"])
-    recipe = tmp_path / "ingest.yaml"
-    recipe.write_text(
-        f"name: x\ningest: {{events: '{tmp_path}/raw/events.jsonl', "
-        f"items: '{tmp_path}/raw/items.jsonl', split: global-time}}\n",
-        encoding="utf-8",
-    )
-    main(["ingest", str(recipe), "--out", str(tmp_path / "log")])
-    folders = dataclasses.replace(folders_of(run), log=tmp_path / "log")
-    with pytest.raises(ConfigError, match="its items are not those of"):
-        open_shop(config_of(run), folders, 0)
-
-
-def test_what_people_chose_is_not_in_what_is_known_of_them(material: Material) -> None:
+def test_no_click_to_predict_is_known_from_its_own_impression(
+    run: Path, data: ClickDataset
+) -> None:
     """A click is preceded by a view of the same item, which no ranking may look at."""
-    asked = choices(
-        material.shop.lists, material.shop.log, CtrConfig(Labels("ratings")), 0.0, np.inf, 500, 0
+    impressions, events = data.log.impressions, data.log.events
+    config = CtrConfig(LabelConfig("ratings"))
+    clicks = held_out_clicks(impressions, events, config, 0.0, np.inf, 500, 0)
+    rows = (run / "raw" / "impressions.jsonl").read_text(encoding="utf-8").splitlines()
+    times: dict[tuple[int, int], list[float]] = {}  # of the impressions that were clicked
+    for row in map(json.loads, rows):
+        user = events.user_index.get(row["user_id"], -1)
+        for item, clicked in zip(row["items"], row["clicked"], strict=True):
+            if clicked:
+                key = (user, data.log.dataset.item_index[item])
+                times.setdefault(key, []).append(row["timestamp"])
+    ends = events.ends(clicks.cases.users, clicks.times)
+    starts = events.starts(clicks.cases.users)
+    leaks = viewed = 0
+    cases = zip(clicks.cases.users, clicks.cases.targets, clicks.times, starts, ends, strict=True)
+    for user, item, time, start, end in cases:
+        at = max(shown for shown in times[int(user), int(item)] if shown <= time)
+        of_item = np.flatnonzero(events.item[start:end] == item) + start
+        leaks += int((events.time[of_item] >= at).sum())
+        own = (events.user == user) & (events.item == item) & (events.time >= at)
+        viewed += bool(own.any())
+    assert len(clicks.cases) == 500 and viewed == 500  # there is something that could leak
+    assert leaks == 0
+
+
+def test_rates_are_those_of_the_training_part(data: ClickDataset) -> None:
+    n = data.item_features.n_items
+    train = data.counters.before(np.arange(n), np.full(n, data.log.split.validation))
+    assert data.rates == prior_rates(train) != prior_rates(data.counters.totals(n))
+
+
+def test_context_values_are_those_of_the_training_part(run: Path, tmp_path: Path) -> None:
+    """Values that only come later are unknown, as they will be in serving."""
+    split = TimeSplit.of(Dataset(run / "dataset"))
+    rows = (run / "raw" / "impressions.jsonl").read_text(encoding="utf-8").splitlines()
+    with open(tmp_path / "later.jsonl", "w", encoding="utf-8") as file:
+        for row in map(json.loads, rows):
+            part = int(row["timestamp"] >= split.validation) + int(row["timestamp"] >= split.test)
+            row["context"] = {"device": ("phone", "watch", "glasses")[part]}
+            file.write(json.dumps(row) + "\n")
+    config = config_of(run)
+    config = dataclasses.replace(
+        config, labels=dataclasses.replace(config.labels, file=tmp_path / "later.jsonl")
     )
-    assert len(asked.cases) == 500
-    moments = moments_of(
-        material.shop.log, asked.cases.users, asked.times, np.zeros((500, 0), np.int32), 50
-    )
-    seen = (moments.items == asked.cases.targets[:, None]) & (moments.ages < 0.5 / 24)
-    assert seen.mean(axis=1).sum() < 5  # views without a click may come again, not just before
+    later = build_dataset(config, folders_of(run), run / "ctr_sources", 3)
+    assert later.context.as_dict() == {"device": ["phone"]}
+    device = [name for name, _, _ in later.inputs.names.categories].index("device")
+    codes = {name: set(later.inputs.categories[rows, device]) for name, rows in later.parts.items()}
+    assert codes == {"train": {2}, "validation": {1}, "test": {1}}
+
+
+def test_an_item_does_not_come_with_its_first_event(data: ClickDataset) -> None:
+    """When it came is for the catalogue to say: from the log, a rival that nobody has clicked yet
+    would not exist, and a new item only from the click on that is to be predicted."""
+    first = np.full(data.item_features.n_items, np.inf)
+    np.minimum.at(first, data.log.events.item, data.log.events.time)
+    where, column = np.nonzero(data.log.impressions.mask)
+    items, times = data.log.impressions.items, data.log.impressions.time
+    np.minimum.at(first, items[where, column], times[where])
+    came = data.item_features.available_from
+    assert (np.isnan(came) | (came < first)).all()
+
+
+def test_the_catalogue_says_when_an_item_came() -> None:
+    table = pa.table({"item_id": ["a", "b"], "available_from": [86_400.0, None]})
+    dataset = cast(Dataset, SimpleNamespace(items=table, n_items=2))
+    np.testing.assert_array_equal(available_from(dataset), [86_400.0, np.nan])
+    nothing = cast(Dataset, SimpleNamespace(items=table.select(["item_id"]), n_items=2))
+    assert np.isnan(available_from(nothing)).all()
 
 
 def test_sampled_labels_need_no_impressions(run: Path) -> None:
     config = config_of(run)
     labels = dataclasses.replace(config.labels, kind="sampled", file=None, types=("click",))
-    dataset = Dataset(run / "log")
-    log = open_log(dataset)
-    lists = read_lists(labels, log, [None] * len(log), dataset.item_index, 1)
-    assert 0 < len(lists) <= (log.kind == 1).sum()
-    assert np.nanmean(lists.click) == pytest.approx(1 / 9, abs=0.02)
+    dataset = Dataset(run / "dataset")
+    log = EventStore.open(dataset)
+    impressions = read_impressions(labels, log, [None] * len(log), dataset.item_index, 1)
+    assert 0 < len(impressions) <= (log.kind == 1).sum()
+    assert (impressions.click[:, 0] == 1).all()
+    known = impressions.items[:, 1:] >= 0
+    assert (impressions.click[:, 1:][known] == 0).all() and known.any(axis=1).all()
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ("labels: {kind: impressions}", "`file:` names the lists"),
-        ("labels: {kind: ratings, file: x}", "`file:` names the lists"),
-        ("labels: {kind: ratings}\n  past: {types: [klick]}", "'klick' is not one"),
+        ("labels: {kind: impressions}", "`file:` is for kind impressions"),
+        ("labels: {kind: ratings, file: x}", "`file:` is for kind impressions"),
+        ("labels: {kind: ratings}\n  history: {types: [klick]}", "'klick' is not one"),
         ("labels: {kind: ratings}\n  network: {hidden: []}", "network.hidden"),
         ("labels: {kind: ratings}\n  fit: {epochs: 0}", "fit.epochs: must be 1 or more"),
         ("labels: {kind: ratings}\n  calibration: []", "names no method"),
@@ -324,19 +383,18 @@ def test_a_log_in_which_everything_was_clicked_has_a_defined_answer(
     (tmp_path / "ones.jsonl").write_text("\n".join(map(json.dumps, ones)), encoding="utf-8")
     config = config_of(run)
     labels = dataclasses.replace(config.labels, file=tmp_path / "ones.jsonl")
-    folders = Folders(run / "dataset", run / "log")
-    made = train(dataclasses.replace(config, labels=labels), folders, tmp_path / "ctr", 1)
+    made = train(
+        dataclasses.replace(config, labels=labels), run / "dataset", tmp_path / "ctr", seed=1
+    )
     model = ClickModel.load(made, engine="torch")
     p = model.probabilities(np.array([-3.0, 0.0, 9.0]))
-    n = read_manifest(tmp_path / "ctr_signals").counts["lists"]
+    n = read_manifest(tmp_path / "ctr_sources").counts["impressions"]
     assert n > 0 and (p < 1).all() and (p > 0.99).all()
     assert np.ptp(p) < 1e-3
 
 
 def test_a_click_model_is_bundled_with_a_model_that_it_has_read(run: Path, tmp_path: Path) -> None:
-    made = bundle(
-        run / "dataset", None, run / "models/final/model", tmp_path / "b", ctr=run / "ctr"
-    )
+    made = bundle(run / "dataset", run / "models/final/model", tmp_path / "b", ctr=run / "ctr")
     item = Dataset(run / "dataset").item_ids[0]
     shown = Recommender.load(made).recommend(history=[item], n=3, context={"device": "phone"})
     assert [one.rank for one in shown.recommendations] == [1, 2, 3]
@@ -346,13 +404,13 @@ def test_a_click_model_is_bundled_with_a_model_that_it_has_read(run: Path, tmp_p
     manifest["inputs"] |= {"model/0": "another", "model/1": "another"}
     (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(ArtifactError, match="scores of other models than this one"):
-        bundle(run / "dataset", None, run / "models/final/model", tmp_path / "c", ctr=copy)
+        bundle(run / "dataset", run / "models/final/model", tmp_path / "c", ctr=copy)
 
 
-def test_onnx_and_torch_say_the_same(run: Path, material: Material) -> None:
+def test_onnx_and_torch_say_the_same(run: Path, data: ClickDataset) -> None:
     onnx, plain = (ClickModel.load(run / "ctr", engine=name) for name in ("onnx", "torch"))
-    rows = material.parts["test"][:20]
+    rows = data.parts["test"][:20]
     for row in rows:
-        inputs = material.inputs.select(np.array([row]))
-        for one, other in zip(onnx.heads.run(inputs), plain.heads.run(inputs), strict=True):
+        inputs = data.inputs.select(np.array([row]))
+        for one, other in zip(onnx.networks.run(inputs), plain.networks.run(inputs), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)

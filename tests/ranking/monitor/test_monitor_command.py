@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from served_logs import DAY, MONDAY, records, reference_of, shown, write_jsonl, write_parquet
 
+from llmrec.cli import run_command
 from llmrec.data import raw_files
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec.ranking.monitor import run
@@ -22,7 +23,7 @@ def test_a_log_like_the_reference_is_well(reference: Path, tmp_path: Path, capsy
     log = write_jsonl(shown(), tmp_path / "served.jsonl")
     out = tmp_path / "out"
     given = ["--reference", str(reference), "--log", str(log), "--out", str(out)]
-    run.main([*given, "--fail-on-drift"])
+    run_command(["monitor", *given, "--fail-on-drift"])
     assert "nothing is wrong" in capsys.readouterr().out
     report = json.loads((out / "monitor.json").read_text())
     assert report["failed"] == []
@@ -68,10 +69,10 @@ def test_drift_fails_and_says_what_moved(reference: Path, tmp_path: Path, capsys
     columns["category"] = np.where(columns["category"] == "bags", "boots", columns["category"])
     log = write_parquet(columns, tmp_path / "served.parquet")
     given = ["--reference", str(reference), "--log", str(log)]
-    run.main(given)
+    run_command(["monitor", *given])
     assert "| category | drifted |" in capsys.readouterr().out
     with pytest.raises(SystemExit) as caught:
-        run.main([*given, "--fail-on-drift"])
+        run_command(["monitor", *given, "--fail-on-drift"])
     assert caught.value.code == 1
     assert "category has drifted: PSI" in capsys.readouterr().err
     worst = run.monitor(reference, log)["inputs"][0]
@@ -121,7 +122,9 @@ def test_a_log_without_clicks_is_looked_at_for_drift_alone(
         write_parquet(columns, tmp_path / "served.parquet"),
     ):
         out = tmp_path / log.suffix[1:]
-        run.main(["--reference", str(reference), "--log", str(log), "--out", str(out)])
+        run_command(
+            ["monitor", "--reference", str(reference), "--log", str(log), "--out", str(out)]
+        )
         assert "has no `clicked`; only drift" in capsys.readouterr().out
         report = json.loads((out / "monitor.json").read_text())
         assert report["overall"]["ece"] is None and report["overall"]["labelled"] == 0
@@ -187,7 +190,17 @@ def test_a_wrong_row_is_named_in_one_line(
     log = tmp_path / "served.jsonl"
     log.write_text("".join(json.dumps(row) + "\n" for row in spoiled(changes)))
     with pytest.raises(DataError, match=message) as caught:
-        run.main(["--reference", str(reference), "--log", str(log), "--out", str(tmp_path / "o")])
+        run_command(
+            [
+                "monitor",
+                "--reference",
+                str(reference),
+                "--log",
+                str(log),
+                "--out",
+                str(tmp_path / "o"),
+            ]
+        )
     assert str(caught.value).startswith(str(log)) and "\n" not in str(caught.value)
     assert not (tmp_path / "o").exists()
 
@@ -220,7 +233,9 @@ def test_other_mistakes_are_told(reference: Path, tmp_path: Path) -> None:
     taken.mkdir()
     (taken / "notes.txt").write_text("keep me")
     with pytest.raises(LlmrecError, match="was not written by llmrec"):
-        run.main(["--reference", str(reference), "--log", str(log), "--out", str(taken)])
+        run_command(
+            ["monitor", "--reference", str(reference), "--log", str(log), "--out", str(taken)]
+        )
     assert [file.name for file in taken.iterdir()] == ["notes.txt"]
 
 

@@ -9,14 +9,19 @@ import pytest
 
 from llmrec.errors import ArtifactError, DataError
 from llmrec.ranking.monitor.drift import compare, psi_by_chance, psi_parts
-from llmrec.ranking.monitor.reference import MOST_VALUES, Numbers, Reference, Words
+from llmrec.ranking.monitor.reference import (
+    MOST_VALUES,
+    CategoricalColumn,
+    NumericColumn,
+    Reference,
+)
 
 
 def test_numbers_are_parted_at_quantiles_with_bins_outside_and_for_what_is_missing() -> None:
     values = np.append(np.arange(1.0, 101), [np.nan] * 7)
     column = Reference.fit({"x": values}, bins=4).columns["x"]
-    assert column == Numbers((1.0, 25.0, 50.0, 75.0, 100.0), (0, 1, 24, 25, 25, 25, 0, 7))
-    assert column.place(np.array([-5, 1, 25, 25.5, 100, 1e9, np.nan])).tolist() == [
+    assert column == NumericColumn((1.0, 25.0, 50.0, 75.0, 100.0), (0, 1, 24, 25, 25, 25, 0, 7))
+    assert column.bins_of(np.array([-5, 1, 25, 25.5, 100, 1e9, np.nan])).tolist() == [
         *(0, 1, 2, 3, 5, 6, 7)
     ]
     assert column.labels()[:3] == ["below 1", "1", "1 to 25"]
@@ -25,9 +30,9 @@ def test_numbers_are_parted_at_quantiles_with_bins_outside_and_for_what_is_missi
 
 def test_ties_make_fewer_bins_and_a_constant_still_sees_change() -> None:
     column = Reference.fit({"x": np.zeros(50)}).columns["x"]
-    assert column == Numbers((0.0,), (0, 50, 0, 0))
-    assert column.place(np.array([-1.0, 0, 1])).tolist() == [0, 1, 2]
-    counts = np.bincount(column.place(np.full(50, 3.0)), minlength=4)
+    assert column == NumericColumn((0.0,), (0, 50, 0, 0))
+    assert column.bins_of(np.array([-1.0, 0, 1])).tolist() == [0, 1, 2]
+    counts = np.bincount(column.bins_of(np.full(50, 3.0)), minlength=4)
     assert compare("x", column.labels(), np.array(column.counts), counts).state == "drifted"
 
 
@@ -40,13 +45,13 @@ def test_a_column_of_which_nothing_is_known_has_only_missing_rows() -> None:
 
 def test_infinite_values_are_beyond_the_limits() -> None:
     column = Reference.fit({"x": np.array([1.0, 2.0, np.inf, -np.inf])}, bins=1).columns["x"]
-    assert column == Numbers((1.0, 2.0), (1, 1, 1, 1, 0))
+    assert column == NumericColumn((1.0, 2.0), (1, 1, 1, 1, 0))
 
 
 def test_texts_are_counted_and_rare_ones_are_other() -> None:
     values = [f"v{number}" for number in range(60) for _ in range(61 - number)]
     column = Reference.fit({"x": np.array(values)}).columns["x"]
-    assert isinstance(column, Words)
+    assert isinstance(column, CategoricalColumn)
     assert len(column.values) == MOST_VALUES
     assert column.values[:2] == ("v0", "v1") and column.counts[0] == 61
     assert column.counts[-2:] == (sum(61 - number for number in range(50, 60)), 0)
@@ -55,11 +60,11 @@ def test_texts_are_counted_and_rare_ones_are_other() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (np.array(["a", None, "b"], dtype=object), Words(("a", "b"), (1, 1, 0, 1))),
-        (np.array([True, False, True]), Words(("True", "False"), (2, 1, 0, 0))),
-        (np.array([2, None, 1.5], dtype=object), Numbers((1.5, 2.0), (0, 1, 1, 0, 1))),
-        (np.array([7, 7], dtype=np.int32), Numbers((7.0,), (0, 2, 0, 0))),
-        (np.array(["a", 3], dtype=object), Words(("a", "3"), (1, 1, 0, 0))),
+        (np.array(["a", None, "b"], dtype=object), CategoricalColumn(("a", "b"), (1, 1, 0, 1))),
+        (np.array([True, False, True]), CategoricalColumn(("True", "False"), (2, 1, 0, 0))),
+        (np.array([2, None, 1.5], dtype=object), NumericColumn((1.5, 2.0), (0, 1, 1, 0, 1))),
+        (np.array([7, 7], dtype=np.int32), NumericColumn((7.0,), (0, 2, 0, 0))),
+        (np.array(["a", 3], dtype=object), CategoricalColumn(("a", "3"), (1, 1, 0, 0))),
     ],
 )
 def test_the_kind_of_a_column_is_told_by_its_values(values: np.ndarray, expected: object) -> None:
@@ -148,6 +153,6 @@ def test_a_few_rows_are_no_drift() -> None:
 
 
 def test_places_of_other_arrow_types_are_found() -> None:
-    column = Words(("a", "b"))
-    assert column.place(pa.array([], pa.string())).tolist() == []
-    assert column.place(pa.array([None, "b"], pa.string())).tolist() == [3, 1]
+    column = CategoricalColumn(("a", "b"))
+    assert column.bins_of(pa.array([], pa.string())).tolist() == []
+    assert column.bins_of(pa.array([None, "b"], pa.string())).tolist() == [3, 1]

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from llmrec.metrics import click_metrics as metrics
-from llmrec.ranking.monitor.served import Batch
+from llmrec.ranking.monitor.served import ServedBatch
 from llmrec.ranking.monitor.windows import DAY, Window, Windows
 
 MONDAY = 1_714_953_600.0  # 2024-05-06
 
 
-def batch_of(p: np.ndarray, clicked: np.ndarray, seconds: np.ndarray | float = MONDAY) -> Batch:
-    return Batch(p, clicked, np.broadcast_to(seconds, p.shape).astype(float), {})
+def batch_of(
+    p: np.ndarray, clicked: np.ndarray, seconds: np.ndarray | float = MONDAY
+) -> ServedBatch:
+    return ServedBatch(p, clicked, np.broadcast_to(seconds, p.shape).astype(float), {})
 
 
 def a_log(rows: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +94,7 @@ def test_bins_of_inputs_are_counted_by_window() -> None:
     windows = Windows("day", {"x": 3})
     batch = batch_of(p, np.zeros(4), MONDAY + DAY * np.array([0, 0, 1, 1]))
     for _ in range(2):
-        windows.add(Batch(p, batch.clicked, batch.seconds, {"x": np.array([0, 1, 1, 1])}))
+        windows.add(ServedBatch(p, batch.clicked, batch.seconds, {"x": np.array([0, 1, 1, 1])}))
     assert [one.counts["x"].tolist() for _, one in windows.in_order()] == [[2, 2, 0], [0, 4, 0]]
     assert windows.overall().counts["x"].tolist() == [2, 6, 0]
     assert [one.counts["x"].tolist() for _, one in windows.in_order()] == [[2, 2, 0], [0, 4, 0]]

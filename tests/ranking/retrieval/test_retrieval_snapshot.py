@@ -9,8 +9,8 @@ from retrieval_shop import N_ITEMS, SETTINGS, make_log, make_snapshot
 from llmrec.config import build
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, DataError
 from llmrec.ranking.retrieval.co_occurrence import co_occurrence
+from llmrec.ranking.retrieval.interactions import Interactions
 from llmrec.ranking.retrieval.item_knn import ItemKNN
-from llmrec.ranking.retrieval.log import Log
 from llmrec.ranking.retrieval.settings import RetrievalConfig
 from llmrec.ranking.retrieval.snapshot import DAY, Snapshot, Snapshots, fit_snapshot, fit_snapshots
 from llmrec.types import Histories
@@ -18,30 +18,25 @@ from llmrec.types import Histories
 ARRAYS = ("counts", "popularity", "starts", "neighbours", "cosines")
 
 
-def plain_log(rows: list[list[int]]) -> Log:
+def plain_log(rows: list[list[int]]) -> Interactions:
     """One user a row, an event a second."""
     times = [[float(place) for place in range(len(row))] for row in rows]
-    return Log.from_histories(Histories.from_lists(rows, times))
+    users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    return Interactions.from_events(users, np.concatenate(rows), np.concatenate(times))
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (([0, 1], [0, 1], [2.0, 1.0], [1, 1]), "not in time order"),
-        (([0], [0, 1], [0.0], [1]), "lengths"),
-        (([0], [-1], [0.0], [1]), "item: holds a negative"),
-        (([0], [0], [np.nan], [1]), "no time"),
-        (([0], [0], [0.0], [-1]), "weight"),
+        (([0, 1], [0, 1], [2.0, 1.0]), "not in time order"),
+        (([0], [0, 1], [0.0]), "lengths"),
+        (([0], [-1], [0.0]), "item: holds a negative"),
+        (([0], [0], [np.nan]), "no time"),
     ],
 )
 def test_a_wrong_log_is_an_error(columns: tuple[list[float], ...], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Log(*map(np.array, columns))
-
-
-def test_a_log_needs_times() -> None:
-    with pytest.raises(DataError, match="have no times"):
-        Log.from_histories(Histories.from_lists([[1]]))
+        Interactions(*map(np.array, columns))
 
 
 def test_only_events_within_the_window_are_together() -> None:
@@ -52,7 +47,7 @@ def test_only_events_within_the_window_are_together() -> None:
 
 
 def test_users_do_not_run_into_each_other() -> None:
-    log = Log.from_events([0, 1, 0, 1], [0, 1, 2, 3], [0.0, 1.0, 2.0, 3.0])
+    log = Interactions.from_events([0, 1, 0, 1], [0, 1, 2, 3], [0.0, 1.0, 2.0, 3.0])
     found = co_occurrence(log, 4, 3, 10, 0.0).toarray()
     assert np.argwhere(found).tolist() == [[0, 2], [1, 3], [2, 0], [3, 1]]
 
@@ -80,15 +75,8 @@ def test_only_the_best_neighbours_are_kept() -> None:
     assert np.flatnonzero(found[0]).tolist() == [1, 2]  # 2 and 3 tie; the smaller index stays
 
 
-def test_weights_count() -> None:
-    log = Log.from_events([0, 0, 1, 1], [0, 1, 0, 2], [0.0, 1.0, 2.0, 3.0], [1, 2, 1, 1])
-    found = co_occurrence(log, 3, 1, 5, 0.0).toarray()
-    assert found[0, 1] == pytest.approx(2 / (np.sqrt(2) * 2))
-    assert found[0, 2] == pytest.approx(1 / np.sqrt(2))
-
-
 def test_popularity_halves_with_every_half_life() -> None:
-    log = Log.from_events([0, 0, 1], [0, 1, 1], [0.0, 14 * DAY, 28 * DAY])
+    log = Interactions.from_events([0, 0, 1], [0, 1, 1], [0.0, 14 * DAY, 28 * DAY])
     known = fit_snapshot(log, 28 * DAY + 1, 3)
     np.testing.assert_allclose(known.popularity, [0.25, 1.5, 0], rtol=1e-5)
     assert known.counts.tolist() == [1, 2, 0]
@@ -99,8 +87,10 @@ def test_what_happens_at_or_after_a_time_is_not_known(until: float) -> None:
     log = make_log()
     later = log.time >= until
     log.time[later] = np.maximum(log.time[later], until)
-    changed = Log(log.user, np.where(later, 1, log.item), log.time, log.weight)
-    at = Log.from_events(np.append(log.user, 0), np.append(log.item, 2), np.append(log.time, until))
+    changed = Interactions(log.user, np.where(later, 1, log.item), log.time)
+    at = Interactions.from_events(
+        np.append(log.user, 0), np.append(log.item, 2), np.append(log.time, until)
+    )
     known = fit_snapshot(log, until, N_ITEMS, SETTINGS)
     assert known.counts.sum() == (~later).sum()
     for other in (changed, log.before(until)):
@@ -160,7 +150,7 @@ def test_an_event_of_an_unknown_item_is_an_error() -> None:
 
 
 def test_nothing_is_known_of_an_empty_log() -> None:
-    none = Log.from_events([], [], [])
+    none = Interactions.from_events([], [], [])
     for known in (fit_snapshot(none, np.inf, 4), fit_snapshot(none, 5.0, 4)):
         assert known.counts.tolist() == [0] * 4
         assert not len(known.cosines)
@@ -170,7 +160,7 @@ def test_nothing_is_known_of_an_empty_log() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("k", 0), ("limit", 0), ("decay", 0.0), ("decay", 1.1), ("half_life_days", 0.0),
-     ("shrink", -1.0), ("min_events", -1), ("window", 0), ("together_decay", 2.0)],
+     ("shrink", -1.0), ("min_events", -1), ("window", 0), ("item_to_item_decay", 2.0)],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"recipe: {name}: must"):

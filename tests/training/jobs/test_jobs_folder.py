@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
-from llmrec.loop.alive import same_process, started
+from llmrec.loop.process import same_process, started
 from llmrec.loop.status import read_metrics, read_status, write_status
-from llmrec.training.jobs.job import Job, Spec, create, jobs_folder, kind_of, open_job
+from llmrec.training.jobs.job import Job, JobSpec, create, jobs_folder, kind_of, open_job
 
 RECIPES = Path(__file__).parents[3] / "training"
 
@@ -28,7 +28,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def make(root: Path, name: str, recipe: Path, **changes: Any) -> Job:
-    spec = Spec("tune", ["--base", "/b"], **changes)
+    spec = JobSpec("tune", ["--base", "/b"], **changes)
     os.close(create(root, name, spec, recipe, None))
     return open_job(root, name)
 
@@ -52,7 +52,9 @@ def test_an_unknown_name_is_told_the_nearest(tmp_path: Path, recipe: Path) -> No
 
 def test_a_name_is_taken_once(tmp_path: Path, recipe: Path) -> None:
     job = make(tmp_path, "night", recipe)
-    with pytest.raises(ConfigError, match=r"a job night \(killed\); go on with llmrec jobs resume"):
+    with pytest.raises(
+        ConfigError, match=r"a job night \(killed\); resume it with llmrec jobs resume"
+    ):
         make(tmp_path, "night", recipe)
     write_status(job.folder, state="done")
     with pytest.raises(ConfigError, match=r"a job night \(done\); take another name"):
@@ -67,7 +69,7 @@ def test_of_many_starts_at_one_time_one_is_let_in(tmp_path: Path, recipe: Path) 
     def begin() -> None:
         gate.wait()
         try:
-            locks.append(create(tmp_path, "night", Spec("tune", []), recipe, None))
+            locks.append(create(tmp_path, "night", JobSpec("tune", []), recipe, None))
         except LlmrecError as error:
             refused.append(str(error))
 
@@ -112,7 +114,7 @@ def test_the_command_is_the_one_that_was_asked_for(tmp_path: Path, recipe: Path)
 
 def test_a_config_of_accelerate_is_kept_with_the_job(tmp_path: Path, recipe: Path) -> None:
     config = RECIPES / "accelerate" / "fsdp.yaml"
-    os.close(create(tmp_path, "night", Spec("tune", []), recipe, config))
+    os.close(create(tmp_path, "night", JobSpec("tune", []), recipe, config))
     command = open_job(tmp_path, "night").command()
     own = tmp_path / "night" / "accelerate.yaml"
     assert command[command.index("--config_file") + 1] == str(own)
@@ -141,7 +143,7 @@ def test_a_spec_that_makes_no_sense_is_named() -> None:
         ({"kind": "prefer", "processes": 2}, "llmrec prefer trains in one process"),
     ):
         with pytest.raises(ConfigError, match=message):
-            Spec(**({"kind": "tune", "arguments": []} | changes))
+            JobSpec(**({"kind": "tune", "arguments": []} | changes))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path, recipe: Path) -> None:
@@ -192,14 +194,14 @@ def test_a_line_that_is_being_written_is_no_metric(tmp_path: Path) -> None:
 def test_a_number_alone_does_not_tell_a_process(tmp_path: Path, recipe: Path) -> None:
     child = subprocess.Popen(["sleep", "30"])
     start = started(child.pid)
-    assert same_process(child.pid, start)
-    assert not same_process(child.pid, "another boot:1") and not same_process(None, None)
+    assert start is not None and same_process(child.pid, start)
+    assert not same_process(child.pid, start - 60) and not same_process(None, None)
     job = make(tmp_path, "night", recipe)
-    write_status(job.folder, state="running", pid=child.pid, process=start)
+    write_status(job.folder, state="running", pid=child.pid, process_started=start)
     assert job.state == "running"
-    write_status(job.folder, process="another boot:1")  # the number was given away again
+    write_status(job.folder, process_started=start - 60)  # the number was given away again
     assert job.state == "killed" and job.status()["error"] == "its process is gone"
-    write_status(job.folder, process=start)
+    write_status(job.folder, process_started=start)
     child.kill()
     end = time.monotonic() + 10
     while job.state == "running":  # dead, and not yet noticed by its parent

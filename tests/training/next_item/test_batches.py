@@ -9,7 +9,7 @@ from tiny_models import random_semantic_ids
 
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
-from llmrec.training.next_item.batches import Batch, TrainingBatches
+from llmrec.training.next_item.batches import SequenceBatch, TrainingBatches
 from llmrec.types import Histories
 
 N_ITEMS, MAX_ITEMS = 50, 20
@@ -33,9 +33,9 @@ def make_batches(
     return TrainingBatches(skewed_histories(), encoder, budget, seed)
 
 
-def targets(batch: Batch, ids: ItemIds) -> list[int]:
+def targets(batch: SequenceBatch, ids: ItemIds) -> list[int]:
     codes = torch.stack(batch.codes, dim=1).numpy()
-    return ids.decode_many(codes).tolist()
+    return ids.decode(codes).tolist()
 
 
 @pytest.mark.parametrize("kind", IDS)

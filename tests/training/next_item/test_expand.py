@@ -19,6 +19,7 @@ from tiny_models import (
     write_item_ids,
 )
 
+from llmrec.cli import run_command
 from llmrec.content.features.text import EMBEDDINGS
 from llmrec.errors import ConfigError
 from llmrec.generation.load import load_llm
@@ -26,7 +27,7 @@ from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.tokenizer import add_tokens, load_tokenizer, train_tokenizer
 from llmrec.llm.vocabulary import Vocabulary
 from llmrec.stage import Manifest, read_manifest, writing
-from llmrec.training.next_item.expand import ExpandSettings, check_round_trip, main, run
+from llmrec.training.next_item.expand import ExpandConfig, check_round_trip, run
 from llmrec.training.next_item.row_init import content_part, initialise_rows, orthogonal
 from llmrec.types import Histories
 
@@ -96,7 +97,7 @@ def test_similar_items_get_similar_rows_like_the_bases_own(
     features = None
     if source == "features":
         features = write_features(tmp_path / "features", clusters())
-    out = run(ExpandSettings(base), atomic, None, features, tmp_path / "model")
+    out = run(ExpandConfig(base), atomic, tmp_path / "model", features=features)
     offset = load_llm(out).engine.vocabulary.item_offset
     expected = cosines(torch.from_numpy(clusters()))
     for table in ["model.embed_tokens.weight"] + ["lm_head.weight"] * (not tied):
@@ -115,7 +116,7 @@ def test_similar_items_get_similar_rows_like_the_bases_own(
 def test_items_with_the_same_content_still_get_rows_of_their_own(tmp_path: Path, base: str) -> None:
     same = np.repeat(clusters()[:20], 2, axis=0)
     folder = write_item_ids(tmp_path / "ids", ItemIds.atomic(N_ITEMS, vectors=same))
-    out = run(ExpandSettings(base), folder, None, None, tmp_path / "model")
+    out = run(ExpandConfig(base), folder, tmp_path / "model")
     rows = item_rows(out)[-N_ITEMS:]
     near = torch.nn.functional.cosine_similarity(rows[0::2], rows[1::2])
     assert (near > 0.98).all()
@@ -177,7 +178,7 @@ def test_the_bases_logits_on_text_stay(
 ) -> None:
     """Also where the base has rows that its tokenizer does not use, fewer or more than needed."""
     base = write_base(tmp_path / "base", tied=tied, dead_rows=dead_rows)
-    out = run(ExpandSettings(base, ["month"]), atomic, None, None, tmp_path / "model")
+    out = run(ExpandConfig(base, ["month"]), atomic, tmp_path / "model")
     from transformers import AutoModelForCausalLM
 
     size = len(load_tokenizer(base))
@@ -195,8 +196,8 @@ def test_the_result_is_an_ordinary_folder_that_recommends(
 ) -> None:
     ids = ItemIds.atomic(N_ITEMS) if kind == "atomic" else random_semantic_ids(N_ITEMS, (7, 8))
     folder = write_item_ids(tmp_path / "ids", ids)
-    chosen = ExpandSettings(base, ["gap", "month"], dtype=dtype, max_items=5)  # type: ignore[arg-type]
-    out = run(chosen, folder, None, None, tmp_path / "model")
+    chosen = ExpandConfig(base, ["gap", "month"], dtype=dtype, max_items=5)  # type: ignore[arg-type]
+    out = run(chosen, folder, tmp_path / "model")
     served = load_llm(out)
     assert served.engine.model.dtype == getattr(torch, dtype)
     assert served.encoder.vocabulary.time_fields == ("gap", "month")
@@ -213,18 +214,18 @@ def test_the_result_is_an_ordinary_folder_that_recommends(
 def test_a_size_name_learns_its_tokenizer_from_the_titles(tmp_path: Path, atomic: Path) -> None:
     dataset = write_dataset(tmp_path / "dataset", make_histories(20, N_ITEMS), N_ITEMS)
     with pytest.raises(ConfigError, match="--dataset: needed with --base nano"):
-        run(ExpandSettings("nano"), atomic, None, None, tmp_path / "model")
-    out = run(ExpandSettings("nano"), atomic, dataset, None, tmp_path / "model")
+        run(ExpandConfig("nano"), atomic, tmp_path / "model")
+    out = run(ExpandConfig("nano"), atomic, tmp_path / "model", dataset)
     assert read_manifest(out, "expand").inputs.keys() == {"item_ids", "dataset"}
     tokenizer = load_tokenizer(str(out))
     assert tokenizer.chat_template
     assert len(tokenizer.encode("Thing number 7 of the shop")) < 10
     assert (load_llm(out).recommend(HISTORY, 5).items >= 0).all()
     with pytest.raises(ConfigError, match="time_tokens: the dataset has no timestamps"):
-        run(ExpandSettings("nano", ["gap"]), atomic, dataset, None, tmp_path / "timed")
+        run(ExpandConfig("nano", ["gap"]), atomic, tmp_path / "timed", dataset)
     few = write_item_ids(tmp_path / "few", ItemIds.atomic(39))
     with pytest.raises(ConfigError, match=r"hold IDs of 39 items, .*dataset has 40"):
-        run(ExpandSettings("nano"), few, dataset, None, tmp_path / "few_model")
+        run(ExpandConfig("nano"), few, tmp_path / "few_model", dataset)
 
 
 def test_a_finished_expansion_is_not_repeated_unless_its_base_changes(
@@ -232,18 +233,18 @@ def test_a_finished_expansion_is_not_repeated_unless_its_base_changes(
 ) -> None:
     base = write_base(tmp_path / "base")
     for _ in range(2):
-        run(ExpandSettings(base), atomic, None, None, tmp_path / "model")
+        run(ExpandConfig(base), atomic, tmp_path / "model")
     printed = capsys.readouterr().out
     assert printed.count("expand: wrote") == printed.count("expand: up to date") == 1
     first = item_rows(tmp_path / "model")
     tiny_llama(len(load_tokenizer(base)), seed=1).save_pretrained(base)
-    run(ExpandSettings(base), atomic, None, None, tmp_path / "model")
+    run(ExpandConfig(base), atomic, tmp_path / "model")
     assert not torch.equal(item_rows(tmp_path / "model"), first)
 
 
 def test_the_seed_decides_the_rows(tmp_path: Path, base: str, atomic: Path) -> None:
     for name, seed in (("one", 0), ("same", 0), ("other", 1)):
-        run(ExpandSettings(base), atomic, None, None, tmp_path / name, seed)
+        run(ExpandConfig(base), atomic, tmp_path / name, seed=seed)
     one, same, other = (item_rows(tmp_path / name) for name in ("one", "same", "other"))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -253,20 +254,20 @@ def test_without_any_content_rows_are_random_and_this_is_said(
     tmp_path: Path, base: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_item_ids(tmp_path / "ids", random_semantic_ids(N_ITEMS, (7, 8)))
-    out = run(ExpandSettings(base), folder, None, None, tmp_path / "model")
+    out = run(ExpandConfig(base), folder, tmp_path / "model")
     assert "no content to start item rows from" in capsys.readouterr().out
     whole = item_rows(out)
     assert 0.7 < float(whole[-15:].std() / whole[:-15].std()) < 1.3
 
 
 def test_a_base_that_holds_items_is_refused(tmp_path: Path, base: str, atomic: Path) -> None:
-    out = run(ExpandSettings(base), atomic, None, None, tmp_path / "model")
+    out = run(ExpandConfig(base), atomic, tmp_path / "model")
     message = "already holds item or time tokens"
     with pytest.raises(ConfigError, match=message):
-        run(ExpandSettings(str(out)), atomic, None, None, tmp_path / "again")
+        run(ExpandConfig(str(out)), atomic, tmp_path / "again")
     (out / "llmrec.json").unlink()  # as someone would publish it
     with pytest.raises(ConfigError, match=message):
-        run(ExpandSettings(str(out)), atomic, None, None, tmp_path / "again")
+        run(ExpandConfig(str(out)), atomic, tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
 
@@ -275,10 +276,10 @@ def test_a_missing_chat_template_is_noted_or_refused(
 ) -> None:
     base = write_base(tmp_path / "base", chat=False)
     with pytest.raises(ConfigError, match="has no chat template"):
-        strict = ExpandSettings(base, require_chat_template=True)
-        run(strict, atomic, None, None, tmp_path / "model")
+        strict = ExpandConfig(base, require_chat_template=True)
+        run(strict, atomic, tmp_path / "model")
     assert not (tmp_path / "model").exists()
-    run(ExpandSettings(base), atomic, None, None, tmp_path / "model")
+    run(ExpandConfig(base), atomic, tmp_path / "model")
     assert "has no chat template" in capsys.readouterr().out
 
 
@@ -299,7 +300,7 @@ def test_an_item_that_the_tokenizer_splits_is_named(
     ids = semantic_ids([[0, 0], [1, 2], [2, 1]], (3, 3))
     folder = write_item_ids(tmp_path / "ids", ids)
     with pytest.raises(ConfigError, match=message):
-        run(ExpandSettings(str(base)), folder, None, None, tmp_path / "model")
+        run(ExpandConfig(str(base)), folder, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -309,14 +310,14 @@ def test_a_prompt_whose_words_the_new_tokens_change_is_refused(
     prompt = tmp_path / "like.yaml"
     prompt.write_text('name: like\nvariables: [history]\ntext: "More like <item_3>:\\n{history}"\n')
     with pytest.raises(ConfigError, match=r"reads text: 'More like <item_3>.* became .*'<item_3>'"):
-        run(ExpandSettings(base, prompt=str(prompt)), atomic, None, None, tmp_path / "model")
+        run(ExpandConfig(base, prompt=str(prompt)), atomic, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
 def test_features_of_another_catalogue_are_refused(tmp_path: Path, base: str, atomic: Path) -> None:
     features = write_features(tmp_path / "features", clusters()[:30])
     with pytest.raises(ConfigError, match=r"--features: .* vectors of 30 items \(text\).* of 40"):
-        run(ExpandSettings(base), atomic, None, features, tmp_path / "model")
+        run(ExpandConfig(base), atomic, tmp_path / "model", features=features)
 
 
 def test_a_context_too_short_for_one_event_is_found_before_anything_is_written(
@@ -326,23 +327,29 @@ def test_a_context_too_short_for_one_event_is_found_before_anything_is_written(
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 20}))
     with pytest.raises(ConfigError, match="context of 20 tokens cannot hold one event"):
-        run(ExpandSettings(str(base)), atomic, None, None, tmp_path / "model")
+        run(ExpandConfig(str(base)), atomic, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
-def test_the_command_line_says_the_same(tmp_path: Path, base: str, atomic: Path) -> None:
+def test_the_command_line_says_the_same(
+    tmp_path: Path, base: str, atomic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "model"
     where = ["--base", base, "--item-ids", str(atomic), "--out", str(out)]
-    main([*where, "--time-tokens", "gap,month", "--max-items", "7", "--prompt", "recommend"])
+    where = ["model", "expand", *where]
+    run_command(
+        [*where, "--time-tokens", "gap", "month", "--max-items", "7", "--prompt", "recommend"]
+    )
     layout = json.loads((out / "llmrec.json").read_text())
     assert (layout["time_fields"], layout["max_items"]) == (["gap", "month"], 7)
     assert layout["template"]["name"] == "recommend"
-    with pytest.raises(ConfigError, match=r"command line\.dtype: 'int8' is not one of float32"):
-        main([*where, "--dtype", "int8"])
+    with pytest.raises(SystemExit) as refused:
+        run_command([*where, "--dtype", "int8"])
+    assert refused.value.code == 2 and "int8" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="unknown field 'week'"):
-        main([*where, "--time-tokens", "week"])
+        run_command([*where, "--time-tokens", "week"])
     with pytest.raises(ConfigError, match="max_items: must be at least 1"):
-        main([*where, "--max-items", "0"])
+        run_command([*where, "--max-items", "0"])
 
 
 def test_a_whole_catalogue_is_checked_in_seconds() -> None:
@@ -378,8 +385,8 @@ def test_a_real_pretrained_llama_tells_its_story_as_before(
     rng = np.random.default_rng(0)
     ids = ItemIds.atomic(200, spare=10, vectors=rng.normal(size=(200, 32)).astype(np.float32))
     item_ids = write_item_ids(tmp_path / "ids", ids)
-    chosen = ExpandSettings(str(folder), ["gap", "month"], max_items=20)
-    out = run(chosen, item_ids, None, None, tmp_path / "model")
+    chosen = ExpandConfig(str(folder), ["gap", "month"], max_items=20)
+    out = run(chosen, item_ids, tmp_path / "model")
     before = story(folder, 512)
     assert before.startswith("Once upon a time, there was a little girl named Lily. She loved")
     assert story(out, 512) == before

@@ -1,4 +1,4 @@
-"""One step moves what may move; the exported model says what the trained one said."""
+"""One step moves what may move; the exported model gives the scores of the trained one."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from tiny_models import BASE_SIZE, random_semantic_ids, tiny_llama
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.training.next_item.batches import TrainingBatches
-from llmrec.training.next_item.loop import Trainer
+from llmrec.training.next_item.loop import NextItemTrainer
 from llmrec.training.next_item.next_item import ItemRows, LlamaNextItem, NextItemModel
 from llmrec.training.next_item.sasrec import SasRec
-from llmrec.training.next_item.settings import LoopConfig
+from llmrec.training.next_item.settings import TrainLoopConfig
 from llmrec.types import Histories
 
 N_ITEMS = 14
@@ -41,8 +41,8 @@ def make_model(
 
 def one_step(model: NextItemModel, encoder: HistoryEncoder, folder: Path) -> None:
     batches = TrainingBatches(HISTORIES, encoder, 10_000, seed=0)
-    config = LoopConfig(epochs=1, warmup_steps=1, learning_rate=1e-2)
-    trainer = Trainer(model, batches, lambda _model: {"ndcg@10": 0.0}, config, folder)
+    config = TrainLoopConfig(epochs=1, warmup_steps=1, learning_rate=1e-2)
+    trainer = NextItemTrainer(model, batches, lambda _model: {"ndcg@10": 0.0}, config, folder)
     assert trainer.run().step == 1
 
 

@@ -22,9 +22,9 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.loop.checkpoint import STATE, load_checkpoint
 from llmrec.training.next_item.llm_run import prepare
-from llmrec.training.next_item.loop import Trainer
+from llmrec.training.next_item.loop import NextItemTrainer
 from llmrec.training.next_item.run import run
-from llmrec.training.next_item.settings import LoopConfig, TrainConfig
+from llmrec.training.next_item.settings import TrainConfig, TrainLoopConfig
 from llmrec.training.next_item.validation import validation_cases
 
 EPOCHS = 6
@@ -88,7 +88,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert 1 <= len(before_kill) < EPOCHS
     assert not killed.exists(), "an unfinished model must not look like a finished one"
     for out in (whole, killed):
-        run(config, folders.dataset, folders.semantic, None, out, seed=5)
+        run(config, folders.dataset, out, folders.semantic, seed=5)
     printed = capsys.readouterr().out
     assert printed.count("epoch 1 ") == 1, "the killed run began again"
     logs = [losses(json.loads((out / "log.json").read_text())) for out in (killed, whole)]
@@ -102,14 +102,14 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert not list(tmp_path.glob(".*.part")), "the work folder must be gone"
 
 
-def prepared_trainer(folders: Folders, folder: Path, **loop: Any) -> Trainer:
+def prepared_trainer(folders: Folders, folder: Path, **loop: Any) -> NextItemTrainer:
     """A trainer as ``run`` makes it, with its work folder in our hands."""
     config = tiny_config(loop)
     torch.manual_seed(0)
     dataset = Dataset(folders.dataset)
     cases = validation_cases(dataset, 20, 0)
     made = prepare(config, dataset, folders.atomic, None, cases, 0)
-    return Trainer(made.model, made.batches, made.validate, config.loop, folder)
+    return NextItemTrainer(made.model, made.batches, made.validate, config.loop, folder)
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
@@ -129,7 +129,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_checkpoint(
 def test_a_diverging_run_leaves_no_model(folders: Folders, tmp_path: Path) -> None:
     config = tiny_config({"learning_rate": 1e30, "warmup_steps": 1})
     with pytest.raises(LlmrecError, match="the loss became"):
-        run(config, folders.dataset, folders.atomic, None, tmp_path / "model")
+        run(config, folders.dataset, tmp_path / "model", folders.atomic)
     assert not (tmp_path / "model").exists()
 
 
@@ -151,16 +151,17 @@ def test_a_checkpoint_restores_weights_average_optimizer_and_randomness(
     folders: Folders, tmp_path: Path
 ) -> None:
     first = prepared_trainer(folders, tmp_path, epochs=1)
-    assert load_checkpoint(tmp_path, first.plain_model, {}, first.optimizer) is None
+    assert not load_checkpoint(tmp_path, first.weights, first.optimizer, first.state)
     first.run()
     drawn = torch.rand(3)
     moments = first.optimizer.state_dict()["state"]
     second = prepared_trainer(folders, tmp_path, epochs=1)
-    state = load_checkpoint(tmp_path, second.plain_model, second.average, second.optimizer)
-    assert state is not None
-    assert state["epoch"] == 1
+    assert load_checkpoint(tmp_path, second.weights, second.optimizer, second.state)
+    assert second.state == first.state and second.state.epoch == 1
     assert torch.equal(torch.rand(3), drawn)
-    assert second.average.keys() == dict(first.plain_model.named_parameters()).keys()
+    average = first.validated_model.state_dict()
+    for name, value in second.validated_model.state_dict().items():
+        assert torch.equal(value, average[name]), name
     restored = second.optimizer.state_dict()["state"]
     assert restored.keys() == moments.keys()
     for index, values in moments.items():
@@ -171,4 +172,4 @@ def test_a_checkpoint_restores_weights_average_optimizer_and_randomness(
 def test_settings_of_the_loop_are_checked() -> None:
     for wrong in ({"epochs": 0}, {"learning_rate": 0.0}, {"average_decay": 1.0}, {"patience": 0}):
         with pytest.raises(ConfigError, match=f"train.{next(iter(wrong))}: must be"):
-            LoopConfig(**wrong)
+            TrainLoopConfig(**wrong)

@@ -14,6 +14,6 @@ def test_no_position_is_read_that_training_never_reached() -> None:
     histories = Histories.from_lists([[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5], [1, 2]])
     before = recommender.score(histories)
     with torch.no_grad():
-        # five events are said as: start, e1..e4 -> target e5; position 5 is never an input
+        # five events are the tokens: start, e1..e4 -> target e5; position 5 is never an input
         model.position_embedding.weight[5:] += 100.0
     np.testing.assert_array_equal(recommender.score(histories), before)

@@ -17,6 +17,7 @@ from tiny_models import (
 )
 
 from llmrec.bench.recommenders import load_recommender
+from llmrec.cli import run_command
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.generation.load import load_llm
@@ -24,7 +25,7 @@ from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.tokenizer import train_tokenizer
 from llmrec.stage import read_manifest
 from llmrec.training.next_item.item_content import principal_components
-from llmrec.training.next_item.run import main, run
+from llmrec.training.next_item.run import run
 from llmrec.training.next_item.sasrec import load_sasrec
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 from llmrec.types import Histories
@@ -57,7 +58,7 @@ def test_what_is_served_is_what_was_validated(
         base = write_base(tmp_path / "base", tied=base.startswith("tied"))
     config = tiny_config(base=base, beams=30, prompt="recommend_instruct")
     out = tmp_path / "model"
-    assert run(config, folders.dataset, getattr(folders, ids), None, out) == out
+    assert run(config, folders.dataset, out, getattr(folders, ids)) == out
     counts = json.loads((out / "manifest.json").read_text())["counts"]
     served = load_llm(out, beams=30)
     cases = validation_cases(Dataset(folders.dataset), 0, 0)
@@ -72,7 +73,7 @@ def test_the_saved_folder_is_ordinary(folders: Folders, tmp_path: Path) -> None:
     """Transformers alone opens it, and its tokenizer knows the items."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    run(tiny_config(), folders.dataset, folders.atomic, None, tmp_path / "model")
+    run(tiny_config(), folders.dataset, tmp_path / "model", folders.atomic)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     served = load_llm(tmp_path / "model")
@@ -88,7 +89,7 @@ def test_the_saved_folder_is_ordinary(folders: Folders, tmp_path: Path) -> None:
 
 def test_training_learns_something(folders: Folders, tmp_path: Path) -> None:
     config = tiny_config({"epochs": 12, "learning_rate": 5e-3, "average_decay": 0.9})
-    run(config, folders.dataset, folders.atomic, None, tmp_path / "model")
+    run(config, folders.dataset, tmp_path / "model", folders.atomic)
     log = json.loads((tmp_path / "model" / "log.json").read_text())
     assert log[-1]["loss"] < log[0]["loss"] - 0.5
     best = max(entry["validation_ndcg@10"] for entry in log)
@@ -101,12 +102,12 @@ def test_a_finished_run_is_not_repeated(
 ) -> None:
     config = tiny_config({"epochs": 1}, kind="sasrec")
     for _ in range(2):
-        run(config, folders.dataset, None, None, tmp_path / "model")
+        run(config, folders.dataset, tmp_path / "model")
     assert capsys.readouterr().out.count("epoch 1 ") == 1
 
 
 def test_sasrec_is_served_as_it_was_validated(folders: Folders, tmp_path: Path) -> None:
-    run(tiny_config(kind="sasrec"), folders.dataset, None, None, tmp_path / "model")
+    run(tiny_config(kind="sasrec"), folders.dataset, tmp_path / "model")
     counts = json.loads((tmp_path / "model" / "manifest.json").read_text())["counts"]
     cases = validation_cases(Dataset(folders.dataset), 0, 0)
     metrics = validation_metrics(load_recommender(tmp_path / "model"), cases)
@@ -119,7 +120,7 @@ def test_sasrec_is_served_as_it_was_validated(folders: Folders, tmp_path: Path) 
 def test_a_base_without_a_start_token_uses_its_end_token(folders: Folders, tmp_path: Path) -> None:
     base = write_base(tmp_path / "base", tied=True, bos=False)
     config = tiny_config({"epochs": 1}, base=base, validation_users=5)
-    run(config, folders.dataset, folders.atomic, None, tmp_path / "model")
+    run(config, folders.dataset, tmp_path / "model", folders.atomic)
     layout = json.loads((tmp_path / "model" / "llmrec.json").read_text())
     assert layout["prefix"] == [2]
 
@@ -132,7 +133,7 @@ def with_times(tmp_path: Path) -> Path:
 
 def test_time_tokens_are_kept_for_serving(folders: Folders, tmp_path: Path) -> None:
     config = tiny_config({"epochs": 1}, time_tokens=["gap", "month"])
-    run(config, with_times(tmp_path), folders.atomic, None, tmp_path / "model")
+    run(config, with_times(tmp_path), tmp_path / "model", folders.atomic)
     served = load_llm(tmp_path / "model")
     assert served.encoder.vocabulary.time_fields == ("gap", "month")
 
@@ -146,14 +147,14 @@ def test_a_share_of_the_training_events_is_their_earliest_part(
     assert whole.timestamps is not None and part.timestamps is not None
     assert 0.4 < len(part.items) / len(whole.items) < 0.6
     assert part.timestamps.max() <= np.quantile(whole.timestamps, 0.5)
-    run(tiny_config({"epochs": 1}, share=0.5), dataset, folders.atomic, None, tmp_path / "model")
+    run(tiny_config({"epochs": 1}, share=0.5), dataset, tmp_path / "model", folders.atomic)
     until = read_manifest(tmp_path / "model").counts["learned_until"]
     assert until == part.timestamps.max()
 
 
 def test_without_times_there_is_no_earliest_part(folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no earliest ones; set share: 1"):
-        run(tiny_config(share=0.5), folders.dataset, folders.atomic, None, tmp_path / "model")
+        run(tiny_config(share=0.5), folders.dataset, tmp_path / "model", folders.atomic)
     with pytest.raises(ConfigError, match=r"train.share: must be above 0"):
         tiny_config(share=0.0)
     with pytest.raises(ConfigError, match="tasks in words learn from all events"):
@@ -164,7 +165,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"time_tokens": ["gap"]}, "train.time_tokens: the dataset has no timestamps"),
     ({"base": "no-such-folder"}, "base: 'no-such-folder'"),
     ({"prompt": "no-such-prompt"}, "prompt 'no-such-prompt': no such template"),
-    ({"content": {"text": 8}}, "train.content: asks for feature blocks"),
+    ({"content": {"text": 8}}, "train.content: names feature blocks"),
     ({"kind": "sasrec", "base": "giant"}, r"base: sasrec takes a size \(nano, micro"),
 ]
 
@@ -174,7 +175,7 @@ def test_wrong_settings_are_named_before_any_training(
     folders: Folders, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        run(tiny_config(**changes), folders.dataset, folders.atomic, None, tmp_path / "model")
+        run(tiny_config(**changes), folders.dataset, tmp_path / "model", folders.atomic)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "model").exists()
 
@@ -183,16 +184,16 @@ def test_inputs_that_do_not_fit_are_named(folders: Folders, tmp_path: Path) -> N
     out = tmp_path / "model"
     few = write_item_ids(tmp_path / "few", ItemIds.atomic(39))
     with pytest.raises(ConfigError, match=r"few: holds IDs of 39 items, .* has 40"):
-        run(tiny_config(), folders.dataset, few, None, out)
-    with pytest.raises(ConfigError, match="needs the folder of the index stage"):
-        run(tiny_config(), folders.dataset, None, None, out)
+        run(tiny_config(), folders.dataset, out, few)
+    with pytest.raises(ConfigError, match="--item-ids: needed to train an llm"):
+        run(tiny_config(), folders.dataset, out)
     with pytest.raises(ArtifactError, match=r"nowhere.*not found"):
-        run(tiny_config(), tmp_path / "nowhere", folders.atomic, None, out)
+        run(tiny_config(), tmp_path / "nowhere", out, folders.atomic)
     with pytest.raises(ArtifactError, match="holds the 'ingest' stage"):
         load_recommender(folders.dataset)
     unsplit = write_dataset(tmp_path / "unsplit", [[1, 2, 3]], 40, held_out=False)
     with pytest.raises(DataError, match="has no validation events"):
-        run(tiny_config(), unsplit, folders.atomic, None, out)
+        run(tiny_config(), unsplit, out, folders.atomic)
 
 
 def test_a_recipe_without_a_train_section_is_named(folders: Folders, tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_a_recipe_without_a_train_section_is_named(folders: Folders, tmp_path: P
     recipe.write_text("name: shop\nmodels: {}\n")
     arguments = ["--dataset", str(folders.dataset), "--item-ids", str(folders.atomic)]
     with pytest.raises(ConfigError, match=r"recipe.yaml: has no `train:` section"):
-        main([str(recipe), *arguments, "--out", str(tmp_path / "model")])
+        run_command(["train", str(recipe), *arguments, "--out", str(tmp_path / "model")])
 
 
 def test_validation_users_are_drawn_once(folders: Folders) -> None:

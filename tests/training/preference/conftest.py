@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from prefer_runs import make_adapter
 from tiny_expanded import write_catalogue, write_expanded
@@ -22,9 +20,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     home = tmp_path_factory.mktemp("prefer")
     for name, times in (("dataset", False), ("timed", True)):
-        path = write_catalogue(home / name, N_ITEMS, times=times) / "items.parquet"
-        stock = pa.array([n % 3 != 0 for n in range(N_ITEMS)])
-        pq.write_table(pq.read_table(path).append_column("in_stock", stock), path)
+        in_stock = [n % 3 != 0 for n in range(N_ITEMS)]
+        write_catalogue(home / name, N_ITEMS, times=times, in_stock=in_stock)
     write_expanded(home / "atomic", ItemIds.atomic(N_ITEMS, spare=4))
     write_expanded(
         home / "untied",

@@ -10,9 +10,9 @@ from prefer_runs import tiny_prefer, trainer_at
 from trl.trainer.utils import use_adapter
 
 from llmrec.training.preference.grpo import kl_divergence, weighted_advantages
-from llmrec.training.preference.measure import facts_of
+from llmrec.training.preference.reward_cases import catalogue_facts
 from llmrec.training.preference.rewards import REWARDS
-from llmrec.training.preference.rollouts import Rollouts
+from llmrec.training.preference.rollouts import RolloutSampler
 from llmrec.training.tasks.history_tasks import next_item
 
 BASES = [("atomic", "dataset"), ("untied", "timed")]
@@ -48,8 +48,8 @@ def test_what_is_trained_is_what_drew(home: Path, tmp_path: Path, base: str, dat
     batch = batch_of(trainer)
     assert len(set(batch["prompt_mask"].sum(1).tolist())) > 1
     log_p = read(trainer, batch)
-    drawn = rollouts.drawn.log_p.flatten().float()
-    torch.testing.assert_close(of_items(trainer, batch, log_p), drawn, atol=1e-4, rtol=1e-4)
+    rollout = rollouts.rollout.log_p.flatten().float()
+    torch.testing.assert_close(of_items(trainer, batch, log_p), rollout, atol=1e-4, rtol=1e-4)
     one = (log_p.exp() * batch["allowed"]).sum(2)
     torch.testing.assert_close(one, torch.ones_like(one))
     assert (log_p[~batch["allowed"]] == 0).all()
@@ -66,13 +66,13 @@ def test_prompts_are_what_serving_sends(
         place, number = map(int, name.split(":"))
         rng = np.random.default_rng([0, number, 3])
         expected = next_item(rollouts.corpus, place, rng).prompt_ids
-        history = rollouts.corpus.step(place)[0]
+        history = rollouts.corpus.event(place)[0]
         for item in range(row * group, (row + 1) * group):
-            said = batch["prompt_ids"][item][batch["prompt_mask"][item].bool()]
-            assert said.tolist() == expected.tolist()
-            answer = tokens[int(rollouts.drawn.items[row, item - row * group])]
+            prompt = batch["prompt_ids"][item][batch["prompt_mask"][item].bool()]
+            assert prompt.tolist() == expected.tolist()
+            answer = tokens[int(rollouts.rollout.items[row, item - row * group])]
             assert batch["completion_ids"][item].tolist() == answer.tolist()
-        assert not set(rollouts.drawn.items[row].tolist()) & set(history.tolist())
+        assert not set(rollouts.rollout.items[row].tolist()) & set(history.tolist())
 
 
 def test_the_gradient_is_that_of_the_expected_reward(home: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_gradient_is_that_of_the_expected_reward(home: Path, tmp_path: Path)
     trained = [p for p in model.parameters() if p.requires_grad]
     found = torch.autograd.grad(trainer._compute_loss(model, batch), trained)
 
-    facts, expected = facts_of(rollouts.corpus.dataset), 0.0
+    facts, expected = catalogue_facts(rollouts.corpus.dataset), 0.0
     for name in trainer.train_dataset["prompt"][:4]:
         prompt = rollouts.prompt(name)
         logits = model(input_ids=torch.from_numpy(prompt.ids)[None]).logits[0, -1]
@@ -108,36 +108,36 @@ def test_the_mean_gradient_of_small_groups_points_the_same_way(home: Path, tmp_p
         home / "atomic", home / "dataset", tmp_path, config, home / "atomic-adapter"
     )
     prompts = [rollouts.prompt(trainer.train_dataset["prompt"][0])] * 4000
-    drawn = rollouts.draw(prompts, torch.Generator().manual_seed(0))
+    rollout = rollouts.sample(prompts, torch.Generator().manual_seed(0))
     whole = rollouts.facts.in_stock.astype(np.float32)
-    every = Rollouts.draw(_with_group(rollouts, 40), prompts[:1], torch.Generator())
+    every = RolloutSampler.sample(_with_group(rollouts, 40), prompts[:1], torch.Generator())
     p = torch.zeros(40).scatter(
         0, every.items[0, : _count(every)], every.weights[0, : _count(every)]
     )
     exact = p * (torch.from_numpy(whole) - (p * torch.from_numpy(whole)).sum())  # d E / d logit
-    rewards = torch.from_numpy(whole)[drawn.items]
+    rewards = torch.from_numpy(whole)[rollout.items]
 
     def estimate(weights: torch.Tensor) -> torch.Tensor:
         advantages, _ = weighted_advantages(rewards, weights, scale=False)
         gain = weights * advantages  # the sum over the group of which times (1[item] - p)
-        total = torch.zeros(4000, 40).scatter_add(1, drawn.items, gain)
+        total = torch.zeros(4000, 40).scatter_add(1, rollout.items, gain)
         return (total - gain.sum(1, keepdim=True) * p).mean(0)
 
     def off(weights: torch.Tensor) -> float:
         return float((estimate(weights) - exact).norm() / exact.norm())
 
-    assert off(drawn.weights) < 0.15
-    assert off(torch.full_like(drawn.weights, 1 / 6)) > 3 * off(drawn.weights)
+    assert off(rollout.weights) < 0.15
+    assert off(torch.full_like(rollout.weights, 1 / 6)) > 3 * off(rollout.weights)
 
 
-def _with_group(rollouts: Rollouts, group: int) -> Rollouts:
-    return Rollouts(
+def _with_group(rollouts: RolloutSampler, group: int) -> RolloutSampler:
+    return RolloutSampler(
         rollouts.llm, rollouts.corpus, rollouts.facts, rollouts.rewards, group, rollouts.seed
     )
 
 
-def _count(drawn: Any) -> int:
-    return int((drawn.items[0] >= 0).sum())
+def _count(rollout: Any) -> int:
+    return int((rollout.items[0] >= 0).sum())
 
 
 @pytest.mark.parametrize(("base", "dataset"), BASES)
@@ -181,7 +181,7 @@ def test_a_part_of_the_reward_is_that_of_the_items_drawn(home: Path, tmp_path: P
         found = np.array(rollouts.reward(part)()).reshape(4, -1)
         for row, name in enumerate(names):
             case = rollouts.prompt(name).case
-            expected = REWARDS[part](rollouts.drawn.items[row].numpy(), case)
+            expected = REWARDS[part](rollouts.rollout.items[row].numpy(), case)
             assert found[row].tolist() == expected.tolist()
     assert trainer.reward_func_names == ["hit", "stock", "price"]
     assert trainer.reward_weights.tolist() == [1.0, 0.5, 0.5]

@@ -8,25 +8,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prefer_runs import corpus_at, tiny_prefer
-from tiny_models import write_dataset
+from tiny_models import replace_events, write_dataset
 
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError
 from llmrec.generation.constraints import Constraints
 from llmrec.generation.load import load_llm
-from llmrec.training.preference.pairs import Pairs, make_pairs
+from llmrec.training.preference.negatives import ListNegatives, TrainEvents
+from llmrec.training.preference.pairs import PreferencePairs, make_pairs
 from llmrec.training.preference.settings import DpoConfig
-from llmrec.training.preference.shown import Impressions, TrainEvents
 from llmrec.training.tasks.history_tasks import next_item
 from llmrec.types import Histories
 
 
-def found(pairs: Pairs) -> set[tuple[int, int, int]]:
+def found(pairs: PreferencePairs) -> set[tuple[int, int, int]]:
     """User, chosen and rejected item of every pair."""
     users = TrainEvents.read(pairs.corpus.dataset).user
-    chosen = pairs.corpus.histories.items[pairs.places]
+    chosen = pairs.corpus.histories.items[pairs.events]
     return set(
-        zip(users[pairs.places].tolist(), chosen.tolist(), pairs.rejected.tolist(), strict=True)
+        zip(users[pairs.events].tolist(), chosen.tolist(), pairs.rejected.tolist(), strict=True)
     )
 
 
@@ -67,11 +67,10 @@ def test_what_a_list_showed_and_was_passed_over(home: Path, log: Path, tmp_path:
     corpus = corpus_at(home / "atomic", log)
     pairs = make_pairs(corpus, DpoConfig(rejected=2), path, None, 0, 0)  # type: ignore[arg-type]
     assert found(pairs) == {(0, 9, 20), (0, 9, 21), (1, 9, 3), (1, 9, 22)}
-    assert len(Impressions(path, corpus.dataset, TrainEvents.read(corpus.dataset))) == 6
+    assert len(ListNegatives(path, corpus.dataset, TrainEvents.read(corpus.dataset))) == 6
 
 
 def test_what_was_viewed_in_the_same_session(home: Path, log: Path) -> None:
-    path = log / "events.parquet"
     rows = [  # user, item, type, session, split
         (0, 1, "click", "a", 0),
         (0, 20, "view", "b", 0),
@@ -93,7 +92,7 @@ def test_what_was_viewed_in_the_same_session(home: Path, log: Path) -> None:
         "session": pa.array(session),
         "split": pa.array(split, pa.int8()),
     }
-    pq.write_table(pa.table(columns), path)
+    replace_events(log, pa.table(columns))
     pairs = make_pairs(corpus_at(home / "atomic", log), DpoConfig(), None, None, 0, 0)  # type: ignore[arg-type]
     assert found(pairs) == {(0, 9, 20)}
 
@@ -122,15 +121,15 @@ def test_the_models_own_best_that_were_not_taken(home: Path, base: str, dataset:
     config = DpoConfig(negatives="model", rejected=2)
     pairs = make_pairs(corpus, config, None, llm, 40, 0)
     assert len(pairs) == 40
-    for place in np.unique(pairs.places)[:5].tolist():
-        items, times, target, now = corpus.step(place)
+    for place in np.unique(pairs.events)[:5].tolist():
+        items, times, target, now = corpus.event(place)
         owner = int(np.searchsorted(corpus.histories.offsets, place, side="right")) - 1
         asked = Histories.from_lists(
             [items], None if times is None else [times], None if now is None else [now]
         )
         taken = Constraints(exclude=corpus.histories[owner])
         expected = llm.recommend(asked, 2, constraints=[taken]).items[0]
-        assert pairs.rejected[pairs.places == place].tolist() == expected.tolist()
+        assert pairs.rejected[pairs.events == place].tolist() == expected.tolist()
         assert target not in expected
 
 
@@ -142,7 +141,7 @@ def test_rows_are_tokens_in_the_order_of_the_seed(home: Path) -> None:
     assert sorted(order[: len(pairs)]) == sorted(order[len(pairs) :]) == list(range(len(pairs)))
     assert order[: len(pairs)] != order[len(pairs) :]
     for number, row in enumerate(rows.select(range(5))):
-        place = int(pairs.places[order[number]])
+        place = int(pairs.events[order[number]])
         example = next_item(corpus, place, np.random.default_rng([3, number, 3]))
         assert row["prompt_ids"] == example.prompt_ids.tolist()
         assert row["chosen_ids"] == example.completion_ids.tolist()
@@ -157,7 +156,7 @@ def test_nothing_to_prefer_is_an_error(home: Path, log: Path, tmp_path: Path) ->
         with pytest.raises(ConfigError, match=message):
             make_pairs(corpus, config, path, None, 0, 0)  # type: ignore[arg-type]
 
-    fails(r"does not say what was shown \(it has 0 views in sessions\); give", DpoConfig())
+    fails(r"has no record of what was shown \(it has 0 views in sessions\); give", DpoConfig())
     other = impressions(tmp_path, [shown("u9", 1.0, [1, 2], 1), shown("u0", 39.0, [4, 2], 4)])
     fails("none of the 1 clicks in .*jsonl is a training event", DpoConfig(), other)
     everything = write_dataset(tmp_path / "all", [list(range(40)) * 2], 40)
@@ -167,9 +166,8 @@ def test_nothing_to_prefer_is_an_error(home: Path, log: Path, tmp_path: Path) ->
 
 
 def test_events_of_other_types_choose_nothing(home: Path, log: Path) -> None:
-    path = log / "events.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.append_column("type", pa.array(["view"] * table.num_rows)), path)
+    table = pq.read_table(log / "events.parquet")
+    replace_events(log, table.append_column("type", pa.array(["view"] * table.num_rows)))
     corpus = corpus_at(home / "atomic", log)
     with pytest.raises(ConfigError, match=r"no training event of .*log with a history before it"):
         make_pairs(corpus, DpoConfig(), None, None, 0, 0)  # type: ignore[arg-type]
@@ -191,4 +189,4 @@ def test_a_line_that_is_no_list_is_named(
     path.write_text(path.read_text() + line + "\n")
     dataset = Dataset(log)
     with pytest.raises(DataError, match=f"row 2 is no list that was shown .*{reason}"):
-        Impressions(path, dataset, TrainEvents.read(dataset))
+        ListNegatives(path, dataset, TrainEvents.read(dataset))

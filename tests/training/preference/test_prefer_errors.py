@@ -10,9 +10,10 @@ import torch
 from prefer_runs import make_adapter, tiny_prefer
 from tiny_models import make_histories, write_dataset
 
+from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
-from llmrec.training.preference.run import main, run
+from llmrec.training.preference.run import run
 from llmrec.training.preference.settings import PreferConfig
 
 
@@ -95,7 +96,7 @@ def test_several_processes(home: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_log_without_pairs(home: Path, tmp_path: Path) -> None:
-    message = "does not say what was shown .* give a log of lists with --impressions"
+    message = "has no record of what was shown .* give a log of lists with --impressions"
     fails(home, tmp_path, message, method="dpo", dpo={"negatives": "shown"})
 
 
@@ -112,7 +113,7 @@ def test_a_group_as_large_as_the_catalogue(home: Path, tmp_path: Path) -> None:
     fails(
         home,
         tmp_path,
-        "40 different items cannot be drawn from a catalogue of 40",
+        "40 different items cannot be sampled from a catalogue of 40",
         grpo={"group": 40},
     )
 
@@ -133,15 +134,15 @@ def test_a_recipe_without_a_section(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("tune: {}\n")
     flags = ["--base", "b", "--dataset", "d", "--out", "o"]
     with pytest.raises(ConfigError, match=r"recipe.yaml: has no `prefer:` section"):
-        main([str(tmp_path / "recipe.yaml"), *flags])
+        run_command(["prefer", str(tmp_path / "recipe.yaml"), *flags])
 
 
 @pytest.mark.parametrize("method", ["dpo", "grpo"])
 def test_numbers_that_are_none_stop_the_run(home: Path, tmp_path: Path, method: str) -> None:
     loop = {"learning_rate": 1e25, "save_steps": 1, "warmup_ratio": 0.0}
-    place = home / "atomic", home / "atomic-adapter", home / "dataset"
+    place = home / "atomic", home / "dataset"
     with pytest.raises(LlmrecError, match=r"training: the .* stopped being .* lower loop.learning"):
-        run(tiny_prefer(method, loop), *place, tmp_path / "out")
+        run(tiny_prefer(method, loop), *place, tmp_path / "out", home / "atomic-adapter")
     kept = tmp_path / ".out.part" / "work" / method / "checkpoint-1"
     assert json.loads((kept / "trainer_state.json").read_text())["global_step"] == 1
 

@@ -11,15 +11,15 @@ from prefer_runs import counts_of, log_of, tiny_prefer
 from safetensors.torch import load_file
 
 from llmrec.loop.stopping import Stopped
-from llmrec.training.preference import training
+from llmrec.training.preference import loop
 from llmrec.training.preference.run import run
-from llmrec.training.preference.work import Work
+from llmrec.training.preference.training_run import PreferRun
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-from llmrec.training.preference import training
+from llmrec.training.preference import loop
 from prefer_runs import tiny_prefer
 from llmrec.training.preference.run import run
 
@@ -27,7 +27,7 @@ def kill(self, args, state, control, **kwargs):
     if state.global_step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
 
-training._LogWhereSaved.on_step_begin = kill
+loop._LogWhereSaved.on_step_begin = kill
 run(tiny_prefer({method!r}, {loop!r}), *map(Path, {place!r}))
 """
 LOOP = {"max_steps": 7, "save_steps": 2, "logging_steps": 3}
@@ -40,15 +40,15 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_a_killed_run_ends_with_the_same_log_and_weights(home: Path, tmp_path: Path) -> None:
-    place = home / "untied", home / "untied-adapter", home / "timed"
-    run(tiny_prefer("dpo", LOOP), *place, tmp_path / "whole")
-    folders = [str(folder) for folder in (*place, tmp_path / "killed")]
+    place, start = (home / "untied", home / "timed"), home / "untied-adapter"
+    run(tiny_prefer("dpo", LOOP), *place, tmp_path / "whole", start)
+    folders = [str(folder) for folder in (*place, tmp_path / "killed", start)]
     code = KILLED.format(path=sys.path, step=5, method="dpo", loop=LOOP, place=folders)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     work = tmp_path / ".killed.part" / "work" / "dpo"
     assert sorted(p.name for p in work.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
-    run(tiny_prefer("dpo", LOOP), *place, tmp_path / "killed")
+    run(tiny_prefer("dpo", LOOP), *place, tmp_path / "killed", start)
     assert same(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -57,19 +57,19 @@ def test_an_interrupted_run_draws_what_it_would_have_drawn(
     home: Path, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the first checkpoint, between two, and again after it went on."""
-    place = home / "untied", home / "untied-adapter", home / "timed"
-    run(tiny_prefer("grpo", LOOP), *place, tmp_path / "whole")
+    place, start = (home / "untied", home / "timed"), home / "untied-adapter"
+    run(tiny_prefer("grpo", LOOP), *place, tmp_path / "whole", start)
 
     def interrupt(_: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if steps and state.global_step == steps[0]:
             steps.pop(0)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training._LogWhereSaved, "on_step_begin", interrupt)
+    monkeypatch.setattr(loop._LogWhereSaved, "on_step_begin", interrupt)
     for _ in steps[:]:
         with pytest.raises(KeyboardInterrupt):
-            run(tiny_prefer("grpo", LOOP), *place, tmp_path / "stopped")
-    run(tiny_prefer("grpo", LOOP), *place, tmp_path / "stopped")
+            run(tiny_prefer("grpo", LOOP), *place, tmp_path / "stopped", start)
+    run(tiny_prefer("grpo", LOOP), *place, tmp_path / "stopped", start)
     assert steps == [] and same(tmp_path / "whole", tmp_path / "stopped")
 
 
@@ -78,35 +78,35 @@ def test_a_run_that_was_trained_has_only_to_be_written(
     home: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_prefer(method, {"max_steps": 4, "save_steps": 2})
-    place = home / "atomic", home / "atomic-adapter", home / "dataset"
-    run(config, *place, tmp_path / "whole")
+    place, start = (home / "atomic", home / "dataset"), home / "atomic-adapter"
+    run(config, *place, tmp_path / "whole", start)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Work, "_save", interrupted)
-        run(config, *place, tmp_path / "out")
+        patched.setattr(PreferRun, "_save", interrupted)
+        run(config, *place, tmp_path / "out", start)
     assert not (tmp_path / "out").exists()
-    run(config, *place, tmp_path / "out")
+    run(config, *place, tmp_path / "out", start)
     assert same(tmp_path / "whole", tmp_path / "out")
 
 
 def test_a_run_that_is_asked_to_stop_goes_on(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = home / "atomic", home / "atomic-adapter", home / "dataset"
+    place, start = (home / "atomic", home / "dataset"), home / "atomic-adapter"
     job = tmp_path / "job"
     job.mkdir()
     (job / "stop").touch()
     monkeypatch.setenv("LLMREC_JOB", str(job))
     with pytest.raises(Stopped, match="stopped at step 1 of 6"):
-        run(tiny_prefer(), *place, tmp_path / "out")
+        run(tiny_prefer(), *place, tmp_path / "out", start)
     assert not (tmp_path / "out").exists()
     (job / "stop").unlink()
-    run(tiny_prefer(), *place, tmp_path / "out")
+    run(tiny_prefer(), *place, tmp_path / "out", start)
     monkeypatch.delenv("LLMREC_JOB")
-    run(tiny_prefer(), *place, tmp_path / "whole")
+    run(tiny_prefer(), *place, tmp_path / "whole", start)
     assert same(tmp_path / "whole", tmp_path / "out")
     assert counts_of(tmp_path / "out")["reward"] == counts_of(tmp_path / "whole")["reward"]
     assert (job / "metrics.jsonl").read_text().count("\n") == 6

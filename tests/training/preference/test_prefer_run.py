@@ -12,13 +12,13 @@ from test_import_light import heavy_after
 from llmrec.cli import main as cli
 from llmrec.config import build, load_yaml
 from llmrec.data.dataset import Dataset
-from llmrec.generation.adapted import load_llm_with_adapters
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
+from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.llm.adapters import read_adapter
 from llmrec.metrics.bootstrap import compare
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
-from llmrec.training.preference.measure import reward_per_case
+from llmrec.training.preference.reward_cases import reward_per_case
 from llmrec.training.preference.run import run
 from llmrec.training.preference.settings import PreferConfig
 
@@ -38,7 +38,7 @@ def test_what_is_served_is_what_was_measured(
 ) -> None:
     out, start = tmp_path / "out", home / f"{base}-adapter"
     config = tiny_prefer(method)
-    assert run(config, home / base, start, home / dataset, out) == out
+    assert run(config, home / base, home / dataset, out, start) == out
     data = Dataset(home / dataset)
     cases = validation_cases(data, 30, 0)
     before, after = served(home / base, start), served(home / base, out / "adapter")
@@ -71,7 +71,7 @@ def test_only_the_adapter_changes_and_it_changes_from_its_start(
     start = home / "atomic-adapter"
     before = {p: p.read_bytes() for p in (home / "atomic").rglob("*") if p.is_file()}
     config = tiny_prefer(method, {"max_steps": 1, "learning_rate": 1e-3, "warmup_ratio": 0.0})
-    run(config, home / "atomic", start, home / "dataset", tmp_path / "out")
+    run(config, home / "atomic", home / "dataset", tmp_path / "out", start)
     assert all(path.read_bytes() == content for path, content in before.items())
     old = load_file(start / "adapter_model.safetensors")
     new = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
@@ -90,7 +90,7 @@ def test_grpo_learns_to_keep_a_rule(home: Path, tmp_path: Path) -> None:
         beta=0.01,
         rank=8,
     )
-    run(config, home / "atomic", None, home / "dataset", tmp_path / "out")
+    run(config, home / "atomic", home / "dataset", tmp_path / "out")
     counts, log = counts_of(tmp_path / "out"), log_of(tmp_path / "out")
     expected = [entry["expected_reward"] for entry in log if "expected_reward" in entry]
     assert np.mean(expected[-3:]) > np.mean(expected[:3]) + 0.15
@@ -105,7 +105,7 @@ def test_beta_holds_the_model_to_its_start(home: Path, tmp_path: Path) -> None:
         loop = {"max_steps": 30, "learning_rate": 2e-4}
         config = tiny_prefer(loop=loop, rewards={"stock": 1.0}, beta=beta)
         out = tmp_path / str(beta)
-        run(config, home / "atomic", home / "atomic-adapter", home / "dataset", out)
+        run(config, home / "atomic", home / "dataset", out, home / "atomic-adapter")
         kl[beta] = np.mean([entry["kl"] for entry in log_of(out) if "kl" in entry][-10:])
     assert kl[10.0] < kl[0.001] / 3
 
@@ -117,7 +117,7 @@ def test_dpo_learns_its_pairs(home: Path, tmp_path: Path) -> None:
         dpo={"negatives": "model", "rejected": 2, "likelihood": 0.1},
         rank=8,
     )
-    run(config, home / "atomic", None, home / "dataset", tmp_path / "out")
+    run(config, home / "atomic", home / "dataset", tmp_path / "out")
     log = [entry for entry in log_of(tmp_path / "out") if "accuracy" in entry]
     assert log[0]["accuracy"] == 0, "the start prefers neither, as it is the reference"
     assert np.mean([e["accuracy"] for e in log[-5:]]) > 0.8
@@ -131,7 +131,7 @@ def test_gradients_are_accumulated_over_whole_groups(home: Path, tmp_path: Path)
     kept = {}
     for name, loop in (("whole", {}), ("halves", {"batch_size": 2, "gradient_accumulation": 2})):
         config = tiny_prefer(loop={"max_steps": 2, "gradient_checkpointing": True} | loop)
-        run(config, home / "atomic", home / "atomic-adapter", home / "dataset", tmp_path / name)
+        run(config, home / "atomic", home / "dataset", tmp_path / name, home / "atomic-adapter")
         kept[name] = log_of(tmp_path / name)[1:3]
     for one, other in zip(kept["whole"], kept["halves"], strict=True):
         for key in ("loss", "grad_norm", "expected_reward"):
@@ -140,7 +140,7 @@ def test_gradients_are_accumulated_over_whole_groups(home: Path, tmp_path: Path)
 
 def test_a_base_in_four_bits(home: Path, tmp_path: Path) -> None:
     config = tiny_prefer(quantise=True, loop={"max_steps": 2})
-    run(config, home / "atomic", home / "atomic-adapter", home / "dataset", tmp_path / "out")
+    run(config, home / "atomic", home / "dataset", tmp_path / "out", home / "atomic-adapter")
     assert counts_of(tmp_path / "out")["steps"] == 2
     assert load_llm(home / "atomic").n_items == 40
 

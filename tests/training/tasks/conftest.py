@@ -7,7 +7,7 @@ from tiny_expanded import corpus_of, write_catalogue, write_expanded
 from tiny_models import random_semantic_ids
 
 from llmrec.item_ids.item_ids import ItemIds
-from llmrec.training.tasks.corpus import Corpus
+from llmrec.training.tasks.corpus import TaskCorpus
 
 N_ITEMS = 40
 
@@ -29,12 +29,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def corpus(home: Path) -> Corpus:
+def corpus(home: Path) -> TaskCorpus:
     """Atomic IDs, no times."""
     return corpus_of(home / "dataset", home / "atomic")
 
 
 @pytest.fixture(scope="session")
-def timed(home: Path) -> Corpus:
+def timed(home: Path) -> TaskCorpus:
     """Semantic IDs, time tokens and an instruction."""
     return corpus_of(home / "timed", home / "semantic")

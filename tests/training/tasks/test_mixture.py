@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tiny_expanded import same
 
 from llmrec.errors import ConfigError
-from llmrec.training.tasks.corpus import Corpus
+from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.mixture import IGNORED, TASKS, Mixture
 
 ALL = {name: 1.0 for name in TASKS}
@@ -21,7 +21,7 @@ def drawn(mixture: Mixture, epoch: int) -> list[tuple[int, int]]:
     return list(zip(tasks.tolist(), rows.tolist(), strict=True))
 
 
-def test_the_same_seed_gives_the_same_examples(corpus: Corpus) -> None:
+def test_the_same_seed_gives_the_same_examples(corpus: TaskCorpus) -> None:
     one, other = Mixture(corpus, ALL, 3, 256), Mixture(corpus, ALL, 3, 256)
     assert drawn(one, 1) == drawn(other, 1)
     for draw, (task, row) in enumerate(drawn(one, 1)[:50]):
@@ -32,7 +32,7 @@ def test_the_same_seed_gives_the_same_examples(corpus: Corpus) -> None:
 
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.dictionaries(st.sampled_from(list(TASKS)), st.floats(0.0625, 4), min_size=1))
-def test_shares_follow_the_weights(corpus: Corpus, weights: dict[str, float]) -> None:
+def test_shares_follow_the_weights(corpus: TaskCorpus, weights: dict[str, float]) -> None:
     mixture = Mixture(corpus, weights, 0, 256)
     tasks, rows = mixture.plan(0)
     assert len(tasks) == len(rows) == len(mixture)
@@ -44,7 +44,7 @@ def test_shares_follow_the_weights(corpus: Corpus, weights: dict[str, float]) ->
         assert abs(counts[name] - max(1, exact)) <= 0.5 + 1e-6
 
 
-def test_every_row_has_its_turn_before_any_comes_again(corpus: Corpus) -> None:
+def test_every_row_has_its_turn_before_any_comes_again(corpus: TaskCorpus) -> None:
     mixture = Mixture(corpus, {"next_item": 1.0, "item_to_text": 0.07}, 0, 256)
     other = mixture.names.index("item_to_text")
     per_epoch = mixture.counts[other]
@@ -58,14 +58,14 @@ def test_every_row_has_its_turn_before_any_comes_again(corpus: Corpus) -> None:
     assert whole != sorted(whole)
 
 
-def test_a_weight_of_nothing_leaves_a_task_out(corpus: Corpus) -> None:
+def test_a_weight_of_nothing_leaves_a_task_out(corpus: TaskCorpus) -> None:
     mixture = Mixture(corpus, {"next_item": 1.0, "search": 0.0}, 0, 256)
     assert mixture.names == ["next_item"]
-    with pytest.raises(ConfigError, match="none is not among the tasks"):
+    with pytest.raises(ConfigError, match="tasks: trains nothing"):
         Mixture(corpus, {"search": 0.0}, 0, 256)
 
 
-def test_the_dataset_is_written_when_it_is_read(corpus: Corpus) -> None:
+def test_the_dataset_is_written_when_it_is_read(corpus: TaskCorpus) -> None:
     mixture = Mixture(corpus, ALL, 0, 256)
     count = len(mixture) + 7  # into the second epoch
     dataset = mixture.dataset(count)
@@ -80,7 +80,7 @@ def test_the_dataset_is_written_when_it_is_read(corpus: Corpus) -> None:
         }
 
 
-def test_a_copied_dataset_shares_its_catalogue(corpus: Corpus) -> None:
+def test_a_copied_dataset_shares_its_catalogue(corpus: TaskCorpus) -> None:
     """`datasets` copies and pickles transforms; neither may copy a catalogue."""
     import pickle
 
@@ -90,7 +90,7 @@ def test_a_copied_dataset_shares_its_catalogue(corpus: Corpus) -> None:
     assert len(pickle.dumps(render)) < 1000
 
 
-def test_no_example_is_longer_than_asked(timed: Corpus) -> None:
+def test_no_example_is_longer_than_asked(timed: TaskCorpus) -> None:
     mixture = Mixture(timed, ALL, 0, 40)
     lengths = [len(row["input_ids"]) for row in mixture.dataset(len(mixture))]
     assert max(lengths) == 40

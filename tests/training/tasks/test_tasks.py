@@ -5,22 +5,22 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from tiny_expanded import said, same
+from tiny_expanded import decoded, same
 
 from llmrec.data.dataset import Dataset
 from llmrec.generation.llm import make_llm
 from llmrec.training.tasks import catalogue_tasks, history_tasks
-from llmrec.training.tasks.corpus import Corpus
+from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.mixture import TASKS
 from llmrec.training.tasks.names import TASK_NAMES
 from llmrec.training.tasks.queries import Queries
-from llmrec.training.tasks.writer import Example
+from llmrec.training.tasks.writer import TaskExample
 from llmrec.types import Histories
 
 
 def examples(
-    corpus: Corpus, task: str, count: int = 40, seed: int = 0
-) -> list[tuple[int, Example]]:
+    corpus: TaskCorpus, task: str, count: int = 40, seed: int = 0
+) -> list[tuple[int, TaskExample]]:
     """Rows of a task and their examples."""
     rows = TASKS[task].rows(corpus, task)[:count]
     made = [
@@ -74,7 +74,7 @@ def test_next_item_says_what_serving_says(world: str, request: pytest.FixtureReq
     served = make_llm(model, encoder.vocabulary, encoder, item_ids)
     timeless = 0
     for row, example in examples(corpus, "next_item", 200):
-        items, times, target, now = corpus.step(row)
+        items, times, target, now = corpus.event(row)
         with_times = Histories.from_lists(
             [items.tolist()],
             None if times is None else [times.tolist()],
@@ -91,7 +91,7 @@ def test_next_item_says_what_serving_says(world: str, request: pytest.FixtureReq
 
 
 @pytest.mark.parametrize("task", ["next_item", "rank", "taste"])
-def test_held_out_events_are_never_seen(corpus: Corpus, task: str) -> None:
+def test_held_out_events_are_never_seen(corpus: TaskCorpus, task: str) -> None:
     """A user's last two events are no part of any example: rows stop before them."""
     dataset = corpus.dataset
     train = dataset.train_histories()
@@ -102,43 +102,43 @@ def test_held_out_events_are_never_seen(corpus: Corpus, task: str) -> None:
     starts = np.concatenate([[0], np.cumsum([len(dataset.history(u)) for u in range(60)])])
     users = np.searchsorted(train.offsets, TASKS[task].rows(corpus, task), side="right") - 1
     for user, row in zip(users, TASKS[task].rows(corpus, task), strict=True):
-        items, _, target, _ = corpus.step(int(row))
+        items, _, target, _ = corpus.event(int(row))
         whole = dataset.history(user)
         assert len(items) + 1 <= len(whole) - 2
         assert [*items, target] == whole[: len(items) + 1].tolist()
     assert starts[-1] == len(train.items) + 2 * 60
 
 
-def test_text_to_item_names_the_item_of_the_words(corpus: Corpus) -> None:
+def test_text_to_item_names_the_item_of_the_words(corpus: TaskCorpus) -> None:
     described = 0
     for row, example in examples(corpus, "text_to_item"):
         title, description = corpus.text("title", row), corpus.text("description", row)
-        prompt = said(corpus, example.prompt_ids)
+        prompt = decoded(corpus, example.prompt_ids)
         assert title in prompt or (description and description in prompt)
         described += title not in prompt
-        assert said(corpus, example.completion_ids) == f"<item_{row}></s>"
+        assert decoded(corpus, example.completion_ids) == f"<item_{row}></s>"
     assert described > 5
 
 
-def test_item_to_text_is_the_title(corpus: Corpus) -> None:
+def test_item_to_text_is_the_title(corpus: TaskCorpus) -> None:
     for row, example in examples(corpus, "item_to_text"):
-        assert f"<item_{row}>" in said(corpus, example.prompt_ids)
-        assert said(corpus, example.completion_ids) == f"{corpus.text('title', row)}</s>"
+        assert f"<item_{row}>" in decoded(corpus, example.prompt_ids)
+        assert decoded(corpus, example.completion_ids) == f"{corpus.text('title', row)}</s>"
 
 
-def test_a_title_that_spells_an_item_says_only_its_letters(corpus: Corpus) -> None:
+def test_a_title_that_spells_an_item_says_only_its_letters(corpus: TaskCorpus) -> None:
     first = corpus.writer.encoder.vocabulary.time_offset
     for words in ("a <item_3> and </s>", "<item_0>"):
         ids = corpus.writer.words(words)
         assert ids.max() < first and corpus.writer.end not in ids
-        assert said(corpus, ids) == words
+        assert decoded(corpus, ids) == words
         prompt = corpus.writer.prompt("text_to_item", words=words)
         assert (prompt >= first).sum() == 0
     # and the tokenizer reads item tokens as before
     assert len(corpus.writer.tokenizer.encode("<item_3>", add_special_tokens=False)) == 1
 
 
-def test_taste_names_what_occurs_most(corpus: Corpus) -> None:
+def test_taste_names_what_occurs_most(corpus: TaskCorpus) -> None:
     # things of items 0, 5, 10 are shoes, 1 is a bag; brands Acme, "", Globex, Globex
     words = history_tasks.taste_words(corpus, np.array([0, 5, 10, 1]))
     assert words == "Mostly interested in Clothing, shoe and bag. Often chooses Globex and Acme."
@@ -155,17 +155,17 @@ def test_search_answers_with_the_best_known_matches() -> None:
     assert queries.matching("red shoe").tolist() == [4, 0]
     assert queries.matching("red").tolist() == [1, 4, 0]
     assert queries.matching("purple").tolist() == []
-    draws = [queries.ask(item, np.random.default_rng(n)) for item in range(5) for n in range(20)]
+    draws = [queries.sample(item, np.random.default_rng(n)) for item in range(5) for n in range(20)]
     assert {"A", "B", "shoe", "red shoe", "new"} <= {query for query, _ in draws}
     assert dict((q, tuple(i)) for q, i in draws)["A"] == (1, 4, 0)
-    assert queries.ask(3, np.random.default_rng(0))[0] == "B"  # it has no title
+    assert queries.sample(3, np.random.default_rng(0))[0] == "B"  # it has no title
     assert all(len(items) for _, items in draws)
 
 
-def test_a_query_finds_items_that_match_it(corpus: Corpus) -> None:
+def test_a_query_finds_items_that_match_it(corpus: TaskCorpus) -> None:
     offset = corpus.writer.encoder.vocabulary.item_offset
     for _, example in examples(corpus, "search"):
-        query = said(corpus, example.prompt_ids).split("query: ")[1].strip()
+        query = decoded(corpus, example.prompt_ids).split("query: ")[1].strip()
         found = example.completion_ids[:-1] - offset
         assert 1 <= len(found) <= 3 and (np.diff(corpus.popularity[found]) <= 0).all()
         for item in found.tolist():
@@ -174,10 +174,10 @@ def test_a_query_finds_items_that_match_it(corpus: Corpus) -> None:
             assert query in categories or set(query.split()) <= set(title)
 
 
-def test_rank_offers_the_item_taken_among_items_not_known(corpus: Corpus) -> None:
+def test_rank_offers_the_item_taken_among_items_not_known(corpus: TaskCorpus) -> None:
     offset, places = corpus.writer.encoder.vocabulary.item_offset, []
     for row, example in examples(corpus, "rank", 80):
-        items, _, target, _ = corpus.step(row)
+        items, _, target, _ = corpus.event(row)
         tokens = example.prompt_ids[example.prompt_ids >= offset] - offset
         history, candidates = tokens[:-10], tokens[-10:]
         np.testing.assert_array_equal(history, items[-8:])
@@ -193,13 +193,13 @@ def test_negatives_run_out_in_a_tiny_catalogue() -> None:
     assert sorted(found.tolist()) == [0, 2]
 
 
-def test_tool_calls_are_json_that_the_service_takes(corpus: Corpus) -> None:
+def test_tool_calls_are_json_that_the_service_takes(corpus: TaskCorpus) -> None:
     from llmrec.serving.filters import CatalogFilter
 
     shapes = set()
     for row, example in examples(corpus, "tool_call"):
-        turn = said(corpus, example.prompt_ids)
-        call = json.loads(said(corpus, example.completion_ids).removesuffix("</s>"))
+        turn = decoded(corpus, example.prompt_ids)
+        call = json.loads(decoded(corpus, example.completion_ids).removesuffix("</s>"))
         assert call["name"] == "recommend"
         arguments = call["arguments"]
         shapes.add(tuple(sorted(arguments)))
@@ -231,31 +231,33 @@ class Bare(Dataset):
         ("tool_call", ["item_id"], "title"),
     ],
 )
-def test_missing_data_is_named(corpus: Corpus, task: str, columns: list[str], field: str) -> None:
+def test_missing_data_is_named(
+    corpus: TaskCorpus, task: str, columns: list[str], field: str
+) -> None:
     from llmrec.errors import ConfigError
 
-    bare = Corpus(Bare(corpus.dataset, columns), corpus.writer)
+    bare = TaskCorpus(Bare(corpus.dataset, columns), corpus.writer)
     with pytest.raises(ConfigError, match=rf"tasks\.{task}: no item .* has {field}; ingest"):
         TASKS[task].rows(bare, task)
 
 
-def test_empty_fields_count_as_missing(corpus: Corpus) -> None:
+def test_empty_fields_count_as_missing(corpus: TaskCorpus) -> None:
     bare = Bare(corpus.dataset, ["item_id", "title", "price"])
     titles = pa.array([" ", None, "x"] + [""] * 37)
     bare.__dict__["items"] = bare.items.set_column(1, "title", titles)
-    emptied = Corpus(bare, corpus.writer)
+    emptied = TaskCorpus(bare, corpus.writer)
     assert catalogue_tasks.titled(emptied, "search").tolist() == [2]
-    assert emptied.have("price").sum() == 30
+    assert emptied.has_value("price").sum() == 30
     # what there is suffices: no categories, no description
     for task in ("text_to_item", "item_to_text", "search", "tool_call"):
         assert examples(emptied, task)[0][0] == 2
 
 
 def test_long_examples_keep_both_ends_of_the_prompt_and_the_start_of_the_answer() -> None:
-    example = Example("x", np.arange(20), np.arange(100, 109))
+    example = TaskExample("x", np.arange(20), np.arange(100, 109))
     assert example.fitted(29) is example
     cut = example.fitted(10)
     assert cut.prompt_ids.tolist() == [0, 1, 2, 18, 19]
     assert cut.completion_ids.tolist() == [100, 101, 102, 103, 104]
-    short = Example("x", np.arange(3), np.arange(100, 109)).fitted(10)
+    short = TaskExample("x", np.arange(3), np.arange(100, 109)).fitted(10)
     assert short.prompt_ids.tolist() == [0, 1, 2]

@@ -10,6 +10,7 @@ import torch
 from tiny_models import make_histories, write_dataset
 from tune_runs import tiny_tune
 
+from llmrec.cli import run_command
 from llmrec.config import build, load_yaml
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError, LlmrecError
@@ -17,9 +18,9 @@ from llmrec.training.tasks.mixture import Mixture
 from llmrec.training.tasks.names import TASK_NAMES
 from llmrec.training.tune.base import open_base
 from llmrec.training.tune.processes import Processes
-from llmrec.training.tune.run import main, run
+from llmrec.training.tune.run import run
 from llmrec.training.tune.settings import TuneConfig
-from llmrec.training.tune.work import Work
+from llmrec.training.tune.training_run import TuneRun
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_bf16_without_a_gpu(home: Path, tmp_path: Path) -> None:
 
 def test_fewer_examples_than_a_step(home: Path, tmp_path: Path) -> None:
     loop = {"batch_size": 100, "gradient_accumulation": 3}
-    fails(home, tmp_path, r"give \d+ examples, fewer than the 300 of one step", loop=loop)
+    fails(home, tmp_path, r"there are \d+ examples, fewer than the 300 of one step", loop=loop)
 
 
 def test_targets_that_no_layer_has(home: Path, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_recipe_without_a_section(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("train: {}\n")
     flags = ["--base", "b", "--dataset", "d", "--out", "o"]
     with pytest.raises(ConfigError, match=r"recipe.yaml: has no `tune:` section"):
-        main([str(tmp_path / "recipe.yaml"), *flags])
+        run_command(["tune", str(tmp_path / "recipe.yaml"), *flags])
 
 
 def test_a_loss_that_is_no_number_stops_the_run(home: Path, tmp_path: Path) -> None:
@@ -231,6 +232,8 @@ def test_a_step_is_as_large_as_all_processes_make_it(home: Path, tmp_path: Path)
     dataset = Dataset(home / "dataset")
     config = tiny_tune({"batch_size": 200})
     place = home / "atomic", dataset, tmp_path, 0
-    assert Work.prepare(config, *place, Processes()).examples_per_step == 200
-    with pytest.raises(ConfigError, match=r"give 213 examples, fewer than the 400 of one step"):
-        Work.prepare(config, *place, Processes(0, 2))
+    assert TuneRun.prepare(config, *place, Processes()).progress.examples_per_step == 200
+    with pytest.raises(
+        ConfigError, match=r"there are 213 examples, fewer than the 400 of one step"
+    ):
+        TuneRun.prepare(config, *place, Processes(0, 2))

@@ -9,21 +9,21 @@ import torch
 from tune_runs import counts_of, log_of, losses, tiny_tune, weights
 
 from llmrec.data.dataset import Dataset
-from llmrec.generation.adapted import load_llm_with_adapters
+from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
-from llmrec.training.tune import work
+from llmrec.training.tune import training_run
 from llmrec.training.tune.run import run
-from llmrec.training.tune.settings import LoopConfig
+from llmrec.training.tune.settings import TuneLoopConfig
 from llmrec.training.tune.sft import METRIC, _ended_early, out_of_patience
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, values: list[float]) -> None:
-    """Validations that come out as told; the last value stays."""
+    """Validations with given scores; the last value stays."""
 
     def measured(*_: Any) -> dict[str, float]:
         return {"recall@10": 0.5, "ndcg@10": values.pop(0) if len(values) > 1 else values[0]}
 
-    monkeypatch.setattr(work, "validation_metrics", measured)
+    monkeypatch.setattr(training_run, "validation_metrics", measured)
 
 
 def validations(folder: Path) -> dict[int, float]:
@@ -84,7 +84,7 @@ def test_patience_ends_a_run_also_when_it_is_started_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(work.Work, "_save", interrupted)
+        patched.setattr(training_run.TuneRun, "_save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tiny_tune(loop), home / "atomic", home / "dataset", tmp_path / "tuned")
     run(tiny_tune(loop), home / "atomic", home / "dataset", tmp_path / "tuned")
@@ -107,6 +107,6 @@ def test_a_checkpoint_knows_that_patience_had_ended(tmp_path: Path) -> None:
     state = {"global_step": 14, "log_history": history}
     (tmp_path / "trainer_state.json").write_text(json.dumps(state))
     patient = {"validate_every": 1, "keep": "best"}
-    assert _ended_early(str(tmp_path), LoopConfig(**patient, patience=1)) == 14
-    assert _ended_early(str(tmp_path), LoopConfig(**patient, patience=2)) is None
-    assert _ended_early(None, LoopConfig(**patient, patience=1)) is None
+    assert _ended_early(str(tmp_path), TuneLoopConfig(**patient, patience=1)) == 14
+    assert _ended_early(str(tmp_path), TuneLoopConfig(**patient, patience=2)) is None
+    assert _ended_early(None, TuneLoopConfig(**patient, patience=1)) is None

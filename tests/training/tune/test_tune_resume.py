@@ -9,11 +9,12 @@ import pytest
 import torch
 from tune_runs import log_of, tiny_tune, weights
 
+from llmrec.cli import run_command
 from llmrec.loop.status import read_status
 from llmrec.loop.stopping import Stopped
 from llmrec.training.tune import sft
 from llmrec.training.tune.callbacks import note_processes
-from llmrec.training.tune.run import main, run
+from llmrec.training.tune.run import run
 from llmrec.training.tune.settings import TuneConfig
 
 
@@ -22,7 +23,7 @@ class Stop:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
         self.left = steps
-        real = sft.Finite.on_pre_optimizer_step
+        real = sft.FiniteGradients.on_pre_optimizer_step
 
         def stopping(callback: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             real(callback, args, state, control, **kwargs)
@@ -30,7 +31,7 @@ class Stop:
                 self.left.pop(0)
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(sft.Finite, "on_pre_optimizer_step", stopping)
+        monkeypatch.setattr(sft.FiniteGradients, "on_pre_optimizer_step", stopping)
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "full"])
@@ -108,7 +109,7 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_from_it(
     config = tiny_tune(loop, align=3, dropout=0.2)
     run(config, *place, tmp_path / "whole")
     before = signal.getsignal(signal.SIGTERM)
-    real, left = sft.Finite.on_pre_optimizer_step, [2, 5, 7]
+    real, left = sft.FiniteGradients.on_pre_optimizer_step, [2, 5, 7]
 
     def terminated(callback: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         real(callback, args, state, control, **kwargs)
@@ -116,7 +117,7 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on_from_it(
             left.pop(0)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(sft.Finite, "on_pre_optimizer_step", terminated)
+    monkeypatch.setattr(sft.FiniteGradients, "on_pre_optimizer_step", terminated)
     for step, stage in ((2, "align"), (5, "tune"), (7, "tune")):
         with pytest.raises(Stopped, match=f"stopped at step {step} of . of {stage}"):
             run(config, *place, tmp_path / "stopped")
@@ -138,7 +139,8 @@ def test_the_command_says_where_it_stopped(
     (tmp_path / "recipe.yaml").write_text("tune: {rank: 2, loop: {max_steps: 3, batch_size: 4}}")
     flags = ["--base", str(home / "atomic"), "--dataset", str(home / "dataset")]
     with pytest.raises(SystemExit) as ended:
-        main([str(tmp_path / "recipe.yaml"), *flags, "--out", str(tmp_path / "tuned")])
+        recipe = tmp_path / "recipe.yaml"
+        run_command(["tune", str(recipe), *flags, "--out", str(tmp_path / "tuned")])
     assert ended.value.code == 143
     assert "llmrec: stopped at step 1 of 3 of tune" in capsys.readouterr().err
     assert read_status(tmp_path / "job")["stopped_at"] == 1

@@ -10,10 +10,11 @@ from test_import_light import heavy_after
 from tiny_expanded import corpus_of
 from tune_runs import counts_of, digest, log_of, losses, tiny_tune, weights
 
+from llmrec.cli import run_command
 from llmrec.data.dataset import Dataset
-from llmrec.generation.adapted import load_llm_with_adapters
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
+from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.llm.adapters import read_adapter
 from llmrec.llm.merge import run as merge
 from llmrec.stage import read_manifest
@@ -21,7 +22,7 @@ from llmrec.training.next_item.validation import validation_cases, validation_me
 from llmrec.training.tasks.mixture import TASKS, Mixture
 from llmrec.training.tune.adapter import trained_parameters, with_adapter, with_token_rows
 from llmrec.training.tune.base import load_model, open_base
-from llmrec.training.tune.run import main, run
+from llmrec.training.tune.run import run
 
 
 def served(out: Path, adapter: bool = True) -> Llm:
@@ -246,7 +247,7 @@ def test_a_recipe_runs_and_is_not_repeated(
     )
     flags = ["--base", str(home / "atomic"), "--dataset", str(home / "dataset")]
     for _ in range(2):
-        main([str(recipe), *flags, "--out", str(tmp_path / "tuned"), "--seed", "3"])
+        run_command(["tune", str(recipe), *flags, "--out", str(tmp_path / "tuned"), "--seed", "3"])
     assert capsys.readouterr().out.count("tune: lora") == 1
     assert json.loads((tmp_path / "tuned" / "manifest.json").read_text())["stage"] == "tune"
     assert list((tmp_path / "tuned" / "tracking").rglob("events.out*"))

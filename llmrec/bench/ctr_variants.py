@@ -1,0 +1,198 @@
+"""What ``llmrec bench ctr`` trains: the click model, the same without a part of it, baselines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.bench.ctr_baselines.baselines import LogisticRegression, Popularity, ScoreAlone, Trees
+from llmrec.bench.ctr_baselines.flat import flatten
+from llmrec.errors import ConfigError
+from llmrec.ranking.ctr.dataset import ClickDataset, build_features
+from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
+from llmrec.ranking.ctr.fit import predict, train_networks
+from llmrec.ranking.ctr.impression_log import Folders, ImpressionRows
+from llmrec.ranking.ctr.point_in_time import impression_source_features
+from llmrec.ranking.ctr.settings import CtrConfig
+from llmrec.ranking.retrieval.catalogue import Catalogue
+
+FULL = "full"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """One training.
+
+    Attributes:
+        validation: logits of the part's rows, float64 ``[rows]``; ``test`` the same.
+        about: what is worth knowing of the training.
+        networks: of the click model; empty for a baseline.
+    """
+
+    validation: np.ndarray
+    test: np.ndarray
+    about: dict[str, Any]
+    networks: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One model of the comparison.
+
+    Attributes:
+        train: from a seed.
+        random: whether another seed gives another model.
+    """
+
+    train: Callable[[int], Trained]
+    random: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every variant is trained and measured on.
+
+    Attributes:
+        data: train, validation and test part.
+        rows: of the validation and the test part, a row an item.
+        features: folder of ``llmrec embed``; with ``media``, of ``llmrec embed media``, vectors
+            can be fused from text alone.
+    """
+
+    config: CtrConfig
+    folders: Folders
+    data: ClickDataset
+    rows: dict[str, ImpressionRows]
+    features: Path | None = None
+    media: Path | None = None
+
+    def variants(self) -> dict[str, Variant]:
+        """Every model by name, the full click model first."""
+        return self._networks() | self._baselines()
+
+    def _networks(self) -> dict[str, Variant]:
+        data = self.data
+
+        def without(group: str) -> Callable[[], tuple[ClickDataset, ClickFeatures]]:
+            return lambda: (data, data.inputs.without([group]))
+
+        def variant(
+            made: Callable[[], tuple[ClickDataset, ClickFeatures]], captions: bool = True
+        ) -> Variant:
+            made = cache(made)  # once for all seeds, and not at all where all are trained
+            return Variant(lambda seed: self._train(*made(), seed, captions))
+
+        found = {FULL: variant(lambda: (data, data.inputs))}
+        if data.item_features.token_size:
+            found["no_captions"] = variant(without("captions"), captions=False)
+        found["no_time"] = variant(without("time"))
+        if self.features is not None and self.media is not None:
+            found["no_media"] = variant(self._text_alone)
+        return found
+
+    def _train(
+        self, data: ClickDataset, inputs: ClickFeatures, seed: int, captions: bool
+    ) -> Trained:
+        started = time.monotonic()
+        networks, states = train_networks(
+            *data.part("train", inputs),
+            data.part("validation", inputs),
+            data.item_features,
+            self.config.network,
+            self.config.fit,
+            seed,
+            captions=captions,
+        )
+        logits = {}
+        for part, rows in self.rows.items():
+            found = predict(networks, data.item_features, data.part(part, inputs)[0])[..., 0]
+            logits[part] = rows.take(found, data.parts[part])
+        about = {
+            "parameters": sum(p.numel() for p in networks[0].parameters()),
+            "validation_log_loss": [-state.best_score for state in states],
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        return Trained(logits["validation"], logits["test"], about, tuple(networks))
+
+    def _text_alone(self) -> tuple[ClickDataset, ClickFeatures]:
+        if self.features is None or self.media is None:
+            raise ConfigError("--features and --media: both are needed for vectors of text alone")
+        data = text_alone(self.config, self.folders, self.data, self.features, self.media)
+        return data, data.inputs
+
+    def _baselines(self) -> dict[str, Variant]:
+        """Others in the same harness, on the same features."""
+
+        @cache
+        def tables() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+            flat, labels = {}, {}
+            for part in self.data.parts:
+                inputs, targets = self.data.part(part)
+                flat[part] = flatten(inputs, self.data.item_features)
+                labels[part] = targets.click[inputs.items >= 0].astype(np.float64)
+            return flat, labels
+
+        def variant(make: Callable[[], Any], random: bool = False) -> Variant:
+            def train(seed: int) -> Trained:
+                started = time.monotonic()
+                model, (flat, labels) = make(), tables()
+                model.fit(
+                    flat["train"], labels["train"], flat["validation"], labels["validation"], seed
+                )
+                about = {
+                    "seconds": round(time.monotonic() - started, 1),
+                    "chosen": str(getattr(model, "chosen", None)),
+                }
+                return Trained(model.logits(flat["validation"]), model.logits(flat["test"]), about)
+
+            return Variant(train, random)
+
+        found = {
+            "logistic_regression": variant(LogisticRegression),
+            "boosted_trees": variant(lambda: Trees(threads=1), random=True),
+            "popularity": variant(lambda: Popularity("popular_score")),
+        }
+        if any(name == "generated_score" for name, _ in self.data.inputs.names.candidate):
+            found["llm_alone"] = variant(lambda: ScoreAlone("generated_score"))
+        return found
+
+
+def text_alone(
+    config: CtrConfig, folders: Folders, data: ClickDataset, features: Path, media: Path
+) -> ClickDataset:
+    """The dataset with every item's vector fused from its text alone, wherever vectors are read."""
+    from llmrec.content.features.blocks import FUSION_ENCODER
+    from llmrec.content.fusion.embedding import embed
+    from llmrec.content.fusion.encoder import FusionEncoder
+    from llmrec.content.fusion.modalities import read_modalities
+
+    if folders.fusion is None:
+        raise ConfigError("--features and --media: need --fusion, whose encoder reads them")
+    modalities = read_modalities(features, media, data.item_features.n_items)
+    present = modalities.present.copy()
+    present[:, [name != "text" for name in modalities.names]] = False
+    fused = embed(FusionEncoder.load(folders.fusion / FUSION_ENCODER), modalities, present)
+    item_features = replace(data.item_features, fused=fused)
+    catalogue = Catalogue(fused, config.retrieval, available_from=item_features.available_from)
+    log, known = data.log, data.source_features
+    found = impression_source_features(
+        log.impressions, log.events, catalogue, data.snapshots, [], config
+    )
+    rank, score = known.rank.copy(), known.score.copy()
+    for name in ("content", "cold_start"):
+        to, of = known.names.index(name), found.names.index(name)
+        rank[..., to], score[..., to] = found.rank[..., of], found.score[..., of]
+    sources = replace(known, rank=rank, score=score)
+    builder = FeatureBuilder(
+        item_features, config.history, data.context, data.rates, config.holidays
+    )
+    inputs = build_features(builder, log.impressions, log.events, data.counters, sources)
+    return replace(
+        data, item_features=item_features, source_features=sources, builder=builder, inputs=inputs
+    )

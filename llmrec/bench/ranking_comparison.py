@@ -1,0 +1,96 @@
+"""Lists of several engines beside each other, and the scores that say which differences count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from llmrec.bench.agreement import same_order
+from llmrec.types import Ranking
+
+TOLERANCE = 1e-4  # of log-probabilities: what rounding in float32 alone makes of them
+
+
+@dataclass(frozen=True)
+class RankingComparison:
+    """What was found.
+
+    Attributes:
+        scores: float32 ``[users, items]``, of every item as trained; -inf for the history.
+        lists: the best items by each way.
+        base: those of the base without the adapter.
+        tolerance: scores closer than this are ties.
+    """
+
+    scores: np.ndarray
+    lists: dict[str, Ranking]
+    base: Ranking
+    tolerance: float = TOLERANCE
+
+    def same(self, one: Ranking, other: Ranking) -> np.ndarray:
+        """Which users' lists are the same, ties aside; bool ``[users]``."""
+        values = [self._trained(ranking.items) for ranking in (one, other)]
+        return (
+            same_order(values[0], values[1], self.tolerance) & _all_differ(one) & _all_differ(other)
+        )
+
+    def error(self, way: str) -> float:
+        """Largest difference between a way's scores and those of the trained model."""
+        found = self.lists[way]
+        there = found.items >= 0
+        return float(np.abs(found.scores - self._trained(found.items))[there].max(initial=0))
+
+    @property
+    def agree(self) -> bool:
+        """Whether all ways give all users the same lists, and the same scores."""
+        pairs = combinations(self.lists.values(), 2)
+        lists = all(self.same(one, other).all() for one, other in pairs)
+        return lists and all(self.error(way) <= self.tolerance for way in self.lists)
+
+    @property
+    def moved(self) -> int:
+        """Users whom the adapter gives another list than the base does."""
+        return int((~self.same(self.base, self.lists["trained"])).sum())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One a pair of ways."""
+        rows: list[dict[str, Any]] = []
+        for one, other in combinations(self.lists, 2):
+            first, second = self.lists[one], self.lists[other]
+            rows.append(
+                {
+                    "one": one,
+                    "other": other,
+                    "users": len(first.items),
+                    "same": int(self.same(first, second).sum()),
+                    "identical": int((first.items == second.items).all(axis=1).sum()),
+                    "max_score_difference": _difference(first, second),
+                }
+            )
+        return rows
+
+    def _trained(self, items: np.ndarray) -> np.ndarray:
+        """The trained model's scores of listed items; -inf where the list has ended."""
+        values = np.take_along_axis(self.scores, items.clip(min=0), axis=1)
+        return np.where(items < 0, -np.inf, values)
+
+
+def _all_differ(ranking: Ranking) -> np.ndarray:
+    """Whether no item stands twice in a list; bool ``[users]``."""
+    ordered = np.sort(ranking.items, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    return ~twice.any(axis=1)
+
+
+def _difference(one: Ranking, other: Ranking) -> float:
+    """Largest difference between two ways' scores of the same item."""
+    largest = 0.0
+    for user, row in enumerate(one.items):
+        scores = dict(zip(other.items[user].tolist(), other.scores[user].tolist(), strict=True))
+        for item, score in zip(row.tolist(), one.scores[user].tolist(), strict=True):
+            if item >= 0 and item in scores:
+                largest = max(largest, abs(score - scores[item]))
+    return largest

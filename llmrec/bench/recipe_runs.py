@@ -1,0 +1,90 @@
+"""What the benchmarks of fine-tuning share: the data and the base of a recipe, and runs apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from llmrec.bench.checks import result_file
+from llmrec.config import build, load_recipe, load_yaml
+from llmrec.errors import ConfigError, LlmrecError
+
+
+class Named(Protocol):
+    """A benchmark's recipe."""
+
+    @property
+    def name(self) -> str:
+        """Of the result and of the run's folder."""
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Named)
+
+
+def open_recipe(
+    cls: type[AnyConfig], recipe: Path, out: Path | None, results: Path | None
+) -> tuple[AnyConfig, Path, Path]:
+    """A benchmark's recipe, the run's folder and the result file, by default named by the recipe.
+
+    Raises:
+        ConfigError: if the recipe is wrong, or the result is to be no ``.json``.
+    """
+    config = build(cls, load_yaml(recipe), str(recipe))
+    out = out or Path("runs") / config.name
+    return config, out, result_file(results, out / f"{config.name}.json")
+
+
+def run_stages(
+    source: Path, model: str, stages: Sequence[str], where: str, out: Path
+) -> dict[str, Any]:
+    """Make the data of a recipe, and some stages of one of its models.
+
+    Args:
+        source: the recipe.
+        model: which of its models.
+        stages: of the model, such as ``index`` and ``train``.
+        where: the benchmark's recipe, for messages.
+        out: the run's folder.
+
+    Returns:
+        the recipe as it stands in the file, variables replaced.
+
+    Raises:
+        ConfigError: if the recipe has no such model.
+        LlmrecError: if a stage fails; its own message is above.
+    """
+    recipe, _ = load_recipe(source, out)
+    models = recipe.get("models") or {}
+    if model not in models:
+        raise ConfigError(
+            f"{where}: model: {source} has no model {model!r}; it has {', '.join(models)}"
+        )
+    data = [name for name in ("demo_shop", "ingest", "embed") if recipe.get(name) is not None]
+    only = ",".join([*data, *(f"{model}/{stage}" for stage in stages)])
+    _run(["run", str(source), f"--out={out}", f"--only={only}"], f"{where}: source")
+    return recipe
+
+
+def run_apart(command: str, recipe: Path, out: Path, seed: int, **folders: Path) -> None:
+    """Run a command of llmrec in a process of its own, so that its peak of memory is its own.
+
+    Args:
+        command: ``tune`` or ``prefer``.
+        folders: its further flags, by name.
+
+    Raises:
+        LlmrecError: if it fails; its own message is above.
+    """
+    flags = [f"--{name}={folder}" for name, folder in folders.items()]
+    arguments = [command, str(recipe), *flags, f"--out={out}", f"--seed={seed}"]
+    print(f"\n== {out.name}", flush=True)
+    _run(arguments, out.name)
+
+
+def _run(arguments: list[str], what: str) -> None:
+    """A command of llmrec in a process of its own."""
+    if subprocess.run([sys.executable, "-m", "llmrec", *arguments], check=False).returncode:
+        raise LlmrecError(f"{what}: llmrec {arguments[0]} failed; see above")

@@ -1,0 +1,329 @@
+"""``llmrec bench tune``: what LoRA, QLoRA and full fine-tuning make of one base.
+
+    llmrec bench tune eval/lora-demo.yaml --results eval/results/lora-demo.json
+
+A base is trained without the newest part of a dataset (:mod:`llmrec.data.cohorts`): without the
+newest users, or without all events since a time. Then every run of the recipe fine-tunes
+that base on the newest part's training events, as ``llmrec tune`` does, in a process of its own. A
+run may name several learning rates: the best on the newest part's validation events is kept, and
+test events are used for nothing but the last measurement. Adapters are measured as they are
+served: on the base in full precision.
+
+A recipe names the recipe that the data and the base come from::
+
+    name: lora-demo
+    source: training/demo.yaml     # its demo_shop, ingest and embed, and one of its models
+    model: atomic
+    tune: {loop: {...}, ...}       # settings of llmrec tune that all runs share
+    runs:
+      lora-r8: {method: lora, rank: 8, learning_rates: [1e-3, 3e-3]}
+      full: {method: full, learning_rates: [1e-4, 3e-4]}
+
+The run's folder, ``runs/NAME`` by default: ``dataset/ features/ cohorts/ base/ tune/RUN/``. All of
+it is found again when the command is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from llmrec.bench.recipe_runs import open_recipe, run_apart, run_stages
+from llmrec.bench.tune_report import write_tuning_report
+from llmrec.config import build
+from llmrec.data import cohorts
+from llmrec.data.dataset import Dataset, Split
+from llmrec.errors import ConfigError
+from llmrec.metrics.bootstrap import bootstrap_means, intervals
+from llmrec.metrics.measure import evaluate, train_counts
+from llmrec.metrics.metrics import ndcg, recall
+from llmrec.metrics.results import read_result, write_result
+from llmrec.recommender import ListRecommender, Scorer
+from llmrec.stage import Manifest, read_manifest
+from llmrec.training.next_item import run as train
+from llmrec.training.tune.settings import TuneConfig
+
+Run = dict[str, Any]
+CASES = ("ndcg@10", "recall@10")
+
+
+@dataclass(frozen=True)
+class TuneBenchConfig:
+    """A recipe of this benchmark.
+
+    Attributes:
+        name: of the result and of the run's folder.
+        source: recipe that the data and the base's settings come from.
+        model: which of its models is the base.
+        runs: settings of ``llmrec tune`` by run, and ``learning_rates`` to choose from.
+        tune: settings that all runs share.
+        newest: share of the users, or of the events, that the base has not seen.
+        by: ``users`` or ``time``.
+        seed: of everything.
+        resamples: bootstrap resamples behind the 95% intervals.
+    """
+
+    name: str
+    source: Path
+    model: str
+    runs: dict[str, Any]
+    tune: dict[str, Any] = field(default_factory=dict)
+    newest: float = 0.2
+    by: cohorts.By = "users"
+    seed: int = 0
+    resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in [self.name, *self.runs]:
+            if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
+                raise ConfigError(f"{name!r} names a folder: use letters, digits, '_', '-' and '.'")
+        if not self.runs:
+            raise ConfigError("runs: name at least one")
+        for name in self.runs:
+            for rate in self.rates(name):
+                build(TuneConfig, self.settings(name, rate), f"runs.{name}")
+
+    def rates(self, run: str) -> list[float]:
+        """Learning rates that a run chooses from.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        settings = _mapping(self.runs[run], f"runs.{run}")
+        rates = settings.get("learning_rates")
+        if not isinstance(rates, list) or not rates:
+            raise ConfigError(f"runs.{run}.learning_rates: name at least one")
+        return [float(rate) for rate in rates]
+
+    def settings(self, run: str, rate: float) -> Run:
+        """What ``llmrec tune`` is given for one run and learning rate."""
+        own = {k: v for k, v in self.runs[run].items() if k != "learning_rates"}
+        loop = _mapping(self.tune.get("loop", {}), "tune.loop")
+        loop = loop | _mapping(own.get("loop", {}), f"runs.{run}.loop") | {"learning_rate": rate}
+        return self.tune | own | {"loop": loop}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Test figures of one model, a value a case.
+
+    Attributes:
+        newest: metric -> float64 ``[cases]`` on the newest part.
+        older: the same on the older part: what the model has not forgotten.
+    """
+
+    newest: dict[str, np.ndarray]
+    older: dict[str, np.ndarray]
+
+
+def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None) -> Path:
+    """Compare LoRA and QLoRA with full fine-tuning of one base; a killed run goes on.
+
+    Args:
+        recipe: YAML file of :class:`TuneBenchConfig`.
+        out: the run's folder; by default runs/NAME.
+        results: the result file; by default NAME.json in ``out``.
+
+    Raises:
+        ConfigError, DataError: where recipe and data do not fit together.
+        LlmrecError: if a run failed; its own message is above.
+    """
+    config, out, results = open_recipe(TuneBenchConfig, recipe, out, results)
+    started = time.monotonic()
+    base, older, newest = prepare(config, str(recipe), out)
+    groups = (Dataset(newest), Dataset(older))
+    measured = {"base": measure(opened(base, None), *groups)}
+    rows: list[Run] = [{"run": "base", "method": "base"}]
+    for name in config.runs:
+        tuned, rate = tune_best(config, name, base, newest, out / "tune")
+        manifest = read_manifest(tuned)
+        kept = (
+            "trained_parameters",
+            "aligned_parameters",
+            "adapter_bytes",
+            "train_seconds",
+            "peak_mib",
+            "steps",
+        )
+        rows.append(
+            {"run": name, "method": method_of(manifest), "learning_rate": rate}
+            | {key: manifest.counts[key] for key in kept if key in manifest.counts}
+            | {"validation_ndcg@10": manifest.counts["validation_ndcg"]}
+        )
+        measured[name] = measure(load_tuned(tuned), *groups)
+    metrics, intervals = figures(rows, measured, config)
+    write_result(
+        results,
+        name=config.name,
+        dataset=config.source.stem,
+        split="test, the newest part",
+        model=f"{read_manifest(base).config['base']}, {config.model}",
+        metrics=metrics,
+        intervals=intervals,
+        seed=config.seed,
+        seconds=time.monotonic() - started,
+        rows=rows,
+        settings={
+            "tune": config.tune,
+            "runs": config.runs,
+            "newest": config.newest,
+            "by": config.by,
+        },
+        counts={
+            cohort: read_manifest(folder).counts
+            for cohort, folder in (("older", older), ("newest", newest))
+        },
+        base_training=read_manifest(base).counts,
+    )
+    write_tuning_report(read_result(results), results.parent)
+    return results
+
+
+def prepare(config: TuneBenchConfig, where: str, out: Path) -> tuple[Path, Path, Path]:
+    """The base and the two cohorts' datasets, made where they are not there."""
+    recipe = run_stages(config.source, config.model, ("index",), where, out)
+    older, newest = cohorts.run(out / "dataset", out / "cohorts", config.newest, config.by)
+    return _train_base(config, recipe, older, out), older, newest
+
+
+def _train_base(config: TuneBenchConfig, recipe: dict[str, Any], older: Path, out: Path) -> Path:
+    settings = build(
+        train.TrainConfig,
+        recipe["models"][config.model].get("train", {}),
+        f"{config.source}: models.{config.model}",
+    )
+    features = out / "features" if recipe.get("embed") is not None else None
+    ids = out / "models" / config.model / "item_ids"
+    return train.run(settings, older, out / "base", ids, features, config.seed)
+
+
+def tune_best(
+    config: TuneBenchConfig, name: str, base: Path, newest: Path, folder: Path
+) -> tuple[Path, float]:
+    """Fine-tune with every learning rate of a run.
+
+    Returns:
+        the folder that is best on validation, and its learning rate.
+    """
+    found = []
+    for rate in config.rates(name):
+        out = folder / f"{name}@{rate:g}"
+        recipe = folder / f"{out.name}.yaml"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = config.settings(name, rate)
+        recipe.write_text(yaml.safe_dump({"tune": settings}, sort_keys=False), encoding="utf-8")
+        run_apart("tune", recipe, out, config.seed, base=base, dataset=newest)
+        found.append((read_manifest(out).counts["validation_ndcg"], out, rate))
+    _, best, rate = max(found, key=lambda one: one[0])
+    return best, rate
+
+
+def load_tuned(folder: Path) -> Scorer | ListRecommender:
+    """The result of ``llmrec tune`` as it is served.
+
+    Raises:
+        ArtifactError: if it cannot be opened.
+    """
+    if (folder / "model").is_dir():
+        return opened(folder / "model", None)
+    return opened(folder / "base", folder / "adapter")
+
+
+def opened(base: Path, adapter: Path | None) -> Scorer | ListRecommender:
+    """A model as it is served, with an adapter or without."""
+    from llmrec.bench.recommenders import load_recommender
+
+    if adapter is None:
+        return load_recommender(base)
+    from llmrec.generation.multi_lora import load_llm_with_adapters
+    from llmrec.llm.adapters import read_adapter
+
+    return load_llm_with_adapters(base, [adapter]).with_adapter(read_adapter(adapter).name)
+
+
+def method_of(manifest: Manifest) -> str:
+    """What a run compares as; one that trained the rows of items first is a method of its own."""
+    method: str = manifest.config["method"]
+    return f"rows+{method}" if manifest.config["align"]["steps"] else method
+
+
+def measure(recommender: Scorer | ListRecommender, newest: Dataset, older: Dataset) -> Measured:
+    """Test figures of both cohorts."""
+    return Measured(per_case(recommender, newest, "test"), per_case(recommender, older, "test"))
+
+
+def per_case(
+    recommender: Scorer | ListRecommender, dataset: Dataset, split: Split
+) -> dict[str, np.ndarray]:
+    """NDCG@10 and Recall@10 with the history removed, float64 ``[cases]`` each."""
+    counts = train_counts(dataset.train_histories(), dataset.n_items)
+    found = evaluate(
+        recommender, dataset.cases(split), counts, ks=(10,), list_length=10, with_history=False
+    )
+    ranks = found.removed.ranks
+    return {"ndcg@10": ndcg(ranks, 10), "recall@10": recall(ranks, 10)}
+
+
+def figures(
+    rows: list[Run], measured: Mapping[str, Measured], config: TuneBenchConfig
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Metrics and intervals; fills every row's own.
+
+    The headline of a method is its run that is best on validation.
+    """
+    metrics: dict[str, float] = {}
+    spans: dict[str, list[float]] = {}
+    for row in rows:
+        found = measured[row["run"]]
+        for metric in CASES:
+            row[metric] = float(found.newest[metric].mean())
+            row[f"older_{metric}"] = float(found.older[metric].mean())
+        row["interval"] = intervals(found.newest, None, config.resamples)["ndcg@10"]
+    best = {method: _best(rows, method) for method in dict.fromkeys(r["method"] for r in rows)}
+    for method, row in best.items():
+        metrics[f"{method}_ndcg@10"] = row["ndcg@10"]
+        metrics[f"{method}_recall@10"] = row["recall@10"]
+        metrics[f"{method}_older_ndcg@10"] = row["older_ndcg@10"]
+        spans[f"{method}_ndcg@10"] = row["interval"]
+    if "full" not in best:
+        return metrics, spans
+    full = best["full"]
+    for method, row in best.items():
+        if method == "full":
+            continue
+        pair = [measured[row["run"]].newest["ndcg@10"], measured[full["run"]].newest["ndcg@10"]]
+        draws = bootstrap_means(np.stack(pair, axis=1), None, config.resamples)
+        draws = draws[draws[:, 1] > 0]  # of very few users, all may be missed
+        if full["ndcg@10"] > 0:
+            name = f"{method}_over_full_ndcg@10"
+            metrics[name] = row["ndcg@10"] / full["ndcg@10"]
+            spans[name] = _interval(draws[:, 0] / draws[:, 1])
+        if method != "base":
+            trained = row["trained_parameters"] + row.get("aligned_parameters", 0)
+            share = trained / full["trained_parameters"]
+            metrics[f"{method}_over_full_parameters"] = share
+    return metrics, spans
+
+
+def _best(rows: list[Run], method: str) -> Run:
+    of_method = [row for row in rows if row["method"] == method]
+    return max(of_method, key=lambda row: row.get("validation_ndcg@10", 0.0))
+
+
+def _interval(draws: np.ndarray) -> list[float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return [float(low), float(high)]
+
+
+def _mapping(value: Any, where: str) -> Run:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected settings, got {json.dumps(value, default=str)}")
+    return value

@@ -1,0 +1,109 @@
+"""The page and the plot of ``llmrec bench tune``, made from its result file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrec.bench.report import listed, table, write_page
+from llmrec.metrics.plots import open_pyplot, save_figure
+
+_COLUMNS = {
+    "run": "run",
+    "learning_rate": "learning rate",
+    "ndcg@10": "NDCG@10",
+    "span": "95%",
+    "recall@10": "Recall@10",
+    "older_ndcg@10": "NDCG@10 of the older part",
+    "trained": "trained parameters",
+    "adapter_kib": "adapter, KiB",
+    "train_seconds": "s",
+    "peak_mib": "peak memory, MiB",
+}
+_LEFT_OUT = {"users": "the newest users", "time": "the newest events of all users"}
+_SAID = {
+    "base": "the base",
+    "lora": "LoRA",
+    "qlora": "QLoRA",
+    "rows+lora": "rows of items first, then LoRA",
+}
+_COLOURS = {
+    "rows+lora": "tab:purple",
+    "base": "tab:gray",
+    "lora": "tab:blue",
+    "qlora": "tab:cyan",
+    "full": "tab:orange",
+}
+
+
+def write_tuning_report(result: Mapping[str, Any], out: Path) -> Path:
+    """Write ``NAME.md`` and ``NAME.png``; the path of the page."""
+    name, counts = result["name"], result["counts"]
+    rows = [_cells(row) for row in result["rows"]]
+    _plot(result["rows"], out / f"{name}.png")
+    lines = [f"# Fine-tuning one base: {result['dataset']}", ""]
+    lines += [
+        f"The base ({result['model']}) was trained on {counts['older']['train']:,} events of "
+        f"{counts['older']['users']:,} users, without {_LEFT_OUT[result['settings']['by']]}. Every "
+        f"run fine-tunes it on {counts['newest']['train']:,} events of "
+        f"{counts['newest']['users']:,} users; its learning rate was chosen on their validation "
+        "events. Figures are of test events, the history removed from the ranking.",
+        "",
+    ]
+    lines += table(rows, _COLUMNS)
+    lines += ["", f"![NDCG@10 by run]({name}.png)", ""]
+    metrics = result["metrics"]
+    spans = {key: f"[{a:.3f}, {b:.3f}]" for key, (a, b) in result["intervals"].items()}
+    ratio = "_over_full_ndcg@10"
+    lines += listed(
+        {
+            f"{method}{ratio}": f"{said}: {{}} of full fine-tuning's NDCG@10, "
+            f"95% {spans.get(method + ratio)}"
+            for method, said in _SAID.items()
+        }
+        | {
+            f"{method}_over_full_parameters": f"{said}: {{}} of full fine-tuning's parameters"
+            for method, said in _SAID.items()
+        },
+        metrics,
+    )
+    return write_page(out / f"{name}.md", lines, result)
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = row["interval"]
+    trained = row.get("trained_parameters")
+    size = row.get("adapter_bytes")
+    return (
+        dict.fromkeys(_COLUMNS)
+        | dict(row)
+        | {"trained": trained and trained + row.get("aligned_parameters", 0)}
+        | {"span": f"{low:.4f}-{high:.4f}", "adapter_kib": None if size is None else size / 1024}
+    )
+
+
+def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Bars with 95% intervals, a bar a run, coloured by method."""
+    pyplot = open_pyplot()
+    figure, panel = pyplot.subplots(figsize=(1.5 + 1.1 * len(rows), 4))
+    names = [row["run"] for row in rows]
+    heights = [row["ndcg@10"] for row in rows]
+    panel.bar(names, heights, color=[_COLOURS[row["method"]] for row in rows], alpha=0.75)
+    for place, row in enumerate(rows):
+        panel.plot([place, place], row["interval"], color="black", marker="_")
+        trained = row.get("trained_parameters")
+        if trained is not None:
+            trained += row.get("aligned_parameters", 0)
+            panel.annotate(
+                f"{trained / 1000:,.0f} k",
+                (place, 0),
+                ha="center",
+                xytext=(0, 4),
+                textcoords="offset points",
+                fontsize=8,
+            )
+    panel.set_ylabel("NDCG@10 of the newest part")
+    panel.set_title("numbers in the bars: trained parameters")
+    panel.tick_params(axis="x", rotation=20)
+    save_figure(pyplot, figure, path)

@@ -1,0 +1,110 @@
+"""What a raw format gives to ``llmrec ingest``: items, events, and where they can be downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+from llmrec.data.raw_files import Chunk, files_at
+
+ITEM_FIELDS = (
+    "item_id",
+    "title",
+    "description",
+    "brand",
+    "categories",
+    "price",
+    "attributes",
+    "image",
+    "video",
+    "audio",
+    "in_stock",
+    "domain",
+)
+MEDIA_FIELDS = ("image", "video", "audio")
+EVENT_FIELDS = (
+    "user_id",
+    "item_id",
+    "type",
+    "timestamp",
+    "rating",
+    "text",
+    "session",
+    "context",
+)
+
+
+@dataclass(frozen=True)
+class RawItem:
+    """One item as a source gives it: fields of ``ITEM_FIELDS``, values in any usual form."""
+
+    path: Path
+    row: int
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Raw data of one format.
+
+    Attributes:
+        files: every file that is read.
+        items: reads the catalogue; None if there is no item file.
+        events: reads the events; columns are named as in ``EVENT_FIELDS``, ``user_id`` and
+            ``item_id`` are always there.
+        default_type: of events that do not name one.
+        duplicate_items, drop_unseen_items: what the settings of these names are by default.
+    """
+
+    files: list[Path]
+    items: Callable[[], Iterable[RawItem]] | None
+    events: Callable[[], Iterable[Chunk]]
+    default_type: str = "purchase"
+    duplicate_items: Literal["error", "first"] = "error"
+    drop_unseen_items: bool = False
+
+    @classmethod
+    def of_files(
+        cls,
+        items: Path | None,
+        events: Path,
+        read_items: Callable[[Path], Iterator[RawItem]],
+        read_events: Callable[[Path], Iterator[Chunk]],
+        **defaults: Any,
+    ) -> Source:
+        """A source of item files and event files that are read one by one.
+
+        Args:
+            items, events: a file, or a folder of files; None if there is no item file.
+            read_items, read_events: read one file.
+            defaults: the other attributes.
+
+        Raises:
+            DataError: if a file is missing.
+        """
+        event_files = files_at(events)
+        item_files = files_at(items) if items else []
+        return cls(
+            item_files + event_files,
+            (lambda: chain.from_iterable(map(read_items, item_files))) if item_files else None,
+            lambda: chain.from_iterable(map(read_events, event_files)),
+            **defaults,
+        )
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where a data set's publisher keeps it; ``{}`` stands for the category.
+
+    Attributes:
+        base_url: in front of every file.
+        files: the event file and the item file.
+        categories: page that lists the categories.
+    """
+
+    base_url: str
+    files: tuple[str, ...]
+    categories: str

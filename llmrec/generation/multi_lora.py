@@ -1,0 +1,106 @@
+"""Multi-LoRA serving: one base in memory and its adapters side by side.
+
+llm = load_llm_with_adapters(base, [recommend, gifts])
+llm.with_adapter("gifts").recommend(histories, 10)
+llm.with_adapter(None).recommend(histories, 10)      # the base itself
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrec.errors import ConfigError
+from llmrec.generation.history_cache import HistoryCache
+from llmrec.generation.llm import Llm, make_llm
+from llmrec.generation.load import load_llm
+from llmrec.llm.adapters import AdapterInfo, attach, check_adapters, read_adapter, read_json
+
+
+class MultiLoraLlm:
+    """One base in memory and a recommender for each of its adapters.
+
+    Each adapter has modules of its own over the base's weights, which they share as memory. So
+    there is nothing to switch: requests for different adapters may run side by side, each with a
+    history cache of its own, since their keys and values differ.
+
+    Attributes:
+        base: the base's own recommender.
+        adapters: each adapter's ``llmrec_adapter.json``, by name.
+    """
+
+    def __init__(
+        self, base: Llm, adapted: Mapping[str, Llm], adapters: Mapping[str, AdapterInfo]
+    ) -> None:
+        self.base, self.adapters = base, dict(adapters)
+        self._adapted = dict(adapted)
+
+    def with_adapter(self, name: str | None) -> Llm:
+        """The recommender of an adapter, or of the base for None.
+
+        Raises:
+            ConfigError: for a name that is not loaded.
+        """
+        if name is None:
+            return self.base
+        if name not in self._adapted:
+            known = ", ".join(self._adapted)
+            raise ConfigError(f"adapter: {name!r} is not loaded; there is {known}")
+        return self._adapted[name]
+
+
+def load_llm_with_adapters(
+    base: str | Path,
+    adapters: Sequence[str | Path],
+    *,
+    beams: int = 50,
+    batch_size: int = 128,
+    cache_bytes: int = 0,
+) -> MultiLoraLlm:
+    """Open a base and adapters of it as recommenders.
+
+    Args:
+        base: folder of the base.
+        adapters: folders of :func:`~llmrec.llm.adapters.save_adapter`.
+        beams, batch_size: as for :func:`~llmrec.generation.load.load_llm`.
+        cache_bytes: size of each recommender's own history cache; 0 for none.
+
+    Raises:
+        ArtifactError: for a folder that cannot be used, or an adapter made for another base.
+        ConfigError: without adapters, if two have the same name, or if the base is stored
+            quantised.
+    """
+    found = check_adapters(base, adapters)
+    _check_unquantised(base)
+    plain = load_llm(base, beams=beams, batch_size=batch_size, cache_bytes=cache_bytes)
+    adapted = {}
+    for name, folder in found.items():
+        attached = attach(_sharing_weights(plain.engine.model), name, folder).eval()
+        adapted[name] = make_llm(
+            attached.get_base_model(),
+            plain.engine.vocabulary,
+            plain.encoder,
+            plain.ids,
+            batch_size=batch_size,
+            beams=beams,
+            cache=HistoryCache(cache_bytes) if cache_bytes else None,
+        )
+    return MultiLoraLlm(plain, adapted, {name: read_adapter(path) for name, path in found.items()})
+
+
+def _check_unquantised(base: str | Path) -> None:
+    # bitsandbytes repacks weights when they are first used, in place, and spoils them when
+    # peft then asks for the state of the model
+    if "quantization_config" in read_json(Path(base) / "config.json"):
+        raise ConfigError(
+            f"base: the weights of {base} are stored quantised, which adapters cannot share; give "
+            "the base in full precision, or merge the adapter with llmrec model merge"
+        )
+
+
+def _sharing_weights(model: Any) -> Any:
+    """A model of its own modules whose weights are the same memory."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared)

@@ -1,0 +1,122 @@
+"""Starts vLLM on a model's folder and its LoRA adapters, with the item constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from llmrec.errors import ArtifactError, ConfigError, one_line
+from llmrec.llm.adapters import read_adapter
+from llmrec.llm.layout import ADAPTERS
+from llmrec.stage import MANIFEST, read_manifest
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # LoRA ranks that vLLM takes
+CONSTRAINT = "llmrec.generation.vllm_constraint:ItemConstraint"
+
+
+@dataclass(frozen=True)
+class VllmSettings:
+    """How vLLM is started.
+
+    Attributes:
+        dtype: in which numbers it computes.
+        memory_gib: for keys and values.
+        block_size: tokens of a block of these. Beams share the whole blocks of their history only,
+            so small ones are better for short prompts.
+        batch_size: users answered at once.
+
+    Raises:
+        ConfigError: if a value makes no sense.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    memory_gib: float = 1.0
+    block_size: int = 32
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"dtype: {self.dtype!r} is neither float32 nor bfloat16")
+        for name in ("memory_gib", "block_size", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: must be above 0")
+
+
+def model_and_adapters(folder: Path, adapters: Sequence[str | Path]) -> tuple[Path, list[Path]]:
+    """The model's folder and those of its adapters."""
+    if not (folder / MANIFEST).is_file() or read_manifest(folder).stage != "bundle":
+        return folder, [Path(adapter) for adapter in adapters]
+    if adapters:
+        raise ConfigError(f"adapters: {folder} is a bundle and brings its own; give its model")
+    return folder / "model", sorted((folder / ADAPTERS).glob("*"))
+
+
+def read_config(model: Path) -> Any:
+    """The model's ``config.json``, as transformers reads it."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(model, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{model}: not a trained llmrec model ({one_line(error)})") from None
+
+
+def check_head_size(model: Path, config: Any) -> None:
+    """On a CPU, vLLM starts with any model and dies of some with the first request."""
+    if torch.cuda.is_available():
+        return
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    known = CPUAttentionBackend.get_supported_head_sizes()
+    if size not in known:
+        raise ArtifactError(
+            f"{model}: its attention heads are {size} wide; on a CPU vLLM serves "
+            f"{', '.join(map(str, known))}"
+        )
+
+
+def start_vllm(model: Path, longest: int, adapters: dict[str, Path], settings: VllmSettings) -> Any:
+    """vLLM on a model's folder."""
+    from vllm import LLM
+
+    own: dict[str, Any] = {}
+    if adapters:
+        # One place more than there are adapters: on a CPU, vLLM's kernels let a request without
+        # one read the last place, which has to stay empty.
+        own = {
+            "enable_lora": True,
+            "max_loras": len(adapters) + 1,
+            "max_lora_rank": _lora_rank(adapters),
+        }
+    try:
+        return LLM(
+            model=str(model),
+            dtype=settings.dtype,
+            skip_tokenizer_init=True,  # token ids in, token ids out
+            enforce_eager=not torch.cuda.is_available(),
+            max_model_len=longest,
+            generation_config="vllm",  # the model's own may cut beams off
+            max_logprobs=-1,
+            logprobs_mode="processed_logprobs",  # what the constraint leaves adds up to one
+            logits_processors=[CONSTRAINT],
+            enable_prefix_caching=True,
+            block_size=settings.block_size,
+            kv_cache_memory_bytes=int(settings.memory_gib * 2**30),
+            **own,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ArtifactError(f"{model}: vLLM cannot serve it ({one_line(error)})") from error
+
+
+def _lora_rank(adapters: dict[str, Path]) -> int:
+    """The least rank that vLLM takes for these adapters."""
+    largest = max(read_adapter(folder).rank for folder in adapters.values())
+    for rank in RANKS:
+        if rank >= largest:
+            return rank
+    raise ConfigError(f"adapter: rank {largest} is more than the {RANKS[-1]} that vLLM can serve")

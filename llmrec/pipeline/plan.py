@@ -1,0 +1,234 @@
+"""From a checked recipe to the calls of its stages, in order.
+
+Stages whose section the recipe has are called as :data:`~llmrec.stages.STAGES` says, in its
+order: each takes what the ones before it made. Then come the bundles, and what measures and shows.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from llmrec.config import build
+from llmrec.errors import ConfigError
+from llmrec.flags import config_class
+from llmrec.pipeline import report
+from llmrec.pipeline.recipe import Recipe, Settings
+from llmrec.stages import STAGES, Stage
+
+_OF_MODEL = "models.*."
+_LAST = ("ctr", "bench ctr", "evaluate")  # they need the models
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a run: ``embed``, ``media/clip``, or of a model ``MODEL/train``."""
+
+    name: str
+    run: Callable[[], object]
+
+    @property
+    def stage(self) -> str:
+        return self.name.rsplit("/", 1)[-1]
+
+
+def plan(recipe: Recipe, out: Path, where: str, stages: Mapping[str, Stage] = STAGES) -> list[Step]:
+    """All steps of a run in order, every section checked, nothing done yet.
+
+    Args:
+        recipe: what to run.
+        out: the run's folder.
+        where: the recipe's file, put in front of every message.
+        stages: the table of stages.
+
+    Raises:
+        ConfigError: naming the section and the key.
+    """
+    run = _Run(recipe, out, where, stages)
+    steps = [run.call(name) for name in stages if name not in _LAST and run.has(name)]
+    for model in recipe.models:
+        steps += [run.call(name, model) for name in stages if run.has(name, model)]
+    return steps + _look_at_media(run) + _click_model(run) + _bundles(run) + _evaluations(run)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A recipe, the folder of its run, and how one stage is called in it."""
+
+    recipe: Recipe
+    out: Path
+    where: str
+    stages: Mapping[str, Stage]
+
+    def settings(self, section: str, model: str | None) -> Settings | None:
+        """A section of the recipe, or None where it has none."""
+        if not section.startswith(_OF_MODEL):
+            return self.recipe.sections.get(section) if model is None else None
+        part = section.removeprefix(_OF_MODEL)
+        return None if model is None else getattr(self.recipe.models[model], part)
+
+    def has(self, name: str, model: str | None = None) -> bool:
+        """Whether the recipe has a section for a stage."""
+        section = self.stages[name].section
+        return bool(section) and self.settings(section, model) is not None
+
+    def find(self, sources: str, model: str | None) -> Any:
+        """The first of the sources that this run has; see :class:`~llmrec.stages.Stage`."""
+        for source in sources.split(", "):
+            made = "/" in source
+            value = self.folder(source, model) if made else self.recipe.option(source)
+            if value is not None:
+                return value
+        return None
+
+    def folder(self, source: str, model: str | None = None) -> Path | None:
+        """Where a folder of another stage, or a file in it, will be; None where none makes it."""
+        if source == "features/" and model and self.recipe.models[model].vectors == "fused":
+            source = "fusion/"
+        for name, stage in self.stages.items():
+            if stage.out and source.startswith(stage.out):
+                found = self.has(name, model if "*" in stage.out else None)
+                return self.out / source.replace("*", str(model)) if found else None
+        raise ValueError(f"no stage writes {source}")
+
+    def call(self, name: str, model: str | None = None, /, **given: Any) -> Step:
+        """A call of a stage with its checked settings and what it takes from other stages.
+
+        Args:
+            given: further arguments.
+        """
+        stage = self.stages[name]
+        section = stage.section.replace("*", str(model))
+        function = stage.load()
+        settings = dict(self.settings(stage.section, model) or {})
+        arguments = dict(given)
+        for parameter, sources in stage.takes.items():
+            value = self.find(sources, model)
+            kind, _, field = parameter.rpartition(".")
+            if not kind:
+                arguments[parameter] = value
+            elif value is not None:
+                settings.setdefault(field, str(value))
+        parameters = inspect.signature(function).parameters
+        for parameter, sources in stage.takes.items():
+            spec = parameters.get(parameter)
+            if spec is not None and spec.default is spec.empty and arguments[parameter] is None:
+                raise ConfigError(f"{self.where}: {section}: needs {self.maker(sources)}")
+        if stage.out:
+            arguments.setdefault("out", self.out / stage.out.replace("*", str(model)))
+        if "seed" in parameters:
+            arguments["seed"] = self.recipe.seed
+        config = build(config_class(function), settings, f"{self.where}: {section}")
+        name = section.removeprefix("models.").replace(".", "/")
+        return Step(name, partial(function, config, **arguments))
+
+    def maker(self, sources: str) -> str:
+        """What the recipe lacks for a value, as its user would write it."""
+        names = []
+        for source in sources.split(", "):
+            makers = [stage.section for stage in self.stages.values() if stage.out == source]
+            names.append(f"`{(makers or [source])[0]}:`")
+        return " or ".join(names)
+
+
+def _look_at_media(run: _Run) -> list[Step]:
+    """Figures of captions and search where the truth is known, and the sheet of captions."""
+    media, name, steps = run.recipe.media, run.recipe.name, []
+    captions, features = run.folder("captions/"), run.folder("media_features/")
+    for what, folder in (("captions", captions), ("search", run.folder("search_index/"))):
+        if folder is None or media.truth is None:
+            continue
+        takes: dict[str, Any] = {"truth": media.truth, "seed": run.recipe.seed}
+        if what == "captions":
+            takes["captions"] = captions
+        else:
+            takes |= {"dataset": run.folder("dataset/"), "media": features}
+        measure = run.stages[f"bench {what}"].load()
+        result = run.out / "evaluation" / f"{what}-{name}.json"
+        steps.append(
+            Step(f"media/{what}-bench", partial(report.measured, measure, out=result, **takes))
+        )
+    if captions is not None and media.sheet and media.root is not None:
+        draw = partial(
+            report.captions_sheet, captions, run.out / "dataset", media, run.out / "report"
+        )
+        steps.append(Step("media/sheet", draw))
+    return steps
+
+
+def _click_model(run: _Run) -> list[Step]:
+    """The click model, and what it is worth."""
+    if not run.has("ctr"):
+        return []
+    known = [name for name, model in run.recipe.models.items() if model.index is not None]
+    for name in run.recipe.ctr.models or []:
+        if name not in known:
+            raise ConfigError(
+                f"{run.where}: ctr.models: {name!r} is no model with item IDs of this recipe; it "
+                f"has {', '.join(known) or 'none'}"
+            )
+    models = tuple(run.out / "models" / name / "model" for name in _scored(run.recipe))
+    steps = [run.call("ctr", models=models)]
+    if run.recipe.ctr.bench:
+        result = run.out / "report" / f"{run.recipe.name}.json"
+        kept = {"sources": run.out / "ctr_sources", "work": run.out / "ctr_bench"}
+        bench = run.call("bench ctr", models=models, out=result, **kept)
+        steps.append(Step("ctr-bench", bench.run))
+    return steps
+
+
+def _scored(recipe: Recipe) -> list[str]:
+    """The models whose scores the click model reads; the last one serves."""
+    if "ctr" not in recipe.sections:
+        return []
+    known = [name for name, model in recipe.models.items() if model.index is not None]
+    return known if recipe.ctr.models is None else recipe.ctr.models
+
+
+def _bundles(run: _Run) -> list[Step]:
+    """A bundle of every model with item IDs, the click model in the last one it reads."""
+    serves = _scored(run.recipe)[-1:]
+    steps = []
+    for name, model in run.recipe.models.items():
+        if model.index is None:
+            continue
+        bundle = partial(
+            run.stages["bundle"].load(),
+            dataset=run.out / "dataset",
+            features=run.folder("features/"),  # what words are compared with
+            model=run.out / "models" / name / "model",
+            ctr=run.out / "ctr" if name in serves else None,
+            out=run.out / "models" / name / "bundle",
+        )
+        steps.append(Step(f"{name}/bundle", bundle))
+    return steps
+
+
+def _evaluations(run: _Run) -> list[Step]:
+    """The same evaluation for all, one page of it, and a look at what serves."""
+    recipe, steps, results = run.recipe, [], []
+    homes = {name: run.out / "models" / name for name in recipe.models}
+    bundles = {n: homes[n] / "bundle" for n, m in recipe.models.items() if m.index is not None}
+    targets: dict[str, str | Path] = {name: name for name in recipe.baselines}
+    targets |= {name: bundles.get(name, home / "model") for name, home in homes.items()}
+    for name, target in targets.items():
+        result = f"{recipe.name}-{name.replace('item-knn', 'itemknn')}"
+        folder = run.out / "evaluation" / result
+        call = run.call("evaluate", model=target, out=folder)
+        steps.append(Step(f"{name}/evaluate", call.run))
+        settings = recipe.sections.get("evaluate", {})
+        results.append(folder / f"{settings.get('name') or result}.json")
+    if results:
+        page = partial(report.evaluations, results, run.out / "report", recipe.results)
+        steps.append(Step("report", page))
+    if bundles and recipe.show_users:
+        shown = (_scored(recipe) or list(bundles))[-1 if _scored(recipe) else 0]
+        show = partial(
+            report.recommendations, bundles[shown], run.out / "dataset", recipe.show_users
+        )
+        steps.append(Step("show", show))
+    return steps

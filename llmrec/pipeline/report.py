@@ -1,0 +1,70 @@
+"""What a run prints and draws of its results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmrec.pipeline.recipe import MediaOptions
+
+_METRICS = ("recall@10", "ndcg@10", "mrr")
+
+
+def measured(measure: Callable[..., Path], **arguments: Any) -> None:
+    """Run a benchmark and print the figures of its result file, a line each."""
+    from llmrec.metrics.results import read_result
+
+    result = read_result(measure(**arguments))
+    for metric, value in result["metrics"].items():
+        low, high = result["intervals"].get(metric, (None, None))
+        interval = "" if low is None else f"  ({low:.3f}-{high:.3f})"
+        print(f"   {metric:<28}{value:8.3f}{interval}", flush=True)
+
+
+def captions_sheet(captions: Path, dataset: Path, media: MediaOptions, out: Path) -> None:
+    """Draw captions beside pictures, those of items that nothing was learned from where known."""
+    from llmrec.captions.sheet import write_sheet
+    from llmrec.data.dataset import Dataset
+    from llmrec.data.item_lists import HELD_OUT
+
+    out.mkdir(parents=True, exist_ok=True)
+    path = write_sheet(
+        captions,
+        Dataset(dataset),
+        media.root,
+        out / "captions.png",
+        items=media.sheet,
+        truth=media.truth,
+        split=HELD_OUT if media.truth else None,
+    )
+    print(path, flush=True)
+
+
+def evaluations(results: list[Path], out: Path, copies: Path | None) -> None:
+    """Print one line a result, write the page, copy the result files to ``copies``."""
+    from llmrec.bench.evaluation_report import write_report
+    from llmrec.metrics.results import read_result
+
+    found = [read_result(path) for path in results]
+    metrics = [name for name in _METRICS if all(name in result["metrics"] for result in found)]
+    print(f"{'history removed':<28}" + "".join(f"{name:>12}" for name in metrics))
+    for result in found:
+        row = "".join(f"{result['metrics'][name]:12.4f}" for name in metrics)
+        print(f"{result['name']:<28}{row}")
+    write_report(results, out)
+    if copies is not None:
+        copies.mkdir(parents=True, exist_ok=True)
+        for path in results:
+            shutil.copyfile(path, copies / path.name)
+
+
+def recommendations(bundle: Path, dataset: Path, users: int) -> None:
+    """Print some people's histories and what the bundle recommends to them."""
+    from llmrec.data.dataset import Dataset
+    from llmrec.serving.bundle import Bundle
+    from llmrec.serving.cli import show
+
+    print(show(Bundle(bundle), Dataset(dataset), users=users), flush=True)

@@ -1,0 +1,297 @@
+"""Impressions and their labels: the examples that click probabilities are learned from.
+
+Three kinds of log give them: logged impressions, ratings, and plain events with sampled negatives.
+Everything is sorted by time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmrec.data.event_store import (
+    EVENT_CODES,
+    EventStore,
+    is_positive,
+    read_context,
+    rows_before,
+)
+from llmrec.data.raw_files import files_at
+from llmrec.errors import DataError
+from llmrec.ranking.ctr.settings import LabelConfig
+
+_PURCHASE_WINDOW = 86_400.0  # seconds after a click within which a purchase is attributed to it
+_VISIT_PAUSE = 1_800.0  # seconds: events of a user on an item further apart are two visits
+_FIELDS = ("user_id", "timestamp", "items", "clicked")
+
+
+@dataclass(frozen=True, eq=False)
+class Impressions:
+    """Lists of items, each shown to one user at one time; the earliest first.
+
+    Attributes:
+        user: int32 ``[impressions]``, user index of the log; -1 for an unknown user.
+        time: float64 ``[impressions]``, seconds since 1970 UTC.
+        items: int32 ``[impressions, positions]``, -1 pads.
+        position: int16 ``[impressions, positions]``, 0 is the top; -1 unknown.
+        click: float32 ``[impressions, positions]``, 0 or 1; NaN where padded.
+        purchase: float32 ``[impressions, positions]``, bought after the click; NaN unknown.
+        rating: float32 ``[impressions, positions]``; NaN where there is none.
+        log_sampling_rate: float32 ``[impressions, positions]``, log of the probability that
+            such a row is in the sample (logQ): 0 for logged ones, less for sampled negatives.
+        context_index: int32 ``[impressions]``, row of ``contexts``.
+        contexts: the distinct request contexts: device, place, membership, ...
+    """
+
+    user: np.ndarray
+    time: np.ndarray
+    items: np.ndarray
+    position: np.ndarray
+    click: np.ndarray
+    purchase: np.ndarray
+    rating: np.ndarray
+    log_sampling_rate: np.ndarray
+    context_index: np.ndarray
+    contexts: list[dict[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """bool ``[impressions, positions]``, where an item is."""
+        return self.items >= 0
+
+    def select(self, rows: np.ndarray) -> Impressions:
+        """Some of the impressions."""
+        arrays = {name: values[rows] for name, values in vars(self).items() if name != "contexts"}
+        return Impressions(**arrays, contexts=self.contexts)
+
+
+def read_impressions(
+    labels: LabelConfig, log: EventStore, log_contexts: Sequence[str | None],
+    item_index: dict[str, int], seed: int = 0,
+) -> Impressions:  # fmt: skip
+    """The examples of a log.
+
+    Args:
+        labels: where they come from.
+        log: the events.
+        log_contexts: the context of each event as JSON text.
+        item_index: by the shop's identifier.
+        seed: of the negatives that are sampled.
+
+    Raises:
+        DataError: naming file, row and field, or when there are none.
+    """
+    if labels.kind == "impressions":
+        assert labels.file is not None  # checked by the settings
+        found = _logged(labels.file, log, item_index)
+    elif labels.kind == "ratings":
+        found = _rated(labels, log, log_contexts)
+    else:
+        found = _sampled(labels, log, log_contexts, len(item_index), seed)
+    if not len(found):
+        raise DataError(f"labels: kind {labels.kind} finds nothing to learn from in this log")
+    found = found.select(np.argsort(found.time, kind="stable"))
+    return _with_conversions(found, log) if labels.kind == "impressions" else found
+
+
+def _logged(path: Path, log: EventStore, item_index: dict[str, int]) -> Impressions:
+    rows = list(_read_rows(path))
+    width = max((len(row["items"]) for row in rows), default=0)
+    shape = (len(rows), width)
+    items = np.full(shape, -1, dtype=np.int32)
+    click = np.full(shape, np.nan, dtype=np.float32)
+    contexts: dict[str, int] = {}
+    context_index = np.empty(len(rows), dtype=np.int32)
+    for at, row in enumerate(rows):
+        known, clicked = _known_items(row, item_index)
+        items[at, : len(known)], click[at, : len(known)] = known, clicked
+        text = json.dumps(row.get("context") or {}, sort_keys=True)
+        context_index[at] = contexts.setdefault(text, len(contexts))
+    position = np.where(items >= 0, np.arange(width, dtype=np.int16)[None], -1)
+    return Impressions(
+        user=np.array([log.user_index.get(row["user_id"], -1) for row in rows], dtype=np.int32),
+        time=np.array([row["timestamp"] for row in rows], dtype=np.float64),
+        items=items,
+        position=position.astype(np.int16),
+        click=click,
+        purchase=np.full(shape, np.nan, dtype=np.float32),
+        rating=np.full(shape, np.nan, dtype=np.float32),
+        log_sampling_rate=np.zeros(shape, dtype=np.float32),
+        context_index=context_index,
+        contexts=[json.loads(text) for text in contexts],
+    )
+
+
+def _known_items(row: dict[str, Any], item_index: dict[str, int]) -> tuple[list[int], list[float]]:
+    """Items by position and whether each was clicked; unknown ones and repeats are left empty."""
+    known = [item_index.get(item, -1) for item in row["items"]]
+    clicked = [float(flag) for flag in row["clicked"]]
+    first: dict[int, int] = {}
+    for position, item in enumerate(known):
+        if item >= 0 and first.setdefault(item, position) != position:
+            clicked[first[item]] = max(clicked[first[item]], clicked[position])
+            known[position] = -1
+    return known, [flag if item >= 0 else np.nan for item, flag in zip(known, clicked, strict=True)]
+
+
+def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of JSONL files, checked."""
+    for file in files_at(path):
+        with open(file, encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _checked(line, f"{file}: row {number}")
+
+
+def _checked(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected an object with {', '.join(_FIELDS)}")
+    for name in _FIELDS:
+        if name not in row:
+            raise DataError(f"{where}: has no {name!r}; it needs {', '.join(_FIELDS)}")
+    items, clicked = row["items"], row["clicked"]
+    if not isinstance(items, list) or not isinstance(clicked, list) or len(items) != len(clicked):
+        raise DataError(f"{where}: items and clicked must be lists of the same length")
+    if any(flag not in (0, 1) for flag in clicked):
+        raise DataError(f"{where}: clicked: each must be 0 or 1, got {clicked}")
+    time = row["timestamp"]
+    if isinstance(time, bool) or not isinstance(time, int | float) or not np.isfinite(time):
+        raise DataError(f"{where}: timestamp: {time!r} is not a time in seconds since 1970")
+    return row
+
+
+def _with_conversions(impressions: Impressions, log: EventStore) -> Impressions:
+    """With what was bought and rated after a click.
+
+    A purchase is attributed to the user's last click on the item in the day before it, a rating to
+    the last click before it, whenever that was.
+    """
+    clicked = impressions.click == 1
+    where, column = np.nonzero(clicked)
+    n_items = int(impressions.items.max()) + 1
+    key = impressions.user[where].astype(np.int64) * n_items + impressions.items[where, column]
+    order = np.lexsort((impressions.time[where], key))
+    where, column, key = where[order], column[order], key[order]
+    purchase = np.where(clicked, 0.0, np.nan).astype(np.float32)
+    rating = np.full(clicked.shape, np.nan, dtype=np.float32)
+
+    def last_click(rows: np.ndarray, window: float) -> np.ndarray:
+        """The click that each event is attributed to, -1 for none."""
+        event_key = log.user[rows].astype(np.int64) * n_items + log.item[rows]
+        inclusive = np.nextafter(log.time[rows], np.inf)
+        found = rows_before(key, impressions.time[where], event_key, inclusive) - 1
+        if not len(key):
+            return found
+        recent = log.time[rows] - impressions.time[where[found]] <= window
+        return np.where((found >= 0) & (key[found] == event_key) & recent, found, -1)
+
+    click = last_click(np.flatnonzero(log.kind == EVENT_CODES["purchase"]), _PURCHASE_WINDOW)
+    click = click[click >= 0]
+    purchase[where[click], column[click]] = 1.0
+    rated = np.flatnonzero(~np.isnan(log.rating))
+    click = last_click(rated, np.inf)
+    rated, click = rated[click >= 0], click[click >= 0]
+    rating[where[click], column[click]] = log.rating[rated]
+    return replace(impressions, purchase=purchase, rating=rating)
+
+
+def _contexts_of(texts: Sequence[str | None]) -> tuple[np.ndarray, list[dict[str, str]]]:
+    known: dict[str | None, int] = {}
+    rows = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int32)
+    return rows, [read_context(text) for text in known]
+
+
+def _rated(labels: LabelConfig, log: EventStore, texts: Sequence[str | None]) -> Impressions:
+    """An impression of one item for each rating; a low one is a negative."""
+    rows = np.flatnonzero(~np.isnan(log.rating))
+    context_index, contexts = _contexts_of([texts[row] for row in rows])
+    rating = log.rating[rows][:, None]
+    return Impressions(
+        user=log.user[rows],
+        time=log.time[rows],
+        items=log.item[rows][:, None],
+        position=np.full((len(rows), 1), -1, dtype=np.int16),
+        click=(rating >= labels.min_rating).astype(np.float32),
+        purchase=np.full(rating.shape, np.nan, dtype=np.float32),
+        rating=rating,
+        log_sampling_rate=np.zeros(rating.shape, dtype=np.float32),
+        context_index=context_index,
+        contexts=contexts,
+    )
+
+
+def visit_starts(log: EventStore) -> np.ndarray:
+    """When the visit began that each event belongs to: float64 ``[events]``.
+
+    A visit is a run of events of one user on one item, no two further apart than half an hour.
+    """
+    order = np.lexsort((log.time, log.item, log.user))
+    user, item, time = log.user[order], log.item[order], log.time[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+    new[1:] |= np.diff(time) > _VISIT_PAUSE
+    began = np.empty(len(order))
+    began[order] = time[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+    return began
+
+
+def _sampled(
+    labels: LabelConfig, log: EventStore, texts: Sequence[str | None], n_items: int, seed: int
+) -> Impressions:
+    """Each positive event with sampled negatives.
+
+    An item with proposal probability ``q`` is among ``m`` draws with probability ``1 - (1 - q)^m``:
+    its odds in the sample are its true odds divided by that, and ``log_sampling_rate`` holds its
+    logarithm to undo it (logQ correction).
+
+    The time is when the user's visit to the item began: what was known then does not hold the view
+    that led to the click. Several positive events of one visit are one.
+    """
+    began = visit_starts(log)
+    rows = np.flatnonzero(is_positive(log.kind, log.rating, labels.types, None))
+    visit = np.stack([log.user[rows], log.item[rows], began[rows]], axis=1)
+    rows = np.sort(rows[np.unique(visit, axis=0, return_index=True)[1]])
+    rng = np.random.default_rng(seed)
+    q = np.full(n_items, 1.0 / n_items)
+    if labels.draw == "popularity" and len(rows):
+        q = (np.bincount(log.item[rows], minlength=n_items) + 1.0) ** 0.75
+        q /= q.sum()
+    shape = (len(rows), 1 + labels.per_positive)
+    items = np.empty(shape, dtype=np.int32)
+    items[:, 0] = log.item[rows]
+    negatives = rng.choice(n_items, size=(len(rows), labels.per_positive), p=q).astype(np.int32)
+    negatives.sort(axis=1)
+    negatives[:, 1:][negatives[:, 1:] == negatives[:, :-1]] = -1  # each once
+    negatives[negatives == items[:, :1]] = -1  # the positive itself is no negative
+    items[:, 1:] = negatives
+    click = np.zeros(shape, dtype=np.float32)
+    click[:, 0] = 1
+    click[items < 0] = np.nan
+    log_rate = np.log(1 - (1 - q) ** labels.per_positive).astype(np.float32)
+    rating = np.full(shape, np.nan, dtype=np.float32)
+    rating[:, 0] = log.rating[rows]
+    context_index, contexts = _contexts_of([texts[row] for row in rows])
+    return Impressions(
+        user=log.user[rows],
+        time=began[rows],
+        items=items,
+        position=np.full(shape, -1, dtype=np.int16),
+        click=click,
+        purchase=np.full(shape, np.nan, dtype=np.float32),
+        rating=rating,
+        log_sampling_rate=np.where(items >= 0, log_rate[items], 0.0).astype(np.float32),
+        context_index=context_index,
+        contexts=contexts,
+    )

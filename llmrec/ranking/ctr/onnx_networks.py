@@ -1,0 +1,121 @@
+"""The networks of a click model on ONNX Runtime, without torch; made by
+:mod:`llmrec.ranking.ctr.export`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmrec.errors import ArtifactError, require
+
+if TYPE_CHECKING:
+    from llmrec.ranking.ctr.features import ClickFeatures
+    from llmrec.ranking.ctr.item_features import ItemFeatures
+
+REQUEST, ITEMS = "request.onnx", "items.onnx"
+REQUEST_INPUTS = (
+    "vectors",
+    "history",
+    "types",
+    "ages",
+    "ratings",
+    "candidate",
+    "request",
+    "categories",
+)
+ITEM_INPUTS = ("ids", "fields", "tokens", "fused")
+_AT_ONCE = 8192  # items whose vectors are made at once
+
+
+class OnnxNetworks:
+    """One or more networks whose logits are averaged.
+
+    Args:
+        folder: holds ``request.onnx`` and ``items.onnx``.
+        threads: of ONNX Runtime.
+
+    Raises:
+        ArtifactError: if a file is missing or damaged.
+        MissingExtraError: if ONNX Runtime is not installed.
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+        folder = Path(folder)
+        self._request = open_session(folder / REQUEST, threads)
+        self._items = open_session(folder / ITEMS, threads)
+        self._read = {one.name for one in self._request.get_inputs()}
+        about = self._items.get_modelmeta().custom_metadata_map
+        try:
+            self.n_items, self.copies = int(about["n_items"]), int(about["copies"])
+        except (KeyError, ValueError):
+            raise ArtifactError(
+                f"{folder / ITEMS}: does not say its size; run llmrec ctr again"
+            ) from None
+
+    def set_items(self, items: ItemFeatures) -> None:
+        """Compute every item's vector; items that came after training have no ID of their own."""
+        ids = np.arange(1, items.n_items + 1)
+        ids[self.n_items :] = 0
+        width = {one.name: one.shape[1] for one in self._items.get_inputs() if len(one.shape) > 1}
+        given = {
+            "ids": ids,
+            "fields": items.fields[:, : width.get("fields", 0)].astype(np.int64),
+            "tokens": items.padded_tokens().astype(np.int64),
+            "fused": items.fused.astype(np.float32),
+        }
+        names = [one.name for one in self._items.get_inputs()]
+        parts = [
+            self._items.run(None, {n: given[n][start : start + _AT_ONCE] for n in names})[0]
+            for start in range(0, items.n_items, _AT_ONCE)
+        ]
+        self.vectors = np.concatenate(parts, axis=1)
+
+    def run(self, inputs: ClickFeatures) -> tuple[np.ndarray, np.ndarray]:
+        """Logits ``[m, c, tasks]`` without position bias, and that bias ``[m, positions]``,
+        float64."""
+        outputs = [self._run(inputs, row) for row in range(len(inputs))]
+        logits, bias = zip(*outputs, strict=True)
+        return (
+            np.concatenate(logits).astype(np.float64),
+            np.concatenate(bias).astype(np.float64),
+        )
+
+    def _run(self, inputs: ClickFeatures, row: int) -> tuple[np.ndarray, np.ndarray]:
+        one = slice(row, row + 1)
+        given: dict[str, Any] = {
+            "vectors": self.vectors[:, np.maximum(inputs.items[row], 0)],
+            "history": self.vectors[:, np.maximum(inputs.history_items[row], 0)],
+            "types": inputs.history_types[one].astype(np.int64),
+            "ages": inputs.history_ages[one],
+            "ratings": inputs.history_ratings[one],
+            "candidate": inputs.candidate[one],
+            "request": inputs.request[one],
+            "categories": inputs.categories[one].astype(np.int64),
+        }
+        logits, bias = self._request.run(None, {name: given[name] for name in self._read})
+        return logits, bias
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """A file, ready to run on the CPU.
+
+    Raises:
+        ArtifactError: if it is missing or damaged.
+        MissingExtraError: if ONNX Runtime is not installed.
+    """
+    runtime = require("onnxruntime", "ctr")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    if not path.is_file():
+        raise ArtifactError(f"{path}: not found; run llmrec ctr again")
+    broken = require("onnxruntime.capi.onnxruntime_pybind11_state", "ctr")
+    damaged = (broken.Fail, broken.InvalidArgument, broken.InvalidGraph, broken.InvalidProtobuf)
+    try:
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except (*damaged, broken.NotImplemented, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ArtifactError(f"{path}: cannot be opened ({reason}); run llmrec ctr again") from None

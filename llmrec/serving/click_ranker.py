@@ -1,0 +1,236 @@
+"""The cascade of a bundle with a click model: candidates, click probability, re-ranking, reasons.
+
+1. Candidate sources propose items (or the request names them) and score them; one source is the
+   language model.
+2. The click model reads these scores, the items, the history and the context.
+3. Items are ordered by calibrated probability of a click, then re-ranked.
+4. The probability is given for the rank at which an item ends up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmrec.errors import ArtifactError
+from llmrec.ranking.ctr.model import CATEGORY, POSITION, ClickModel, at_position
+from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
+from llmrec.ranking.ctr.request_context import DAY
+from llmrec.ranking.ctr.settings import STARS
+from llmrec.ranking.rerank import RerankConfig, rerank
+from llmrec.ranking.retrieval.candidates import Candidates, candidates, explain
+from llmrec.ranking.retrieval.catalogue import Catalogue
+from llmrec.ranking.retrieval.generated import Generated
+from llmrec.ranking.retrieval.source import Source
+from llmrec.ranking.retrieval.source_features import source_features
+from llmrec.ranking.retrieval.sources import make_sources, source_names
+from llmrec.serving.timing import timed_llm
+from llmrec.types import Histories, Recommendation
+
+if TYPE_CHECKING:
+    from llmrec.serving.bundle import Bundle
+    from llmrec.serving.recommender import Query
+
+_PRICE_RATIO = np.log(1.25)  # a price within a quarter of the user's mean is like it
+_MIN_PRICES = 3
+_TITLE_LENGTH = 60
+
+
+class ClickRanker:
+    """Ranks by a bundle's click model. Threads may use one at once.
+
+    Args:
+        bundle: opened.
+        model: its click model, opened.
+
+    Raises:
+        ArtifactError: if bundle and click model do not belong together.
+    """
+
+    def __init__(self, bundle: Bundle, model: ClickModel) -> None:
+        self.bundle, self.model = bundle, model
+        items, names = model.item_features, model.card.sources
+        if items.n_items != len(bundle.items):
+            raise ArtifactError(
+                f"{model.folder}: knows {items.n_items} items, the bundle {len(bundle.items)}; "
+                "run llmrec ctr and llmrec bundle again"
+            )
+        self._reads_llm = Generated.name in names
+        self._catalogue = Catalogue(
+            items.fused,
+            model.retrieval,
+            model=bundle.llm if self._reads_llm else None,
+            available_from=np.where(
+                np.isfinite(items.available_from), items.available_from, np.nan
+            ),
+        )
+        if source_names(self._catalogue) != names:
+            raise ArtifactError(
+                f"{model.folder}: reads the sources {', '.join(names)}, and there are "
+                f"{', '.join(source_names(self._catalogue))}; run llmrec ctr again"
+            )
+        self._sources = make_sources(self._catalogue, model.snapshot)
+
+    def rank(self, query: Query) -> list[Recommendation]:
+        """The first n candidates of a request in their order."""
+        if query.items is not None and not len(query.items):
+            return []
+        sources = self._sources_of(query)
+        histories = query.positives.select(slice(-MOST_POSITIVES, None)).histories(query.now)
+        with query.watch.step("retrieve"):
+            found = self._candidates(sources, histories, query)
+        if not len(found):
+            return []
+        logits, bias, value = self._score(found, query)
+        if query.similarity is not None and not len(query.positives):
+            value = query.similarity.astype(np.float64)
+        with query.watch.step("rerank"):
+            rows = self._reranked(found.items, value, query)
+            position = np.arange(len(rows))
+            fields = self._calibration_fields(found.items[rows], position)
+            at_rank = logits[rows, 0] + at_position(bias, position[None])[0]
+            p_click = self.model.probabilities(at_rank, fields)
+            reasons = self._reasons(sources, found, rows, histories.items, query)
+        return [
+            self._recommendation(found, int(row), rank, logits, value, p_click, reasons)
+            for rank, row in enumerate(rows)
+        ]
+
+    def _sources_of(self, query: Query) -> list[Source]:
+        """The sources, the language model being the one that the request names."""
+        if not self._reads_llm:
+            return self._sources
+        options = query.request.options
+        if options is not None:  # scores stay those that the click model was fitted to
+            fitted = query.llm.options
+            options = replace(options, normalise=fitted.normalise, temperature=fitted.temperature)
+        llm = timed_llm(query.llm, query.watch, options)
+        generated = Generated(self._catalogue.with_model(llm), self.model.snapshot)
+        return [generated if source.name == Generated.name else source for source in self._sources]
+
+    def _candidates(self, sources: list[Source], histories: Histories, query: Query) -> Candidates:
+        config = self.model.retrieval
+        if query.items is None:
+            return candidates(
+                sources,
+                histories,
+                config.k,
+                config.limit,
+                query.constraints,
+                exclude_history=query.request.exclude_history,
+            )[0]
+        features = source_features(sources, histories, query.items[None], config.k)[0]
+        return Candidates(query.items, features, features.rank >= 0, np.zeros(len(query.items)))
+
+    def _score(self, found: Candidates, query: Query) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits ``[c, tasks]``, position bias ``[1, positions]``, values to rank by ``[c]``."""
+        model, items = self.model, found.items
+        unknown = np.full(len(items), -1)
+        with query.watch.step("features"):
+            inputs = model.builder(
+                query.events.request_context(model.history, query.now, query.context),
+                items[None],
+                unknown[None],
+                found.features[None],
+                model.item_features.totals[items][None],
+            )
+        with query.watch.step("head"):
+            logits, bias = model.networks.run(inputs)
+            p_click = model.probabilities(logits[0, :, 0], self._calibration_fields(items, unknown))
+            llm = found.features.score[:, 0].astype(np.float64) if self._reads_llm else None
+            return logits[0], bias, model.value(p_click, logits[0], llm)
+
+    def _calibration_fields(self, items: np.ndarray, position: np.ndarray) -> dict[str, np.ndarray]:
+        category = self.model.item_features.category[items].astype(np.int64)
+        return {CATEGORY: category, POSITION: position}
+
+    def _reranked(self, items: np.ndarray, value: np.ndarray, query: Query) -> np.ndarray:
+        config, known = self._rerank_config(query), self.model.item_features
+        age = (query.now - known.available_from[items]) / DAY  # -inf for what was always there
+        return rerank(
+            config,
+            value,
+            query.request.n,
+            vectors=known.fused[items] if config.diversity else None,
+            category=known.category[items],
+            age_days=np.where(np.isfinite(age), age, np.nan),
+        )
+
+    def _rerank_config(self, query: Query) -> RerankConfig:
+        given = query.request.rerank
+        if isinstance(given, RerankConfig):
+            return given
+        return self.bundle.rerank.overridden({} if given is None else given)
+
+    def _reasons(
+        self,
+        sources: list[Source],
+        found: Candidates,
+        rows: np.ndarray,
+        history: np.ndarray,
+        query: Query,
+    ) -> list[str]:
+        """Why each of some candidates is recommended, in a few true words."""
+        words = query.request.query.strip()
+        usual_price = self._usual_price(history)
+        reasons = []
+        for row in rows.tolist():
+            reason = explain(sources, found, row, history, self._quoted_title)
+            if words:
+                reason = f"close in meaning to {words!r}" + (f"; {reason}" if reason else "")
+            elif not reason:
+                reason = "chosen for you" if len(history) else "chosen for this moment"
+            price = float(self.model.item_features.price[found.items[row]])
+            like = price > 0 and usual_price is not None
+            if like and abs(np.log(price) - usual_price) <= _PRICE_RATIO:
+                reason += ", at a price that is usual for you"
+            reasons.append(reason)
+        return reasons
+
+    def _usual_price(self, history: np.ndarray) -> float | None:
+        """Mean logarithm of the prices of a history, or None where too few are known."""
+        prices = self.model.item_features.price[history]
+        prices = prices[prices > 0]  # NaN is not
+        return float(np.log(prices).mean()) if len(prices) >= _MIN_PRICES else None
+
+    def _quoted_title(self, item: int) -> str:
+        title = self.bundle.titles[item]
+        if len(title) > _TITLE_LENGTH:
+            title = title[: _TITLE_LENGTH - 1].rstrip() + "…"
+        return repr(title)
+
+    def _recommendation(
+        self,
+        found: Candidates,
+        row: int,
+        rank: int,
+        logits: np.ndarray,
+        value: np.ndarray,
+        p_click: np.ndarray,
+        reasons: list[str],
+    ) -> Recommendation:
+        item, tasks, p = int(found.items[row]), self.model.tasks, float(p_click[rank])
+        p_purchase: float | None = None
+        expected_rating: float | None = None
+        llm_logp: float | None = None
+        if "purchase" in tasks:
+            p_purchase = p / (1 + float(np.exp(-logits[row, tasks.index("purchase")])))
+        if "rating" in tasks:
+            stars = logits[row, tasks.index("rating")] + STARS
+            expected_rating = float(np.clip(stars, 1.0, 5.0))
+        if self._reads_llm and np.isfinite(found.features.score[row, 0]):
+            llm_logp = float(found.features.score[row, 0])
+        return Recommendation(
+            item_id=self.bundle.item_ids[item],
+            title=self.bundle.titles[item],
+            rank=rank + 1,
+            score=float(value[row]),
+            reason=reasons[rank],
+            p_click=p,
+            p_purchase=p_purchase,
+            expected_rating=expected_rating,
+            llm_logp=llm_logp,
+            sources=tuple(found.sources_of(row)),
+        )

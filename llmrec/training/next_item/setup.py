@@ -1,0 +1,23 @@
+"""Everything that the training loop needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llmrec.training.next_item.batches import TrainingBatches
+from llmrec.training.next_item.next_item import NextItemModel
+
+
+@dataclass
+class TrainingSetup:
+    """Model, data, validation and saving of a next-item training run."""
+
+    model: NextItemModel
+    batches: TrainingBatches
+    validate: Callable[[NextItemModel], dict[str, float]]
+    save: Callable[[Path], None]
+    auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None

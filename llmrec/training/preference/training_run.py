@@ -1,0 +1,234 @@
+"""A preference tuning run, from opened inputs to written folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError
+from llmrec.generation.llm import Llm, make_llm
+from llmrec.llm.adapters import WEIGHTS, check_adapters, save_adapter
+from llmrec.llm.lora_rules import check_name
+from llmrec.loop.cached import cached_json
+from llmrec.metrics.bootstrap import PairedDifference, compare
+from llmrec.training.next_item.validation import validation_cases, validation_metrics
+from llmrec.training.preference.loop import open_model, train
+from llmrec.training.preference.pairs import make_pairs
+from llmrec.training.preference.reward_cases import (
+    LIST_LENGTH,
+    catalogue_facts,
+    check_rules,
+    reward_per_case,
+)
+from llmrec.training.preference.rewards import CatalogueFacts
+from llmrec.training.preference.settings import PreferConfig
+from llmrec.training.tasks.corpus import TaskCorpus
+from llmrec.training.tasks.lazy_rows import shuffled_epochs
+from llmrec.training.tune import base as bases
+from llmrec.training.tune.adapter import trained_parameters
+from llmrec.training.tune.base import ExpandedBase
+from llmrec.types import Cases
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A method's trainer.
+
+    Attributes:
+        make: makes the trainer.
+        steps: of the optimizer.
+        examples: number and kind of the training examples, for people.
+    """
+
+    make: Callable[[], Any]
+    steps: int
+    examples: str
+
+
+@dataclass
+class PreferRun:
+    """A preference tuning run.
+
+    Attributes:
+        base: the folder as it was given.
+        adapter: the initial adapter; None for a fresh one.
+        impressions: lists that were shown, for ``dpo``.
+        corpus: the training split.
+        facts: prices and stock of the catalogue.
+        cases: validation cases.
+        folder: the result's folder while it is being written; checkpoints are in ``work``.
+        counts: for the manifest.
+    """
+
+    config: PreferConfig
+    base: ExpandedBase
+    adapter: Path | None
+    impressions: Path | None
+    corpus: TaskCorpus
+    facts: CatalogueFacts
+    cases: Cases
+    folder: Path
+    seed: int
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(
+        cls,
+        config: PreferConfig,
+        folder: Path,
+        adapter: Path | None,
+        dataset: Dataset,
+        impressions: Path | None,
+        out: Path,
+        seed: int,
+    ) -> PreferRun:
+        """Open and check everything.
+
+        Raises:
+            ConfigError, DataError, ArtifactError: where settings, base, adapter and data do not fit
+                together.
+        """
+        check_name(config.name)
+        base = bases.open_base(folder)
+        if adapter is not None:
+            check_adapters(folder, [adapter])
+        facts = catalogue_facts(dataset)
+        check_rules(facts, config.rewards, dataset)
+        corpus, _ = bases.open_corpus(base, dataset, config.loop.max_length)
+        if len(corpus.events_with_history) == 0:
+            raise ConfigError(
+                f"--dataset: nobody in {dataset.folder} has two training events, so there is "
+                "nothing to learn; ingest longer histories"
+            )
+        if config.method == "grpo":
+            _check_group(config, corpus)
+        cases = validation_cases(dataset, config.validation_users, seed)
+        return cls(config, base, adapter, impressions, corpus, facts, cases, out, seed)
+
+    def tune(self) -> list[dict[str, Any]]:
+        """Train the adapter, measure before and after, and write it.
+
+        Returns:
+            the log, with the measurements before and after it.
+        """
+        name = self.config.method
+        folder = self.folder / "work" / name
+        torch.manual_seed(self.seed)
+        model = open_model(self.base, self.adapter, self.config)
+        llm = self._llm(model)
+        trained = trained_parameters(model)
+        options = {"folder": folder, "seed": self.seed, "tokenizer": self.base.tokenizer}
+        plan = (self._dpo if name == "dpo" else self._grpo)(model, llm, options)
+        start = "a fresh adapter" if self.adapter is None else self.adapter
+        print(f"prefer: {name} from {start}, {plan.steps:,} steps; {plan.examples}", flush=True)
+        before = cached_json(self.folder / "work" / "before.json", lambda: self.measure(llm))
+        log = train(plan.make, model, self.config, folder, plan.steps)
+        after = self.measure(llm)
+        self._save(model)
+        self.counts.update(trained_parameters=trained, steps=plan.steps)
+        self._compare(before, after)
+        first, last = {"stage": name, "step": 0}, {"stage": name, "step": plan.steps}
+        return [first | _means(before), *log, last | _means(after)]
+
+    def _llm(self, model: Any) -> Llm:
+        model.eval()
+        base = self.base
+        return make_llm(
+            model.get_base_model(), base.vocabulary, base.encoder, base.ids, beams=self.config.beams
+        )
+
+    def _dpo(self, model: Any, llm: Llm, options: dict[str, Any]) -> _Plan:
+        from llmrec.training.preference.dpo import dpo_trainer
+
+        config, loop = self.config, self.config.loop
+        wanted = loop.max_steps * loop.examples_per_step
+        pairs = make_pairs(self.corpus, config.dpo, self.impressions, llm, wanted, self.seed)
+        steps = self.config.loop.steps(len(pairs))
+        make = partial(dpo_trainer, model, pairs, config, steps=steps, **options)
+        return _Plan(make, steps, f"{len(pairs):,} pairs")
+
+    def _grpo(self, model: Any, llm: Llm, options: dict[str, Any]) -> _Plan:
+        from llmrec.training.preference.grpo import grpo_trainer
+        from llmrec.training.preference.rollouts import RolloutSampler
+
+        config, events = self.config, self.corpus.events_with_history
+        rollouts = RolloutSampler(
+            llm, self.corpus, self.facts, config.rewards, config.grpo.group, self.seed
+        )
+        steps = self.config.loop.steps(len(events))
+        count = steps * config.loop.examples_per_step
+        prompts = shuffled_epochs(events, count, self.seed, 8)
+        make = partial(grpo_trainer, model, llm, rollouts, config, prompts, steps=steps, **options)
+        return _Plan(make, steps, f"{len(events):,} prompts")
+
+    def measure(self, llm: Llm) -> dict[str, Any]:
+        """Metrics and rewards of the model through the decoder that serves.
+
+        Returns:
+            ``metrics``, and ``rewards`` of every case by part.
+        """
+        metrics = validation_metrics(llm, self.cases)
+        dataset, rewards = self.corpus.dataset, self.config.rewards
+        found = reward_per_case(llm, self.cases, dataset, rewards)
+        return {"metrics": metrics, "rewards": {k: v.tolist() for k, v in found.items()}}
+
+    def _compare(self, before: dict[str, Any], after: dict[str, Any]) -> None:
+        """Put before and after into the counts, and print them."""
+        one, other = (
+            {name: np.array(values) for name, values in entry["rewards"].items()}
+            for entry in (before, after)
+        )
+        print(f"{len(self.cases):,} validation users, mean over the {LIST_LENGTH} items served:")
+        differences = compare(one, other, self.cases.users)
+        for found in differences:
+            name = "reward" if found.metric == "total" else f"reward_{found.metric}"
+            self._note(name, found)
+        rank = next(found for found in differences if found.metric == "rank")
+        self._note("validation_ndcg", rank, LIST_LENGTH)  # its sum over the list
+
+    def _note(self, name: str, found: PairedDifference, scale: float = 1.0) -> None:
+        values = (found.a, found.b, found.difference, *found.interval)
+        before, after, change, low, high = (value * scale for value in values)
+        self.counts |= {
+            f"{name}_before": before,
+            name: after,
+            f"{name}_difference": change,
+            f"{name}_interval": [low, high],
+        }
+        interval = f"{change:+.4f}, 95% {low:+.4f} to {high:+.4f}"
+        print(f"  {name:<15} {before:.4f} -> {after:.4f}  ({interval})", flush=True)
+
+    def _save(self, model: Any) -> None:
+        folder = save_adapter(
+            model,
+            self.folder / "adapter",
+            name=self.config.name,
+            version=self.config.version,
+            task=f"next_item, {self.config.method}",
+            base=self.base.folder,
+        )
+        self.counts["adapter_bytes"] = (folder / WEIGHTS).stat().st_size
+
+
+def _check_group(config: PreferConfig, corpus: TaskCorpus) -> None:
+    if config.grpo.group >= corpus.n_items:
+        raise ConfigError(
+            f"grpo.group: {config.grpo.group} different items cannot be sampled from a catalogue "
+            f"of {corpus.n_items}; lower it"
+        )
+
+
+def _means(measured: dict[str, Any]) -> dict[str, float]:
+    rewards = {
+        "reward" if name == "total" else f"reward_{name}": float(np.mean(values))
+        for name, values in measured["rewards"].items()
+    }
+    named = measured["metrics"] | rewards
+    return {f"validation_{name}": value for name, value in named.items()}
