@@ -1,4 +1,4 @@
-"""The two shapes a recommender can have, and how one becomes the other.
+"""The two protocols of a recommender, and how one becomes the other.
 
 Everything that ranks (popularity, item-kNN, SASRec, the LLM with atomic or semantic
 item IDs) is one of these, so the same evaluation, tests and service run on all of them.

@@ -21,6 +21,7 @@ class Item:
         image, video, audio: path or URL, or None.
         attributes: free fields such as ``{"colour": "red"}``.
         domain: the shop or department it belongs to, for cross-domain data.
+        available_from: when it came into the catalogue, seconds since 1970 UTC; None when unknown.
     """
 
     item_id: str
@@ -35,6 +36,7 @@ class Item:
     audio: str | None = None
     in_stock: bool = True
     domain: str = ""
+    available_from: float | None = None
 
 
 @dataclass(frozen=True)

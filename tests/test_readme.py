@@ -1,11 +1,18 @@
 """The README tells the truth: its tree, its commands, its tables."""
 
+import functools
+import inspect
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from llmrec.cli import COMMANDS
+import pytest
+
+from llmrec.cli import find_command
+from llmrec.flags import call
+from llmrec.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,9 +47,50 @@ def test_the_tree_lists_every_folder_and_nothing_else() -> None:
 
 def test_every_command_it_names_exists() -> None:
     named = set(re.findall(r"(?:^|`)llmrec (\w+)", README, re.MULTILINE))
-    known = {command.split()[0] for command in COMMANDS}
+    known = {command.split()[0] for command in STAGES}
     assert len(named) >= 5
     assert named <= known, named - known
+
+
+def commands() -> list[str]:
+    """Every command in the code blocks of the project's pages, continued lines joined."""
+    pages = ["README.md", "CONTRIBUTING.md", *map(str, sorted(ROOT.glob("[est]*/*.md")))]
+    found = []
+    for page in pages:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [re.sub(r"\s+#.*", "", line) for line in lines if line.startswith("llmrec ")]
+    return found
+
+
+@pytest.mark.parametrize("command", sorted({c for c in commands() if "..." not in c}))
+def test_the_flags_of_every_command_are_those_of_the_code(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command.replace("[", "").replace("]", ""))[1:]
+    name, arguments = find_command(words)
+    stage = STAGES[name]
+    function = stage.load()
+    if stage.section and arguments[0].endswith(".yaml") and not (ROOT / arguments[0]).is_file():
+        arguments = arguments[1:]  # a recipe of one's own
+    called = []
+
+    @functools.wraps(function)
+    def stub(*places: object, **named: object) -> None:
+        called.append((places, named))
+
+    monkeypatch.setattr("llmrec.flags.config_class", _config_class_of(function))
+    call(stub, arguments, f"llmrec {name}", stage.section or None, stage.options)
+    assert called
+
+
+def _config_class_of(function: object) -> object:
+    """The class where the function is defined; the stub has another module's names."""
+    from llmrec.flags import config_class
+
+    return lambda _: config_class(inspect.unwrap(function))  # type: ignore[arg-type]
 
 
 def test_its_result_tables_are_those_of_the_result_files() -> None:

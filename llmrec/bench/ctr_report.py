@@ -152,6 +152,11 @@ def _cascade(result: Mapping[str, Any]) -> list[str]:
             f"log-likelihood has a weight of {metrics['llm_weight']:g}, chosen on validation. The "
             "cascade ranks with one training of the click model; intervals are over users alone.",
         ]
+        if "seeds" not in result:
+            lines[-1] += (
+                " Measured before both chose from the same items: a new item was a candidate from "
+                "its first event in the log on, while the language model ranked all items."
+            )
     return [*lines, ""]
 
 

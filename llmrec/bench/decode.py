@@ -89,7 +89,7 @@ def run(config: DecodeBenchConfig, out: Path = OUT, results: Path | None = None)
 
 
 def available(config: DecodeBenchConfig) -> tuple[str, ...]:
-    """The engines asked for that can run here.
+    """The engines of the settings that can run here.
 
     Raises:
         ConfigError: if none can, or the device is missing.
@@ -103,7 +103,7 @@ def available(config: DecodeBenchConfig) -> tuple[str, ...]:
         print("vllm: left out, it is not installed (pip install 'llmrec[vllm]')", flush=True)
         engines = tuple(name for name in engines if name != "vllm")
     if not engines:
-        raise ConfigError("--engines: none of those asked for is installed; add llmrec")
+        raise ConfigError("--engines: none of them is installed; add llmrec")
     return engines
 
 

@@ -1,11 +1,11 @@
-"""What fusing is worth: five ways to one vector an item, asked the same questions.
+"""What fusing is worth: five ways to one vector an item, on the same queries.
 
 ``text_raw``: the text's vectors as they are. ``text``: an encoder of text alone. ``concat_raw``:
 all blocks side by side as they are, zeros for what is missing. ``concat``: an MLP over that.
 ``concat_plain``: the same, trained without hiding modalities. ``fused``: cross-attention. The
 encoders are trained alike: the same losses, people, steps, seed and choice of the epoch.
 
-People are parted: pairs to learn from come from some, the best epoch is chosen on others, and the
+Users are parted: pairs to train on come from some, the best epoch is chosen on others, and the
 figures are of yet others. Some items, ``cold``, occur in no pair and in no choice of an epoch: what
 is found for them rests on content alone. (Contrast between modalities uses no behaviour and sees
 all items; ``concat_plain`` does without it.)
@@ -24,7 +24,7 @@ from torch import nn
 
 from llmrec.bench.fusion_concat import ConcatEncoder
 from llmrec.content.fusion.behaviour import (
-    Pairs,
+    ItemPairs,
     liked_histories,
     split_users,
     windowed_pairs,
@@ -33,7 +33,12 @@ from llmrec.content.fusion.behaviour import (
 from llmrec.content.fusion.embedding import embed
 from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.modalities import Modalities, hide
-from llmrec.content.fusion.retrieval import Cases, RetrievalScores, measure, retrieval_cases
+from llmrec.content.fusion.retrieval import (
+    RetrievalCases,
+    RetrievalScores,
+    measure,
+    retrieval_cases,
+)
 from llmrec.content.fusion.settings import FusionConfig, FusionShape
 from llmrec.content.fusion.train import FusionTrainer
 from llmrec.content.fusion.validation import retrieval_score
@@ -48,7 +53,7 @@ Values = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What every encoder learns from and is asked.
+    """What every encoder is trained and measured on.
 
     Attributes:
         modalities: of the catalogue.
@@ -59,13 +64,13 @@ class Task:
     """
 
     modalities: Modalities
-    pairs: Pairs
-    validation: Cases
-    test: Cases
+    pairs: ItemPairs
+    validation: RetrievalCases
+    test: RetrievalCases
     cold: np.ndarray
 
     @property
-    def cold_test(self) -> Cases:
+    def cold_test(self) -> RetrievalCases:
         """The cases of test that ask for what goes with a cold item; the answer may be any item."""
         return self.test.where(self.cold)
 
@@ -87,7 +92,7 @@ def make_task(
 
     Raises:
         ConfigError: if there is no text to compare with, or no second modality.
-        DataError: if a part of the people has nothing to learn from or to be asked.
+        DataError: if a part of the people has nothing to train or to measure on.
     """
     if TEXT not in modalities.names or len(modalities.names) < 2:
         raise ConfigError(
@@ -141,7 +146,7 @@ class Trained:
         return embed(self.encoder, self.modalities, present)
 
     def vectors_of_zeros(self, present: np.ndarray) -> np.ndarray:
-        """The same, told that everything is there, with zeros for what is not."""
+        """The same with all modalities marked as present, and zeros for what is not."""
         blocks = {
             name: np.where(present[:, [column]], block, np.float32(0))
             for column, (name, block) in enumerate(self.modalities.blocks.items())

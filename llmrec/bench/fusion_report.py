@@ -9,7 +9,7 @@ from typing import Any
 from llmrec.bench.report import table, write_page
 from llmrec.metrics.plots import open_pyplot, save_figure
 
-_SAID = {
+_NAMES = {
     "text_raw": "text as it is",
     "concat_raw": "all blocks side by side, as they are",
     "text": "text alone, trained",
@@ -73,18 +73,18 @@ def _differences(result: Mapping[str, Any]) -> list[str]:
     }
     lines = []
     for rival in ("text", "text_raw", "concat_plain", "concat", "concat_raw"):
-        for prefix, said in where.items():
+        for prefix, cases in where.items():
             key = f"{prefix}_minus_{rival}_recall@10"
             low, high = result["intervals"][key]
             lines.append(
-                f"- fused minus {_SAID[rival]}, Recall@10, {said}: "
+                f"- fused minus {_NAMES[rival]}, Recall@10, {cases}: "
                 f"{result['metrics'][key]:+.4f}, 95% [{low:+.4f}, {high:+.4f}]"
             )
     return [*lines, ""]
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
-    cells: dict[str, Any] = {"way": _SAID[row["way"]]}
+    cells: dict[str, Any] = {"way": _NAMES[row["way"]]}
     for name in list(_COLUMNS)[1:]:
         value, span = row[name], row[f"{name}_span"]
         if value is None:

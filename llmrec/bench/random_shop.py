@@ -1,6 +1,6 @@
 """A shop out of a random generator, with all that the cascade serves: to be timed.
 
-Items, what is said of them, vectors, a log, a LLaMA with one token an item and a click model, all
+Items, captions, vectors, a log, a LLaMA with one token an item and a click model, all
 of the shapes that training gives them, written as the stages write them and put into one bundle.
 """
 

@@ -1,4 +1,4 @@
-"""What a model says of every item, by its own plain forward passes.
+"""A model's score of every item, by its own plain forward passes.
 
 The yardstick for every engine: no trie, no cache, no shared prefix, no beams. Each beginning of an
 item ID that leaves a choice is written behind the prompt, and the model reads both from the start.
@@ -39,29 +39,29 @@ def every_score(
     Args:
         model: a causal LM, or a peft model of one; left in eval mode.
         prompts: token ids of each user.
-        ids: how items are said.
+        ids: tokens of the items.
         item_offset: the first item token.
 
     Returns:
         float32 ``[users, items]``.
     """
     model.eval()
-    said = [tuple(row) for row in (ids.tokens(np.arange(ids.n_items)) + item_offset).tolist()]
-    choices = {prefix: after for prefix, after in _choices(said).items() if len(after) > 1}
-    scores = np.zeros((len(prompts), len(said)), dtype=np.float32)
+    all_tokens = [tuple(row) for row in (ids.tokens(np.arange(ids.n_items)) + item_offset).tolist()]
+    choices = {prefix: after for prefix, after in _choices(all_tokens).items() if len(after) > 1}
+    scores = np.zeros((len(prompts), len(all_tokens)), dtype=np.float32)
     for user, prompt in enumerate(prompts):
         gains = _gains(model, prompt, choices)
-        for item, tokens in enumerate(said):
+        for item, tokens in enumerate(all_tokens):
             scores[user, item] = sum(
                 gains.get(tokens[: end + 1], 0.0) for end in range(len(tokens))
             )
     return scores
 
 
-def _choices(said: list[tuple[int, ...]]) -> Choices:
+def _choices(all_tokens: list[tuple[int, ...]]) -> Choices:
     """The different tokens that may follow each beginning of an ID."""
     after: dict[tuple[int, ...], dict[int, None]] = {}
-    for tokens in said:
+    for tokens in all_tokens:
         for end, token in enumerate(tokens):
             after.setdefault(tokens[:end], {})[token] = None
     return {prefix: list(tokens) for prefix, tokens in after.items()}
@@ -82,7 +82,7 @@ def _gains(model: Any, prompt: np.ndarray, choices: Choices) -> dict[tuple[int, 
 
 
 def _last_logits(model: Any, rows: list[list[int]]) -> torch.Tensor:
-    """float32 ``[rows, vocabulary]``, what the model says after each row of token ids."""
+    """float32 ``[rows, vocabulary]``, the logits after each row of token ids."""
     longest = max(map(len, rows))
     device = next(model.parameters()).device
     tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)

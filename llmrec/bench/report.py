@@ -122,8 +122,8 @@ def shown(value: Any) -> str:
 
 def listed(sentences: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
     """Lines of a Markdown list: a sentence a metric, of those that were measured."""
-    said = [f"- {s.format(shown(metrics[m]))}" for m, s in sentences.items() if m in metrics]
-    return [*said, ""]
+    found = [f"- {s.format(shown(metrics[m]))}" for m, s in sentences.items() if m in metrics]
+    return [*found, ""]
 
 
 def provenance(result: Result) -> list[str]:

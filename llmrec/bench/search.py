@@ -186,7 +186,7 @@ def run(
         media: folder of ``llmrec embed media``.
         truth: media_truth.jsonl of ``llmrec data demo --media``.
         out: the result file, NAME.json.
-        template: how a combination is asked for; best worded as the model's training texts.
+        template: the words of a query; best worded as the model's training texts.
         image_model: where the image model of ``media`` is now; None for where it was.
         device: auto, cpu, cuda, cuda:1, ...
         seed: of the bootstrap.
@@ -208,6 +208,7 @@ def run(
         values = {f"{way}_{name}": v for name, v in measure(index, held, texts).items()}
         metrics |= {name: float(v.mean()) for name, v in values.items()}
         spans |= intervals({n: v for n, v in values.items() if "chance" not in n}, seed=seed)
+    print(f"{len(texts)} queries, {len(held.labels)} pictures")
     print_metrics(metrics, spans)
     return write_result(
         out,

@@ -22,7 +22,7 @@ _COLUMNS = {
     "peak_mib": "peak memory, MiB",
 }
 _LEFT_OUT = {"users": "the newest users", "time": "the newest events of all users"}
-_SAID = {
+_NAMES = {
     "base": "the base",
     "lora": "LoRA",
     "qlora": "QLoRA",
@@ -58,13 +58,13 @@ def write_tuning_report(result: Mapping[str, Any], out: Path) -> Path:
     ratio = "_over_full_ndcg@10"
     lines += listed(
         {
-            f"{method}{ratio}": f"{said}: {{}} of full fine-tuning's NDCG@10, "
+            f"{method}{ratio}": f"{label}: {{}} of full fine-tuning's NDCG@10, "
             f"95% {spans.get(method + ratio)}"
-            for method, said in _SAID.items()
+            for method, label in _NAMES.items()
         }
         | {
-            f"{method}_over_full_parameters": f"{said}: {{}} of full fine-tuning's parameters"
-            for method, said in _SAID.items()
+            f"{method}_over_full_parameters": f"{label}: {{}} of full fine-tuning's parameters"
+            for method, label in _NAMES.items()
         },
         metrics,
     )

@@ -1,4 +1,4 @@
-"""An engine in a process of its own: its memory can be told apart, its threads do not mix."""
+"""An engine in a process of its own: its memory can be measured, its threads do not mix."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def random_codes(items: int, levels: int, codes: int, rng: np.random.Generator) 
 def title_ids(config: DecodeBenchConfig) -> ItemIds:
     """Semantic IDs by residual k-means of the titles' MiniLM vectors, as ``llmrec index`` makes.
 
-    Items of one kind share the first tokens of their IDs; random IDs would be told apart by two.
+    Items of one kind share the first tokens of their IDs; random IDs would be unique after two.
 
     Raises:
         ConfigError, DataError: if the file of titles cannot be used.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from llmrec.captions.engine import Engine, Generation, Query
+from llmrec.captions.engine import CaptionQuery, Engine, Generation
 from llmrec.captions.inputs import ItemLoader, LoadedItem
 from llmrec.captions.prompting import TASKS
 from llmrec.captions.table import CAPTIONS, SCHEMA, SKIPPED, STAGE, columns, empty_row, row_of
@@ -94,7 +94,7 @@ class Captioner:
         """The responses to all tasks, one tuple an item."""
         if not items:
             return []
-        queries = [Query(task, item.given) for item in items for task in TASKS]
+        queries = [CaptionQuery(task, item.given) for item in items for task in TASKS]
         return _batched(self.engine.generate(queries), len(TASKS))
 
     def _join(self, run: StageRun, shards: Shards) -> None:

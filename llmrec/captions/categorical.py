@@ -31,9 +31,9 @@ from safetensors.numpy import load_file, save_file
 
 from llmrec.captions.categorical_vocabulary import (
     TOKENS,
+    CaptionVocabulary,
     FeatureIds,
     Row,
-    Vocabulary,
     count_rows,
 )
 from llmrec.captions.table import CaptionTable
@@ -86,7 +86,7 @@ class CategoricalFeatures:
         token_offsets: int64 ``[n_items + 1]``, where each item's ids begin.
     """
 
-    vocabulary: Vocabulary
+    vocabulary: CaptionVocabulary
     fields: dict[str, np.ndarray]
     token_ids: np.ndarray
     token_offsets: np.ndarray
@@ -106,7 +106,7 @@ class CategoricalFeatures:
         return self.token_ids[start:end]
 
     def encode(self, row: Row) -> tuple[dict[str, int], list[int]]:
-        """A new item's row of captions; see :meth:`Vocabulary.encode`."""
+        """A new item's row of captions; see :meth:`CaptionVocabulary.encode`."""
         return self.vocabulary.encode(row)
 
 
@@ -117,7 +117,7 @@ def load_categorical(folder: str | Path) -> CategoricalFeatures:
         ArtifactError: if the folder is missing, damaged or of another stage.
     """
     read_manifest(folder, STAGE)
-    vocabulary = Vocabulary.load(Path(folder) / VOCABULARY)
+    vocabulary = CaptionVocabulary.load(Path(folder) / VOCABULARY)
     path = Path(folder) / FEATURES
     try:
         arrays = load_file(path)
@@ -167,20 +167,22 @@ def run(
     return run_stage(out, Manifest(STAGE, settings, inputs), work)
 
 
-def _earlier(folder: Path | None) -> Vocabulary | None:
+def _earlier(folder: Path | None) -> CaptionVocabulary | None:
     if folder is None:
         return None
     read_manifest(folder, STAGE)
-    return Vocabulary.load(Path(folder) / VOCABULARY)
+    return CaptionVocabulary.load(Path(folder) / VOCABULARY)
 
 
-def _start(config: CategoricalConfig, earlier: Vocabulary | None, fields: list[str]) -> Vocabulary:
+def _start(
+    config: CategoricalConfig, earlier: CaptionVocabulary | None, fields: list[str]
+) -> CaptionVocabulary:
     """The vocabulary before the items are read: that of the earlier run, or an empty one."""
     known = {} if earlier is None else dict(earlier.fields)
     known |= {name: FeatureIds() for name in fields if name not in known}
     if earlier is None:
         tokens = FeatureIds((), _or(config.hash_buckets, BUCKETS), _or(config.hash_seed, 0))
-        return Vocabulary(known, tokens, bool(config.summary))
+        return CaptionVocabulary(known, tokens, bool(config.summary))
     kept = {
         "hash_buckets": (config.hash_buckets, earlier.tokens.buckets),
         "hash_seed": (config.hash_seed, earlier.tokens.seed),
@@ -192,7 +194,7 @@ def _start(config: CategoricalConfig, earlier: Vocabulary | None, fields: list[s
                 f"{name}: the earlier vocabulary was made with {had}; another value would change "
                 "what its ids mean: keep it, or do without --vocabulary"
             )
-    return Vocabulary(known, earlier.tokens, earlier.summary)
+    return CaptionVocabulary(known, earlier.tokens, earlier.summary)
 
 
 def _or(value: int | None, default: int) -> int:
@@ -200,7 +202,7 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _embed(
-    stage: StageRun, config: CategoricalConfig, table: CaptionTable, start: Vocabulary
+    stage: StageRun, config: CategoricalConfig, table: CaptionTable, start: CaptionVocabulary
 ) -> None:
     names = [f"field.{name}" for name in start.fields]
     counts: dict[str, Counter[str]] = {name: Counter() for name in (*names, TOKENS)}
@@ -210,7 +212,7 @@ def _embed(
         counts[f"field.{name}"].update(dict.fromkeys(table.schema.values(name), 0))
     fields = {n: ids.grown(counts[f"field.{n}"], 0) for n, ids in start.fields.items()}
     tokens = start.tokens.grown(counts[TOKENS], config.min_count, config.max_values)
-    vocabulary = Vocabulary(fields, tokens, start.summary)
+    vocabulary = CaptionVocabulary(fields, tokens, start.summary)
     save_file(_encoded(table, vocabulary), stage.folder / FEATURES)
     vocabulary.save(stage.folder / VOCABULARY)
     stage.counts.update(
@@ -222,7 +224,7 @@ def _embed(
     )
 
 
-def _encoded(table: CaptionTable, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
+def _encoded(table: CaptionTable, vocabulary: CaptionVocabulary) -> dict[str, np.ndarray]:
     columns = {n: np.zeros(table.n_items, np.int32) for n in vocabulary.fields}
     offsets = np.zeros(table.n_items + 1, np.int64)
     bags: list[np.ndarray] = []

@@ -98,7 +98,7 @@ class FeatureIds:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class CaptionVocabulary:
     """The ids of all features of a caption.
 
     Attributes:
@@ -147,7 +147,7 @@ class Vocabulary:
         path.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> Vocabulary:
+    def load(cls, path: Path) -> CaptionVocabulary:
         """Read what :meth:`save` wrote.
 
         Raises:

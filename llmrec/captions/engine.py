@@ -26,7 +26,7 @@ _QUOTES_AND_COLON = 6  # `"", : ` around a key, `""` around a value
 
 
 @dataclass(frozen=True)
-class Query:
+class CaptionQuery:
     """One prompt about one item: the task, and the item as the model takes it."""
 
     task: Task
@@ -85,7 +85,7 @@ class Engine(Protocol):
 
     name: str
 
-    def generate(self, queries: Sequence[Query]) -> list[Generation]:
+    def generate(self, queries: Sequence[CaptionQuery]) -> list[Generation]:
         """One response a query, in order."""
         ...
 

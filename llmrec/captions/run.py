@@ -194,20 +194,20 @@ def _start(
 
     disable_progress_bar()  # of reading weights, beside the one that counts
     if name == "vllm":
-        from llmrec.captions.vllm_engine import VllmEngine
+        from llmrec.captions.vllm_engine import VllmCaptionEngine
 
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        return VllmEngine(
+        return VllmCaptionEngine(
             model,
             formats,
             dtype=precision,
             batch_size=config.batch_size,
             memory_gib=config.memory_gib,
         )
-    from llmrec.captions.transformers_engine import TransformersEngine
+    from llmrec.captions.transformers_engine import TransformersCaptionEngine
     from llmrec.content.features.models import pick_device
 
-    return TransformersEngine(
+    return TransformersCaptionEngine(
         model,
         formats,
         device=str(pick_device(config.device)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.captions.prompting import SOURCES
-from llmrec.content.media.download import Limits
+from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.video import Choice
 from llmrec.errors import ConfigError
@@ -45,7 +45,7 @@ class CaptionConfig:
     frames: int = 8
     frame_choice: Choice = "even"
     max_pixels: int = MAX_PIXELS
-    limits: Limits = field(default_factory=Limits)
+    limits: MediaLimits = field(default_factory=MediaLimits)
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     batch_size: int = 32

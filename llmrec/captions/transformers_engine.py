@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmrec.captions.engine import Generation, MultimodalModel, Query, ResponseFormat
+from llmrec.captions.engine import CaptionQuery, Generation, MultimodalModel, ResponseFormat
 from llmrec.captions.inputs import processor_media
 from llmrec.captions.prompting import TASKS, ModelInput, Task, has_bos
 from llmrec.captions.training.llava import load_multimodal
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ALL_ALLOWED = -1  # 32 set bits
 
 
-class TransformersEngine:
+class TransformersCaptionEngine:
     """An :class:`~llmrec.captions.engine.Engine` on ``transformers``.
 
     Args:
@@ -63,7 +63,7 @@ class TransformersEngine:
             if (schema := formats.json_schema(task)) is not None
         }
 
-    def generate(self, queries: Sequence[Query]) -> list[Generation]:
+    def generate(self, queries: Sequence[CaptionQuery]) -> list[Generation]:
         """One response a query, in order; only queries of one task share a batch."""
         found: dict[int, Generation] = {}
         alike: dict[tuple[Task, int], list[int]] = {}

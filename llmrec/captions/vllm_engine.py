@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmrec.captions.engine import Generation, MultimodalModel, Query, ResponseFormat
+from llmrec.captions.engine import CaptionQuery, Generation, MultimodalModel, ResponseFormat
 from llmrec.captions.inputs import takes_video, vllm_media
 from llmrec.captions.prompting import Task
 from llmrec.errors import ArtifactError, require
 
 
-class VllmEngine:
+class VllmCaptionEngine:
     """An :class:`~llmrec.captions.engine.CaptionEngine` on vLLM.
 
     Args:
@@ -51,7 +51,7 @@ class VllmEngine:
         """End vLLM's process."""
         self.llm.llm_engine.engine_core.shutdown()
 
-    def generate(self, queries: Sequence[Query]) -> list[Generation]:
+    def generate(self, queries: Sequence[CaptionQuery]) -> list[Generation]:
         """One response a query, in order."""
         prompts = [self._prompt(query) for query in queries]
         params = [self._params(query.task) for query in queries]
@@ -60,7 +60,7 @@ class VllmEngine:
             for done in self.llm.generate(prompts, params, use_tqdm=False)
         ]
 
-    def _prompt(self, query: Query) -> dict[str, Any]:
+    def _prompt(self, query: CaptionQuery) -> dict[str, Any]:
         text = self.model.prompt(query.task, query.given, self.formats.schema)
         prompt: dict[str, Any] = {"prompt_token_ids": self.model.prompt_tokens(text)}
         media = vllm_media(query.given)

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.data.source import ITEM_FIELDS, MEDIA_FIELDS, RawItem
+from llmrec.data.timestamps import UnreadableTimeError, to_seconds
 from llmrec.errors import DataError
 
 _TYPES = {
@@ -25,6 +26,7 @@ _TYPES = {
     "price": pa.float64(),
     "attributes": pa.list_(pa.string()),
     "in_stock": pa.bool_(),
+    "available_from": pa.float64(),
 }
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in ITEM_FIELDS])
 _FLUSH = 20_000  # rows
@@ -142,6 +144,7 @@ class CatalogueWriter:
             },
             "in_stock": _in_stock(fields.get("in_stock"), item),
             "domain": _text(fields.get("domain")),
+            "available_from": _time(fields.get("available_from"), item),
         }
 
     def _named_by_item(self, name: str, item_id: str) -> str | None:
@@ -258,6 +261,20 @@ def _media(value: Any, folder: Path) -> str | None:
     if not text:
         return None
     return text if "://" in text else os.path.abspath(folder / text)
+
+
+def _time(value: Any, item: RawItem) -> float | None:
+    """A time in any usual notation as seconds since 1970 UTC."""
+    if value is None or value == "":
+        return None
+    try:
+        seconds = float(to_seconds(pa.array([value]))[0][0])
+    except (UnreadableTimeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"{item.path}: row {item.row}: available_from is no time ({error}); write ISO 8601 or "
+            "seconds since 1970, or leave it out"
+        ) from None
+    return None if math.isnan(seconds) else seconds
 
 
 def _in_stock(value: Any, item: RawItem) -> bool:

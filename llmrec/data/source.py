@@ -23,6 +23,7 @@ ITEM_FIELDS = (
     "audio",
     "in_stock",
     "domain",
+    "available_from",
 )
 MEDIA_FIELDS = ("image", "video", "audio")
 EVENT_FIELDS = (

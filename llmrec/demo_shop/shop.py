@@ -7,7 +7,7 @@ shop = generate(seed=0)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from llmrec.demo_shop.after_sale import after_sale_events
 from llmrec.demo_shop.catalogue import Catalogue, make_catalogue
 from llmrec.demo_shop.simulate import LIST_LENGTH, SimulatedLists, simulate
-from llmrec.demo_shop.users import UserProfiles, make_profiles, user_name
+from llmrec.demo_shop.users import DAYS, START, UserProfiles, make_profiles, user_name
 from llmrec.demo_shop.vocabulary import DEVICES, MEMBERSHIPS, PLACES
 from llmrec.errors import ConfigError
 from llmrec.types import Event, Item
@@ -83,7 +83,12 @@ def generate(seed: int = 0, n_items: int = 500, n_users: int = 3500) -> DemoShop
     profiles = make_profiles(seed, n_users)
     simulated = simulate(catalogue, profiles, seed)
     events, impressions = _record(catalogue, profiles, simulated, seed)
-    return DemoShop(seed, catalogue.items, events, impressions, catalogue, profiles, simulated)
+    arrivals = START.astype(np.int64) + np.round(catalogue.arrives * DAYS * 86_400)
+    items = [
+        replace(item, available_from=float(time))
+        for item, time in zip(catalogue.items, arrivals, strict=True)
+    ]
+    return DemoShop(seed, items, events, impressions, catalogue, profiles, simulated)
 
 
 def _record(

@@ -151,6 +151,7 @@ def _item_row(item: Item) -> dict[str, Any]:
         "attributes": item.attributes,
         "in_stock": item.in_stock,
         "domain": item.domain,
+        "available_from": item.available_from,
         **{field: path for field, path in files.items() if path is not None},
     }
 

@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 
-from llmrec.errors import require
+import psutil
 
 _CLOCK = 2.0  # seconds by which a correction of the clock may move the time of a start
 
@@ -16,7 +16,6 @@ def started(pid: int) -> float | None:
 
     A process that has ended and waits to be noticed by its parent is none.
     """
-    psutil = require("psutil", "train")
     try:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):

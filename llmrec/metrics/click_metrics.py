@@ -159,7 +159,7 @@ def equal_mass_bins(p: np.ndarray, bins: int, weights: np.ndarray | None = None)
     """The bin of each row, lowest p first: about equal weights, ties of p together.
 
     Returns:
-        int64 ``[n]`` from 0, without gaps: fewer bins than asked for where p has few values.
+        int64 ``[n]`` from 0, without gaps: fewer bins than requested where p has few values.
 
     >>> equal_mass_bins(np.array([0.9, 0.1, 0.1, 0.1]), 2).tolist()
     [1, 0, 0, 0]

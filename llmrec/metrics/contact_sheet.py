@@ -1,4 +1,4 @@
-"""Pictures in a grid with words below each: what a captioner saw beside what it said."""
+"""Pictures in a grid with words below each: what a captioner read, and its captions."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Ask a recommender every case of a split and keep where each target ended up.
+"""Evaluate a recommender on every case of a split, keeping the rank of each target.
 
 Both protocols in use are measured. *History removed*: items the user has already met are
 taken out of the ranking, so a target that is one of them is a miss. *With history*: the
 whole catalogue is ranked. A :class:`~llmrec.recommender.Scorer` gives the target's exact
-rank among all items, both protocols from one scoring pass; any other recommender is asked
-for a list, and a target that is not on it is not found.
+rank among all items, both protocols from one scoring pass; any other recommender gives
+a list, and a target that is not on it is not found.
 
 Ties go to the smaller item index, as everywhere in llmrec.
 """
@@ -53,7 +53,7 @@ class Evaluation:
         history_lengths: int64 ``[cases]``.
         train_counts: int64 ``[items]``, events of each item in training.
         removed: the protocol with the history removed from the ranking.
-        with_history: the other protocol, or None if it was not asked for.
+        with_history: the other protocol, or None if it was not measured.
         rank_limit: None when ranks are exact over the catalogue, else the lists' length.
         seconds: time spent in the recommender and in ranking.
     """
@@ -108,8 +108,8 @@ def evaluate(
         cases: what to ask.
         counts: int ``[items]``, from :func:`train_counts`; its length is the catalogue's size.
         ks: cut-offs of the metrics.
-        list_length: how many items are asked for.
-        batch_size: users asked at once; lowered by itself for a huge catalogue.
+        list_length: items of a list.
+        batch_size: users of a batch; lowered by itself for a huge catalogue.
         with_history: measure the second protocol too; for a recommender without scores this
             doubles the work.
         progress: show progress on stderr.

@@ -251,7 +251,7 @@ def invalid_rate(lists: np.ndarray, n_items: int, reported: int = 0) -> float:
 
 
 def short_list_rate(lists: np.ndarray) -> float:
-    """Share of the lists that have fewer items than were asked for.
+    """Share of the lists that have fewer items than requested.
 
     >>> short_list_rate(np.array([[3, 1], [2, -1]]))
     0.5

@@ -121,7 +121,7 @@ class Bundle:
         Raises:
             ConfigError: if the bundle holds no text vectors.
         """
-        with self._lock:  # so that the encoder is loaded once, whoever asks first
+        with self._lock:  # one thread loads the encoder
             similarity = self._query_similarity
         return similarity.cosines(query)
 

@@ -26,12 +26,12 @@ from llmrec.ranking.retrieval.generated import Generated
 from llmrec.ranking.retrieval.source import Source
 from llmrec.ranking.retrieval.source_features import source_features
 from llmrec.ranking.retrieval.sources import make_sources, source_names
+from llmrec.serving.query import Query
 from llmrec.serving.timing import timed_llm
 from llmrec.types import Histories, Recommendation
 
 if TYPE_CHECKING:
     from llmrec.serving.bundle import Bundle
-    from llmrec.serving.recommender import Query
 
 _PRICE_RATIO = np.log(1.25)  # a price within a quarter of the user's mean is like it
 _MIN_PRICES = 3
@@ -181,7 +181,7 @@ class ClickRanker:
             if words:
                 reason = f"close in meaning to {words!r}" + (f"; {reason}" if reason else "")
             elif not reason:
-                reason = "chosen for you" if len(history) else "chosen for this moment"
+                reason = "chosen for you" if len(history) else "chosen for this visit"
             price = float(self.model.item_features.price[found.items[row]])
             like = price > 0 and usual_price is not None
             if like and abs(np.log(price) - usual_price) <= _PRICE_RATIO:

@@ -1,4 +1,4 @@
-"""Which items may be recommended, by what the catalogue says of them: stock, price, category.
+"""Which items may be recommended, by their fields in the catalogue: stock, price, category.
 
 Text is compared without regard to case. A name that no item has is a mistake rather than an
 empty answer, and the message offers names that are close to it.
@@ -93,7 +93,7 @@ class CatalogFilter:
 
         Raises:
             CatalogError: for a name that no item has.
-            ConfigError: if the catalogue lacks a column that is asked about.
+            ConfigError: if the catalogue lacks a column that the filter reads.
         """
         passes = np.ones(items.num_rows, dtype=bool)
         if self.in_stock is not None:
@@ -144,7 +144,7 @@ def _check_price(price: float | None, name: str) -> None:
 def _column(items: pa.Table, column: str, name: str) -> pa.ChunkedArray:
     if column not in items.column_names:
         raise ConfigError(
-            f"{name}: the catalogue has no column {column!r}, so it cannot be asked for; "
+            f"{name}: the catalogue has no column {column!r}, so it cannot be filtered by; "
             "make the bundle again from a dataset that has it"
         )
     return items[column]
@@ -188,9 +188,9 @@ def _wanted(texts: pa.ChunkedArray, wanted: Sequence[str], name: str) -> np.ndar
     Raises:
         CatalogError: for one that is wanted and not there.
     """
-    lower, asked = pc.utf8_lower(texts), _lower(wanted)
-    hits = pc.is_in(lower, value_set=asked)
-    there = pc.is_in(asked, value_set=pc.unique(lower.filter(hits)))
+    lower, wanted_lower = pc.utf8_lower(texts), _lower(wanted)
+    hits = pc.is_in(lower, value_set=wanted_lower)
+    there = pc.is_in(wanted_lower, value_set=pc.unique(lower.filter(hits)))
     for text, known in zip(wanted, there.to_pylist(), strict=True):
         if not known:
             raise _unknown(text, name, pc.unique(texts))
@@ -209,10 +209,10 @@ def _lower(texts: Sequence[str]) -> pa.Array:
     return pc.utf8_lower(pa.array(texts, pa.string()))
 
 
-def _unknown(asked: str, name: str, known: pa.Array) -> CatalogError:
+def _unknown(text: str, name: str, known: pa.Array) -> CatalogError:
     """The error for a text that no item has."""
     compared = known.drop_null()[:COMPARED].to_pylist()
-    by_lower = {text.lower(): text for text in compared if text}
-    close = difflib.get_close_matches(asked.lower(), by_lower, n=OFFERED)
-    offer = f"; close: {', '.join(repr(by_lower[text]) for text in close)}" if close else ""
-    return CatalogError(f"{name}: no item has {asked!r}{offer}")
+    by_lower = {one.lower(): one for one in compared if one}
+    close = difflib.get_close_matches(text.lower(), by_lower, n=OFFERED)
+    offer = f"; close: {', '.join(repr(by_lower[one]) for one in close)}" if close else ""
+    return CatalogError(f"{name}: no item has {text!r}{offer}")

@@ -48,7 +48,7 @@ class UserEvents:
         return UserEvents(*(values[rows] for values in vars(self).values()))
 
     def positives(self, config: HistoryConfig | None) -> UserEvents:
-        """Those that language models are trained on; all where no click model says which."""
+        """Positive events, which language models are trained on; all without a ``config``."""
         if config is None:
             return self
         return self.select(is_positive(self.types, self.ratings, config.types, config.min_rating))
@@ -80,14 +80,14 @@ def read_history(
     request: RecommendRequest,
     known: KnownHistories | None,
     items: ItemTable,
-    now: float,
+    before: float,
     usual_type: str,
 ) -> tuple[UserEvents, list[str]]:
-    """The events of a request that happened before it, and notes on what was left out.
+    """The events of a request's history, and notes on what was left out.
 
     Args:
         known: histories of users by name.
-        now: time of the request, NaN for unknown.
+        before: leave out what is not before this time; NaN for nothing.
         usual_type: of an event whose type is not given.
 
     Raises:
@@ -107,7 +107,7 @@ def read_history(
     )
     if not np.isnan(events.times).any():
         events = events.select(np.argsort(events.times, kind="stable"))
-    late = events.times >= now
+    late = events.times >= before
     if late.any():
         count = int(late.sum())
         notes.append(f"history: {count} events are not before the request and were left out")
@@ -140,7 +140,7 @@ def _known_history(user: str | None, known: KnownHistories | None) -> tuple[Hist
     if user is None:
         return (), []
     if known is None:
-        return (), ["user: no histories are at hand here, so the person is taken as new"]
+        return (), ["user: no histories are at hand here, so the user is taken as new"]
     found = known(user) if callable(known) else known.get(user)
     if found is None:
         return (), [f"user: {user!r} is not known and is taken as new"]

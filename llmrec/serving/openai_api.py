@@ -46,7 +46,7 @@ class RecommendFields(BaseModel):
         return ""
 
     def recommend_request(self, adapter: str | None) -> RecommendRequest:
-        """What the recommender is asked."""
+        """The same request as in Python."""
         names = set(RecommendFields.model_fields) - {"model"}
         fields = {name: getattr(self, name) for name in names}
         return RecommendRequest(**fields, query=self.words(), adapter=adapter)

@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -30,13 +29,13 @@ import numpy as np
 
 from llmrec.errors import ConfigError
 from llmrec.generation.constraints import Constraints
-from llmrec.generation.llm import Llm
 from llmrec.ranking.ctr.model import ClickModel
 from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
 from llmrec.recommender import top_n
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.click_ranker import ClickRanker
-from llmrec.serving.history import KnownHistories, UserEvents, read_history
+from llmrec.serving.history import KnownHistories, read_history
+from llmrec.serving.query import Query
 from llmrec.serving.request import History, RecommendRequest, RecommendResponse
 from llmrec.serving.timing import Stopwatch, timed_llm
 from llmrec.types import Ranking, Recommendation
@@ -48,33 +47,6 @@ NO_HISTORY = "no history: what is popular and the context alone decide"
 NOTHING_LEFT = "nothing in the catalogue is left to recommend"
 NO_CONTEXT = "context: is read by a click model alone, and none ranks here"
 OTHER_ADAPTER = "adapter: the click model was fitted to scores of the model without an adapter"
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A request as the rankers read it.
-
-    Attributes:
-        events: the history; positives: those of it that language models are trained on.
-        now: seconds since 1970 UTC; NaN for unknown.
-        context: int32 ``[names]``, as the click model reads it; empty without one.
-        constraints: what may be recommended.
-        items: int64 ``[c]``, the items to rank; None to search for them.
-        similarity: float32 ``[c]``, cosine of each and the query; None without a query.
-        llm: the language model with the adapter that was named.
-        watch: measures the steps.
-    """
-
-    request: RecommendRequest
-    events: UserEvents
-    positives: UserEvents
-    now: float
-    context: np.ndarray
-    constraints: Constraints
-    items: np.ndarray | None
-    similarity: np.ndarray | None
-    llm: Llm
-    watch: Stopwatch
 
 
 class Recommender:
@@ -171,9 +143,10 @@ class Recommender:
         elif request.context:
             notes.append(NO_CONTEXT)
         now = now if request.now is None else request.now
-        config = None if self.click_model is None else self.click_model.history
+        config = None if ranker is None else ranker.model.history
         usual_type = "click" if config is None else config.types[0]
-        events, left_out = read_history(request, self.histories, items, now, usual_type)
+        before = math.nan if ranker is None else now  # click models are fitted to what came before
+        events, left_out = read_history(request, self.histories, items, before, usual_type)
         notes = [*left_out, *notes]
         if ranker is not None and not ranker.model.calibrated:
             notes.insert(0, NOT_CALIBRATED)

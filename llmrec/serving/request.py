@@ -1,4 +1,4 @@
-"""What a recommender is asked and what it answers, the same for every way in.
+"""The request and the response of a recommender, the same for every way in.
 
 The Python API, ``llmrec recommend``, chat and text completions and ``/v1/recommendations`` all make
 a :class:`RecommendRequest`, :class:`~llmrec.serving.recommender.Recommender` answers it, and all

@@ -29,7 +29,6 @@ from llmrec.bench.workload import (
 )
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.frontier import Normalise
-from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.types import Ranking
 
 TINY = DecodeBenchConfig(
@@ -282,7 +281,9 @@ def test_vllm_finds_what_its_own_beam_search_finds(
     )
     trained = make_workload(config, Path("unused"))
     # serving needs no tokenizer, LLM.beam_search does
-    tokenizer = load_tokenizer(str(trained.model))
+    from vllm.tokenizers import get_tokenizer
+
+    tokenizer = get_tokenizer(str(trained.model))
     monkeypatch.setattr(vllm_semantic.llm.renderer, "tokenizer", tokenizer)
     engine = VllmEngine(config, trained, llm=vllm_semantic.llm)
     engine.forget()

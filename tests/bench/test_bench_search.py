@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("open_clip", reason="needs the media extra")
 pytest.importorskip("faiss", reason="needs the media extra")
 
-from search_shop import Shop, write_dataset, write_media
+from search_shop import Shop, make_shop, write_dataset, write_media
 
 from llmrec.bench.search import ATTRIBUTES, TEMPLATE, render, run
 from llmrec.cli import run_command
@@ -28,6 +28,11 @@ RIGHT: World = [
 ]
 SWAPPED: World = [("a", A, "held_out", B), ("b", B, "held_out", A), ("c", C, "held_out", C)]
 PLACES = tuple[Path, Path, Path]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return make_shop(tmp_path_factory.mktemp("search_shop"))
 
 
 def made(world: World, shop: Shop, folder: Path, lost: bool = False) -> PLACES:

@@ -13,7 +13,7 @@ from llmrec.captions import captioner
 from llmrec.captions.run import run, summary
 from llmrec.captions.settings import CaptionConfig
 from llmrec.captions.table import columns, load_captions
-from llmrec.captions.transformers_engine import TransformersEngine
+from llmrec.captions.transformers_engine import TransformersCaptionEngine
 from llmrec.cli import run_command
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, LlmrecError, MissingExtraError
 from llmrec.stage import Manifest, read_manifest, writing
@@ -88,16 +88,16 @@ def test_a_killed_run_goes_on_to_the_same_table(
     shop: Path, nano: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(captioner, "SHARD_ITEMS", 3)
-    generate, calls = TransformersEngine.generate, []
+    generate, calls = TransformersCaptionEngine.generate, []
 
-    def killed(self: TransformersEngine, queries: Any) -> Any:
+    def killed(self: TransformersCaptionEngine, queries: Any) -> Any:
         calls.append(len(queries))
         if len(calls) == 3:
             raise KeyboardInterrupt
         return generate(self, queries)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(TransformersEngine, "generate", killed)
+    monkeypatch.setattr(TransformersCaptionEngine, "generate", killed)
     with pytest.raises(KeyboardInterrupt):
         captioned(shop, nano, out)
     assert not out.exists()
@@ -122,7 +122,7 @@ def test_what_is_up_to_date_is_not_done_again_and_what_changed_is(
     def started(*_: Any, **__: Any) -> Any:
         raise AssertionError("started")
 
-    monkeypatch.setattr(TransformersEngine, "__init__", started)
+    monkeypatch.setattr(TransformersCaptionEngine, "__init__", started)
     captioned(shop, nano, folder, batch_size=7)
     with pytest.raises(AssertionError, match="started"):
         captioned(shop, nano, folder, inputs=("title",))

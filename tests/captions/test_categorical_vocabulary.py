@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from llmrec.captions.categorical_vocabulary import (
     MISSING,
     UNKNOWN,
+    CaptionVocabulary,
     FeatureIds,
-    Vocabulary,
     row_words,
 )
 from llmrec.errors import ArtifactError
@@ -89,18 +89,18 @@ def test_a_vocabulary_survives_the_disk(
     buckets: int,
     summary: bool,
 ) -> None:
-    whole = Vocabulary(
+    whole = CaptionVocabulary(
         {"colour": FeatureIds().grown(fields), "field.odd": FeatureIds()},
         FeatureIds((), buckets, seed=5).grown(tokens),
         summary,
     )
     path = tmp_path_factory.mktemp("v") / "vocabulary.json"
     whole.save(path)
-    assert Vocabulary.load(path) == whole
+    assert CaptionVocabulary.load(path) == whole
 
 
 def test_a_row_becomes_field_ids_and_distinct_words() -> None:
-    vocabulary = Vocabulary(
+    vocabulary = CaptionVocabulary(
         {"colour": FeatureIds(("red",)), "style": FeatureIds()}, FeatureIds(("mug", "red", "gift"))
     )
     row = {
@@ -149,7 +149,7 @@ def test_a_vocabulary_that_is_none_names_the_file(
     path = tmp_path / "vocabulary.json"
     path.write_text(json.dumps(content))
     with pytest.raises(ArtifactError, match=rf"vocabulary.json: .*{message}") as told:
-        Vocabulary.load(path)
+        CaptionVocabulary.load(path)
     assert "\n" not in str(told.value)
 
 
@@ -158,4 +158,4 @@ def test_a_vocabulary_that_is_not_there_or_no_json_names_the_file(tmp_path: Path
         if content is not None:
             (tmp_path / "vocabulary.json").write_bytes(content)
         with pytest.raises(ArtifactError, match=r"vocabulary.json: is no vocabulary"):
-            Vocabulary.load(tmp_path / "vocabulary.json")
+            CaptionVocabulary.load(tmp_path / "vocabulary.json")

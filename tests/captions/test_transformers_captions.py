@@ -10,16 +10,20 @@ from caption_world import COLOURS, SCHEMA, write_model
 from PIL import Image
 
 from llmrec.captions.engine import (
+    CaptionQuery,
     Generation,
     MultimodalModel,
-    Query,
     ResponseFormat,
     open_multimodal,
 )
 from llmrec.captions.inputs import prepare_input
 from llmrec.captions.prompting import TASKS, ModelInput
 from llmrec.captions.responses import read_fields, spans_of
-from llmrec.captions.transformers_engine import GreedyRecorder, TransformersEngine, compile_schema
+from llmrec.captions.transformers_engine import (
+    GreedyRecorder,
+    TransformersCaptionEngine,
+    compile_schema,
+)
 from llmrec.content.media.video import Clip
 from llmrec.errors import ArtifactError
 
@@ -39,8 +43,8 @@ def all_seen(model: MultimodalModel) -> list[ModelInput]:
     ]
 
 
-def asked(model: MultimodalModel) -> list[Query]:
-    return [Query(task, given) for given in all_seen(model) for task in TASKS]
+def asked(model: MultimodalModel) -> list[CaptionQuery]:
+    return [CaptionQuery(task, given) for given in all_seen(model) for task in TASKS]
 
 
 def written(model: MultimodalModel, answer: Generation) -> str:
@@ -49,7 +53,7 @@ def written(model: MultimodalModel, answer: Generation) -> str:
 
 @pytest.fixture(scope="module")
 def answers(model: MultimodalModel) -> list[Generation]:
-    return TransformersEngine(model, FORMAT, batch_size=4).generate(asked(model))
+    return TransformersCaptionEngine(model, FORMAT, batch_size=4).generate(asked(model))
 
 
 def test_no_field_ever_has_a_value_that_the_schema_lacks(
@@ -81,13 +85,15 @@ def test_every_value_can_be_written_and_nothing_else(model: MultimodalModel) -> 
 
 
 def test_other_weights_give_valid_values_too(tmp_path: Path, model: MultimodalModel) -> None:
-    engine = TransformersEngine(model, FORMAT)
+    engine = TransformersCaptionEngine(model, FORMAT)
     said = set()
     for seed in range(4):
         torch.manual_seed(seed)
         for weight in engine._loaded.parameters():
             torch.nn.init.normal_(weight, std=0.3)
-        for answer in engine.generate([Query("attributes", given) for given in all_seen(model)]):
+        for answer in engine.generate(
+            [CaptionQuery("attributes", given) for given in all_seen(model)]
+        ):
             values = json.loads(written(model, answer))
             assert all(values[name] in SCHEMA.values(name) for name in SCHEMA.names)
             said.add(tuple(values.values()))
@@ -108,7 +114,7 @@ def test_what_is_cut_is_known_to_be_cut(model: MultimodalModel, answers: list[Ge
 def test_the_batch_size_changes_nothing(
     model: MultimodalModel, answers: list[Generation], batch_size: int
 ) -> None:
-    other = TransformersEngine(model, FORMAT, batch_size=batch_size).generate(asked(model))
+    other = TransformersCaptionEngine(model, FORMAT, batch_size=batch_size).generate(asked(model))
     assert [one.tokens for one in other] == [one.tokens for one in answers]
     for one, two in zip(other, answers, strict=True):
         assert one.ended == two.ended
@@ -137,8 +143,10 @@ def test_a_model_for_videos_is_asked_in_the_same_way(tmp_path: Path) -> None:
     clip = prepare_input(
         model.processor, ModelInput(video=Clip(frames, np.arange(3, dtype=np.float32)))
     )
-    formats = [Query("attributes", one) for one in [*given, ModelInput(text="words alone"), clip]]
-    for answer in TransformersEngine(model, FORMAT).generate(formats):
+    formats = [
+        CaptionQuery("attributes", one) for one in [*given, ModelInput(text="words alone"), clip]
+    ]
+    for answer in TransformersCaptionEngine(model, FORMAT).generate(formats):
         assert len(read_fields(written(model, answer), SCHEMA)) == len(SCHEMA.names)
 
 

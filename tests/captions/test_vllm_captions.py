@@ -10,14 +10,14 @@ import torch
 from caption_world import COLOURS, SCHEMA
 from PIL import Image
 
-from llmrec.captions.engine import MultimodalModel, Query, ResponseFormat, open_multimodal
+from llmrec.captions.engine import CaptionQuery, MultimodalModel, ResponseFormat, open_multimodal
 from llmrec.captions.inputs import prepare_input
 from llmrec.captions.prompting import TASKS, ModelInput
 from llmrec.captions.run import run
 from llmrec.captions.settings import CaptionConfig
 from llmrec.captions.table import load_captions, row_of
-from llmrec.captions.transformers_engine import TransformersEngine
-from llmrec.captions.vllm_engine import VllmEngine
+from llmrec.captions.transformers_engine import TransformersCaptionEngine
+from llmrec.captions.vllm_engine import VllmCaptionEngine
 from llmrec.errors import ArtifactError
 from llmrec.stage import read_manifest
 
@@ -32,20 +32,24 @@ def model(nano: Path) -> MultimodalModel:
 
 
 @pytest.fixture(scope="module")
-def vllm(model: MultimodalModel) -> Iterator[VllmEngine]:
-    engine = VllmEngine(model, FORMAT, batch_size=8)
+def vllm(model: MultimodalModel) -> Iterator[VllmCaptionEngine]:
+    engine = VllmCaptionEngine(model, FORMAT, batch_size=8)
     yield engine
     engine.close()
 
 
-def test_both_engines_write_the_same_answers(vllm: VllmEngine, model: MultimodalModel) -> None:
+def test_both_engines_write_the_same_answers(
+    vllm: VllmCaptionEngine, model: MultimodalModel
+) -> None:
     given = [ModelInput(image=Image.new("RGB", (40, 30), c), text=f"{c} thing") for c in COLOURS]
     given += [
         ModelInput(text="words"),
         ModelInput(image=Image.new("RGB", (9, 90), "pink"), transcript="pink"),
     ]
-    asked = [Query(task, prepare_input(model.processor, one)) for one in given for task in TASKS]
-    ours = TransformersEngine(model, FORMAT, batch_size=5).generate(asked)
+    asked = [
+        CaptionQuery(task, prepare_input(model.processor, one)) for one in given for task in TASKS
+    ]
+    ours = TransformersCaptionEngine(model, FORMAT, batch_size=5).generate(asked)
     theirs = vllm.generate(asked)
     assert len({tuple(answer.tokens) for answer in ours[1::3]}) > 1
     for one, two in zip(ours, theirs, strict=True):
@@ -59,12 +63,12 @@ def test_both_engines_write_the_same_answers(vllm: VllmEngine, model: Multimodal
 
 
 def test_the_command_writes_the_same_table_on_either(
-    vllm: VllmEngine, shop: Path, nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vllm: VllmCaptionEngine, shop: Path, nano: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llmrec.captions import vllm_engine
 
-    monkeypatch.setattr(vllm_engine, "VllmEngine", lambda *_, **__: vllm)  # started once
-    monkeypatch.setattr(VllmEngine, "close", lambda _: None)
+    monkeypatch.setattr(vllm_engine, "VllmCaptionEngine", lambda *_, **__: vllm)  # started once
+    monkeypatch.setattr(VllmCaptionEngine, "close", lambda _: None)
     tables = []
     for engine in ("transformers", "vllm"):
         settings: dict[str, Any] = {"caption_tokens": 12, "enhance_tokens": 40, "engine": engine}
@@ -85,4 +89,4 @@ def test_nothing_is_started_for_heads_that_a_cpu_cannot_do(model: MultimodalMode
     config.text_config.head_dim = 24
     narrow = MultimodalModel(model.base, config, model.processor)
     with pytest.raises(ArtifactError, match="heads are 24 wide; on a CPU vLLM serves 32, 64"):
-        VllmEngine(narrow, FORMAT)
+        VllmCaptionEngine(narrow, FORMAT)

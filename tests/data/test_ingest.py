@@ -65,6 +65,7 @@ def test_identity_mapping_keeps_every_field(tmp_path: Path) -> None:
         "video": "https://example.org/i0.mp4",
         "in_stock": False,
         "domain": "home",
+        "available_from": "2023-11-14T22:13:20Z",
     }
     bought = event(
         "u", "i0", 1_700_000_000, type="purchase", rating=4.5, text="good\nmug", session="s1"
@@ -79,6 +80,7 @@ def test_identity_mapping_keeps_every_field(tmp_path: Path) -> None:
     assert mug.attributes == {"colour": "blue", "formula": "a=b"}
     assert (mug.title, mug.brand, mug.domain) == ("Blue mug", "Cup & Co", "home")
     assert mug.video == "https://example.org/i0.mp4"
+    assert (mug.available_from, data.item(1).available_from) == (1_700_000_000.0, None)
     assert data.item(1).title == "" and data.item(1).in_stock is True
     assert data.manifest.counts["items_without_title"] == 1
     first, last = table(data)
@@ -334,6 +336,7 @@ def test_movielens_folder(shared_data: Path, tmp_path: Path) -> None:
     assert toy_story.title == "Toy Story (1995)"
     assert toy_story.categories[0] == "Adventure"
     assert toy_story.attributes == {"tags": "pixar,fun", "year": "1995"}
+    assert toy_story.available_from == 788_918_400.0  # 1 January 1995
     assert Path(toy_story.image or "").is_file()
     assert sum(image is not None for image in data.items["image"].to_pylist()) == 3_548
     assert {r["type"] for r in table(data)} == {"rating"}

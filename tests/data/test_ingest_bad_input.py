@@ -116,6 +116,7 @@ def test_a_sequence_without_items(tmp_path: Path) -> None:
         (['{"item_id": "a"}', '{"title": "x"}'], "row 2: no item_id"),
         (['{"name": "a"}'], "no column 'item_id'"),
         (['{"item_id": "a", "in_stock": "perhaps"}'], "row 1: in_stock is 'perhaps'"),
+        (['{"item_id": "a", "available_from": "soon"}'], "row 1: available_from is no time"),
         (['{"item_id": "a"'], "row 1: not a readable JSON object"),
         (['{"item_id": "a", "attributes": [1, 2]}'], "row 1: attributes are [1, 2]"),
         ([""], "holds no items"),

@@ -367,3 +367,12 @@ def test_write_leaves_a_strangers_folder_alone(tmp_path):
 def test_impossible_sizes_are_refused(arguments, named):
     with pytest.raises(ConfigError, match=named):
         generate(**arguments)
+
+
+def test_nothing_happens_to_an_item_before_it_is_available() -> None:
+    shop = generate(3, 200, 300)
+    available = {item.item_id: item.available_from for item in shop.items}
+    assert len(set(available.values())) > 10  # some come later than the shop's beginning
+    assert all(available[event.item_id] <= event.timestamp for event in shop.events)
+    for shown in shop.impressions:
+        assert all(available[item] <= shown.timestamp for item in shown.items)

@@ -223,6 +223,14 @@ def test_words_alone_go_by_closeness_and_probabilities_come_beside(opened: Opene
     assert [one["score"] for one in found] == pytest.approx([one["score"] for one in plain])
 
 
+def test_not_calibrated_is_as_without_a_click_model(opened: Opened) -> None:
+    other = Recommender.load(opened.folder, calibrated=False)
+    for name in ("history", "events", "where", "words, history"):
+        request = REQUESTS[name] | {"now": NOW, "calibrated": False}
+        found = opened.recommender.recommend(**request).recommendations
+        assert found == other.recommend(**request).recommendations
+
+
 def test_every_way_in_refuses_alike(opened: Opened, capsys: pytest.CaptureFixture[str]) -> None:
     if opened.recommender.click_model is not None:
         pytest.skip("it re-ranks")

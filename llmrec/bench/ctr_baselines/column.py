@@ -1,7 +1,7 @@
 """One number alone, as a click probability.
 
-A number orders the items; Platt's sigmoid makes a probability of it, so that it can be asked for
-its log loss (Platt, 1999, with his targets ``(k + 1) / (k + 2)`` and ``1 / (n - k + 2)`` for k
+A number orders the items; Platt's sigmoid makes a probability of it, so that it has a
+log loss (Platt, 1999, with his targets ``(k + 1) / (k + 2)`` and ``1 / (n - k + 2)`` for k
 clicks among n rows, which keep the slope finite where the number separates them).
 """
 

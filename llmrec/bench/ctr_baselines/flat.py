@@ -1,4 +1,4 @@
-"""What a head reads as flat columns, for models that know nothing of lists, items and pasts."""
+"""The features of a click network as flat columns, a row a candidate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from llmrec.ranking.ctr.item_features import ItemFeatures
 
 def flatten(inputs: ClickFeatures, item_features: ItemFeatures, captions: bool = True) -> Table:
     """A row for each item that was shown: the numbers and categories of the head, its fused vector,
-    the item itself, what is said of it, the place, and the type and item of the last event.
+    the item itself, its captions, the position, and the type and item of the last event.
 
     Args:
-        captions: whether what is said of items is among them.
+        captions: whether captions are among them.
     """
     where, place = np.nonzero(inputs.items >= 0)
     item = inputs.items[where, place]

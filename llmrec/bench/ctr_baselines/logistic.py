@@ -26,7 +26,7 @@ from llmrec.errors import ConfigError, require
 
 BINS = 10
 _TOLERANCE = 1e-6  # of the mean gradient: a column that few of a million rows have counts too
-_ROWS = 1 << 18  # asked about at once
+_ROWS = 1 << 18  # of a block
 
 
 class LogisticRegression:
@@ -73,7 +73,7 @@ class LogisticRegression:
             return self
         self._encoding = Encoding.of(table)
         rows = self._encoding.rows(table)
-        asked = self._encoding.rows(validation_table)
+        validation = self._encoding.rows(validation_table)
         linear = require("sklearn.linear_model", "ctr")
         model = linear.LogisticRegression(tol=_TOLERANCE, max_iter=self.max_iter, warm_start=True)
         losses: dict[float, float] = {}
@@ -84,7 +84,7 @@ class LogisticRegression:
                 warnings.simplefilter("ignore", convergence)
                 model.fit(rows, np.asarray(labels, dtype=np.int8))
             weights, intercept = model.coef_[0].astype(np.float64), float(model.intercept_[0])
-            loss = log_loss(asked @ weights + intercept, validation_labels)
+            loss = log_loss(validation @ weights + intercept, validation_labels)
             if not losses or loss < min(losses.values()):
                 self._weights, self._intercept = weights, intercept
             losses[strength] = loss

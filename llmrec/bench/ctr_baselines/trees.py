@@ -93,14 +93,14 @@ class Trees:
             return self
         self._words = WordCoordinates(table, self.components, seed)
         fixed = self._fixed(seed)
-        # both sets need to be told, or the second takes itself for another kind
+        # both sets need it, or the second counts as of another kind
         common = {
             "categorical_feature": list(range(len(table.dense_names), len(table.names) + 1)),
             "params": fixed,
         }
-        asked = self._rows(validation_table)
+        validation = self._rows(validation_table)
         rows = lightgbm.Dataset(self._rows(table), labels, **common).construct()
-        held = lightgbm.Dataset(asked, validation_labels, reference=rows, **common).construct()
+        held = lightgbm.Dataset(validation, validation_labels, reference=rows, **common).construct()
         losses: list[float] = []
         for choice in self.choices:
             booster = lightgbm.train(
@@ -110,7 +110,7 @@ class Trees:
                 [held],
                 callbacks=[lightgbm.early_stopping(self.patience, verbose=False)],
             )
-            loss = log_loss(_raw(booster, asked), validation_labels)
+            loss = log_loss(_raw(booster, validation), validation_labels)
             if not losses or loss < min(losses):
                 self._booster = booster
                 self.chosen = asdict(choice) | {"trees": booster.best_iteration}

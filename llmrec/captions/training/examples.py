@@ -173,9 +173,9 @@ def draw_sources(
     """The sources that are left of an item's after dropout; never none.
 
     >>> rng = np.random.default_rng(0)
-    >>> drawn_sources(["image", "title"], Drop(alone=1.0), rng)
+    >>> draw_sources(["image", "title"], SourceDropout(alone=1.0), rng)
     ('image',)
-    >>> drawn_sources(["title"], Drop(text=1.0), rng)
+    >>> draw_sources(["title"], SourceDropout(text=1.0), rng)
     ('title',)
     """
     alone, all_text = rng.random() < drop.alone, rng.random() < drop.text

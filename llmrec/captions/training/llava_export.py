@@ -41,9 +41,9 @@ def save_multimodal(model: Any, processor: Any, folder: str | Path) -> Path:
 def vllm_name(tensor: str) -> str:
     """The name that transformers and vLLM both read.
 
-    >>> older_name("vision_tower.encoder.layers.0.mlp.fc1.bias")
+    >>> vllm_name("vision_tower.encoder.layers.0.mlp.fc1.bias")
     'vision_tower.vision_model.encoder.layers.0.mlp.fc1.bias'
-    >>> older_name("language_model.model.norm.weight")
+    >>> vllm_name("language_model.model.norm.weight")
     'language_model.model.norm.weight'
     """
     plain = tensor.removeprefix("model.")

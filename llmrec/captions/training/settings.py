@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.captions.prompting import SOURCES, TASKS
-from llmrec.content.media.download import Limits
+from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.video import Choice
 from llmrec.errors import ConfigError
@@ -184,7 +184,7 @@ class MultimodalConfig:
     frames: int = 8
     frame_choice: Choice = "even"
     max_pixels: int = MAX_PIXELS
-    limits: Limits = field(default_factory=Limits)
+    limits: MediaLimits = field(default_factory=MediaLimits)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     workers: int = 2

@@ -22,7 +22,7 @@ import numpy as np
 from llmrec.config import as_dict
 from llmrec.content.clip.settings import SIZES, ClipConfig
 from llmrec.content.features.media import scan_media
-from llmrec.content.media.download import Limits
+from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.source import FileStamps, MediaSource
 from llmrec.content.schema import Schema, load_schema
 from llmrec.data.dataset import Dataset
@@ -62,7 +62,7 @@ def run(
     """
     shop = Dataset(dataset)
     left_out = left_out_items(shop, leave_out)
-    source = MediaSource.beside(out, media_root, Limits())
+    source = MediaSource.beside(out, media_root, MediaLimits())
     scan_media(Path(dataset) / "items.parquet", ("image",), media_root)  # for what it refuses
     rows, values = _with_pictures(shop, left_out, media_root, config.views)
     stamps = FileStamps(media_root)

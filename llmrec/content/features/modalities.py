@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.content.features.models import CLIP, WHISPER, Precision
-from llmrec.content.media.download import Limits
+from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.errors import MediaError
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.source import MediaSource, prefetched
@@ -87,7 +87,7 @@ class EmbedMediaConfig:
     audio_seconds: float = 600.0
     models: dict[str, str] = field(default_factory=dict)
     max_pixels: int = MAX_PIXELS
-    limits: Limits = field(default_factory=Limits)
+    limits: MediaLimits = field(default_factory=MediaLimits)
     device: str = "auto"
     precision: Precision = "auto"
     batch_size: int = 64

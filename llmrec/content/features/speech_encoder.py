@@ -34,7 +34,7 @@ from llmrec.content.features.models import (
     weights_hash,
 )
 from llmrec.content.features.whisper_weights import load_whisper
-from llmrec.content.media.audio import RATE, WINDOW_SECONDS, Window, windows
+from llmrec.content.media.audio import RATE, WINDOW_SECONDS, AudioWindow, windows
 from llmrec.content.media.errors import EmptyMediaError, MediaError
 from llmrec.content.media.source import prefetched
 from llmrec.errors import ConfigError, require
@@ -101,7 +101,7 @@ class SpeechEncoder:
         """Whether there is a decoder."""
         return self.whisper.model is not None
 
-    def prepare(self, window: Window) -> tuple[torch.Tensor, int]:
+    def prepare(self, window: AudioWindow) -> tuple[torch.Tensor, int]:
         """The model's input of one window: float32 ``[n_mels, 3000]``, and how many of the
         encoder's 1,500 states stand for sound that is there."""
         torch = require("torch", "media")
@@ -123,7 +123,7 @@ class SpeechEncoder:
         sums = [row[:n].float().sum(0) for row, (_, n) in zip(states, prepared, strict=True)]
         return np.asarray(torch.stack(sums).cpu().numpy())
 
-    def encode(self, recordings: Sequence[Sequence[Window]]) -> np.ndarray:
+    def encode(self, recordings: Sequence[Sequence[AudioWindow]]) -> np.ndarray:
         """Embed recordings, each a list of windows: float32 ``[recordings, dim]``, unit rows."""
         vectors = np.zeros((len(recordings), self.dim), np.float32)
         for row, recording in enumerate(recordings):
@@ -144,7 +144,9 @@ class SpeechEncoder:
             )
         return self.whisper.model
 
-    def transcribe(self, windows: Iterable[Window], *, language: str | None = None) -> Transcript:
+    def transcribe(
+        self, windows: Iterable[AudioWindow], *, language: str | None = None
+    ) -> Transcript:
         """Transcribe a recording window by window; silent windows are left out.
 
         Args:
@@ -210,7 +212,7 @@ class SpeechModality(ModalityEncoder):
                     block.present[row] = 1
                 waiting.clear()
 
-        def encoded(row: int, recording: Iterable[Window]) -> Iterator[Window]:
+        def encoded(row: int, recording: Iterable[AudioWindow]) -> Iterator[AudioWindow]:
             """The windows with sound, each embedded as it passes."""
             silent = True
             for window in recording:
@@ -248,7 +250,7 @@ class SpeechModality(ModalityEncoder):
         return block
 
 
-def _segments(result: dict[str, Any], window: Window) -> list[Segment]:
+def _segments(result: dict[str, Any], window: AudioWindow) -> list[Segment]:
     """Whisper's segments on the recording's clock; an end past the sound is the sound's end."""
     return [
         Segment(

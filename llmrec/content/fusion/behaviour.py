@@ -67,7 +67,7 @@ def split_users(
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class ItemPairs:
     """Pairs of different items that somebody liked close together; each counts both ways.
 
     Attributes:
@@ -99,7 +99,7 @@ class Pairs:
         return np.cumsum(self.weights)
 
 
-def windowed_pairs(histories: Histories, window: int, n_items: int) -> Pairs:
+def windowed_pairs(histories: Histories, window: int, n_items: int) -> ItemPairs:
     """Pairs of items at most ``window`` places apart in a history.
 
     >>> pairs = windowed_pairs(Histories.from_lists([[0, 1, 2]]), 1, 4)
@@ -122,4 +122,4 @@ def windowed_pairs(histories: Histories, window: int, n_items: int) -> Pairs:
     mass = np.bincount(a, weights, n_items) + np.bincount(b, weights, n_items)
     with np.errstate(divide="ignore"):
         log_q = np.log(mass / max(mass.sum(), 1e-12))
-    return Pairs(a, b, weights, log_q.astype(np.float32))
+    return ItemPairs(a, b, weights, log_q.astype(np.float32))

@@ -21,7 +21,7 @@ _BLOCK = 512  # queries scored at once: memory is this many rows of the catalogu
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class RetrievalCases:
     """Queries of users and what is relevant to them.
 
     Attributes:
@@ -41,14 +41,14 @@ class Cases:
     def __len__(self) -> int:
         return len(self.users)
 
-    def where(self, queries: np.ndarray) -> Cases:
+    def where(self, queries: np.ndarray) -> RetrievalCases:
         """The cases of some queries.
 
         Args:
             queries: bool ``[items]``.
         """
         keep = queries[self.queries]
-        return Cases(
+        return RetrievalCases(
             self.users[keep], self.queries[keep], self.relevant[keep], self.liked, self.n_items
         )
 
@@ -62,7 +62,7 @@ class RetrievalScores:
         values: metric -> float64 ``[cases]``.
     """
 
-    cases: Cases
+    cases: RetrievalCases
     values: dict[str, np.ndarray]
 
     def where(self, queries: np.ndarray) -> RetrievalScores:
@@ -78,7 +78,7 @@ class RetrievalScores:
         return {name: np.bincount(owner, value) / sizes for name, value in self.values.items()}
 
 
-def retrieval_cases(histories: Histories, n_items: int) -> Cases:
+def retrieval_cases(histories: Histories, n_items: int) -> RetrievalCases:
     """Every liked item of every user who liked two items or more.
 
     >>> cases = retrieval_cases(Histories.from_lists([[3, 1, 3], [2]]), 4)
@@ -90,10 +90,10 @@ def retrieval_cases(histories: Histories, n_items: int) -> Cases:
     users, queries = liked // n_items, liked % n_items
     others = np.bincount(users, minlength=len(histories))[users] - 1
     usable = others > 0
-    return Cases(users[usable], queries[usable], others[usable], liked, n_items)
+    return RetrievalCases(users[usable], queries[usable], others[usable], liked, n_items)
 
 
-def measure(vectors: np.ndarray, cases: Cases, k: int = 10) -> RetrievalScores:
+def measure(vectors: np.ndarray, cases: RetrievalCases, k: int = 10) -> RetrievalScores:
     """Recall@k and NDCG@k of every case.
 
     Args:

@@ -26,9 +26,9 @@ from safetensors.numpy import save_file
 
 from llmrec.config import as_dict
 from llmrec.content.features.blocks import FUSED, FUSED_FEATURES, FUSION_ENCODER, FUSION_STAGE
-from llmrec.content.fusion.behaviour import Pairs, liked_histories, split_users, windowed_pairs
+from llmrec.content.fusion.behaviour import ItemPairs, liked_histories, split_users, windowed_pairs
 from llmrec.content.fusion.modalities import Modalities, read_modalities
-from llmrec.content.fusion.retrieval import Cases, retrieval_cases
+from llmrec.content.fusion.retrieval import RetrievalCases, retrieval_cases
 from llmrec.content.fusion.settings import FusionConfig, FusionShape, FusionTrainConfig
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError
@@ -142,7 +142,9 @@ def _train(
     )
 
 
-def training_pairs(dataset: Dataset, config: FusionTrainConfig, seed: int) -> tuple[Pairs, Cases]:
+def training_pairs(
+    dataset: Dataset, config: FusionTrainConfig, seed: int
+) -> tuple[ItemPairs, RetrievalCases]:
     """Pairs to learn from and cases of the users held out, of the training split's events alone."""
     liked = liked_histories(dataset, config.min_rating, train_only=True)
     rng = np.random.default_rng(seed)
@@ -166,7 +168,7 @@ def _hold_out(several: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[cut:]), np.sort(order[:cut])
 
 
-def _summary(modalities: Modalities, pairs: Pairs, n_several: int) -> str:
+def _summary(modalities: Modalities, pairs: ItemPairs, n_several: int) -> str:
     """What there is to learn from, in one line."""
     parts = [f"{name} {n}" for name, n in modalities.counts.items()]
     line = f"{FUSION_STAGE}: {len(modalities)} items: {', '.join(parts)}; "

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from llmrec.content.features.models import pick_device
-from llmrec.content.fusion.behaviour import Pairs
+from llmrec.content.fusion.behaviour import ItemPairs
 from llmrec.content.fusion.embedding import ModalityTensors
 from llmrec.content.fusion.losses import behaviour_loss, contrast_loss
 from llmrec.content.fusion.modalities import Modalities, hide, two_subsets
@@ -60,7 +60,7 @@ class FusionTrainer:
         self,
         encoder: nn.Module,
         modalities: Modalities,
-        pairs: Pairs | None,
+        pairs: ItemPairs | None,
         score: Callable[[nn.Module], float],
         settings: FusionTrainConfig,
         *,
@@ -161,7 +161,7 @@ class FusionTrainer:
         self.progress.step += 1
         return {name: value.item() for name, value in losses.items()}
 
-    def _behaviour(self, pairs: Pairs, rng: np.random.Generator) -> Tensor:
+    def _behaviour(self, pairs: ItemPairs, rng: np.random.Generator) -> Tensor:
         s = self.settings
         left, right = pairs.draw(s.batch_size, rng)
         both = np.concatenate([left, right])

@@ -9,12 +9,12 @@ from torch import nn
 
 from llmrec.content.fusion.embedding import embed
 from llmrec.content.fusion.modalities import Modalities, two_subsets
-from llmrec.content.fusion.retrieval import Cases, measure
+from llmrec.content.fusion.retrieval import RetrievalCases, measure
 
 Score = Callable[[nn.Module], float]
 
 
-def retrieval_score(modalities: Modalities, cases: Cases) -> Score:
+def retrieval_score(modalities: Modalities, cases: RetrievalCases) -> Score:
     """Mean NDCG@10 of item-to-item retrieval; see :mod:`llmrec.content.fusion.retrieval`.
 
     Args:

@@ -26,7 +26,7 @@ _STEP = RATE // 50  # 20 ms: loudness is measured over so many samples
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class AudioWindow:
     """A piece of sound.
 
     Attributes:
@@ -67,7 +67,7 @@ def windows(
     seconds: float = WINDOW_SECONDS,
     search_seconds: float = 5.0,
     max_seconds: float | None = None,
-) -> Iterator[Window]:
+) -> Iterator[AudioWindow]:
     """Decode sound window by window.
 
     Args:
@@ -90,12 +90,12 @@ def windows(
         waiting = np.concatenate([waiting, piece])
         while len(waiting) > size:
             end = _quietest(waiting[:size], size - search)
-            yield Window(start / RATE, waiting[:end].copy())
+            yield AudioWindow(start / RATE, waiting[:end].copy())
             waiting, start = waiting[end:], start + end
         if left == 0:
             break
     if len(waiting):
-        yield Window(start / RATE, waiting)
+        yield AudioWindow(start / RATE, waiting)
 
 
 def _pieces(source: Path | bytes) -> Iterator[np.ndarray]:

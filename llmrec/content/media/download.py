@@ -32,7 +32,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
-class Limits:
+class MediaLimits:
     """What one file may cost.
 
     Attributes:
@@ -68,7 +68,7 @@ class Limits:
         return tuple(ipaddress.ip_network(text) for text in self.networks)
 
 
-def download(url: str, out: BinaryIO, limits: Limits) -> int:
+def download(url: str, out: BinaryIO, limits: MediaLimits) -> int:
     """Write what ``url`` leads to into ``out``.
 
     Returns:
@@ -118,7 +118,7 @@ def _checked(url: str, before: SplitResult | None) -> SplitResult:
 
 @contextmanager
 def _response(
-    target: SplitResult, limits: Limits, ends: float
+    target: SplitResult, limits: MediaLimits, ends: float
 ) -> Iterator[http.client.HTTPResponse]:
     """The response to a GET, its connection cut when time is up."""
     assert target.hostname is not None

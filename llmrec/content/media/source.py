@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from llmrec.content.media.download import Limits, download
+from llmrec.content.media.download import MediaLimits, download
 from llmrec.content.media.errors import EmptyMediaError, MediaError, SourceError, TooLargeError
 from llmrec.errors import ConfigError
 from llmrec.files import write_whole
@@ -43,11 +43,11 @@ class MediaSource:
 
     root: Path | None = None
     cache: Path | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
     @classmethod
     def beside(
-        cls, out: Path, root: Path | None, limits: Limits, cache: Path | None = None
+        cls, out: Path, root: Path | None, limits: MediaLimits, cache: Path | None = None
     ) -> MediaSource:
         """The source of a stage that writes ``out``: downloads stay in ``media_cache`` beside it.
 

@@ -18,7 +18,7 @@ from llmrec.content.media.errors import MediaError, SourceError
 from llmrec.content.media.images import decode_image
 from llmrec.content.media.source import MediaSource
 from llmrec.content.search.query import SearchQuery, image_query, text_query, voice_query
-from llmrec.content.search.searcher import SearchIndex, SearchResult
+from llmrec.content.search.searcher import FoundItem, SearchIndex
 from llmrec.errors import ConfigError
 from llmrec.stage import read_manifest
 
@@ -93,10 +93,10 @@ def search(
         print(f"wrote {sheet}", file=sys.stderr)  # stdout has the results alone
 
 
-def as_table(results: Sequence[SearchResult]) -> str:
+def as_table(results: Sequence[FoundItem]) -> str:
     """Rank, score, item id and title, in columns.
 
-    >>> print(as_table([SearchResult(1, "mug-1", "Red  mug", 0.25, None)]))
+    >>> print(as_table([FoundItem(1, "mug-1", "Red  mug", 0.25, None)]))
     rank   score  item   title
        1  0.2500  mug-1  Red mug
     """
@@ -108,7 +108,7 @@ def as_table(results: Sequence[SearchResult]) -> str:
     return "\n".join(lines)
 
 
-def as_json(query: SearchQuery, results: Sequence[SearchResult]) -> str:
+def as_json(query: SearchQuery, results: Sequence[FoundItem]) -> str:
     """One JSON object: the query, a voice's ``transcript``, and ``results``."""
     found = [
         {"rank": r.rank, "item_id": r.item_id, "title": r.title, "score": round(r.score, 6)}
@@ -131,7 +131,7 @@ def _check_sheet(path: Path, media_root: Path | None) -> None:
         raise ConfigError(f"--media-root: {media_root} is no folder")
 
 
-def _draw_sheet(results: Sequence[SearchResult], path: Path, media_root: Path) -> list[str]:
+def _draw_sheet(results: Sequence[FoundItem], path: Path, media_root: Path) -> list[str]:
     """Draw the pictures found, in order; a grey square stands for one that cannot be drawn.
 
     Returns:
@@ -158,7 +158,7 @@ def _draw_sheet(results: Sequence[SearchResult], path: Path, media_root: Path) -
     return missing
 
 
-def _picture(source: MediaSource, result: SearchResult) -> Image:
+def _picture(source: MediaSource, result: FoundItem) -> Image:
     if not result.image:
         raise SourceError("the catalogue names no picture")
     picture = decode_image(source.read(result.image))

@@ -24,7 +24,7 @@ from llmrec.stage import read_manifest
 
 
 @dataclass(frozen=True)
-class SearchResult:
+class FoundItem:
     """An item found.
 
     Attributes:
@@ -114,7 +114,7 @@ class SearchIndex:
             return np.zeros((0, self.index.d), np.float32)
         return self.encoder.encode_text(texts)
 
-    def search(self, vectors: np.ndarray, n: int = 10) -> list[list[SearchResult]]:
+    def search(self, vectors: np.ndarray, n: int = 10) -> list[list[FoundItem]]:
         """The items nearest to each vector.
 
         Args:
@@ -125,14 +125,14 @@ class SearchIndex:
         """
         if n < 1:
             raise ConfigError(f"n: must be 1 or more, got {n}")
-        found: list[list[SearchResult]] = []
+        found: list[list[FoundItem]] = []
         for rows, scores in zip(*nearest(self.index, vectors, n), strict=True):
             reached = rows >= 0
             items = self.items.take(rows[reached]).to_pylist()
             pairs = zip(items, scores[reached].tolist(), strict=True)
             found.append(
                 [
-                    SearchResult(rank, score=score, **item)
+                    FoundItem(rank, score=score, **item)
                     for rank, (item, score) in enumerate(pairs, start=1)
                 ]
             )

@@ -1,7 +1,7 @@
 """MovieLens as GroupLens ships it: ``ratings.csv``, ``movies.csv`` and, if there, ``tags.csv``.
 
 ``events`` names the unpacked folder. Genres are categories; the year and the most frequent tags
-are attributes; a poster in ``posters/`` is the image.
+are attributes; a film is available from that year on; a poster in ``posters/`` is the image.
 """
 
 from __future__ import annotations
@@ -58,11 +58,13 @@ def _movies(folder: Path, movies: Path, tags: Path | None) -> Iterator[RawItem]:
         year = re.search(r"\((\d{4})\)\s*$", title)
         if year:
             attributes["year"] = year.group(1)
+        released = f"{year.group(1)}-01-01" if year else None
         fields = {
             "item_id": movie,
             "title": title,
             "categories": [] if genres == "(no genres listed)" else genres.split("|"),
             "attributes": attributes,
+            "available_from": released,
             "image": next(
                 (p for t in _POSTERS if (folder / (p := t.format(movie))).is_file()), None
             ),

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from llmrec.errors import ConfigError, DataError
 from llmrec.ranking.retrieval.settings import RetrievalConfig
 from llmrec.ranking.retrieval.vectors import VectorIndex, check_vectors
+from llmrec.recommender import Scorer
+from llmrec.types import Histories, Ranking
 
-if TYPE_CHECKING:
-    from llmrec.ranking.retrieval.generated import Generator
-    from llmrec.recommender import Scorer
+
+class Generator(Protocol):
+    """A language model with semantic IDs; see :class:`llmrec.generation.llm.Llm`."""
+
+    @property
+    def n_items(self) -> int: ...
+
+    def recommend(
+        self,
+        histories: Histories,
+        n: int,
+        *,
+        exclude_history: bool = True,
+        constraints: Sequence[Any] | None = None,
+    ) -> Ranking: ...
+
+    def score_items(self, histories: Histories, items: np.ndarray) -> np.ndarray: ...
 
 
 class Catalogue:

@@ -8,33 +8,15 @@ and a second pass over the trie scores given items.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from llmrec.ranking.retrieval.catalogue import Catalogue
+from llmrec.ranking.retrieval.catalogue import Catalogue, Generator
 from llmrec.ranking.retrieval.source import DenseScores, Limits, Source, SourceScores
 from llmrec.recommender import Scorer
 from llmrec.types import Histories, Ranking
-
-
-class Generator(Protocol):
-    """A language model with semantic IDs; see :class:`llmrec.generation.llm.Llm`."""
-
-    @property
-    def n_items(self) -> int: ...
-
-    def recommend(
-        self,
-        histories: Histories,
-        n: int,
-        *,
-        exclude_history: bool = True,
-        constraints: Sequence[Any] | None = None,
-    ) -> Ranking: ...
-
-    def score_items(self, histories: Histories, items: np.ndarray) -> np.ndarray: ...
 
 
 class Generated(Source):

@@ -209,7 +209,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="clip cuts a frame into 7 patches a side"):
         odd = write_clip(tmp_path / "clip", image_size=56)
         new_multimodal("llava-nano", clip=odd, texts=TEXTS, video=True)
-    with pytest.raises(ConfigError, match=r"sees 32 pixels in patches of 8; .* at least 64 pixels"):
+    with pytest.raises(ConfigError, match=r"takes 32 pixels in patches of 8; .* least 64 pixels"):
         small = write_clip(tmp_path / "small")
         new_multimodal("llava-nano", clip=small, texts=TEXTS, video=True)
     with pytest.raises(ConfigError, match=r"base: .*nowhere' is neither a size .* of a LLaVA"):

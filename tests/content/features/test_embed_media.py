@@ -29,7 +29,7 @@ from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.content.features.media import load_media_features, load_transcripts, run
 from llmrec.content.features.modalities import EmbedMediaConfig
 from llmrec.content.media.audio import windows
-from llmrec.content.media.download import Limits
+from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.images import decode_image
 from llmrec.content.media.source import prefetched
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
@@ -265,9 +265,9 @@ def test_urls_are_fetched_once_into_a_cache(
         base = f"http://127.0.0.1:{server.server_port}"
         rows = [{"image": f"{base}/red.png"}, {"image": f"{base}/gone.png"}, {"image": "blue.png"}]
         dataset = write_media_catalogue(tmp_path / "dataset", rows)
-        own = Limits(networks=("127.0.0.1/32",))
+        own = MediaLimits(networks=("127.0.0.1/32",))
         outcomes = []
-        for name, limits in (("closed", Limits()), ("open", own)):
+        for name, limits in (("closed", MediaLimits()), ("open", own)):
             config = EmbedMediaConfig(**models, modalities=("image",), limits=limits)
             out = run(config, dataset, tmp_path / name, media_root=root)
             outcomes.append(load_media_features(out)["image_present"].tolist())

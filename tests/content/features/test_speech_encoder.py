@@ -12,7 +12,7 @@ from tiny_media import tiny_whisper
 
 from llmrec.content.features.speech_encoder import SpeechEncoder
 from llmrec.content.features.whisper_weights import load_whisper
-from llmrec.content.media.audio import RATE, Window, windows
+from llmrec.content.media.audio import RATE, AudioWindow, windows
 from llmrec.errors import ConfigError
 
 CLIPS = ("spk1_snt1", "spk1_snt3", "spk2_snt2")  # of one speaker too: not the voice alone
@@ -32,9 +32,9 @@ def real(shared_data: Path) -> SpeechEncoder:
     return SpeechEncoder(str(folder), device="cpu")
 
 
-def noise(seconds: float, start: float = 0.0, volume: float = 0.1, seed: int = 0) -> Window:
+def noise(seconds: float, start: float = 0.0, volume: float = 0.1, seed: int = 0) -> AudioWindow:
     samples = np.random.default_rng(seed).normal(0, volume, int(seconds * RATE))
-    return Window(start, samples.astype(np.float32))
+    return AudioWindow(start, samples.astype(np.float32))
 
 
 def test_vectors_are_unit_rows_whatever_is_beside_them(tiny: SpeechEncoder) -> None:
@@ -76,12 +76,12 @@ def test_the_real_encoder_tells_utterances_apart(real: SpeechEncoder, shared_dat
     clean = [list(windows(shared_data / "speech" / f"{name}.wav")) for name in CLIPS]
     noisy = [
         [
-            Window(w.start, w.samples + rng.normal(0, 0.3 * w.samples.std(), len(w.samples)))
+            AudioWindow(w.start, w.samples + rng.normal(0, 0.3 * w.samples.std(), len(w.samples)))
             for w in recording
         ]
         for recording in clean
     ]
-    noisy = [[Window(w.start, w.samples.astype(np.float32)) for w in r] for r in noisy]
+    noisy = [[AudioWindow(w.start, w.samples.astype(np.float32)) for w in r] for r in noisy]
     similar = real.encode(clean) @ real.encode(noisy).T
     same, other = np.diag(similar), similar[~np.eye(len(CLIPS), dtype=bool)]
     assert same.min() > other.max() + 0.02

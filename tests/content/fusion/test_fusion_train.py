@@ -10,12 +10,12 @@ pytest.importorskip("torch", reason="needs the train extra")
 import torch
 from fusion_world import World
 
-from llmrec.content.fusion.behaviour import Pairs, split_users, windowed_pairs
+from llmrec.content.fusion.behaviour import ItemPairs, split_users, windowed_pairs
 from llmrec.content.fusion.embedding import embed
 from llmrec.content.fusion.encoder import FusionEncoder
 from llmrec.content.fusion.losses import behaviour_loss, contrast_loss
 from llmrec.content.fusion.modalities import Modalities, hide
-from llmrec.content.fusion.retrieval import Cases, measure, retrieval_cases
+from llmrec.content.fusion.retrieval import RetrievalCases, measure, retrieval_cases
 from llmrec.content.fusion.settings import FusionShape, FusionTrainConfig
 from llmrec.content.fusion.train import FusionTrainer
 from llmrec.content.fusion.validation import contrast_score, retrieval_score
@@ -31,7 +31,7 @@ SETTINGS = FusionTrainConfig(
     learning_rate=3e-3,
     device="cpu",
 )
-Parted = tuple[Pairs, Cases, Cases]
+Parted = tuple[ItemPairs, RetrievalCases, RetrievalCases]
 
 
 def shape(modalities: Modalities) -> FusionShape:
@@ -42,7 +42,7 @@ def shape(modalities: Modalities) -> FusionShape:
 
 def trained(
     modalities: Modalities,
-    pairs: Pairs | None,
+    pairs: ItemPairs | None,
     score,
     settings: FusionTrainConfig = SETTINGS,
     **more,
@@ -73,7 +73,7 @@ def without(histories: Histories, items: np.ndarray) -> Histories:
     return Histories.from_lists([row[~items[row]].tolist() for row in histories])
 
 
-def recall(vectors: np.ndarray, cases: Cases) -> float:
+def recall(vectors: np.ndarray, cases: RetrievalCases) -> float:
     return float(measure(vectors, cases).by_query()["recall@10"].mean())
 
 

@@ -10,11 +10,11 @@ import pytest
 from media_server import PICTURE, Server, serving
 
 from llmrec.content.media.addresses import is_public
-from llmrec.content.media.download import Limits, download
+from llmrec.content.media.download import MediaLimits, download
 from llmrec.content.media.errors import SourceError, TooLargeError
 from llmrec.errors import ConfigError
 
-HERE = Limits(networks=("127.0.0.1/32",), timeout=1, deadline=5, max_bytes=1 << 20)
+HERE = MediaLimits(networks=("127.0.0.1/32",), timeout=1, deadline=5, max_bytes=1 << 20)
 
 PRIVATE = """
 127.0.0.1 10.1.2.3 192.168.0.1 172.16.9.9 169.254.169.254 0.0.0.0 100.64.0.1 224.0.0.1
@@ -23,14 +23,14 @@ PRIVATE = """
 """
 
 
-def fetched(url: str, limits: Limits = HERE) -> bytes:
+def fetched(url: str, limits: MediaLimits = HERE) -> bytes:
     out = io.BytesIO()
     size = download(url, out, limits)
     assert size == len(out.getvalue())
     return out.getvalue()
 
 
-def limits(**changes: Any) -> Limits:
+def limits(**changes: Any) -> MediaLimits:
     return replace(HERE, **changes)
 
 
@@ -155,6 +155,6 @@ def test_a_server_that_speaks_no_tls_is_a_reason(server: Server) -> None:
 
 def test_limits_that_cannot_hold_name_the_setting() -> None:
     with pytest.raises(ConfigError, match="timeout: must be more than 0"):
-        Limits(timeout=0)
+        MediaLimits(timeout=0)
     with pytest.raises(ConfigError, match=r"networks: .*10\.1\.0\.0/16"):
-        Limits(networks=("our network",))
+        MediaLimits(networks=("our network",))

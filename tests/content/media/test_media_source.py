@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from media_server import PICTURE, Server
 
-from llmrec.content.media.download import Limits
+from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.errors import EmptyMediaError, MediaError, SourceError, TooLargeError
 from llmrec.content.media.source import MediaSource
 
-HERE = Limits(networks=("127.0.0.1/32",), timeout=1, deadline=5)
+HERE = MediaLimits(networks=("127.0.0.1/32",), timeout=1, deadline=5)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_what_is_no_file_is_a_reason(root: Path) -> None:
 
 
 def test_sizes_hold_for_files_and_bytes_alike(root: Path) -> None:
-    small = MediaSource(root, limits=Limits(max_bytes=10))
+    small = MediaSource(root, limits=MediaLimits(max_bytes=10))
     (root / "empty.png").touch()
     for value in ("shoes/1.png", PICTURE, {"bytes": PICTURE, "path": "1.png"}):
         with pytest.raises(TooLargeError, match="at most 10 are read"):

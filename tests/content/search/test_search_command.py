@@ -19,7 +19,7 @@ from llmrec.cli import run_command
 from llmrec.content.search.build import run
 from llmrec.content.search.command import as_table
 from llmrec.content.search.query import transcribe
-from llmrec.content.search.searcher import SearchIndex, SearchResult
+from llmrec.content.search.searcher import FoundItem, SearchIndex
 from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
 
@@ -114,8 +114,8 @@ def test_a_sheet_shows_the_pictures_found(
 
 def test_a_table_is_one_line_an_item_whatever_a_title_holds() -> None:
     answers = [
-        SearchResult(1, "a", "two\nlines \x1b[31mred", 0.5, None),
-        SearchResult(2, "bb", "", -0.1, None),
+        FoundItem(1, "a", "two\nlines \x1b[31mred", 0.5, None),
+        FoundItem(2, "bb", "", -0.1, None),
     ]
     assert as_table(answers).splitlines()[1:] == [
         "   1  0.5000  a     two lines [31mred",

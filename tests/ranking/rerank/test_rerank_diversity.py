@@ -9,7 +9,7 @@ from llmrec.ranking.rerank import RerankConfig, rerank
 from llmrec.ranking.rerank.diversity import relevance_of, unit_rows
 
 
-def a_shelf(seed, count=20, size=8):
+def scored_vectors(seed, count=20, size=8):
     rng = np.random.default_rng(seed)
     return rng.normal(size=count), rng.normal(size=(count, size))
 
@@ -53,7 +53,7 @@ def slow_dpp(logits, vectors, n, alpha):
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("weight", [0.2, 0.5, 0.9])
 def test_mmr_is_the_definition(seed, weight):
-    logits, vectors = a_shelf(seed)
+    logits, vectors = scored_vectors(seed)
     order = rerank(RerankConfig("mmr", mmr_lambda=weight), logits, 12, vectors)
     assert order.tolist() == slow_mmr(logits, vectors, 12, weight)
 
@@ -61,7 +61,7 @@ def test_mmr_is_the_definition(seed, weight):
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("alpha", [0.0, 0.7, 3.0])
 def test_dpp_is_the_greedy_choice_of_the_greatest_determinant(seed, alpha):
-    logits, vectors = a_shelf(seed)
+    logits, vectors = scored_vectors(seed)
     if alpha == 0:
         logits = -np.arange(20.0)  # determinants alone: the first is a tie, the best score has it
     order = rerank(RerankConfig("dpp", dpp_alpha=alpha), logits, 8, vectors)
@@ -90,7 +90,7 @@ def test_items_without_vectors_are_alike_to_none(way):
 
 @pytest.mark.parametrize("way", ["mmr", "dpp"])
 def test_the_best_comes_first_and_the_length_of_a_vector_does_not_matter(way):
-    logits, vectors = a_shelf(3)
+    logits, vectors = scored_vectors(3)
     order = rerank(RerankConfig(way), logits, 10, vectors)
     assert order[0] == np.argmax(logits)
     scaled = vectors * np.exp2(np.arange(-10, 10))[:, None]
@@ -98,7 +98,7 @@ def test_the_best_comes_first_and_the_length_of_a_vector_does_not_matter(way):
 
 
 def test_a_great_alpha_is_the_order_of_the_scores_without_overflow():
-    logits, vectors = a_shelf(4, size=30)
+    logits, vectors = scored_vectors(4, size=30)
     logits = np.argsort(logits).astype(float)
     order = rerank(RerankConfig("dpp", dpp_alpha=100.0), logits, 10, vectors)
     np.testing.assert_array_equal(order, np.argsort(-logits)[:10])
@@ -114,7 +114,7 @@ def test_relevance_and_lengths_stand_great_numbers():
 
 @pytest.mark.parametrize(("way", "milliseconds"), [("mmr", 3), ("dpp", 5)])
 def test_fifty_of_a_thousand_are_chosen_in_milliseconds_of_one_core(way, milliseconds):
-    logits, vectors = a_shelf(0, 1000, 128)
+    logits, vectors = scored_vectors(0, 1000, 128)
     vectors = vectors.astype(np.float32)
     seconds = []
     for _ in range(10):  # the best of ten: this is about the work, not about a busy machine

@@ -1,5 +1,7 @@
 """Candidates of several sources, and that training and serving say the same of them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -136,6 +138,25 @@ def test_what_is_excluded_is_left_out() -> None:
         candidates(SOURCES, alone, 6, constraints=Constraints(exclude=excluded))[0].items,
         kept[1].items,
     )
+
+
+def test_the_language_models_search_is_given_the_filter_itself() -> None:
+    """What the search keeps of an ItemFilter is made once only if it is the same object."""
+    model = tiny_llm(random_semantic_ids(N_ITEMS, (5, 4, 4)))
+    given: list[Constraints] = []
+    search = model.recommend
+
+    def recommend(*args: Any, constraints: Any, **more: Any) -> Any:
+        given.extend(constraints)
+        return search(*args, constraints=constraints, **more)
+
+    model.recommend = recommend  # type: ignore[method-assign]
+    allow = ItemFilter(np.arange(N_ITEMS) < 9)
+    candidates(
+        make_sources(model=model), make_histories(users=1), 4, constraints=Constraints([2], allow)
+    )
+    filtered = [one for one in given if one.allow is not None]
+    assert filtered and all(one.allow is allow and 2 in one.exclude for one in filtered)
 
 
 def test_the_history_may_come_again_and_moves_no_rank() -> None:
