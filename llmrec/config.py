@@ -125,24 +125,23 @@ def check_keys(values: dict[str, Any], known: Sequence[str], where: str) -> None
             raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
 
 
-def check_ranges(settings: Any, prefix: str = "", **ranges: str) -> None:
-    """Refuse a setting outside its range, in a ``__post_init__``; one that is None is left alone.
+def check_ranges(settings: Any, interval: str, *names: str, prefix: str = "") -> None:
+    """Refuse settings outside an interval, in a ``__post_init__``; what is None is left alone.
 
     Args:
         settings: the dataclass.
-        prefix: put before a setting's name, such as ``loop.``.
-        ranges: an interval by name, such as ``epochs="[1, inf)"`` or ``dropout="[0, 1)"``.
+        interval: such as ``[1, inf)`` or ``[0, 1)``.
+        names: of the settings.
+        prefix: put before a name in the message, such as ``loop.``.
 
     Raises:
         ConfigError: for the first one outside, NaN included.
     """
-    for name, interval in ranges.items():
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    for name in names:
         value = getattr(settings, name)
         if value is None:
             continue
-        if not isinstance(value, int | float):
-            raise TypeError(f"{name}: {value!r} is not a number")
-        low, high = (float(end) for end in interval[1:-1].split(","))
         above = value > low if interval[0] == "(" else value >= low
         below = value < high if interval[-1] == ")" else value <= high
         if above and below:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ArtifactError, LlmrecError
-from llmrec.files import locked, put_in_place, recover
+from llmrec.files import locked, put_in_place, recover, write_whole
 from llmrec.version import __version__
 
 SCHEMA_VERSION = 2
@@ -231,7 +231,7 @@ def _finish(part: Path, manifest: Manifest) -> None:
         if path.is_file() and name not in (_STAMP, MANIFEST):
             manifest.files[name] = (path.stat().st_size, file_hash(path))
     text = json.dumps(manifest.__dict__, indent=2, default=str)
-    (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_whole(part / MANIFEST, text + "\n")
 
 
 def run_stage(

@@ -138,8 +138,10 @@ class Ranges:
     share: float | None = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(self, "loop.", epochs="[1, inf)", dropout="[0, 1)")
-        check_ranges(self, rate="(0, inf)", share="(0, 1]")
+        check_ranges(self, "[1, inf)", "epochs", prefix="loop.")
+        check_ranges(self, "[0, 1)", "dropout", prefix="loop.")
+        check_ranges(self, "(0, inf)", "rate")
+        check_ranges(self, "(0, 1]", "share")
 
 
 @pytest.mark.parametrize(

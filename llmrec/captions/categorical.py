@@ -37,7 +37,7 @@ from llmrec.captions.categorical_vocabulary import (
     count_rows,
 )
 from llmrec.captions.table import CaptionTable
-from llmrec.config import as_dict
+from llmrec.config import as_dict, check_ranges
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, read_manifest, run_stage
 
@@ -66,9 +66,7 @@ class CategoricalConfig:
     hash_seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("min_count", "max_values"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", "min_count", "max_values")
         for name, most in (("hash_buckets", 2**30), ("hash_seed", 2**63)):
             value = getattr(self, name)
             if value is not None and not 0 <= value < most:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.captions.prompting import SOURCES
+from llmrec.config import check_ranges
 from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.video import Choice
@@ -64,8 +65,7 @@ class CaptionConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        if not self.memory_gib > 0:
-            raise ConfigError(f"memory_gib: must be above 0, got {self.memory_gib}")
+        check_ranges(self, "(0, inf)", "memory_gib")
 
     def wants(self, source: str) -> bool:
         """Whether the model gets this source."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.config import build, load_yaml
+from llmrec.config import build, check_ranges, load_yaml
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.prompts import templates_folder
@@ -64,8 +64,7 @@ class Field:
             raise ConfigError(f"values: {twice[0]!r} is listed twice")
         if self.limits and (self.source != "price" or len(self.limits) != len(self.values) - 1):
             raise ConfigError("limits: limits are the prices between bands, one fewer than values")
-        if self.max_values < 1:
-            raise ConfigError(f"max_values: must be 1 or more, got {self.max_values}")
+        check_ranges(self, "[1, inf)", "max_values")
         if (
             self.source
             and self.source not in _COLUMNS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrec.config import as_dict
+from llmrec.config import as_dict, check_ranges
 from llmrec.demo_shop.ground_truth import ground_truth
 from llmrec.demo_shop.shop import DemoShop, Impression, generate
 from llmrec.errors import ConfigError
@@ -76,8 +76,7 @@ class DemoShopConfig:
     views: int = 1
 
     def __post_init__(self) -> None:
-        if self.views < 1:
-            raise ConfigError(f"views: must be 1 or more, got {self.views}")
+        check_ranges(self, "[1, inf)", "views")
         if self.views > 1 and not self.media:
             raise ConfigError("views: needs media, without which there are no pictures")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from llmrec.config import check_ranges
 from llmrec.errors import ArtifactError, ConfigError, one_line
 from llmrec.llm.adapters import read_adapter
 from llmrec.llm.layout import ADAPTERS
@@ -41,9 +42,7 @@ class VllmSettings:
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype: {self.dtype!r} is neither float32 nor bfloat16")
-        for name in ("memory_gib", "block_size", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: must be above 0")
+        check_ranges(self, "(0, inf)", "memory_gib", "block_size", "batch_size")
 
 
 def model_and_adapters(folder: Path, adapters: Sequence[str | Path]) -> tuple[Path, list[Path]]:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from llmrec.config import as_dict
+from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import combine_blocks, load_blocks
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError, require
@@ -70,11 +70,8 @@ class IndexConfig:
     rq_vae: RqVaeConfig = field(default_factory=RqVaeConfig)
 
     def __post_init__(self) -> None:
-        if not 2 <= self.levels <= 8:
-            raise ConfigError(f"levels: must be 2 to 8, got {self.levels}")
-        for name in ("codebook_size", "kmeans_iterations"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[2, 8]", "levels")
+        check_ranges(self, "[1, inf)", "codebook_size", "kmeans_iterations")
         if self.spare is not None and self.spare < 0:
             raise ConfigError(f"spare: must be 0 or more, got {self.spare}")
         weights = self.block_weights.values()

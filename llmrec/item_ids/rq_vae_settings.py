@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmrec.errors import ConfigError
+from llmrec.config import check_ranges
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class RqVaeConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "steps", "batch_size", "restart_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"rq_vae.{name}: must be 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.warmup < 1:
-            raise ConfigError(f"rq_vae.warmup: must be in [0, 1), got {self.warmup}")
+        check_ranges(
+            self, "[1, inf)", "latent_dim", "steps", "batch_size", "restart_every", prefix="rq_vae."
+        )
+        check_ranges(self, "[0, 1)", "warmup", prefix="rq_vae.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.captions.prompting import SOURCES, TASKS
+from llmrec.config import check_ranges
 from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.video import Choice
@@ -56,8 +57,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         _check_step(self.epochs or 0, 1.0 if self.lr is None else self.lr)
-        if self.rank < 1:
-            raise ConfigError(f"rank: must be 1 or more, got {self.rank}")
+        check_ranges(self, "[1, inf)", "rank")
 
     def resolved(self, *, scratch: bool, fresh_tower: bool | None = None) -> FinetuneConfig:
         """The same with everything chosen.
@@ -101,9 +101,7 @@ class SourceDropout:
     text: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("alone", "image", "video", "speech", "text"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+        check_ranges(self, "[0, 1]", "alone", "image", "video", "speech", "text")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from llmrec.config import check_ranges
 from llmrec.content.features.models import Precision
 from llmrec.content.media.images import MAX_PIXELS
 from llmrec.errors import ConfigError
@@ -64,11 +65,8 @@ class Augmentation:
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.smallest <= 1:
-            raise ConfigError(f"smallest: must be in (0, 1], got {self.smallest}")
-        for name in ("shift", "degrees", "light", "erase"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}: must be 0 or more, got {getattr(self, name)}")
+        check_ranges(self, "(0, 1]", "smallest")
+        check_ranges(self, "[0, inf)", "shift", "degrees", "light", "erase")
 
 
 @dataclass(frozen=True)
@@ -119,20 +117,13 @@ class ClipConfig:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise ConfigError(f"size: {self.size!r} is not one of {', '.join(SIZES)}")
-        for name in ("epochs", "views", "max_pixels", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", "epochs", "views", "max_pixels", "workers")
         if self.batch_size < 2:
             raise ConfigError(f"batch_size: contrast needs 2 or more, got {self.batch_size}")
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate: must be above 0, got {self.learning_rate}")
-        for name in ("title_share", "validation_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}: must be in [0, 1], got {getattr(self, name)}")
-        if self.field_weight < 0:
-            raise ConfigError(f"field_weight: must be 0 or more, got {self.field_weight}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout: must be in [0, 1), got {self.dropout}")
+        check_ranges(self, "(0, inf)", "learning_rate")
+        check_ranges(self, "[0, 1]", "title_share", "validation_share")
+        check_ranges(self, "[0, inf)", "field_weight")
+        check_ranges(self, "[0, 1)", "dropout")
 
 
 @dataclass(frozen=True)
@@ -169,6 +160,4 @@ class TemporalConfig:
             raise ConfigError(
                 "image_model: which CLIP encodes the frames? llmrec train clip makes one"
             )
-        for name in ("frames", "epochs", "batch_size", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", "frames", "epochs", "batch_size", "workers")

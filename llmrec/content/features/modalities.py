@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.config import check_ranges
 from llmrec.content.features.models import CLIP, WHISPER, Precision
 from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.errors import MediaError
@@ -102,9 +103,9 @@ class EmbedMediaConfig:
                 f"modalities: choose from {', '.join(MODALITIES)}, each once; "
                 f"got {list(self.modalities)}"
             )
-        for name in ("frames", "audio_seconds", "max_pixels", "batch_size", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(
+            self, "[1, inf)", "frames", "audio_seconds", "max_pixels", "batch_size", "workers"
+        )
         if self.transcribe and "speech" not in self.modalities:
             raise ConfigError("transcribe: needs speech among the modalities")
         if self.temporal is not None and "video" not in self.modalities:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from llmrec.config import check_ranges
 from llmrec.content.features.shaped import load_shaped, save_shaped
 from llmrec.errors import ConfigError
 
@@ -39,9 +40,7 @@ class TemporalShape:
     heads: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("dim", "width", "layers", "heads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", "dim", "width", "layers", "heads")
         if self.width % self.heads:
             raise ConfigError(f"heads: {self.heads} does not divide width {self.width}")
 

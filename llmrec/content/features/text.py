@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from llmrec.config import as_dict
+from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.attributes import AttributeEncoder, attribute_tokens
 from llmrec.content.features.models import weights_hash
 from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, locate_model
@@ -74,9 +74,14 @@ class EmbedConfig:
         unknown = [name for name in self.fields if name not in FIELDS]
         if unknown or not self.fields:
             raise ConfigError(f"fields: choose from {', '.join(FIELDS)}; got {list(self.fields)}")
-        for name in ("description_chars", "attribute_dim", "attribute_min_items", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(
+            self,
+            "[1, inf)",
+            "description_chars",
+            "attribute_dim",
+            "attribute_min_items",
+            "batch_size",
+        )
 
     def open_text_encoder(self, device: str | None = None) -> TextEncoder:
         """Load the text model, on another device where one is given."""

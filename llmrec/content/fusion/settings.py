@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
 
 _COUNTS = ("epochs", "steps_per_epoch", "batch_size", "contrast_batch", "patience", "window")
@@ -32,14 +33,10 @@ class FusionEncoderConfig:
     input_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("dim", "width", "layers", "heads", "queries"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", "dim", "width", "layers", "heads", "queries")
         if self.width % self.heads:
             raise ConfigError(f"heads: {self.heads} does not divide width {self.width}")
-        for name in ("dropout", "input_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be in [0, 1), got {getattr(self, name)}")
+        check_ranges(self, "[0, 1)", "dropout", "input_dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,18 +101,11 @@ class FusionTrainConfig:
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        for name in ("learning_rate", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: must be above 0, got {getattr(self, name)}")
-        for name in ("contrast_weight", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}: must be 0 or more, got {getattr(self, name)}")
-        if not 0 <= self.partial_share <= 1:
-            raise ConfigError(f"partial_share: must be in [0, 1], got {self.partial_share}")
-        if not 0 <= self.modality_dropout < 1:
-            raise ConfigError(f"modality_dropout: must be in [0, 1), got {self.modality_dropout}")
-        if not 0 < self.validation_users < 1:
-            raise ConfigError(f"validation_users: must be in (0, 1), got {self.validation_users}")
+        check_ranges(self, "(0, inf)", "learning_rate", "temperature")
+        check_ranges(self, "[0, inf)", "contrast_weight", "weight_decay")
+        check_ranges(self, "[0, 1]", "partial_share")
+        check_ranges(self, "[0, 1)", "modality_dropout")
+        check_ranges(self, "(0, 1)", "validation_users")
 
 
 @dataclass(frozen=True)

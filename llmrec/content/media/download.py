@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from llmrec.config import check_ranges
 from llmrec.content.media.addresses import Network, connect
 from llmrec.content.media.errors import SourceError, TooLargeError, one_line
 from llmrec.errors import ConfigError
@@ -51,11 +52,8 @@ class MediaLimits:
     networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "timeout", "deadline"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name}: must be more than 0, got {getattr(self, name)}")
-        if self.max_redirects < 0:
-            raise ConfigError(f"max_redirects: must be 0 or more, got {self.max_redirects}")
+        check_ranges(self, "(0, inf)", "max_bytes", "timeout", "deadline")
+        check_ranges(self, "[0, inf)", "max_redirects")
         for text in self.networks:
             try:
                 ipaddress.ip_network(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
 
 Kind = Literal["auto", "flat", "hnsw", "ivfpq"]
@@ -35,6 +36,4 @@ class SearchIndexConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.text_weight <= 1:
             raise ConfigError(f"text_weight: must be from 0 to 1, got {self.text_weight}")
-        for name in ("recall_queries", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", "recall_queries", "batch_size")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
 from llmrec.ranking.retrieval.settings import RetrievalConfig
 from llmrec.types import EVENT_TYPES
@@ -40,8 +41,7 @@ class LabelConfig:
         if (self.kind == "impressions") != (self.file is not None):
             raise ConfigError("labels: `file:` is for kind impressions, and needed there")
         _check_types("labels.types", self.types)
-        if self.per_positive < 1:
-            raise ConfigError(f"labels.per_positive: must be 1 or more, got {self.per_positive}")
+        check_ranges(self, "[1, inf)", "per_positive", prefix="labels.")
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,8 @@ class FitConfig:
     rating_weight: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "checks", "patience", "rows"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"fit.{name}: must be 1 or more, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"fit.learning_rate: must be above 0, got {self.learning_rate}")
+        check_ranges(self, "[1, inf)", "epochs", "checks", "patience", "rows", prefix="fit.")
+        check_ranges(self, "(0, inf)", "learning_rate", prefix="fit.")
 
 
 @dataclass(frozen=True)
@@ -193,9 +190,7 @@ class CtrConfig:
     ranked: int = 1500
 
     def __post_init__(self) -> None:
-        for name in ("snapshots", "ranked"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", "snapshots", "ranked")
         if not self.calibration:
             raise ConfigError("calibration: names no method; `[none]` leaves probabilities alone")
 

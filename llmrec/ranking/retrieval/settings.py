@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmrec.config import check_ranges
 from llmrec.content.search.settings import Kind
-from llmrec.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,9 @@ class RetrievalConfig:
     min_events: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("k", "limit", "events", "window", "neighbours", "item_to_item_events"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        for name in ("shrink", "min_events"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}: must be 0 or more, got {getattr(self, name)}")
-        for name in ("decay", "item_to_item_decay"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ConfigError(f"{name}: must lie in (0, 1], got {getattr(self, name)}")
-        if not self.half_life_days > 0:
-            raise ConfigError(f"half_life_days: must be above 0, got {self.half_life_days}")
+        check_ranges(
+            self, "[1, inf)", "k", "limit", "events", "window", "neighbours", "item_to_item_events"
+        )
+        check_ranges(self, "[0, inf)", "shrink", "min_events")
+        check_ranges(self, "(0, 1]", "decay", "item_to_item_decay")
+        check_ranges(self, "(0, inf)", "half_life_days")

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from llmrec.config import as_dict
+from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import load_blocks
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
@@ -71,9 +71,7 @@ class ExpandConfig:
     require_chat_template: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_items", "components"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"expand.{name}: must be at least 1")
+        check_ranges(self, "[1, inf)", "max_items", "components", prefix="expand.")
 
 
 def run(

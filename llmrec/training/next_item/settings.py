@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
 from llmrec.training.tasks.names import check_tasks
 
@@ -46,13 +47,17 @@ class TrainLoopConfig:
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "validate_every", "tokens_per_batch", "patience"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}: must be at least 1")
-        if self.learning_rate <= 0:
-            raise ConfigError("train.learning_rate: must be above 0")
-        if not 0 <= self.average_decay < 1:
-            raise ConfigError("train.average_decay: must be in [0, 1)")
+        check_ranges(
+            self,
+            "[1, inf)",
+            "epochs",
+            "validate_every",
+            "tokens_per_batch",
+            "patience",
+            prefix="train.",
+        )
+        check_ranges(self, "(0, inf)", "learning_rate", prefix="train.")
+        check_ranges(self, "[0, 1)", "average_decay", prefix="train.")
 
 
 @dataclass(frozen=True)
@@ -102,13 +107,9 @@ class TrainConfig:
     loop: TrainLoopConfig = field(default_factory=TrainLoopConfig)
 
     def __post_init__(self) -> None:
-        if self.max_items < 1:
-            raise ConfigError("train.max_items: must be at least 1")
-        for name in ("dropout", "content_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"train.{name}: must be in [0, 1)")
-        if not 0 < self.share <= 1:
-            raise ConfigError("train.share: must be above 0 and at most 1")
+        check_ranges(self, "[1, inf)", "max_items", prefix="train.")
+        check_ranges(self, "[0, 1)", "dropout", "content_dropout", prefix="train.")
+        check_ranges(self, "(0, 1]", "share", prefix="train.")
         self._check_tasks()
 
     def _check_tasks(self) -> None:

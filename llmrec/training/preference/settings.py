@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
 from llmrec.training.tune.settings import PROJECTIONS, TuneConfig, TuneLoopConfig
 from llmrec.types import EVENT_TYPES
@@ -42,8 +43,7 @@ class RewardConfig:
                 raise ConfigError(f"rewards.{name}: a weight must be 0 or above, not {weight}")
         if not any(self.weights.values()):
             raise ConfigError("rewards: all weights are 0, so nothing is preferred; raise one")
-        if not 0 < self.price_share <= 1:
-            raise ConfigError("rewards.price_share: must be above 0 and at most 1")
+        check_ranges(self, "(0, 1]", "price_share", prefix="rewards.")
         if not 1 <= self.price_margin < math.inf:
             raise ConfigError("rewards.price_margin: must be at least 1")
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
 from llmrec.training.tasks.names import check_tasks
 
@@ -27,10 +28,8 @@ class AlignConfig:
     learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ConfigError("align.steps: must be at least 0")
-        if not self.learning_rate > 0:
-            raise ConfigError("align.learning_rate: must be above 0")
+        check_ranges(self, "[0, inf)", "steps", prefix="align.")
+        check_ranges(self, "(0, inf)", "learning_rate", prefix="align.")
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,20 @@ class TuneLoopConfig:
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "gradient_accumulation", "save_steps", "logging_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"loop.{name}: must be at least 1")
+        check_ranges(
+            self,
+            "[1, inf)",
+            "batch_size",
+            "gradient_accumulation",
+            "save_steps",
+            "logging_steps",
+            prefix="loop.",
+        )
         if self.epochs < 0 or self.max_steps < 0 or self.epochs + self.max_steps == 0:
             raise ConfigError("loop: trains nothing; set max_steps or epochs to at least 1")
-        if self.max_length < 8:
-            raise ConfigError("loop.max_length: must be at least 8 tokens")
-        if not self.learning_rate > 0:
-            raise ConfigError("loop.learning_rate: must be above 0")
-        if not 0 <= self.warmup_ratio < 1:
-            raise ConfigError("loop.warmup_ratio: must be in [0, 1)")
+        check_ranges(self, "[8, inf)", "max_length", prefix="loop.")
+        check_ranges(self, "(0, inf)", "learning_rate", prefix="loop.")
+        check_ranges(self, "[0, 1)", "warmup_ratio", prefix="loop.")
         self._check_validation()
 
     def _check_validation(self) -> None:
@@ -161,10 +163,8 @@ class TuneConfig:
         check_tasks(self.tasks)
         if self.method != "full":
             self._check_adapter()
-        if self.validation_users < 0:
-            raise ConfigError("validation_users: must be at least 0")
-        if self.beams < 1:
-            raise ConfigError("beams: must be at least 1")
+        check_ranges(self, "[0, inf)", "validation_users")
+        check_ranges(self, "[1, inf)", "beams")
 
     def _check_adapter(self) -> None:
         if self.rank < 1:
