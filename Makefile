@@ -1,7 +1,7 @@
 # make setup   create .venv with everything (first time: minutes; after that: instant)
 # make demo    setup, then the demo recipe: data, training, evaluation, recommendations
 # make test    setup, then lint, types and tests
-# make lint    setup, then ruff and mypy
+# make lint    setup, then ruff, mypy and the import contract
 # make clean   remove .venv, runs/ and caches
 #
 # PYTHON=python3.12 picks the interpreter, VENV=folder the place.
@@ -14,6 +14,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 STAMP := $(VENV)/.llmrec-setup
@@ -59,9 +60,11 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# One thread a process: small tensors gain nothing from more, and two processes share two cores.
+# A file's tests stay together, so that its fixtures are made once.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find llmrec tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -33,7 +33,9 @@ def part_of(dataset: Dataset, part: str) -> list[str]:
     return [item for item in dataset.item_ids if item.startswith(f"{part}/")]
 
 
-def told(encoder: ImageEncoder, root: Path, photographs: list[str], names: list[str]) -> np.ndarray:
+def is_right(
+    encoder: ImageEncoder, root: Path, photographs: list[str], names: list[str]
+) -> np.ndarray:
     """Whether each photograph's nearest category is its own: float ``[photographs]``."""
     words = encoder.encode_text(names)
     found = []
@@ -68,11 +70,11 @@ def main() -> None:
     )
     encoder = ImageEncoder(str(clip))
     names = sorted({Path(item).parent.name for item in parts["train"]})
-    right = {"validation": told(encoder, args.photographs, parts["validation"], names)}
+    right = {"validation": is_right(encoder, args.photographs, parts["validation"], names)}
     print(f"validation: {right['validation'].mean():.3f}")
     if args.validate:
         return
-    right["test"] = told(encoder, args.photographs, parts["test"], names)
+    right["test"] = is_right(encoder, args.photographs, parts["test"], names)
     counts = [sum(Path(item).parent.name == name for item in parts["test"]) for name in names]
     metrics = {
         "accuracy_category": float(right["test"].mean()),

@@ -123,7 +123,7 @@ def tune(base: Path, out: Path) -> None:
     call("model", "expand", "--base", base, "--item-ids", ids, "--dataset", dataset,
          "--features", f"{out}/features", "--out", f"{out}/base")  # fmt: skip
     call("tune", recipe, "--base", f"{out}/base", "--dataset", dataset, "--out", f"{out}/tuned")
-    call("bundle", "--model", f"{out}/tuned/base", "--adapter", f"{out}/tuned/adapter",
+    call("bundle", "--model", f"{out}/tuned/base", "--adapters", f"{out}/tuned/adapter",
          "--dataset", dataset, "--out", f"{out}/bundle")  # fmt: skip
     call("model", "merge", "--base", f"{out}/tuned/base", "--adapter", f"{out}/tuned/adapter",
          "--out", f"{out}/merged")  # fmt: skip
@@ -138,7 +138,7 @@ def call(*arguments: object) -> None:
 
 
 def compare(base: Path, out: Path) -> dict[str, Text]:
-    """The pretrained model and what became of it, each asked about the pretrained one's stories."""
+    """The pretrained model and what became of it, each on the pretrained one's stories."""
     tokenizer = load_tokenizer(str(base))
     prompts = [tokenizer(text, return_tensors="pt").input_ids for text in OPENINGS]
     pretrained = load(base)

@@ -58,15 +58,11 @@ def run_command(argv: list[str]) -> None:
         LlmrecError: for a user's mistake.
         SystemExit: for flags that cannot be read, and after help.
     """
+    from llmrec.flags import call
+
     name, arguments = find_command(argv)
     stage = STAGES[name]
-    function = stage.load()
-    if stage.place.endswith(":main"):
-        function(arguments)
-    else:
-        from llmrec.flags import call
-
-        call(function, arguments, f"llmrec {name}", stage.section or None, stage.options)
+    call(stage.load(), arguments, f"llmrec {name}", stage.section or None, stage.options)
     sys.stdout.flush()
 
 

@@ -1,6 +1,7 @@
 """Files and folders that are whole or not there, whoever else writes and whenever power fails.
 
 * :func:`write_whole`: one file, written beside its place and renamed there.
+* :func:`read_versioned`: a JSON file of ours, read and checked.
 * :func:`put_in_place`: a folder takes another's place in one step.
 * :func:`locked`: one writer at a time.
 """
@@ -11,10 +12,12 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from llmrec.errors import ArtifactError
 
@@ -37,6 +40,34 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def read_versioned(path: Path, kind: str, newest: int, fix: str) -> dict[str, Any]:
+    """Read a JSON object that says its ``schema_version``.
+
+    Args:
+        kind: what it is, for messages.
+        newest: the version that this llmrec writes.
+        fix: how to make the file again.
+
+    Raises:
+        ArtifactError: if it is missing, not JSON, something else or from a newer llmrec.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: not found; {fix}") from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: not a readable {kind} ({error}); {fix}") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(version, int):
+        raise ArtifactError(f"{path}: has no schema_version; it is not a {kind}")
+    if version > newest:
+        raise ArtifactError(
+            f"{path}: written with schema version {version}, this llmrec reads up to {newest}; "
+            f"upgrade llmrec, or {fix}"
+        )
+    return raw
 
 
 def put_in_place(part: Path, out: Path) -> None:

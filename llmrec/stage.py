@@ -17,14 +17,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmrec.errors import ArtifactError, LlmrecError
-from llmrec.files import locked, put_in_place, recover, write_whole
+from llmrec.errors import ArtifactError, LlmrecError, one_line
+from llmrec.files import locked, put_in_place, read_versioned, recover, write_whole
 from llmrec.version import __version__
 
 SCHEMA_VERSION = 2
@@ -73,21 +73,8 @@ def read_manifest(folder: str | Path, stage: str | None = None) -> Manifest:
         ArtifactError: if it is missing, damaged, from another stage or another llmrec.
     """
     path = Path(folder) / MANIFEST
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: not found; run the stage that writes {folder}") from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not a readable manifest ({error})") from None
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if not isinstance(version, int):
-        raise ArtifactError(f"{path}: has no schema_version; it is not an llmrec manifest")
-    if version > SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path}: written with schema version {version}, this llmrec reads up to "
-            f"{SCHEMA_VERSION}; upgrade llmrec or run the stage again"
-        )
-    if version < SCHEMA_VERSION:
+    raw = read_versioned(path, "manifest", SCHEMA_VERSION, f"run the stage that writes {folder}")
+    if (version := raw["schema_version"]) < SCHEMA_VERSION:
         raise ArtifactError(
             f"{path}: written by an earlier llmrec (schema version {version}, this one writes "
             f"{SCHEMA_VERSION}); run the stage that writes {folder} again"
@@ -152,6 +139,33 @@ def file_hash(path: str | Path) -> str:
     """sha256 of a file's bytes, read in blocks."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def input_hashes(**given: str | Path | None) -> dict[str, str]:
+    """What stands for the folders and files that a stage reads, by name; None is left out."""
+    return {
+        name: file_hash(path) if Path(path).is_file() else folder_hash(path)
+        for name, path in given.items()
+        if path is not None
+    }
+
+
+@contextmanager
+def reading(path: str | Path, command: str) -> Iterator[None]:
+    """Turn what fails while a stage's file is read into an ArtifactError that says the fix.
+
+    Args:
+        path: of the file.
+        command: that writes it, such as ``llmrec embed``.
+    """
+    try:
+        yield
+    except LlmrecError:
+        raise
+    except Exception as error:  # safetensors, pyarrow, JSON and a missing key all raise their own
+        raise ArtifactError(
+            f"{path}: cannot be read ({one_line(error)}); run {command} again"
+        ) from None
 
 
 @dataclass
@@ -253,10 +267,10 @@ def run_stage(
     return out
 
 
-def library_versions() -> dict[str, str]:
+def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:
     """Versions of the libraries whose results end up in artefacts, without importing them."""
     versions = {}
-    for name in _LIBRARIES:
+    for name in names:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

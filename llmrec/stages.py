@@ -17,27 +17,34 @@ class Stage:
     """One command.
 
     Attributes:
-        place: ``module:function``.
+        entry_point: ``module:function``.
         summary: one line of ``llmrec --help``.
         section: of a recipe that holds its settings, such as ``media.clip``; ``llmrec run`` runs
-            the stage where the recipe has it. Empty for a command that takes no recipe.
+            the stage where the recipe has it, in the order of the table, and after the models if it
+            takes one. Empty for a command that takes no recipe.
         out: its folder within a run's folder, ending in ``/``.
-        takes: for ``llmrec run``, a parameter, or a setting as ``config.NAME``, and where its value
+        inputs: in a run, a parameter, or a setting as ``config.NAME``, and where its value
             comes from: the folder of another stage (or a file in it) or a key of the recipe;
-            with commas, the first that is there. ``*`` stands for a model's name.
+            with commas, the first that is there. ``*`` stands for the name of the model that a
+            section ``models.*`` is of.
         options: keys of the section that ``llmrec run`` reads, beside the stage's settings.
     """
 
-    place: str
+    entry_point: str
     summary: str
     section: str = ""
     out: str = ""
-    takes: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
+
+    @property
+    def in_run(self) -> bool:
+        """Whether a recipe of ``llmrec run`` may have the stage."""
+        return bool(self.section) and bool(self.out or self.inputs)
 
     def load(self) -> Callable[..., Any]:
         """Import the module and give its function."""
-        module, function = self.place.split(":")
+        module, function = self.entry_point.split(":")
         loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
         return loaded
 
@@ -53,7 +60,7 @@ STAGES: dict[str, Stage] = {
         {},
     ),
     "data pictures": Stage("llmrec.data.picture_folder:run", "a folder of pictures -> dataset"),
-    "data cohorts": Stage("llmrec.data.cohorts:run", "part a dataset: older and newest users"),
+    "data cohorts": Stage("llmrec.data.cohorts:run", "split a dataset: older and newest users"),
     "ingest": Stage("llmrec.data.ingest:run", "raw files -> dataset", "ingest", "dataset/", {}),
     "embed": Stage(
         "llmrec.content.features.text:run",
@@ -121,7 +128,7 @@ STAGES: dict[str, Stage] = {
     ),
     "embed captions": Stage(
         "llmrec.captions.categorical:run",
-        "captions -> integers that a click model embeds",
+        "captions -> categorical features: integers of a vocabulary",
         "media.categories",
         "categorical_features/",
         {"captions": "captions/"},
@@ -145,7 +152,7 @@ STAGES: dict[str, Stage] = {
     ),
     "index": Stage(
         "llmrec.item_ids.index:run",
-        "features -> item IDs the LLM can say",
+        "features -> item IDs the LLM can generate",
         "models.*.index",
         "models/*/item_ids/",
         {"dataset": "dataset/", "features": "features/"},
@@ -158,7 +165,7 @@ STAGES: dict[str, Stage] = {
         {"dataset": "dataset/", "features": "features/", "item_ids": "models/*/item_ids/"},
     ),
     "model expand": Stage(
-        "llmrec.training.next_item.expand:run", "base model -> base that can say items"
+        "llmrec.training.next_item.expand:run", "base model -> base with item tokens"
     ),
     "model merge": Stage("llmrec.llm.merge:run", "base and adapter -> model"),
     "tune": Stage(
@@ -234,8 +241,10 @@ STAGES: dict[str, Stage] = {
         },
         ("models", "bench"),
     ),
-    "bench ctr-latency": Stage("llmrec.bench.ctr_latency:run", "time a click model's answer"),
-    "bench cascade-latency": Stage("llmrec.bench.cascade_latency:run", "time the whole cascade"),
+    "bench ctr-latency": Stage(
+        "llmrec.bench.latency:time_click_model", "time a click model's answer"
+    ),
+    "bench cascade-latency": Stage("llmrec.bench.latency:time_cascade", "time the whole cascade"),
     "bench agree": Stage("llmrec.bench.agree:run", "is what is served what was trained?"),
     "verify": Stage("llmrec.stage:verify", "check every file of a finished folder"),
     "doctor": Stage("llmrec.environment:doctor", "check that every package works on this machine"),

@@ -1,18 +1,20 @@
 """The command line: what it lists, how it ends, and what a mistake looks like."""
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import llmrec
 from llmrec import cli
 from llmrec.errors import DataError
+from llmrec.stages import STAGES, Stage
 
 
 def llmrec_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -32,8 +34,8 @@ def test_help_lists_every_command_in_a_line_of_its_own(
 ) -> None:
     assert cli.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    for name, (_, summary) in cli.COMMANDS.items():
-        assert lines.count(f"  {name:<12} {summary}") == 1
+    for name, stage in STAGES.items():
+        assert lines.count(f"  {name:<20} {stage.summary}") == 1
     assert max(map(len, lines)) <= 100
 
 
@@ -42,11 +44,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"llmrec {llmrec.__version__}\n"
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_a_module_and_explains_itself(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert importlib.util.find_spec(cli.COMMANDS[name][0].split(":")[0]) is not None
+@pytest.mark.parametrize("name", STAGES)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([*name.split(), "--help"])
     assert caught.value.code == 0
@@ -80,17 +79,21 @@ def test_debug_shows_the_traceback() -> None:
         assert "ConfigError: nowhere.yaml: no such recipe" in done.stderr
 
 
-def use(monkeypatch: pytest.MonkeyPatch, main: cli.Main) -> None:
-    """Let ``llmrec serve`` call ``main``."""
-    monkeypatch.setattr(cli, "load", lambda name: {"serve": main}[name])
+def use(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]) -> None:
+    """Let ``llmrec serve`` call ``function``."""
+    monkeypatch.setattr(Stage, "load", lambda self: function)
 
 
 def test_a_command_gets_the_arguments_after_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    use(monkeypatch, seen.append)
+    ports = []
+
+    def serve(*, port: int) -> None:
+        ports.append(port)
+
+    use(monkeypatch, serve)
     assert cli.main(["serve", "--port", "1"]) == 0
     assert cli.main(["serve", "--debug", "--port", "2"]) == 0
-    assert seen == [["--port", "1"], ["--port", "2"]]
+    assert ports == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_how_errors_end(
     status: int,
     line: str,
 ) -> None:
-    def fail(argv: list[str]) -> None:
+    def fail() -> None:
         raise error
 
     use(monkeypatch, fail)
@@ -131,7 +134,7 @@ def test_how_errors_end(
     "bug", [KeyError("k"), ModuleNotFoundError("No module named 'llmrec.x'", name="llmrec.x")]
 )
 def test_a_bug_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch, bug: Exception) -> None:
-    def fail(argv: list[str]) -> None:
+    def fail() -> None:
         raise bug
 
     use(monkeypatch, fail)
@@ -143,7 +146,11 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     code = """
 import sys
 from llmrec import cli
-cli.load = lambda name: lambda argv: [print("line", i) for i in range(100_000)]
+from llmrec.stages import Stage
+def serve() -> None:
+    for i in range(100_000):
+        print("line", i)
+Stage.load = lambda self: serve
 sys.exit(cli.main(["serve"]))
 """
     child = subprocess.Popen(

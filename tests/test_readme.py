@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from tiny_shop import TinyRun
 
 from llmrec.cli import find_command
+from llmrec.demo_shop.catalogue import make_catalogue
 from llmrec.flags import call
 from llmrec.stages import STAGES
 
@@ -96,3 +99,18 @@ def _config_class_of(function: object) -> object:
 def test_its_result_tables_are_those_of_the_result_files() -> None:
     script = [sys.executable, "eval/readme_tables.py", "--check"]
     assert subprocess.run(script, cwd=ROOT, check=False).returncode == 0
+
+
+def test_its_python_example_runs(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    ids = re.findall(r'"([ch]\d{4})"', example)
+    sold = {item.item_id for item in make_catalogue(0, 500).items}  # the shop of `make demo`
+    assert len(ids) == 2 and set(ids) <= sold
+    bundle = tiny_run.bundle("atomic")
+    catalogue = pq.read_table(bundle / "items.parquet")["item_id"].to_pylist()
+    example = example.replace("runs/demo/models/atomic/bundle", str(bundle))
+    for name, ours in zip(ids, catalogue, strict=False):
+        example = example.replace(name, ours)
+    exec(example, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in lines] == [1, 2, 3, 4, 5]

@@ -75,6 +75,20 @@ def test_the_hash_of_a_folder_follows_what_made_it(tmp_path: Path) -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.parametrize("text", ["hallo", "hello!"])
+def test_the_hash_of_a_folder_follows_its_bytes(tmp_path: Path, text: str) -> None:
+    """Also where settings, inputs and counts are the same."""
+
+    def write_other(run: StageRun) -> None:
+        write_greeting(run)
+        (run.folder / "greeting.txt").write_text(text)
+
+    works = {"one": write_greeting, "other": write_other}
+    one, other = (run_stage(tmp_path / name, manifest(), work) for name, work in works.items())
+    assert read_manifest(one).fingerprint == read_manifest(other).fingerprint
+    assert folder_hash(one) != folder_hash(other)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -338,7 +352,7 @@ def test_a_replacement_is_one_step_or_can_be_ended(
     renames = []
 
     def killed(source: Path, target: Path) -> None:
-        renames.append(target)
+        renames.extend([target] * Path(source).is_dir())  # folders alone
         if len(renames) == 2:
             raise KeyboardInterrupt
         os.rename(source, target)

@@ -30,10 +30,10 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.bench.checks import check_at_least, check_choice, result_file
+from llmrec.bench.checks import check_choice, result_file
 from llmrec.bench.ranking_comparison import TOLERANCE, RankingComparison
 from llmrec.bench.reference_scores import every_score, open_trained
-from llmrec.config import as_dict
+from llmrec.config import as_dict, check_ranges
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, require
 from llmrec.generation.beam_search import SearchOptions
@@ -42,7 +42,7 @@ from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.generation.vllm_llm import VllmLlm
 from llmrec.llm import merge
 from llmrec.llm.adapters import check_adapters, read_json
-from llmrec.llm.layout import read_layout
+from llmrec.llm.layout import ADAPTERS, read_layout
 from llmrec.metrics.results import write_result
 from llmrec.recommender import history_mask, top_n
 from llmrec.stage import MANIFEST, read_manifest
@@ -74,13 +74,12 @@ class AgreeBenchConfig:
     tolerance: float = TOLERANCE
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "users", "n")
+        check_ranges(self, "[1, inf)", "users", "n")
         for way in self.ways:
             check_choice("ways", way, WAYS)
         if not set(self.ways) - {"trained"}:
             raise ConfigError("--ways: leaves nothing to compare; name one beside trained")
-        if not 0 <= self.tolerance < 1:
-            raise ConfigError(f"--tolerance: {self.tolerance} is not between 0 and 1")
+        check_ranges(self, "[0, 1)", "tolerance")
 
 
 def compare(
@@ -186,7 +185,7 @@ def run(
         dataset: folder of ``llmrec ingest``.
         results: the result file.
     """
-    result_file(results, OUT)
+    result_file(results, "--results")
     if {"vllm", "vllm-merged"} & set(config.ways):
         require("vllm", "vllm")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -221,7 +220,7 @@ def run(
         split="test",
         model=f"{ids.kind} item IDs",
         metrics=metrics,
-        seed=_seed_of(base),
+        seed=read_manifest(base).seed if (base / MANIFEST).is_file() else None,
         seconds=time.monotonic() - started,
         rows=found.rows(),
         settings=as_dict(config) | {"ways": list(found.lists), "dtype": "float32"},
@@ -229,11 +228,6 @@ def run(
     print(report(found), flush=True)
     if not found.agree:
         raise SystemExit(1)
-
-
-def _seed_of(base: Path) -> int | None:
-    """The seed that a base model was trained with, where its manifest has one."""
-    return read_manifest(base).seed if (base / MANIFEST).is_file() else None
 
 
 def _folders(model: Path, adapter: Path) -> tuple[Path, Path]:
@@ -244,8 +238,6 @@ def _folders(model: Path, adapter: Path) -> tuple[Path, Path]:
     """
     base = model
     if (model / MANIFEST).is_file() and read_manifest(model).stage == "bundle":
-        from llmrec.llm.layout import ADAPTERS
-
         base = model / "model"
         named = model / ADAPTERS / adapter
         adapter = named if named.is_dir() else adapter

@@ -91,7 +91,7 @@ def run(captions: Path, truth: Path, out: Path, *, split: str = HELD_OUT, seed: 
         ConfigError: if ``out`` is not a ``.json`` file.
         DataError: for a truth file that cannot be used.
     """
-    result_file(out, out, "--out")
+    result_file(out)
     started = time.monotonic()
     table, schema = load_captions(captions)
     known = read_truth(truth, schema, split)
@@ -103,10 +103,10 @@ def run(captions: Path, truth: Path, out: Path, *, split: str = HELD_OUT, seed: 
             f"such as {missing[0]!r}; caption them too"
         )
     scores = score_fields(values, known, schema)
-    spans: dict[str, list[float]] = {}
-    for name, score in scores.items():
-        key = f"accuracy_{name}"
-        spans |= intervals({key: score.right}, seed=seed)
+    spans = {
+        f"accuracy_{name}": intervals({name: score.right}, seed=seed)[name]
+        for name, score in scores.items()
+    }
     metrics = {f"accuracy_{name}": float(score.right.mean()) for name, score in scores.items()}
     metrics |= {f"floor_{name}": score.floor for name, score in scores.items()}
     manifest = read_manifest(captions)

@@ -81,7 +81,7 @@ def run(
     from llmrec.ranking.ctr.dataset import build_dataset, run_source_features
     from llmrec.ranking.ctr.impression_log import Folders, ImpressionRows
 
-    result_file(out, out, "--out")
+    result_file(out)
     if seeds < 1:
         raise ConfigError(f"--seeds: {seeds} is too small; give at least 1")
     work = work or Path("runs") / f"{out.stem}_bench"
@@ -93,10 +93,8 @@ def run(
         part: ImpressionRows.of(data.log.impressions, data.parts[part], data.item_features)
         for part in ("validation", "test")
     }
-    inputs = folders.inputs(config)
-    for name, folder in (("features", features), ("media", media)):
-        if folder is not None:
-            inputs[name] = folder_hash(folder)
+    more = {"features": features, "media": media}
+    inputs = folders.inputs(config) | {k: folder_hash(f) for k, f in more.items() if f is not None}
     settings = as_dict(config) | {"data_seed": seed}
     variants = Bench(config, folders, data, rows, features, media).variants()
     # trainings of several networks each must not share one

@@ -43,18 +43,9 @@ def click_figures(
     validation, test = rows["validation"], rows["test"]
     predictions: dict[str, np.ndarray] = {}
     calibrators: dict[str, list[str]] = {}
+    known = (validation.click, validation.people, validation.fields, methods)
     for name, trainings in models.items():
-        chosen = [
-            choose(
-                training.validation,
-                validation.click,
-                validation.people,
-                validation.fields,
-                methods,
-                seed=seed,
-            ).calibrator
-            for training in trainings
-        ]
+        chosen = [choose(one.validation, *known, seed=seed).calibrator for one in trainings]
         calibrators[name] = [calibrator.name for calibrator in chosen]
         predictions[name] = np.stack(
             [

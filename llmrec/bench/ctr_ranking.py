@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.bench.rerank import measure
+from llmrec.bench.retrieval import flat_metrics, plot_recall, retrieval_table
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.llm import Llm
-from llmrec.metrics.metrics import list_ranks, target_ranks
+from llmrec.metrics.bootstrap import intervals
+from llmrec.metrics.metrics import list_ranks, ndcg, recall, target_ranks
 from llmrec.ranking.ctr.cascade import HeldOutClicks, choose_llm_weight, rank_held_out
 from llmrec.ranking.ctr.dataset import ClickDataset
 from llmrec.ranking.ctr.impression_log import Folders
+from llmrec.ranking.ctr.point_in_time import open_models
 from llmrec.ranking.ctr.settings import CtrConfig
+from llmrec.ranking.rerank.settings import RerankConfig
 from llmrec.ranking.retrieval.sources import make_sources
 from llmrec.recommender import Scorer, history_mask
 from llmrec.types import Cases
@@ -34,23 +39,25 @@ def measure_ranking(
     out: Path,
 ) -> tuple[dict[str, float], dict[str, list[float]], list[dict[str, Any]]]:
     """Candidates, the whole cascade against the language model alone, and re-ranking."""
-    from llmrec.bench.retrieval import flat_metrics, plot_recall
-    from llmrec.metrics.bootstrap import intervals
-    from llmrec.metrics.metrics import ndcg, recall
-    from llmrec.ranking.ctr.point_in_time import open_models
-
     models = open_models(folders.models, data.item_features.n_items)
     model = models[-1] if models else None
     weight, tried = choose_llm_weight(config, folders, data, networks, seed)
     split = data.log.split
-    ranked, targets, clicks = rank_held_out(
+    ranked, clicks = rank_held_out(
         config, folders, data, networks, model, (split.test, np.inf), CASES, CANDIDATES, seed
     )
-    table = _recall_table(config, folders, data, model, clicks, resamples, seed)
+    # every source as of the beginning of the test part
+    catalogue = data.log.catalogue(config, folders).with_model(
+        None if model is None else model.model
+    )
+    at = int(data.snapshots.of(np.array([split.test]))[0])
+    sources = make_sources(catalogue, data.snapshots.snapshots[max(at, 0)])
+    table = retrieval_table(sources, clicks.cases, SOURCE_CANDIDATES, resamples, seed)
     plot_recall(table, out.with_name(f"{out.stem}-candidates.png"))
     metrics, spans = flat_metrics(table, SOURCE_CANDIDATES)
     metrics["llm_weight"] = weight
     metrics |= {f"validation_ndcg@10_llm_weight_{name}": value for name, value in tried.items()}
+    targets = clicks.cases.targets
     ways = {
         "cascade": ranked.ranks(ranked.scores(weight), targets),
         "head_alone": ranked.ranks(ranked.scores(0.0), targets),
@@ -63,10 +70,8 @@ def measure_ranking(
         values[f"{name}_ndcg@10"] = ndcg(ranks, 10)
         values[f"{name}_recall@10"] = recall(ranks, 10)
     if model is not None:
-        for metric in ("ndcg@10", "recall@10"):
-            values[f"cascade_minus_llm_{metric}"] = (
-                values[f"cascade_{metric}"] - values[f"llm_{metric}"]
-            )
+        for m in ("ndcg@10", "recall@10"):
+            values[f"cascade_minus_llm_{m}"] = values[f"cascade_{m}"] - values[f"llm_{m}"]
     metrics |= {name: float(value.mean()) for name, value in values.items()}
     spans |= intervals(values, clicks.cases.users, resamples, seed)
     return metrics, spans, _reranking(data, ranked, ranked.scores(weight), clicks, seed)
@@ -100,31 +105,10 @@ def llm_ranks(model: Scorer | Llm, cases: Cases, available: np.ndarray) -> np.nd
     return np.concatenate(ranks)
 
 
-def _recall_table(
-    config: CtrConfig,
-    folders: Folders,
-    data: ClickDataset,
-    model: Any,
-    clicks: HeldOutClicks,
-    resamples: int,
-    seed: int,
-) -> Any:
-    """How many of the clicks each source proposes, as of the beginning of the test part."""
-    from llmrec.bench.retrieval import retrieval_table
-
-    catalogue = data.log.catalogue(config, folders).with_model(model and model.model)
-    at = int(data.snapshots.of(np.array([data.log.split.test]))[0])
-    sources = make_sources(catalogue, data.snapshots.snapshots[max(at, 0)])
-    return retrieval_table(sources, clicks.cases, SOURCE_CANDIDATES, resamples=resamples, seed=seed)
-
-
 def _reranking(
     data: ClickDataset, ranked: Any, scores: np.ndarray, clicks: HeldOutClicks, seed: int
 ) -> list[dict[str, Any]]:
     """What each way of re-ranking costs and brings."""
-    from llmrec.bench.rerank import measure
-    from llmrec.ranking.rerank.settings import RerankConfig
-
     item_features = data.item_features
     ways = {
         "mmr 0.9": RerankConfig(diversity="mmr", mmr_lambda=0.9),
@@ -145,11 +129,9 @@ def _reranking(
         items,
         scores[some],
         clicks.cases.targets[some],
-        item_features.fused,
-        item_features.category,
+        item_features,
         np.where((items >= 0) & (age >= 0), age, np.nan),
-        n_items=item_features.n_items,
-        users=clicks.cases.users[some],
+        clicks.cases.users[some],
         seed=seed,
     )
     return json.loads(json.dumps(rows, default=float))

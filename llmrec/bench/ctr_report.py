@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.bench.report import table, write_page
+from llmrec.bench.report import table, with_interval, write_page
 from llmrec.metrics.plots import open_pyplot, save_figure
 
 NAMES = {
@@ -16,11 +16,10 @@ NAMES = {
     "no_media": "vectors from text alone",
     "logistic_regression": "logistic regression",
     "boosted_trees": "boosted trees",
-    "trees": "boosted trees",  # as results before five seeds name them
     "popularity": "popularity",
     "llm_alone": "the language model's score alone",
 }
-RIVALS = ("logistic_regression", "boosted_trees", "trees")
+RIVALS = ("logistic_regression", "boosted_trees")
 _METRICS = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "ne": "NE", "ece": "ECE"}
 _GAINS = {"caption": "captions", "time": "time", "media": "pictures and videos"}
 _WAYS = {
@@ -53,7 +52,7 @@ def write_ctr_report(result: Mapping[str, Any], out: Path) -> Path:
 
 def trainings(result: Mapping[str, Any]) -> str:
     """What the intervals are over."""
-    seeds = result.get("seeds", 1)
+    seeds = result["seeds"]
     if seeds == 1:
         return "In brackets 95% intervals over users; one training, no interval over seeds."
     return (
@@ -69,16 +68,13 @@ def strongest_rival(result: Mapping[str, Any], metric: str) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    cells: dict[str, Any] = {"model": f"{NAMES[row['model']]} ({row['calibrator']})"}
-    for metric in _METRICS:
-        value, low, high = row[metric]
-        cells[metric] = f"{value:.4f} ({low:.4f}-{high:.4f})"
-    return cells
+    return {"model": f"{NAMES[row['model']]} ({row['calibrator']})"} | {
+        metric: with_interval(row[metric][0], row[metric][1:]) for metric in _METRICS
+    }
 
 
 def _span(result: Mapping[str, Any], key: str, form: str) -> str:
-    low, high = result["intervals"][key]
-    return f"{result['metrics'][key]:{form}} ({low:{form}} to {high:{form}})"
+    return with_interval(result["metrics"][key], result["intervals"][key], form)
 
 
 def gain(result: Mapping[str, Any], part: str) -> str:
@@ -152,23 +148,16 @@ def _cascade(result: Mapping[str, Any]) -> list[str]:
             f"log-likelihood has a weight of {metrics['llm_weight']:g}, chosen on validation. The "
             "cascade ranks with one training of the click model; intervals are over users alone.",
         ]
-        if "seeds" not in result:
-            lines[-1] += (
-                " Measured before both chose from the same items: a new item was a candidate from "
-                "its first event in the log on, while the language model ranked all items."
-            )
     return [*lines, ""]
 
 
 def _reranking(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = []
     for row in rows:
-        cell = {"name": row["name"]}
-        for metric, value in row["metrics"].items():
-            cell[metric] = f"{value:.4f}"
+        cell = {"name": row["name"]} | {m: f"{value:.4f}" for m, value in row["metrics"].items()}
         if "differences" in row:
-            low, high = row["difference_intervals"]["ndcg@10"]
-            cell["cost"] = f"{row['differences']['ndcg@10']:+.4f} ({low:+.4f} to {high:+.4f})"
+            spans = row["difference_intervals"]
+            cell["cost"] = with_interval(row["differences"]["ndcg@10"], spans["ndcg@10"], "+.4f")
         cells.append(cell)
     columns = {"name": "re-ranked by", "ndcg@10": "NDCG@10", "cost": "difference",
                "cosine@10": "cosine within a list", "categories@10": "categories",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmrec.bench.ctr_baselines.baselines import LogisticRegression, Popularity, ScoreAlone, Trees
-from llmrec.bench.ctr_baselines.flat import flatten
+from llmrec.bench.ctr_baselines.baseline import Baseline, ScoreAlone
+from llmrec.bench.ctr_baselines.logistic import LogisticRegression
+from llmrec.bench.ctr_baselines.table import flatten
+from llmrec.bench.ctr_baselines.trees import Trees
 from llmrec.errors import ConfigError
 from llmrec.ranking.ctr.dataset import ClickDataset, build_features
-from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
+from llmrec.ranking.ctr.features import FeatureBuilder
 from llmrec.ranking.ctr.fit import predict, train_networks
 from llmrec.ranking.ctr.impression_log import Folders, ImpressionRows
 from llmrec.ranking.ctr.point_in_time import impression_source_features
@@ -79,30 +81,28 @@ class Bench:
     def _networks(self) -> dict[str, Variant]:
         data = self.data
 
-        def without(group: str) -> Callable[[], tuple[ClickDataset, ClickFeatures]]:
-            return lambda: (data, data.inputs.without([group]))
+        def without(group: str) -> Callable[[], ClickDataset]:
+            return lambda: replace(data, inputs=data.inputs.without([group]))
 
-        def variant(
-            made: Callable[[], tuple[ClickDataset, ClickFeatures]], captions: bool = True
-        ) -> Variant:
+        def variant(made: Callable[[], ClickDataset], captions: bool = True) -> Variant:
             made = cache(made)  # once for all seeds, and not at all where all are trained
-            return Variant(lambda seed: self._train(*made(), seed, captions))
+            return Variant(lambda seed: self._train(made(), seed, captions))
 
-        found = {FULL: variant(lambda: (data, data.inputs))}
+        found = {FULL: variant(lambda: data)}
         if data.item_features.token_size:
             found["no_captions"] = variant(without("captions"), captions=False)
         found["no_time"] = variant(without("time"))
         if self.features is not None and self.media is not None:
-            found["no_media"] = variant(self._text_alone)
+            found["no_media"] = variant(
+                partial(text_alone, self.config, self.folders, data, self.features, self.media)
+            )
         return found
 
-    def _train(
-        self, data: ClickDataset, inputs: ClickFeatures, seed: int, captions: bool
-    ) -> Trained:
+    def _train(self, data: ClickDataset, seed: int, captions: bool) -> Trained:
         started = time.monotonic()
         networks, states = train_networks(
-            *data.part("train", inputs),
-            data.part("validation", inputs),
+            *data.part("train"),
+            data.part("validation"),
             data.item_features,
             self.config.network,
             self.config.fit,
@@ -111,7 +111,7 @@ class Bench:
         )
         logits = {}
         for part, rows in self.rows.items():
-            found = predict(networks, data.item_features, data.part(part, inputs)[0])[..., 0]
+            found = predict(networks, data.item_features, data.part(part)[0])[..., 0]
             logits[part] = rows.take(found, data.parts[part])
         about = {
             "parameters": sum(p.numel() for p in networks[0].parameters()),
@@ -119,12 +119,6 @@ class Bench:
             "seconds": round(time.monotonic() - started, 1),
         }
         return Trained(logits["validation"], logits["test"], about, tuple(networks))
-
-    def _text_alone(self) -> tuple[ClickDataset, ClickFeatures]:
-        if self.features is None or self.media is None:
-            raise ConfigError("--features and --media: both are needed for vectors of text alone")
-        data = text_alone(self.config, self.folders, self.data, self.features, self.media)
-        return data, data.inputs
 
     def _baselines(self) -> dict[str, Variant]:
         """Others in the same harness, on the same features."""
@@ -138,7 +132,7 @@ class Bench:
                 labels[part] = targets.click[inputs.items >= 0].astype(np.float64)
             return flat, labels
 
-        def variant(make: Callable[[], Any], random: bool = False) -> Variant:
+        def variant(make: Callable[[], Baseline], random: bool = False) -> Variant:
             def train(seed: int) -> Trained:
                 started = time.monotonic()
                 model, (flat, labels) = make(), tables()
@@ -147,7 +141,7 @@ class Bench:
                 )
                 about = {
                     "seconds": round(time.monotonic() - started, 1),
-                    "chosen": str(getattr(model, "chosen", None)),
+                    "chosen": str(model.chosen or None),
                 }
                 return Trained(model.logits(flat["validation"]), model.logits(flat["test"]), about)
 
@@ -155,8 +149,8 @@ class Bench:
 
         found = {
             "logistic_regression": variant(LogisticRegression),
-            "boosted_trees": variant(lambda: Trees(threads=1), random=True),
-            "popularity": variant(lambda: Popularity("popular_score")),
+            "boosted_trees": variant(Trees, random=True),
+            "popularity": variant(lambda: ScoreAlone("popular_score")),
         }
         if any(name == "generated_score" for name, _ in self.data.inputs.names.candidate):
             found["llm_alone"] = variant(lambda: ScoreAlone("generated_score"))

@@ -50,7 +50,7 @@ def run(config: DecodeBenchConfig, out: Path = OUT, results: Path | None = None)
         out: folder of the page and the plot.
         results: the result file; by default decode.json in ``out``.
     """
-    path = result_file(results, out / "decode.json")
+    path = result_file(results or out / "decode.json", "--results")
     started = time.monotonic()
     engines = available(config)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,8 +67,8 @@ def run(config: DecodeBenchConfig, out: Path = OUT, results: Path | None = None)
     answers = {name: engine.runs[0].ranking for name, engine in timed.items()}
     rows = [make_row(config, name, timed[name], answers.get(REFERENCE)) for name in engines]
     metrics = ratios(rows) | metrics
-    if "vllm" in answers:
-        metrics["invalid_items_vllm"] = _invalid(answers["vllm"])
+    if (unconstrained := answers.get("vllm")) is not None:
+        metrics["invalid_items_vllm"] = round(float((unconstrained.items < 0).mean()), 4)
     shares = unique_after(workload.ids)
     metrics |= {f"unique_after_{n}_tokens": share for n, share in enumerate(shares, 1)}
     write_result(
@@ -190,11 +190,6 @@ def ratios(rows: list[Row]) -> dict[str, float]:
         metrics["peak_over_transformers"] = round(ours["peak_mib"] / other["peak_mib"], 4)
         metrics["identical_to_transformers"] = float(ours["identical_to_reference"])
     return metrics
-
-
-def _invalid(found: Ranking | None) -> float:
-    """Share of the returned sequences that are no item."""
-    return 0.0 if found is None else round(float((found.items < 0).mean()), 4)
 
 
 def _check_lengths(workload: Workload, engines: tuple[str, ...]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from llmrec.bench.checks import check_at_least, check_catalogue, check_choice
+from llmrec.bench.checks import check_catalogue, check_choice
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
 from llmrec.generation.frontier import Normalise
 from llmrec.llm.llama import SIZES
 
 ENGINES = ("llmrec", "prefill", "transformers", "vllm")
-DTYPES = ("float32", "bfloat16")
 REFERENCE = "transformers"  # the engine whose answer the others are compared with
 
 
@@ -60,8 +61,8 @@ class DecodeBenchConfig:
     repeats: int = 5
     engines: tuple[str, ...] = ENGINES
     normalise: Normalise = "children"
-    device: str = "cpu"
-    dtype: str = "float32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     threads: int = 0
     seed: int = 0
     exact_users: int = 0
@@ -73,12 +74,12 @@ class DecodeBenchConfig:
     def __post_init__(self) -> None:
         if self.n == 0:
             object.__setattr__(self, "n", self.beams)
-        check_at_least(self, 1, "length", "batch", "beams", "n", "repeats", "vllm_block_size")
-        check_at_least(self, 0, "threads", "seed", "exact_users")
+        check_ranges(self, "[1, inf)", "codes", "length", "batch", "beams", "n", "repeats")
+        check_ranges(self, "[1, inf)", "vllm_block_size")
+        check_ranges(self, "[0, inf)", "threads", "seed", "exact_users")
+        check_ranges(self, "[1, 26]", "levels")
         check_catalogue(self.items, self.levels, self.codes)
         check_choice("size", self.size, tuple(SIZES))
-        check_choice("device", self.device, ("cpu", "cuda"))
-        check_choice("dtype", self.dtype, DTYPES)
         for engine in self.engines or ("",):
             check_choice("engines", engine, ENGINES)
         if self.n > self.beams:

@@ -17,8 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from llmrec.bench.decode_config import DecodeBenchConfig
+from llmrec.bench.reference_scores import token_trie
 from llmrec.bench.workload import Workload, load_model
 from llmrec.generation.beam_search import SearchOptions, beam_search, check_scores, decode_slots
 from llmrec.generation.constraints import Constraints, LeafConstraints
@@ -105,7 +107,7 @@ class TransformersEngine(_TorchBased):
     def __init__(self, config: DecodeBenchConfig, workload: Workload) -> None:
         super().__init__(config, workload)
         self.width = 0
-        self.item_of, self.allowed = token_trie(workload)
+        self.item_of, self.allowed = token_trie(workload.ids, workload.vocabulary.item_offset)
         self.pad = self.model.config.pad_token_id or 0
         self.model.generation_config.eos_token_id = None
         if config.normalise == "level":
@@ -170,7 +172,7 @@ class VllmEngine:
         from vllm.sampling_params import BeamSearchParams
 
         self.config = config
-        self.item_of, _ = token_trie(workload)
+        self.item_of, _ = token_trie(workload.ids, workload.vocabulary.item_offset)
         self.levels = workload.ids.levels
         longest = max(len(p) for p in workload.prompts) + self.levels + 1
         self.options: dict[str, Any] = {
@@ -231,26 +233,9 @@ MAKERS: dict[str, Callable[[DecodeBenchConfig, Workload], BenchEngine]] = {
 
 def left_pad(prompts: list[np.ndarray], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Left-padded int64 ``[users, longest]`` and an attention mask of the same kind."""
-    longest = max(len(prompt) for prompt in prompts)
-    tokens = torch.zeros(len(prompts), longest, dtype=torch.int64)
-    mask = torch.zeros_like(tokens)
-    for user, prompt in enumerate(prompts):
-        tokens[user, longest - len(prompt) :] = torch.from_numpy(prompt)
-        mask[user, longest - len(prompt) :] = 1
-    return tokens.to(device), mask.to(device)
-
-
-Tokens = tuple[int, ...]
-
-
-def token_trie(workload: Workload) -> tuple[dict[Tokens, int], dict[Tokens, list[int]]]:
-    """Python dictionaries: the item of each ID, and the tokens that may follow each prefix."""
-    ids = workload.ids
-    rows = ids.tokens(np.arange(ids.n_items)) + workload.vocabulary.item_offset
-    item_of: dict[Tokens, int] = {}
-    allowed: dict[Tokens, dict[int, None]] = {}
-    for item, row in enumerate(rows.tolist()):
-        item_of[tuple(row)] = item
-        for depth, token in enumerate(row):
-            allowed.setdefault(tuple(row[:depth]), {})[token] = None
-    return item_of, {prefix: list(tokens) for prefix, tokens in allowed.items()}
+    rows = [torch.from_numpy(prompt).long() for prompt in prompts]
+    tokens, mask = (
+        pad_sequence(part, batch_first=True, padding_side="left").to(device)
+        for part in (rows, [torch.ones_like(row) for row in rows])
+    )
+    return tokens, mask

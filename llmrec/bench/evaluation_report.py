@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.evaluation_compare import compare_runs, differences_table
+from llmrec.bench.report import table
 from llmrec.errors import DataError
 from llmrec.metrics.plots import bucket_labels, plot_models, plot_slices
 from llmrec.metrics.results import CASES_SUFFIX, CaseRanks, read_cases, read_result
@@ -48,12 +49,10 @@ def write_report(results: Sequence[Path], /, out: Path, cases: Sequence[Path] = 
         for result, path in zip(loaded, results, strict=True)
     }
     groups: dict[tuple[str, str], list[Result]] = {}
-    others = []
+    others = [result for result in loaded if "history_removed" not in result]
     for result in loaded:
         if "history_removed" in result:
             groups.setdefault((result["dataset"], result["split"]), []).append(result)
-        else:
-            others.append(result)
     lines = ["# Results", ""]
     for (dataset, split), group in sorted(groups.items()):
         group.sort(key=lambda result: result["metrics"].get("ndcg@10", 0.0))
@@ -100,18 +99,19 @@ def _ranking_section(
 def _table(results: Sequence[Result], columns: Sequence[str]) -> list[str]:
     """Models by metrics, with intervals where there are any."""
     columns = [c for c in columns if any(c in result["metrics"] for result in results)]
-    lines = [f"| model | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
-    for result in results:
-        cells = [_figure(result["metrics"], result.get("intervals", {}), c) for c in columns]
-        lines.append(f"| {result['name']} | {' | '.join(cells)} |")
-    return lines
+    rows = [
+        {"model": result["name"]} | {c: _figure(result, c) for c in columns} for result in results
+    ]
+    return table(rows, {name: name for name in ("model", *columns)})
 
 
-def _figure(metrics: dict[str, float], intervals: dict[str, list[float]], name: str) -> str:
-    if name not in metrics:
+def _figure(result: Result | None, name: str) -> str:
+    """A metric of a result, or of a bucket of a slice, with its interval where there is one."""
+    if result is None or name not in result["metrics"]:
         return "-"
-    span = intervals.get(name)
-    return f"{metrics[name]:.4f}" + (f" [{span[0]:.4f}, {span[1]:.4f}]" if span else "")
+    span = result.get("intervals", {}).get(name)
+    value = f"{result['metrics'][name]:.4f}"
+    return f"{value} [{span[0]:.4f}, {span[1]:.4f}]" if span else value
 
 
 def _slices(group: list[Result], stem: str, out: Path) -> list[str]:
@@ -130,18 +130,14 @@ def _slices(group: list[Result], stem: str, out: Path) -> list[str]:
             )
             for label in labels
         }
-        head = [f"{label} ({sizes[label]:,})" for label in labels]
+        heads = {label: f"{label} ({sizes[label]:,})" for label in labels}
+        rows = [
+            {"model": result["name"]}
+            | {label: _figure(result["slices"][name].get(label), metric) for label in labels}
+            for result in sliced
+        ]
         lines += [f"### {metric} by {name.replace('_', ' ')} (cases)", ""]
-        lines += [f"| model | {' | '.join(head)} |", f"| --- |{' ---: |' * len(labels)}"]
-        for result in sliced:
-            found = result["slices"][name]
-            cells = [
-                _figure(found[label]["metrics"], found[label]["intervals"], metric)
-                if label in found
-                else "-"
-                for label in labels
-            ]
-            lines.append(f"| {result['name']} | {' | '.join(cells)} |")
+        lines += table(rows, {"model": "model"} | heads)
         picture = f"{stem}-{name}.png"
         plot_slices(sliced, name, metric, out / picture)
         lines += ["", f"![{metric} by {name.replace('_', ' ')}]({picture})", ""]
@@ -176,8 +172,8 @@ def _other_section(others: Sequence[Result]) -> list[str]:
     lines = ["## Other measurements", "", "| name | metric | figure |", "| --- | --- | ---: |"]
     for result in others:
         for metric, value in result["metrics"].items():
-            shown = _figure(result["metrics"], result.get("intervals", {}), metric)
-            lines.append(f"| {result['name']} | {metric} | {shown if value else '0'} |")
+            figure = _figure(result, metric) if value else "0"
+            lines.append(f"| {result['name']} | {metric} | {figure} |")
     return [*lines, ""]
 
 
@@ -187,10 +183,9 @@ def _provenance(results: Sequence[Result]) -> list[str]:
     lines += ["| name | command | seed | seconds | peak MiB | machine | ranks | date |"]
     lines += ["| --- | --- | ---: | ---: | ---: | --- | --- | --- |"]
     for result in results:
-        machine = result.get("machine", {})
-        on = f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores"
-        if machine.get("gpu"):
-            on += f", {machine['gpu']}"
+        machine = {"cpu": "?", "cores": "?"} | result.get("machine", {})
+        on = f"{machine['cpu']}, {machine['cores']} cores"
+        on += f", {machine['gpu']}" if machine.get("gpu") else ""
         limit = result.get("rank_limit")
         ranks = f"first {limit}" if limit else "exact" if "history_removed" in result else "-"
         cells = [f"`{result.get('command', '?')}`"]

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.bench.checks import check_at_least, result_file
-from llmrec.config import as_dict
+from llmrec.bench.checks import result_file
+from llmrec.config import as_dict, check_ranges
 from llmrec.content.fusion.modalities import read_modalities
 from llmrec.content.fusion.settings import FusionConfig
 from llmrec.data.dataset import Dataset
@@ -60,13 +60,10 @@ class FusionBenchConfig(FusionConfig):
     learning_rates: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        check_at_least(self, 1, "repeats", "draws", "resamples")
+        check_ranges(self, "[1, inf)", "repeats", "draws", "resamples")
         if any(not rate > 0 for rate in self.learning_rates):
             raise ConfigError(f"--learning-rates: must be above 0, got {self.learning_rates}")
-        for name in ("missing", "test_users", "cold_items"):
-            if not 0 < getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag}: must be in (0, 1), got {getattr(self, name)}")
+        check_ranges(self, "(0, 1)", "missing", "test_users", "cold_items")
 
 
 def run(
@@ -96,24 +93,18 @@ def run(
     from llmrec.bench.fusion_compare import counts, make_task
     from llmrec.bench.fusion_report import write_fusion_report
 
-    result_file(out, out, "--out")
+    result_file(out)
     started = time.monotonic()
     opened = Dataset(dataset)
-    task = make_task(
-        opened,
-        read_modalities(features, media, opened.n_items),
-        config,
-        test_users=config.test_users,
-        cold_items=config.cold_items,
-        seed=seed,
-    )
+    modalities = read_modalities(features, media, opened.n_items)
+    task = make_task(opened, modalities, config, config.test_users, config.cold_items, seed)
     inputs = {str(f): folder_hash(f) for f in (dataset, features, media)}
     settings = as_dict(config)
     kept = ("encoder", "train", "test_users", "cold_items")  # what trainings depend on
     stamp = Manifest("bench-fusion", {key: settings[key] for key in kept}, inputs, seed=seed)
     folder = (work or Path("runs") / out.stem) / stamp.fingerprint[:16]
-    answers = [_one(task, config, seed + n, folder) for n in range(config.repeats)]
-    metrics, spans = figures(task, answers, config, seed)
+    repeats = [_answers(task, config, seed + n, folder) for n in range(config.repeats)]
+    metrics, spans = figures(task, [answers for answers, _ in repeats], config, seed)
     write_result(
         out,
         name=out.stem,
@@ -127,63 +118,51 @@ def run(
         rows=_rows(metrics, spans),
         counts=counts(task),
         settings=settings,
-        trainings=[answer.log for answer in answers],
+        trainings=[log for _, log in repeats],
     )
     write_fusion_report(read_result(out), out.parent)
     return out
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """One repeat's answers.
+def _answers(
+    task: Task, config: FusionBenchConfig, seed: int, folder: Path
+) -> tuple[dict[str, dict[str, Values]], dict[str, dict[str, Any]]]:
+    """One repeat's answers, and what is worth knowing of each encoder's training.
 
-    Attributes:
-        whole, cold, missing: way -> metric -> float64 ``[queries]``.
-        people: way -> metric -> float64 ``[cases]``, of the same cases as ``task.test``.
-        log: encoder -> what is worth knowing of its training.
+    The answers are ``whole``, ``cold`` and ``missing``, way -> metric -> float64 ``[queries]``, and
+    ``people``, way -> metric -> float64 ``[cases]``, of the same cases as ``task.test``.
     """
-
-    whole: dict[str, Values]
-    cold: dict[str, Values]
-    missing: dict[str, Values]
-    people: dict[str, Values]
-    log: dict[str, dict[str, Any]]
-
-
-def _one(task: Task, config: FusionBenchConfig, seed: int, folder: Path) -> Answers:
     from llmrec.bench.fusion_compare import TRAINED, compare_missing, compare_whole, train_encoder
 
     trained: dict[str, Trained] = {}
-    rates: dict[str, float] = {}
+    log: dict[str, dict[str, Any]] = {}
     for name in TRAINED:
         tries = {}
         for rate in config.learning_rates or (config.train.learning_rate,):
             tried = replace(config, train=replace(config.train, learning_rate=rate))
             place = folder / f"{name}-{seed}-{rate:g}"
-            tries[rate] = train_encoder(name, task, tried, seed=seed, folder=place)
-        rates[name] = max(tries, key=lambda rate: tries[rate].progress.best_score)
-        trained[name] = tries[rates[name]]
+            tries[rate] = train_encoder(name, task, tried, seed, place)
+        rate, best = max(tries.items(), key=lambda one: one[1].progress.best_score)
+        trained[name] = best
+        log[name] = {
+            "learning_rate": rate,
+            "parameters": sum(p.numel() for p in best.encoder.parameters()),
+            "epochs": best.progress.epoch,
+            "best_epoch": best.progress.best_epoch,
+            "validation_ndcg@10": best.progress.best_score,
+        }
     found = compare_whole(task, trained)
-    return Answers(
-        {name: one.by_query() for name, one in found.items()},
-        {name: one.where(task.cold).by_query() for name, one in found.items()},
-        compare_missing(task, trained, share=config.missing, draws=config.draws, seed=seed),
-        {name: one.values for name, one in found.items()},
-        {
-            name: {
-                "learning_rate": rates[name],
-                "parameters": sum(p.numel() for p in one.encoder.parameters()),
-                "epochs": one.progress.epoch,
-                "best_epoch": one.progress.best_epoch,
-                "validation_ndcg@10": one.progress.best_score,
-            }
-            for name, one in trained.items()
-        },
-    )
+    answers = {
+        "whole": {name: one.by_query() for name, one in found.items()},
+        "cold": {name: one.where(task.cold).by_query() for name, one in found.items()},
+        "missing": compare_missing(task, trained, config.missing, config.draws, seed),
+        "people": {name: one.values for name, one in found.items()},
+    }
+    return answers, log
 
 
 def figures(
-    task: Task, answers: list[Answers], config: FusionBenchConfig, seed: int
+    task: Task, answers: list[dict[str, dict[str, Values]]], config: FusionBenchConfig, seed: int
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Metrics and their 95% intervals."""
     from llmrec.bench.fusion_compare import mean_values
@@ -191,40 +170,33 @@ def figures(
     metrics: dict[str, float] = {}
     spans: dict[str, list[float]] = {}
 
-    def note(prefix: str, values: Values) -> None:
-        found = intervals(values, None, config.resamples, seed)
+    def note(name: str, values: Values, people: np.ndarray | None = None) -> None:
+        found = intervals(values, people, config.resamples, seed)
         for metric, value in values.items():
-            metrics[f"{prefix}_{metric}"] = float(value.mean())
-            spans[f"{prefix}_{metric}"] = found[metric]
+            metrics[f"{name}_{metric}"] = float(value.mean())
+            spans[f"{name}_{metric}"] = found[metric]
 
-    def against(prefix: str, ways: dict[str, Values], people: np.ndarray | None = None) -> None:
+    means = {
+        part: {way: mean_values([one[part][way] for one in answers]) for way in ways}
+        for part, ways in answers[0].items()
+    }
+    for prefix, part in (("", "whole"), ("cold_", "cold"), ("missing_", "missing")):
+        for way, values in means[part].items():
+            note(f"{prefix}{way}", values)
+    for prefix, part, people in (
+        ("fused", "whole", None),
+        ("cold_fused", "cold", None),
+        ("user_fused", "people", task.test.users),
+    ):
+        ways = means[part]
         for rival in RIVALS:
-            pairs = {m: ways["fused"][m] - ways[rival][m] for m in METRICS}
-            found = intervals(pairs, people, config.resamples, seed)
-            for metric, difference in pairs.items():
-                name = f"{prefix}_minus_{rival}_{metric}"
-                metrics[name], spans[name] = float(difference.mean()), found[metric]
-
-    means: dict[str, dict[str, Values]] = {}
-    for part in ("whole", "cold", "missing", "people"):
-        every = [getattr(answer, part) for answer in answers]
-        means[part] = {way: mean_values([one[way] for one in every]) for way in every[0]}
-    for way, values in means["whole"].items():
-        note(way, values)
-    for way, values in means["cold"].items():
-        note(f"cold_{way}", values)
-    for way, values in means["missing"].items():
-        note(f"missing_{way}", values)
-    against("fused", means["whole"])
-    against("cold_fused", means["cold"])
-    against("user_fused", means["people"], task.test.users)
+            pairs = {metric: ways["fused"][metric] - ways[rival][metric] for metric in METRICS}
+            note(f"{prefix}_minus_{rival}", pairs, people)
     for way, values in means["missing"].items():
         whole = means["whole"][way.removesuffix("_zeros")]
         for metric in METRICS:
-            name = f"missing_{way}_loss_{metric}"
-            metrics[name], spans[name] = _loss(
-                whole[metric], values[metric], config.resamples, seed
-            )
+            name, parts = f"missing_{way}_loss_{metric}", (whole[metric], values[metric])
+            metrics[name], spans[name] = _loss(*parts, config.resamples, seed)
     return metrics, spans
 
 
@@ -242,17 +214,18 @@ def _loss(
 
 def _rows(metrics: dict[str, float], spans: dict[str, list[float]]) -> list[dict[str, Any]]:
     """A row a way, for the page."""
-    rows = []
-    for way in ("text_raw", "concat_raw", "text", "concat_plain", "concat", "fused", "fused_zeros"):
-        row: dict[str, Any] = {"way": way}
-        for column, key in (
-            ("recall@10", f"{way}_recall@10"),
-            ("ndcg@10", f"{way}_ndcg@10"),
-            ("cold_recall@10", f"cold_{way}_recall@10"),
-            ("cold_ndcg@10", f"cold_{way}_ndcg@10"),
-            ("missing_recall@10", f"missing_{way}_recall@10"),
-            ("loss", f"missing_{way}_loss_recall@10"),
-        ):
-            row[column], row[f"{column}_span"] = metrics.get(key), spans.get(key)
-        rows.append(row)
-    return rows
+    columns = {
+        "recall@10": "{}_recall@10",
+        "ndcg@10": "{}_ndcg@10",
+        "cold_recall@10": "cold_{}_recall@10",
+        "cold_ndcg@10": "cold_{}_ndcg@10",
+        "missing_recall@10": "missing_{}_recall@10",
+        "loss": "missing_{}_loss_recall@10",
+    }
+    ways = ("text_raw", "concat_raw", "text", "concat_plain", "concat", "fused", "fused_zeros")
+    return [
+        {"way": way}
+        | {column: metrics.get(key.format(way)) for column, key in columns.items()}
+        | {f"{column}_span": spans.get(key.format(way)) for column, key in columns.items()}
+        for way in ways
+    ]

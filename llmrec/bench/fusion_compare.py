@@ -79,10 +79,9 @@ def make_task(
     dataset: Dataset,
     modalities: Modalities,
     config: FusionConfig,
-    *,
-    test_users: float = 0.2,
-    cold_items: float = 0.2,
-    seed: int = 0,
+    test_users: float,
+    cold_items: float,
+    seed: int,
 ) -> Task:
     """Part people and items.
 
@@ -154,9 +153,7 @@ class Trained:
         return embed(self.encoder, Modalities(blocks, np.ones_like(present)))
 
 
-def train_encoder(
-    name: str, task: Task, config: FusionConfig, *, seed: int = 0, folder: Path | None = None
-) -> Trained:
+def train_encoder(name: str, task: Task, config: FusionConfig, seed: int, folder: Path) -> Trained:
     """Train one of :data:`TRAINED`.
 
     Args:
@@ -183,17 +180,14 @@ def compare_whole(task: Task, trained: dict[str, Trained]) -> dict[str, Retrieva
         way -> how each test case went.
     """
     text = task.modalities.only([TEXT])
-    found = {
+    return {
         "text_raw": measure(text.concatenated(), task.test),
         "concat_raw": measure(task.modalities.concatenated(), task.test),
-    }
-    for name, one in trained.items():
-        found[name] = measure(one.vectors(), task.test)
-    return found
+    } | {name: measure(one.vectors(), task.test) for name, one in trained.items()}
 
 
 def compare_missing(
-    task: Task, trained: dict[str, Trained], *, share: float = 0.5, draws: int = 5, seed: int = 0
+    task: Task, trained: dict[str, Trained], share: float, draws: int, seed: int
 ) -> dict[str, Values]:
     """Answers when each item lacks some of what it has, text included; one modality stays.
 
@@ -215,18 +209,12 @@ def compare_missing(
         "concat": trained["concat"].vectors,
         "concat_plain": trained["concat_plain"].vectors,
     }
-    sums: dict[str, Values] = {name: {} for name in ways}
     rng = np.random.default_rng(seed)
-    for _ in range(draws):
-        present = hide(task.modalities.present, share, rng)
-        for name, vectors in ways.items():
-            _add(sums[name], measure(vectors(present), task.test).by_query(), 1 / draws)
-    return sums
-
-
-def _add(sums: Values, values: Values, weight: float) -> None:
-    for name, value in values.items():
-        sums[name] = sums.get(name, 0.0) + weight * value
+    masks = [hide(task.modalities.present, share, rng) for _ in range(draws)]
+    return {
+        name: mean_values([measure(vectors(mask), task.test).by_query() for mask in masks])
+        for name, vectors in ways.items()
+    }
 
 
 def mean_values(runs: list[Values]) -> Values:
@@ -235,10 +223,7 @@ def mean_values(runs: list[Values]) -> Values:
     >>> mean_values([{"a": np.array([1.0])}, {"a": np.array([3.0])}])
     {'a': array([2.])}
     """
-    sums: Values = {}
-    for run in runs:
-        _add(sums, run, 1 / len(runs))
-    return sums
+    return {name: np.sum([1 / len(runs) * run[name] for run in runs], axis=0) for name in runs[0]}
 
 
 def counts(task: Task) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.bench.report import table, write_page
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.bench.report import table, with_interval, write_page
+from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
 
 _NAMES = {
     "text_raw": "text as it is",
@@ -75,11 +75,8 @@ def _differences(result: Mapping[str, Any]) -> list[str]:
     for rival in ("text", "text_raw", "concat_plain", "concat", "concat_raw"):
         for prefix, cases in where.items():
             key = f"{prefix}_minus_{rival}_recall@10"
-            low, high = result["intervals"][key]
-            lines.append(
-                f"- fused minus {_NAMES[rival]}, Recall@10, {cases}: "
-                f"{result['metrics'][key]:+.4f}, 95% [{low:+.4f}, {high:+.4f}]"
-            )
+            difference = with_interval(result["metrics"][key], result["intervals"][key], "+.4f")
+            lines.append(f"- fused minus {_NAMES[rival]}, Recall@10, {cases}: {difference}")
     return [*lines, ""]
 
 
@@ -89,10 +86,8 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
         value, span = row[name], row[f"{name}_span"]
         if value is None:
             cells[name] = None
-        elif name == "loss":
-            cells[name] = f"{value:.1%} ({span[0]:.1%} to {span[1]:.1%})"
         else:
-            cells[name] = f"{value:.4f} ({span[0]:.4f}-{span[1]:.4f})"
+            cells[name] = with_interval(value, span, ".1%" if name == "loss" else ".4f")
     return cells
 
 
@@ -104,9 +99,8 @@ def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         there = [row for row in rows if row[column] is not None]
         names = [row["way"] for row in there]
         colours = ["tab:orange" if name == "fused" else "tab:blue" for name in names]
-        panel.bar(names, [row[column] for row in there], color=colours, alpha=0.75)
-        for place, row in enumerate(there):
-            panel.plot([place, place], row[f"{column}_span"], color="black", marker="_")
+        values, spans = ([row[key] for row in there] for key in (column, f"{column}_span"))
+        interval_bars(panel, names, values, spans, colours)
         panel.set_title(title)
         panel.tick_params(axis="x", rotation=30)
     panels[0].set_ylabel("Recall@10")

@@ -1,30 +1,151 @@
-"""What the latency benchmarks share: requests one after the other, percentiles, a result file."""
+"""``llmrec bench ctr-latency`` and ``bench cascade-latency``: how long one answer takes.
+
+    llmrec bench ctr-latency --ctr runs/ctr-demo/ctr --out eval/results/ctr-latency.json
+    llmrec bench cascade-latency --items 100000 --out eval/results/cascade-latency.json
+
+The first times features, networks and calibration of a click model on one core: one user and so
+many candidates, drawn at random from its items; without a folder the model is one of random
+weights. The second makes a shop of random items, log, vectors and weights in a scratch folder and
+opens it as a bundle; then users of its log request recommendations, one after the other.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from llmrec.bench.checks import check_choice, result_file
+from llmrec.config import check_ranges
+from llmrec.llm.llama import SIZES
 from llmrec.metrics.results import write_result
+
+if TYPE_CHECKING:
+    from llmrec.bench.random_shop import RandomShop
+    from llmrec.ranking.ctr.model import ClickModel
 
 Timings = dict[str, float]  # milliseconds of one request by step, and their `total`
 
 
-class LatencyConfig(Protocol):
-    """Settings that a latency benchmark has."""
+@dataclass(frozen=True)
+class LatencyConfig:
+    """Settings of both benchmarks.
 
-    @property
-    def runs(self) -> int: ...
-    @property
-    def warmup(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
+    Attributes:
+        items: of the random shop.
+        runs: requests that are timed.
+        warmup: requests before them.
+        seed: of the shop and of the requests.
+
+    Raises:
+        ConfigError: if a value makes no sense, naming it.
+    """
+
+    items: int = 10_000
+    runs: int = 300
+    warmup: int = 30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "[1, inf)", "items", "runs")
+        check_ranges(self, "[0, inf)", "warmup", "seed")
+
+
+@dataclass(frozen=True)
+class CtrLatencyConfig(LatencyConfig):
+    """Settings of ``llmrec bench ctr-latency``.
+
+    Attributes:
+        ctr: folder of ``llmrec ctr``; None for random weights.
+        candidates: of a request, at most the items that there are.
+        engine: what runs the networks.
+    """
+
+    ctr: Path | None = None
+    candidates: int = 1000
+    engine: Literal["onnx", "torch"] = "onnx"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, "[1, inf)", "candidates")
+
+
+@dataclass(frozen=True)
+class CascadeLatencyConfig(LatencyConfig):
+    """Settings of ``llmrec bench cascade-latency``.
+
+    Attributes:
+        users: of the log behind the shop's statistics; 0 for a fifth of the items.
+        size: of the random LLaMA, a key of :data:`llmrec.llm.llama.SIZES`.
+        n: items of a list.
+        threads: of torch and ONNX Runtime.
+    """
+
+    items: int = 100_000
+    warmup: int = 20
+    users: int = 0
+    size: str = "micro"
+    n: int = 10
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, "[1, inf)", "n", "threads")
+        check_ranges(self, "[0, inf)", "users")
+        check_ranges(self, "[100, inf)", "items")
+        check_choice("size", self.size, tuple(SIZES))
+
+
+def time_click_model(config: CtrLatencyConfig, out: Path) -> Path:
+    """Time a click model on one core, one request at a time.
+
+    Args:
+        config: what is timed.
+        out: the result file, NAME.json.
+    """
+    from llmrec.ranking.ctr.model import ClickModel
+
+    result_file(out)
+    with torch_threads(1), tempfile.TemporaryDirectory() as folder:
+        ctr = config.ctr or _make_shop(config, Path(folder), "nano").ctr
+        model = ClickModel.load(ctr, engine=config.engine)
+        items = model.item_features.n_items
+        count = min(config.candidates, items)
+        name = "random weights" if config.ctr is None else str(config.ctr)
+        return _measure(
+            config,
+            out,
+            _click_requests(model, count, config.seed),
+            dataset=f"{count} candidates drawn at random from {items} items",
+            model=f"{name}, {config.engine}, {model.card.copies} networks, one core",
+            counts={"candidates": count},
+        )
+
+
+def time_cascade(config: CascadeLatencyConfig, out: Path) -> Path:
+    """Time the whole cascade for one user at a time.
+
+    Args:
+        config: what is timed.
+        out: the result file, NAME.json.
+    """
+    result_file(out)
+    with torch_threads(config.threads), tempfile.TemporaryDirectory() as folder:
+        return _measure(
+            config,
+            out,
+            _cascade_requests(config, Path(folder)),
+            dataset=f"random: {config.items} items, one user at a time",
+            model=f"random {config.size} LLaMA, atomic IDs, {config.threads} threads",
+            counts={"items": config.items},
+        )
 
 
 @contextmanager
@@ -40,7 +161,7 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def measure_latency(
+def _measure(
     config: LatencyConfig,
     out: Path,
     requests: Iterator[Timings],
@@ -49,13 +170,7 @@ def measure_latency(
     model: str,
     counts: dict[str, int],
 ) -> Path:
-    """Time requests, leave the first ones out, and write the result file ``out``.
-
-    Args:
-        requests: every step answers one request.
-        dataset: what the result calls the requests; ``model`` what answers them.
-        counts: further figures of the result.
-    """
+    """Time requests, leave the first ones out, and write the result file."""
     started = time.monotonic()
     timed = list(islice(requests, config.warmup, config.warmup + config.runs))
     metrics = percentiles(timed) | {name: float(count) for name, count in counts.items()}
@@ -87,3 +202,56 @@ def percentiles(timed: list[Timings]) -> dict[str, float]:
             value = np.percentile([one[name] for one in timed], share)
             found[f"{front}p{share}_ms"] = round(float(value), 3)
     return found
+
+
+def _make_shop(
+    config: LatencyConfig, folder: Path, size: str, users: int = 0, seed: int = 0
+) -> RandomShop:
+    from llmrec.bench.random_shop import RandomShopConfig, make_shop
+
+    users = users or max(100, config.items // 5)
+    return make_shop(
+        folder, RandomShopConfig(items=config.items, users=users, size=size, seed=seed)
+    )
+
+
+def _click_requests(model: ClickModel, count: int, seed: int) -> Iterator[Timings]:
+    """Milliseconds of each request to a click model by step."""
+    from llmrec.bench.random_shop import draw_request
+
+    rng = np.random.default_rng(seed)
+    while True:
+        requests, items, sources, counters = draw_request(model.builder, count, rng)
+        place = np.full(items.shape, -1)
+        marks = [time.perf_counter()]
+        inputs = model.builder(requests, items, place, sources, counters)
+        marks.append(time.perf_counter())
+        logits, _ = model.networks.run(inputs)
+        marks.append(time.perf_counter())
+        fields = {
+            "category": model.item_features.category[items[0]].astype(np.int64),
+            "position": place[0],
+        }
+        model.probabilities(logits[0, :, 0], fields)
+        marks.append(time.perf_counter())
+        parts = np.diff(marks) * 1000
+        names = ("features", "head", "calibration")
+        yield dict(zip(names, parts.tolist(), strict=True)) | {"total": float(parts.sum())}
+
+
+def _cascade_requests(config: CascadeLatencyConfig, folder: Path) -> Iterator[Timings]:
+    """Milliseconds of each request to the cascade by step."""
+    from llmrec.bench.random_shop import NOW
+    from llmrec.serving.recommender import Recommender
+
+    shop = _make_shop(config, folder, config.size, config.users, config.seed)
+    recommender = Recommender.load(shop.bundle, threads=config.threads)
+    rng = np.random.default_rng(config.seed)
+    users = int(shop.user.max()) + 1
+    while True:
+        yield recommender.recommend(
+            history=shop.history(int(rng.integers(users))),
+            n=config.n,
+            context={"device": "mobile"},
+            now=NOW,
+        ).timings_ms

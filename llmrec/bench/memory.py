@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
 from pathlib import Path
 
-from llmrec.metrics.machine import peak_mib
+import psutil
 
-_PROC = Path("/proc")
+from llmrec.metrics.machine import peak_mib
 
 
 class PeakMemory:
@@ -35,11 +34,10 @@ class PeakMemory:
             self.before = torch.cuda.memory_allocated() / 2**20
             return
         _return_free_memory()
-        pids = _processes()
-        self.before = sum(_status(pid, "VmRSS") for pid in pids)
-        self.forgotten = bool(pids) and all([_forget_peak(pid) for pid in pids])
-        if not pids:
-            self.before = peak_mib() or 0.0
+        self.before = _sum_mib("VmRSS")
+        for pid in _processes():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # forgets the peak
 
     def peak_mib(self) -> float:
         """The most held since, in MiB."""
@@ -47,8 +45,7 @@ class PeakMemory:
             import torch
 
             return float(torch.cuda.max_memory_allocated() / 2**20)
-        pids = _processes()
-        return sum(_status(pid, "VmHWM") for pid in pids) if pids else peak_mib() or 0.0
+        return _sum_mib("VmHWM")
 
     def added_mib(self) -> float:
         """The most held since, above what was held before, in MiB."""
@@ -56,39 +53,22 @@ class PeakMemory:
 
 
 def _processes() -> list[int]:
-    """This process and all below it; empty where the system does not say."""
-    if not (_PROC / "self" / "status").is_file():
-        return []
-    found, new = [], [os.getpid()]
-    while new:
-        found += new
-        new = [child for pid in new for child in _children(pid)]
-    return found
+    """This process and all below it."""
+    this = psutil.Process()
+    return [process.pid for process in (this, *this.children(recursive=True))]
 
 
-def _children(pid: int) -> list[int]:
-    children = []
-    with contextlib.suppress(OSError):  # it may have ended meanwhile
-        for task in (_PROC / str(pid) / "task").iterdir():
-            children += [int(child) for child in (task / "children").read_text().split()]
-    return children
-
-
-def _status(pid: int, field: str) -> float:
-    """A line of a process's status, in MiB; 0 when it has ended."""
-    with contextlib.suppress(OSError):
-        for line in (_PROC / str(pid) / "status").read_text().splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) / 2**10
-    return 0.0
-
-
-def _forget_peak(pid: int) -> bool:
-    try:
-        (_PROC / str(pid) / "clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
+def _sum_mib(field: str) -> float:
+    """A line of the status of all processes, in MiB; this one's peak where there is no /proc."""
+    if not Path("/proc/self/status").is_file():
+        return peak_mib() or 0.0
+    total = 0.0
+    for pid in _processes():
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith(field + ":"):
+                    total += int(line.split()[1]) / 2**10
+    return total
 
 
 def _return_free_memory() -> None:

@@ -23,12 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from llmrec.bench.prefer_report import write_preference_report
-from llmrec.bench.recipe_runs import open_recipe, run_apart, run_stages
-from llmrec.bench.tune import load_tuned, opened
+from llmrec.bench.recipe_runs import open_recipe, run_apart, run_stages, training_counts
+from llmrec.bench.tune import Values, load_tuned, opened
 from llmrec.config import as_dict, build_section
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
@@ -41,7 +40,6 @@ from llmrec.training.preference.settings import PreferConfig, RewardConfig
 from llmrec.training.tune.settings import TuneConfig
 
 START = "supervised"
-Values = dict[str, np.ndarray]
 Row = dict[str, Any]
 
 
@@ -100,15 +98,14 @@ def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None
     folders = {START: tuned} | {
         name: _prefer(config, name, tuned, dataset, out) for name in config.runs
     }
-    values = {
-        name: measure(_load(folder, tuned), dataset, config) for name, folder in folders.items()
+    values = {START: measure(load_tuned(tuned), dataset, config)} | {
+        name: measure(opened(tuned / "base", folders[name] / "adapter"), dataset, config)
+        for name in config.runs
     }
     rows = [row_of(name, values, config) for name in folders]
     metrics, spans = figures(rows)
-    kept = ("train_seconds", "peak_mib", "steps")
     for row, folder in zip(rows, folders.values(), strict=True):
-        counts = read_manifest(folder).counts
-        row |= {key: counts[key] for key in kept if key in counts}
+        row |= training_counts(read_manifest(folder))
     write_result(
         results,
         name=config.name,
@@ -150,10 +147,6 @@ def _prefer(config: PreferBenchConfig, name: str, tuned: Path, dataset: Path, ou
         folders["impressions"] = out / config.impressions
     run_apart("prefer", path, folder, config.seed, **folders)
     return folder
-
-
-def _load(folder: Path, tuned: Path) -> Scorer | ListRecommender:
-    return load_tuned(tuned) if folder == tuned else opened(tuned / "base", folder / "adapter")
 
 
 def measure(

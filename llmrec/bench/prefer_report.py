@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.report import table, write_page
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
 
 _COLUMNS = {
     "run": "run",
@@ -58,14 +58,8 @@ def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(11, 3.4))
     runs = [row for row in rows if "range_total" in row]
     for panel, (metric, label) in zip(panels, _PANELS.items(), strict=True):
-        panel.bar(
-            [row["run"] for row in runs],
-            [row[f"gain_{metric}"] for row in runs],
-            color="tab:blue",
-            alpha=0.75,
-        )
-        for place, row in enumerate(runs):
-            panel.plot([place, place], row[f"range_{metric}"], color="black", marker="_")
+        values, spans = ([row[f"{key}_{metric}"] for row in runs] for key in ("gain", "range"))
+        interval_bars(panel, [row["run"] for row in runs], values, spans)
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set_title(label)
     panels[0].set_ylabel("difference to supervised")

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-import llmrec.serving.bundle
 from llmrec.bench.workload import BASE_TOKENS, random_llama
 from llmrec.config import as_dict
 from llmrec.item_ids.item_ids import ItemIds
@@ -40,6 +39,7 @@ from llmrec.ranking.retrieval.interactions import Interactions
 from llmrec.ranking.retrieval.snapshot import fit_snapshot
 from llmrec.ranking.retrieval.source_features import SourceFeatures
 from llmrec.ranking.retrieval.sources import SOURCES
+from llmrec.serving import build
 from llmrec.stage import Manifest, folder_hash, writing
 from llmrec.types import EVENT_TYPES
 
@@ -116,7 +116,7 @@ def make_shop(folder: Path, settings: RandomShopConfig) -> RandomShop:
     ctr = _write_ctr(
         folder / "ctr", settings, dataset, item_features, Interactions.from_events(user, item, time)
     )
-    bundle = llmrec.serving.build.run(dataset, model, folder / "bundle", ctr=ctr)
+    bundle = build.run(dataset, model, folder / "bundle", ctr=ctr)
     return RandomShop(bundle, bundle / "ctr", user, item, time)
 
 

@@ -57,20 +57,17 @@ class RankingComparison:
 
     def rows(self) -> list[dict[str, Any]]:
         """One a pair of ways."""
-        rows: list[dict[str, Any]] = []
-        for one, other in combinations(self.lists, 2):
-            first, second = self.lists[one], self.lists[other]
-            rows.append(
-                {
-                    "one": one,
-                    "other": other,
-                    "users": len(first.items),
-                    "same": int(self.same(first, second).sum()),
-                    "identical": int((first.items == second.items).all(axis=1).sum()),
-                    "max_score_difference": _difference(first, second),
-                }
-            )
-        return rows
+        return [
+            {
+                "one": one,
+                "other": other,
+                "users": len(first.items),
+                "same": int(self.same(first, second).sum()),
+                "identical": int((first.items == second.items).all(axis=1).sum()),
+                "max_score_difference": _difference(first, second),
+            }
+            for (one, first), (other, second) in combinations(self.lists.items(), 2)
+        ]
 
     def _trained(self, items: np.ndarray) -> np.ndarray:
         """The trained model's scores of listed items; -inf where the list has ended."""
@@ -87,10 +84,7 @@ def _all_differ(ranking: Ranking) -> np.ndarray:
 
 def _difference(one: Ranking, other: Ranking) -> float:
     """Largest difference between two ways' scores of the same item."""
-    largest = 0.0
-    for user, row in enumerate(one.items):
-        scores = dict(zip(other.items[user].tolist(), other.scores[user].tolist(), strict=True))
-        for item, score in zip(row.tolist(), one.scores[user].tolist(), strict=True):
-            if item >= 0 and item in scores:
-                largest = max(largest, abs(score - scores[item]))
-    return largest
+    same = (one.items[:, :, None] == other.items[:, None]) & (one.items >= 0)[:, :, None]
+    user, place, other_place = np.nonzero(same)
+    difference = one.scores[user, place].astype(np.float64) - other.scores[user, other_place]
+    return float(np.abs(difference).max(initial=0))

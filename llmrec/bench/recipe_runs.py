@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 from llmrec.bench.checks import result_file
 from llmrec.config import build, load_recipe, load_yaml
 from llmrec.errors import ConfigError, LlmrecError
+from llmrec.stage import Manifest
 
 
 class Named(Protocol):
@@ -34,7 +35,7 @@ def open_recipe(
     """
     config = build(cls, load_yaml(recipe), str(recipe))
     out = out or Path("runs") / config.name
-    return config, out, result_file(results, out / f"{config.name}.json")
+    return config, out, result_file(results or out / f"{config.name}.json", "--results")
 
 
 def run_stages(
@@ -82,6 +83,13 @@ def run_apart(command: str, recipe: Path, out: Path, seed: int, **folders: Path)
     arguments = [command, str(recipe), *flags, f"--out={out}", f"--seed={seed}"]
     print(f"\n== {out.name}", flush=True)
     _run(arguments, out.name)
+
+
+def training_counts(manifest: Manifest) -> dict[str, Any]:
+    """What a result's row says of a run's training."""
+    kept = ("trained_parameters", "aligned_parameters", "adapter_bytes", "train_seconds",
+            "peak_mib", "steps")  # fmt: skip
+    return {key: manifest.counts[key] for key in kept if key in manifest.counts}
 
 
 def _run(arguments: list[str], what: str) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from llmrec.errors import require
 from llmrec.item_ids.item_ids import ItemIds
 
 ROWS = 256  # sequences read at once
-Choices = dict[tuple[int, ...], list[int]]
+Tokens = tuple[int, ...]
 
 
 def open_trained(base: Path, adapter: Path | None) -> Any:
@@ -46,30 +47,32 @@ def every_score(
         float32 ``[users, items]``.
     """
     model.eval()
-    all_tokens = [tuple(row) for row in (ids.tokens(np.arange(ids.n_items)) + item_offset).tolist()]
-    choices = {prefix: after for prefix, after in _choices(all_tokens).items() if len(after) > 1}
-    scores = np.zeros((len(prompts), len(all_tokens)), dtype=np.float32)
+    item_of, following = token_trie(ids, item_offset)
+    choices = {prefix: tokens for prefix, tokens in following.items() if len(tokens) > 1}
+    scores = np.zeros((len(prompts), ids.n_items), dtype=np.float32)
     for user, prompt in enumerate(prompts):
         gains = _gains(model, prompt, choices)
-        for item, tokens in enumerate(all_tokens):
+        for tokens, item in item_of.items():
             scores[user, item] = sum(
                 gains.get(tokens[: end + 1], 0.0) for end in range(len(tokens))
             )
     return scores
 
 
-def _choices(all_tokens: list[tuple[int, ...]]) -> Choices:
-    """The different tokens that may follow each beginning of an ID."""
-    after: dict[tuple[int, ...], dict[int, None]] = {}
-    for tokens in all_tokens:
-        for end, token in enumerate(tokens):
-            after.setdefault(tokens[:end], {})[token] = None
-    return {prefix: list(tokens) for prefix, tokens in after.items()}
+def token_trie(ids: ItemIds, item_offset: int) -> tuple[dict[Tokens, int], dict[Tokens, list[int]]]:
+    """The item of each ID, and the different tokens that may follow each beginning of an ID."""
+    item_of: dict[Tokens, int] = {}
+    following: dict[Tokens, dict[int, None]] = {}
+    for item, row in enumerate((ids.tokens(np.arange(ids.n_items)) + item_offset).tolist()):
+        item_of[tuple(row)] = item
+        for depth, token in enumerate(row):
+            following.setdefault(tuple(row[:depth]), {})[token] = None
+    return item_of, {prefix: list(tokens) for prefix, tokens in following.items()}
 
 
-def _gains(model: Any, prompt: np.ndarray, choices: Choices) -> dict[tuple[int, ...], float]:
+def _gains(model: Any, prompt: np.ndarray, choices: dict[Tokens, list[int]]) -> dict[Tokens, float]:
     """Log-probability of the last token of each beginning of an ID, where there was a choice."""
-    gains: dict[tuple[int, ...], float] = {}
+    gains: dict[Tokens, float] = {}
     prefixes = sorted(choices, key=len)
     for start in range(0, len(prefixes), ROWS):
         part = prefixes[start : start + ROWS]
@@ -83,10 +86,9 @@ def _gains(model: Any, prompt: np.ndarray, choices: Choices) -> dict[tuple[int, 
 
 def _last_logits(model: Any, rows: list[list[int]]) -> torch.Tensor:
     """float32 ``[rows, vocabulary]``, the logits after each row of token ids."""
-    longest = max(map(len, rows))
     device = next(model.parameters()).device
-    tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+    tokens = pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
     lengths = torch.tensor([len(row) for row in rows], device=device)
-    mask = torch.arange(longest, device=device) < lengths[:, None]
+    mask = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
     logits = model(input_ids=tokens, attention_mask=mask.long(), use_cache=False).logits
     return logits[torch.arange(len(rows), device=device), lengths - 1].float().cpu()

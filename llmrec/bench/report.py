@@ -120,24 +120,29 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def with_interval(value: float, interval: Sequence[float], form: str = ".4f") -> str:
+    """A cell: a figure and its interval.
+
+    >>> with_interval(0.25, [0.2, 0.3], "+.2f")
+    '+0.25 (+0.20 to +0.30)'
+    """
+    low, high = interval
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
 def listed(sentences: Mapping[str, str], metrics: Mapping[str, float]) -> list[str]:
     """Lines of a Markdown list: a sentence a metric, of those that were measured."""
     found = [f"- {s.format(shown(metrics[m]))}" for m, s in sentences.items() if m in metrics]
     return [*found, ""]
 
 
-def provenance(result: Result) -> list[str]:
-    """The line that says how and where a result was measured."""
-    machine = result["machine"]
-    on = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
-    if machine.get("gpu"):
-        on += f", {machine['gpu']}"
-    return [f"Measured with `{result['command']}` on {on}, {result['date']}."]
-
-
 def write_page(path: Path, lines: Sequence[str], result: Result) -> Path:
     """Write a page, the provenance of its figures at the end."""
-    text = "\n".join([*lines, *provenance(result)])
+    machine = result["machine"]
+    on = f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB"
+    on += f", {machine['gpu']}" if machine.get("gpu") else ""
+    measured = f"Measured with `{result['command']}` on {on}, {result['date']}."
+    text = "\n".join([*lines, measured])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text + "\n", encoding="utf-8")
     print(text, flush=True)
@@ -157,16 +162,15 @@ def _plot_engines(rows: Sequence[Row], path: Path) -> None:
     pyplot = open_pyplot()
     names = [row["engine"] for row in rows]
     figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 1.2 + 0.5 * len(rows)), sharey=True)
-    bars = speed.barh(names, [row["users_per_s"] for row in rows], color="tab:blue", alpha=0.75)
-    speed.bar_label(bars, [shown(row["users_per_s"]) for row in rows], padding=3)
+    for panel, name, label, color in (
+        (speed, "users_per_s", "users a second (log scale)", "tab:blue"),
+        (memory, "peak_mib", "memory added by answering, MiB", "tab:orange"),
+    ):
+        bars = panel.barh(names, [row[name] or 0.0 for row in rows], color=color, alpha=0.75)
+        panel.bar_label(bars, [shown(row[name]) for row in rows], padding=3)
+        panel.set_xlabel(label)
+        panel.margins(x=0.25)
     speed.set_xscale("log")
-    speed.set_xlabel("users a second (log scale)")
-    speed.margins(x=0.25)
-    added = [row["peak_mib"] or 0.0 for row in rows]
-    bars = memory.barh(names, added, color="tab:orange", alpha=0.75)
-    memory.bar_label(bars, [shown(row["peak_mib"]) for row in rows], padding=3)
-    memory.set_xlabel("memory added by answering, MiB")
-    memory.margins(x=0.25)
     speed.invert_yaxis()
     save_figure(pyplot, figure, path)
 

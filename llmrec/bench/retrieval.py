@@ -1,7 +1,6 @@
 """How many of the items that users chose next do the sources of candidates find, alone and united.
 
-``recall`` says for each case whether its target is among a source's best k; ``retrieval_table``
-makes a row a source of it, and one of their union, with 95% intervals over users.
+``retrieval_table`` has a row a source, and one of their union, with 95% intervals over users.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from llmrec.errors import CatalogError, DataError
 from llmrec.metrics.bootstrap import intervals
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
 from llmrec.ranking.retrieval.source import Limits, Source, blocks, check_sources
 from llmrec.types import Cases
 
@@ -40,33 +39,18 @@ class Row:
     only: float
 
 
-def recall(sources: Sequence[Source], cases: Cases, k: int = 200) -> dict[str, np.ndarray]:
-    """Whether each case's target is among a source's best k.
-
-    Items of the history, and those that are not in the catalogue yet, are left out.
-
-    Returns:
-        source -> float64 ``[cases]`` of 0 and 1; and ``union``, whether any source has it.
-
-    Raises:
-        CatalogError: if an item of a history, or a target, is not in the catalogue.
-        ConfigError: if the sources cannot be queried together.
-    """
-    return _measure(sources, cases, k)[0]
-
-
 def retrieval_table(
-    sources: Sequence[Source], cases: Cases, k: int = 200, *, resamples: int = 1000, seed: int = 0
+    sources: Sequence[Source], cases: Cases, k: int, resamples: int, seed: int = 0
 ) -> list[Row]:
     """A row for each source, in their order, and one of the union.
 
     Raises:
         DataError: if there is no case.
-        CatalogError, ConfigError: as for :func:`recall`.
+        CatalogError, ConfigError: as of :func:`recall`.
     """
     if not len(cases):
         raise DataError("cases: there is none, so nothing can be measured")
-    hits, sizes = _measure(sources, cases, k)
+    hits, sizes = recall(sources, cases, k)
     spans = intervals(hits, cases.users, resamples, seed)
     found = sum(hits[source.name] for source in sources)
     only = {s.name: float(((hits[s.name] > 0) & (found == 1)).mean()) for s in sources}
@@ -82,12 +66,10 @@ def retrieval_table(
     ]
 
 
-def flat_metrics(
-    table: Sequence[Row], k: int = 200
-) -> tuple[dict[str, float], dict[str, list[float]]]:
+def flat_metrics(table: Sequence[Row], k: int) -> tuple[dict[str, float], dict[str, list[float]]]:
     """The table as a result file has it: metrics and their intervals, flat.
 
-    >>> flat_metrics([Row("content", 0.5, (0.4, 0.6), 200.0, 0.1)])[0]
+    >>> flat_metrics([Row("content", 0.5, (0.4, 0.6), 200.0, 0.1)], 200)[0]
     {'recall@200_content': 0.5, 'candidates_content': 200.0, 'only_content': 0.1}
     """
     metrics: dict[str, float] = {}
@@ -111,10 +93,11 @@ def plot_recall(table: Sequence[Row], path: str | Path) -> Path:
     names = [row.source for row in table]
     figure, panel = pyplot.subplots(figsize=(max(4.8, 1.1 * len(names)), 4))
     colours = ["tab:grey" if name == UNION else "tab:blue" for name in names]
-    panel.bar(names, [row.recall for row in table], color=colours, alpha=0.75)
+    interval_bars(
+        panel, names, [row.recall for row in table], [row.interval for row in table], colours
+    )
     panel.bar(names, [row.only for row in table], color="tab:orange", label="found by it alone")
     for place, row in enumerate(table):
-        panel.plot([place, place], row.interval, color="black", marker="_")
         panel.annotate(
             f"{row.recall:.2f}\n{row.candidates:,.0f} items",
             (place, row.interval[1]),
@@ -129,10 +112,21 @@ def plot_recall(table: Sequence[Row], path: str | Path) -> Path:
     return save_figure(pyplot, figure, Path(path))
 
 
-def _measure(
+def recall(
     sources: Sequence[Source], cases: Cases, k: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Hits and numbers of candidates, float64 ``[cases]`` for each source and the union."""
+    """Whether each case's target is among a source's best k, and how many it proposes.
+
+    Items of the history, and those that are not in the catalogue yet, are left out.
+
+    Returns:
+        source -> float64 ``[cases]`` of 0 and 1, and ``union``, whether any source has it; and the
+        numbers of candidates by the same names.
+
+    Raises:
+        CatalogError: if an item of a history, or a target, is not in the catalogue.
+        ConfigError: if the sources cannot be queried together.
+    """
     n_items = check_sources(sources)
     targets = np.asarray(cases.targets, dtype=np.int64)
     if len(targets) and not (targets.min() >= 0 and targets.max() < n_items):

@@ -64,7 +64,7 @@ def _llm(config: DecodeBenchConfig, ids: ItemIds) -> Llm:
     encoder = HistoryEncoder(vocabulary, ids, [START], RETURNING_EVENTS + 1)
     model = random_llama(config.size, vocabulary.size, encoder.max_tokens(), config.seed)
     model = model.to(config.device, getattr(torch, config.dtype))
-    return make_llm(model, vocabulary, encoder, ids, batch_size=config.batch, beams=config.beams)
+    return make_llm(model, encoder, ids, batch_size=config.batch, beams=config.beams)
 
 
 def _measure(config: DecodeBenchConfig, llm: Llm, batch: int) -> dict[str, Any]:
@@ -72,13 +72,17 @@ def _measure(config: DecodeBenchConfig, llm: Llm, batch: int) -> dict[str, Any]:
     events = rng.integers(llm.n_items, size=(batch, RETURNING_EVENTS + 1))
     whole = Histories.from_lists(events.tolist())
     known = Histories.from_lists(events[:, :-1].tolist())
+
+    def recommend() -> Any:
+        return llm.recommend(whole, config.n, exclude_history=False)
+
     seconds: dict[str, list[float]] = {name: [] for name in ("cold", "warm", "read", "go_on")}
     identical = True
     for turn in range(config.repeats + 1):  # the first one warms up
         llm.cache = None
-        cold, cold_seconds = _timed(config, lambda: _recommend(llm, whole, config.n))
+        cold, cold_seconds = _timed(config, recommend)
         llm.cache = _remembering(llm, known)
-        warm, warm_seconds = _timed(config, lambda: _recommend(llm, whole, config.n))
+        warm, warm_seconds = _timed(config, recommend)
         identical &= bool(same_as(warm, cold, config.tolerance).all())
         read = _timed(config, lambda: _read(llm, None, whole, config))[1]
         cache = _remembering(llm, known)
@@ -100,10 +104,6 @@ def _measure(config: DecodeBenchConfig, llm: Llm, batch: int) -> dict[str, Any]:
         "identical_items": identical,
         "seconds": {name: [round(v, 6) for v in values] for name, values in seconds.items()},
     }
-
-
-def _recommend(llm: Llm, histories: Histories, n: int) -> Any:
-    return llm.recommend(histories, n, exclude_history=False)
 
 
 def _remembering(llm: Llm, histories: Histories) -> HistoryCache:

@@ -15,12 +15,10 @@ Beside each figure stands what drawing at random would give.
 
 from __future__ import annotations
 
-import json
 import string
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +30,7 @@ from llmrec.content.features.media import load_media_features
 from llmrec.content.search.build import read_items, read_media_manifest
 from llmrec.content.search.nearest import build_index, nearest
 from llmrec.content.search.searcher import SearchIndex
+from llmrec.data.item_lists import read_labels
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.metrics.bootstrap import intervals
 from llmrec.metrics.results import write_result
@@ -77,7 +76,10 @@ def read_held_out(dataset: Path, media: Path, truth: Path) -> HeldOut:
         raise ArtifactError(f"{media}: has no vectors of pictures; embed media with images")
     table = read_items(dataset / "items.parquet")
     rows = {item_id: row for row, item_id in enumerate(table["item_id"].to_pylist())}
-    held = [row for row in _truth_rows(truth) if row["split"] == SPLIT]
+    held = [row for row in read_labels(truth) if row.get("split") == SPLIT]
+    for row in held:
+        if not all(isinstance(row.get(name), str) for name in ATTRIBUTES):
+            raise DataError(f"{truth}: {row['item_id']}: needs texts for {', '.join(ATTRIBUTES)}")
     found = [row for row in held if row["item_id"] in rows]
     there = [row for row in found if blocks["image_present"][rows[row["item_id"]]]]
     if not there:
@@ -85,27 +87,6 @@ def read_held_out(dataset: Path, media: Path, truth: Path) -> HeldOut:
     chosen = [rows[row["item_id"]] for row in there]
     labels = [tuple(row[name] for name in ATTRIBUTES) for row in there]
     return HeldOut(table.take(chosen), blocks["image"][chosen], labels, len(held) - len(there))
-
-
-def _truth_rows(path: Path) -> list[dict[str, Any]]:
-    needed = ("item_id", "split", *ATTRIBUTES)
-    rows = []
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                row = json.loads(line)
-                if not isinstance(row, dict) or not all(
-                    isinstance(row.get(k), str) for k in needed
-                ):
-                    raise DataError(f"{path}: line {number}: needs texts for {', '.join(needed)}")
-                rows.append(row)
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such file; llmrec data demo --media writes media_truth.jsonl"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no JSON lines file ({error})") from None
-    return rows
 
 
 def text_to_image(index: SearchIndex, held: HeldOut, texts: list[str]) -> dict[str, np.ndarray]:
@@ -194,7 +175,7 @@ def run(
     Raises:
         ArtifactError, ConfigError, DataError: if an input is wrong, before anything is written.
     """
-    result_file(out, out, "--out")
+    result_file(out)
     started = time.monotonic()
     made = read_media_manifest(media, dataset)
     held = read_held_out(dataset, media, truth)
@@ -210,7 +191,7 @@ def run(
         spans |= intervals({n: v for n, v in values.items() if "chance" not in n}, seed=seed)
     print(f"{len(texts)} queries, {len(held.labels)} pictures")
     print_metrics(metrics, spans)
-    return write_result(
+    write_result(
         out,
         name=out.stem,
         dataset=str(dataset),
@@ -226,3 +207,5 @@ def run(
         template=template,
         image_model_hash=made.inputs["image_model"],
     )
+    print(f"wrote {out}", flush=True)
+    return out

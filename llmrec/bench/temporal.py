@@ -7,7 +7,6 @@ Over the videos that ``llmrec train temporal`` left out; the difference is paire
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from llmrec.bench.checks import result_file
 from llmrec.bench.report import print_metrics
 from llmrec.content.clip.temporal import PREDICTIONS, STAGE
 from llmrec.errors import ArtifactError, CatalogError
+from llmrec.jsonl import read_jsonl
 from llmrec.metrics.bootstrap import compare, intervals
 from llmrec.metrics.results import write_result
 from llmrec.stage import read_manifest
@@ -33,11 +33,11 @@ def run(temporal: Path, out: Path, *, seed: int = 0) -> Path:
         ArtifactError: if the folder is missing, damaged or of another stage.
         CatalogError: if no videos were left out.
     """
-    result_file(out, out, "--out")
+    result_file(out)
     manifest = read_manifest(temporal, STAGE)
     path = temporal / PREDICTIONS
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = read_jsonl(path)
         right = {
             name: np.array([row[name] == row["truth"] for row in rows], dtype=float)
             for name in ("temporal", "mean")

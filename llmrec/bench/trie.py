@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmrec.bench.checks import check_at_least, check_catalogue, check_choice, result_file
+from llmrec.bench.checks import check_catalogue, check_choice, result_file
 from llmrec.bench.memory import PeakMemory
 from llmrec.bench.report import write_trie_report
 from llmrec.bench.worker import in_fresh_process, use_threads
 from llmrec.bench.workload import BASE_TOKENS, random_codes, random_llama
+from llmrec.config import check_ranges
 from llmrec.generation.beam_search import decode_slots
 from llmrec.generation.engine import TorchEngine
 from llmrec.generation.frontier import NEG_INF, Frontier, Scoring
@@ -71,9 +72,10 @@ class TrieBenchConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "items", tuple(sorted(set(self.items))))
-        check_at_least(self, 1, "repeats", "batch", "beams", "length")
-        check_at_least(self, 0, "threads", "seed")
-        check_at_least(self, 2, "levels")
+        check_ranges(self, "[1, inf)", "repeats", "batch", "beams", "length")
+        check_ranges(self, "[0, inf)", "threads", "seed")
+        check_ranges(self, "[1, inf)", "codes")
+        check_ranges(self, "[2, 26]", "levels")
         for items in self.items:
             check_catalogue(items, self.levels, self.codes)
         check_choice("size", self.size, tuple(SIZES))
@@ -87,7 +89,7 @@ def run(config: TrieBenchConfig, out: Path = OUT, results: Path | None = None) -
         out: folder of the page and the plot.
         results: the result file; by default trie.json in ``out``.
     """
-    path = result_file(results, out / "trie.json")
+    path = result_file(results or out / "trie.json", "--results")
     started = time.monotonic()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -36,11 +36,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from llmrec.bench.recipe_runs import open_recipe, run_apart, run_stages
+from llmrec.bench.recipe_runs import open_recipe, run_apart, run_stages, training_counts
 from llmrec.bench.tune_report import write_tuning_report
 from llmrec.config import build
 from llmrec.data import cohorts
-from llmrec.data.dataset import Dataset, Split
+from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.metrics.bootstrap import bootstrap_means, intervals
 from llmrec.metrics.measure import evaluate, train_counts
@@ -52,7 +52,7 @@ from llmrec.training.next_item import run as train
 from llmrec.training.tune.settings import TuneConfig
 
 Run = dict[str, Any]
-CASES = ("ndcg@10", "recall@10")
+Values = dict[str, np.ndarray]  # metric to float64 [cases]
 
 
 @dataclass(frozen=True)
@@ -111,19 +111,6 @@ class TuneBenchConfig:
         return self.tune | own | {"loop": loop}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Test figures of one model, a value a case.
-
-    Attributes:
-        newest: metric -> float64 ``[cases]`` on the newest part.
-        older: the same on the older part: what the model has not forgotten.
-    """
-
-    newest: dict[str, np.ndarray]
-    older: dict[str, np.ndarray]
-
-
 def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None) -> Path:
     """Compare LoRA and QLoRA with full fine-tuning of one base; a killed run goes on.
 
@@ -145,21 +132,13 @@ def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None
     for name in config.runs:
         tuned, rate = tune_best(config, name, base, newest, out / "tune")
         manifest = read_manifest(tuned)
-        kept = (
-            "trained_parameters",
-            "aligned_parameters",
-            "adapter_bytes",
-            "train_seconds",
-            "peak_mib",
-            "steps",
-        )
         rows.append(
             {"run": name, "method": method_of(manifest), "learning_rate": rate}
-            | {key: manifest.counts[key] for key in kept if key in manifest.counts}
+            | training_counts(manifest)
             | {"validation_ndcg@10": manifest.counts["validation_ndcg"]}
         )
         measured[name] = measure(load_tuned(tuned), *groups)
-    metrics, intervals = figures(rows, measured, config)
+    metrics, intervals = figures(rows, measured, config.resamples)
     write_result(
         results,
         name=config.name,
@@ -191,10 +170,6 @@ def prepare(config: TuneBenchConfig, where: str, out: Path) -> tuple[Path, Path,
     """The base and the two cohorts' datasets, made where they are not there."""
     recipe = run_stages(config.source, config.model, ("index",), where, out)
     older, newest = cohorts.run(out / "dataset", out / "cohorts", config.newest, config.by)
-    return _train_base(config, recipe, older, out), older, newest
-
-
-def _train_base(config: TuneBenchConfig, recipe: dict[str, Any], older: Path, out: Path) -> Path:
     settings = build(
         train.TrainConfig,
         recipe["models"][config.model].get("train", {}),
@@ -202,7 +177,8 @@ def _train_base(config: TuneBenchConfig, recipe: dict[str, Any], older: Path, ou
     )
     features = out / "features" if recipe.get("embed") is not None else None
     ids = out / "models" / config.model / "item_ids"
-    return train.run(settings, older, out / "base", ids, features, config.seed)
+    base = train.run(settings, older, out / "base", ids, features, config.seed)
+    return base, older, newest
 
 
 def tune_best(
@@ -255,25 +231,24 @@ def method_of(manifest: Manifest) -> str:
     return f"rows+{method}" if manifest.config["align"]["steps"] else method
 
 
-def measure(recommender: Scorer | ListRecommender, newest: Dataset, older: Dataset) -> Measured:
-    """Test figures of both cohorts."""
-    return Measured(per_case(recommender, newest, "test"), per_case(recommender, older, "test"))
+def measure(recommender: Scorer | ListRecommender, newest: Dataset, older: Dataset) -> Values:
+    """NDCG@10 and Recall@10 of test events, the history removed: float64 ``[cases]`` each.
 
-
-def per_case(
-    recommender: Scorer | ListRecommender, dataset: Dataset, split: Split
-) -> dict[str, np.ndarray]:
-    """NDCG@10 and Recall@10 with the history removed, float64 ``[cases]`` each."""
-    counts = train_counts(dataset.train_histories(), dataset.n_items)
-    found = evaluate(
-        recommender, dataset.cases(split), counts, ks=(10,), list_length=10, with_history=False
-    )
-    ranks = found.removed.ranks
-    return {"ndcg@10": ndcg(ranks, 10), "recall@10": recall(ranks, 10)}
+    Those of the older part, what the model has not forgotten, are named ``older_METRIC``.
+    """
+    values: Values = {}
+    for prefix, dataset in (("", newest), ("older_", older)):
+        counts = train_counts(dataset.train_histories(), dataset.n_items)
+        found = evaluate(
+            recommender, dataset.cases("test"), counts, ks=(10,), list_length=10, with_history=False
+        )
+        ranks = found.removed.ranks
+        values |= {f"{prefix}ndcg@10": ndcg(ranks, 10), f"{prefix}recall@10": recall(ranks, 10)}
+    return values
 
 
 def figures(
-    rows: list[Run], measured: Mapping[str, Measured], config: TuneBenchConfig
+    rows: list[Run], measured: Mapping[str, Values], resamples: int
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Metrics and intervals; fills every row's own.
 
@@ -281,46 +256,34 @@ def figures(
     """
     metrics: dict[str, float] = {}
     spans: dict[str, list[float]] = {}
+    best: dict[str, Run] = {}
     for row in rows:
-        found = measured[row["run"]]
-        for metric in CASES:
-            row[metric] = float(found.newest[metric].mean())
-            row[f"older_{metric}"] = float(found.older[metric].mean())
-        row["interval"] = intervals(found.newest, None, config.resamples)["ndcg@10"]
-    best = {method: _best(rows, method) for method in dict.fromkeys(r["method"] for r in rows)}
+        values = measured[row["run"]]
+        row |= {metric: float(per_case.mean()) for metric, per_case in values.items()}
+        newest = {metric: values[metric] for metric in ("ndcg@10", "recall@10")}
+        row["interval"] = intervals(newest, None, resamples)["ndcg@10"]
+        known = best.setdefault(row["method"], row)
+        if row.get("validation_ndcg@10", 0.0) > known.get("validation_ndcg@10", 0.0):
+            best[row["method"]] = row
     for method, row in best.items():
-        metrics[f"{method}_ndcg@10"] = row["ndcg@10"]
-        metrics[f"{method}_recall@10"] = row["recall@10"]
-        metrics[f"{method}_older_ndcg@10"] = row["older_ndcg@10"]
+        for metric in ("ndcg@10", "recall@10", "older_ndcg@10"):
+            metrics[f"{method}_{metric}"] = row[metric]
         spans[f"{method}_ndcg@10"] = row["interval"]
     if "full" not in best:
         return metrics, spans
-    full = best["full"]
+    full = best.pop("full")
     for method, row in best.items():
-        if method == "full":
-            continue
-        pair = [measured[row["run"]].newest["ndcg@10"], measured[full["run"]].newest["ndcg@10"]]
-        draws = bootstrap_means(np.stack(pair, axis=1), None, config.resamples)
-        draws = draws[draws[:, 1] > 0]  # of very few users, all may be missed
         if full["ndcg@10"] > 0:
             name = f"{method}_over_full_ndcg@10"
             metrics[name] = row["ndcg@10"] / full["ndcg@10"]
-            spans[name] = _interval(draws[:, 0] / draws[:, 1])
+            pair = [measured[one["run"]]["ndcg@10"] for one in (row, full)]
+            draws = bootstrap_means(np.stack(pair, axis=1), None, resamples)
+            draws = draws[draws[:, 1] > 0]  # of very few users, all may be missed
+            spans[name] = np.quantile(draws[:, 0] / draws[:, 1], [0.025, 0.975]).tolist()
         if method != "base":
             trained = row["trained_parameters"] + row.get("aligned_parameters", 0)
-            share = trained / full["trained_parameters"]
-            metrics[f"{method}_over_full_parameters"] = share
+            metrics[f"{method}_over_full_parameters"] = trained / full["trained_parameters"]
     return metrics, spans
-
-
-def _best(rows: list[Run], method: str) -> Run:
-    of_method = [row for row in rows if row["method"] == method]
-    return max(of_method, key=lambda row: row.get("validation_ndcg@10", 0.0))
-
-
-def _interval(draws: np.ndarray) -> list[float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return [float(low), float(high)]
 
 
 def _mapping(value: Any, where: str) -> Run:

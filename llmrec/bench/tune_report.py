@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.report import listed, table, write_page
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
 
 _COLUMNS = {
     "run": "run",
@@ -73,28 +73,30 @@ def write_tuning_report(result: Mapping[str, Any], out: Path) -> Path:
 
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     low, high = row["interval"]
-    trained = row.get("trained_parameters")
     size = row.get("adapter_bytes")
     return (
         dict.fromkeys(_COLUMNS)
         | dict(row)
-        | {"trained": trained and trained + row.get("aligned_parameters", 0)}
+        | {"trained": _trained(row)}
         | {"span": f"{low:.4f}-{high:.4f}", "adapter_kib": None if size is None else size / 1024}
     )
+
+
+def _trained(row: Mapping[str, Any]) -> int | None:
+    """Parameters that a run trained, those of the item rows too."""
+    if "trained_parameters" not in row:
+        return None
+    return int(row["trained_parameters"] + row.get("aligned_parameters", 0))
 
 
 def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Bars with 95% intervals, a bar a run, coloured by method."""
     pyplot = open_pyplot()
     figure, panel = pyplot.subplots(figsize=(1.5 + 1.1 * len(rows), 4))
-    names = [row["run"] for row in rows]
-    heights = [row["ndcg@10"] for row in rows]
-    panel.bar(names, heights, color=[_COLOURS[row["method"]] for row in rows], alpha=0.75)
+    names, heights, spans = ([row[key] for row in rows] for key in ("run", "ndcg@10", "interval"))
+    interval_bars(panel, names, heights, spans, [_COLOURS[row["method"]] for row in rows])
     for place, row in enumerate(rows):
-        panel.plot([place, place], row["interval"], color="black", marker="_")
-        trained = row.get("trained_parameters")
-        if trained is not None:
-            trained += row.get("aligned_parameters", 0)
+        if trained := _trained(row):
             panel.annotate(
                 f"{trained / 1000:,.0f} k",
                 (place, 0),

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import concurrent.futures.process
+import contextlib
 import multiprocessing
 import os
 import time
-import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llmrec.bench.decode_config import DecodeBenchConfig
 from llmrec.bench.workload import Workload
-from llmrec.errors import LlmrecError
+from llmrec.errors import LlmrecError, one_line
 from llmrec.types import Ranking
 
 T = TypeVar("T")
-PATIENCE = 30  # seconds a worker gets to end
 
 
 @dataclass(frozen=True)
@@ -30,59 +29,52 @@ class Timed:
 
 
 class Worker:
-    """A process that loads one engine and answers on request."""
+    """A process that loads one engine and answers on request.
+
+    Every method raises :class:`LlmrecError` where the engine fails or its process ends.
+    """
 
     def __init__(self, name: str, config: DecodeBenchConfig, workload: Workload) -> None:
         self.name = name
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, config, workload))
-        self._process.start()
-        theirs.close()
+        self._pool = fresh_process()
+        self._loaded = self._pool.submit(_load, name, config, workload)
 
     def wait(self) -> dict[str, Any]:
-        """Until it has loaded and warmed up; the options that it runs with.
-
-        Raises:
-            LlmrecError: if it cannot; :meth:`run` and :meth:`peak_mib` raise it as well.
-        """
-        options: dict[str, Any] = self._receive()
-        return options
+        """Until it has loaded and warmed up; the options that it runs with."""
+        return self._result(self._loaded)
 
     def run(self) -> Timed:
         """Answer the workload's prompts once."""
-        timed: Timed = self._ask("run")
-        return timed
+        return self._result(self._pool.submit(_answer))
 
     def peak_mib(self) -> float | None:
         """Memory that the batches so far have added above the loaded model."""
-        peak: float | None = self._ask("peak")
-        return peak
+        return self._result(self._pool.submit(_peak_mib))
 
     def close(self) -> None:
         """End the process."""
-        self._pipe.close()
-        self._process.join(PATIENCE)
-        if self._process.is_alive():
-            self._process.terminate()
-            self._process.join()
+        with contextlib.suppress(BrokenProcessPool):
+            self._pool.submit(_close)
+        self._pool.shutdown()
 
-    def _ask(self, command: str) -> Any:
-        self._pipe.send(command)
-        return self._receive()
-
-    def _receive(self) -> Any:
+    def _result(self, future: Future[T]) -> T:
         try:
-            answer = self._pipe.recv()
-        except (EOFError, OSError):
-            self._process.join(PATIENCE)
+            return future.result()
+        except BrokenProcessPool:
             raise LlmrecError(
-                f"--engines: {self.name} ended with status {self._process.exitcode} before it "
-                "answered; perhaps memory ran out, try a smaller --batch"
+                f"--engines: {self.name} ended before it answered; perhaps memory ran out, try a "
+                "smaller --batch"
             ) from None
-        if isinstance(answer, LlmrecError):
-            raise answer
-        return answer
+        except LlmrecError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {one_line(error)[:300]}"
+            raise LlmrecError(f"--engines: {self.name} failed ({reason})") from error
+
+
+def fresh_process() -> ProcessPoolExecutor:
+    """A new process that calls functions one after the other."""
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
@@ -91,11 +83,10 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
     Raises:
         LlmrecError: if the process ends without an answer.
     """
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+    with fresh_process() as pool:
         try:
             return pool.submit(function, *arguments).result()
-        except concurrent.futures.process.BrokenProcessPool:
+        except BrokenProcessPool:
             raise LlmrecError(
                 "bench: a process ended before it answered; perhaps memory ran out"
             ) from None
@@ -110,49 +101,41 @@ def use_threads(threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
 
 
-def _serve(pipe: Any, name: str, config: DecodeBenchConfig, workload: Workload) -> None:
-    """The worker's life: load, warm up, answer until the other end closes."""
-    try:
-        _answer_all(pipe, name, config, workload)
-    except (EOFError, KeyboardInterrupt):
-        return
-    except LlmrecError as error:
-        pipe.send(error)
-    except Exception as error:
-        if os.environ.get("LLMREC_DEBUG", "") not in ("", "0"):
-            traceback.print_exc()
-        reason = " ".join(str(error).split())[:300]
-        pipe.send(LlmrecError(f"--engines: {name} failed ({type(error).__name__}: {reason})"))
+_loaded: dict[str, Any] = {}  # in a worker's process: its engine and what it measures
 
 
-def _answer_all(pipe: Any, name: str, config: DecodeBenchConfig, workload: Workload) -> None:
+def _load(name: str, config: DecodeBenchConfig, workload: Workload) -> dict[str, Any]:
+    """Load an engine and warm it up."""
     from llmrec.bench.decode_engines import MAKERS
     from llmrec.bench.memory import PeakMemory
 
     use_threads(config.threads)
-    engine = MAKERS[name](config, workload)
-    try:
-        memory = PeakMemory(config.device)
-        engine.answer(workload.prompts)
-        pipe.send(engine.options)
-        while True:
-            command = pipe.recv()
-            if command == "run":
-                engine.forget()
-                pipe.send(_timed(engine, config, workload))
-            elif name == "vllm" and config.device == "cuda":
-                pipe.send(None)  # its tensors are another process's
-            else:
-                pipe.send(memory.added_mib())
-    finally:
-        engine.close()
+    engine = _loaded["engine"] = MAKERS[name](config, workload)
+    _loaded.update(name=name, config=config, prompts=workload.prompts)
+    _loaded["memory"] = PeakMemory(config.device)
+    engine.answer(workload.prompts)
+    return engine.options
 
 
-def _timed(engine: Any, config: DecodeBenchConfig, workload: Workload) -> Timed:
+def _answer() -> Timed:
     import torch
 
+    engine = _loaded["engine"]
+    engine.forget()
     started = time.perf_counter()
-    ranking = engine.answer(workload.prompts)
-    if config.device == "cuda":
+    ranking = engine.answer(_loaded["prompts"])
+    if _loaded["config"].device == "cuda":
         torch.cuda.synchronize()
     return Timed(time.perf_counter() - started, ranking)
+
+
+def _peak_mib() -> float | None:
+    if _loaded["name"] == "vllm" and _loaded["config"].device == "cuda":
+        return None  # its tensors are another process's
+    peak: float = _loaded["memory"].added_mib()
+    return peak
+
+
+def _close() -> None:
+    if "engine" in _loaded:
+        _loaded["engine"].close()

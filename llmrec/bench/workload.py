@@ -7,7 +7,6 @@ ordinary model folder, so that every engine loads the same weights.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from llmrec.bench.decode_config import DecodeBenchConfig
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError
 from llmrec.item_ids.item_ids import ItemIds
+from llmrec.jsonl import read_jsonl
 from llmrec.llm.layout import read_layout
 from llmrec.llm.llama import SIZES, from_size
 from llmrec.llm.tokenizer import add_tokens, train_tokenizer
@@ -111,8 +111,7 @@ def read_titles(path: Path, items: int) -> list[str]:
         ConfigError: if it has fewer.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
-            titles = [str(json.loads(line)["title"] or "") for line in lines]
+        titles = [str(row["title"] or "") for row in read_jsonl(path)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no JSONL file of items with a title ({error!r})") from None
     if len(titles) < items:
@@ -140,15 +139,6 @@ def random_llama(size: str, vocab_size: int, max_tokens: int, seed: int) -> Any:
             if weight.dim() > 1:
                 weight.normal_(std=spread)
     return model.eval()
-
-
-def random_prompts(
-    users: int, length: int, ids: ItemIds, offset: int, rng: np.random.Generator
-) -> list[np.ndarray]:
-    """The last ``length`` tokens of random histories; item tokens begin at ``offset``."""
-    events = -(-length // ids.levels)
-    tokens = ids.tokens(rng.integers(ids.n_items, size=(users, events))) + offset
-    return list(tokens.reshape(users, -1)[:, -length:])
 
 
 def load_model(folder: Path, device: str, dtype: str) -> Any:
@@ -182,21 +172,20 @@ def _random(config: DecodeBenchConfig, folder: Path) -> Workload:
     tokenizer.save_pretrained(folder)
     rng = np.random.default_rng(config.seed + 1)
     users = config.batch + config.exact_users
-    prompts = random_prompts(users, config.length, ids, vocabulary.item_offset, rng)
+    events = -(-config.length // ids.levels)
+    tokens = ids.tokens(rng.integers(ids.n_items, size=(users, events))) + vocabulary.item_offset
+    prompts = list(tokens.reshape(users, -1)[:, -config.length :])
+    titles = "made-up titles" if config.titles is None else f"the titles of {config.titles}"
     return Workload(
         folder,
         vocabulary,
         ids,
         prompts[: config.batch],
         prompts[config.batch :],
-        f"{config.items} items with IDs from {_titles(config)}, {config.levels} levels of "
+        f"{config.items} items with IDs from {titles}, {config.levels} levels of "
         f"{config.codes} codes; random histories of {config.length} tokens",
         f"random {config.size} LLaMA",
     )
-
-
-def _titles(config: DecodeBenchConfig) -> str:
-    return "made-up titles" if config.titles is None else f"the titles of {config.titles}"
 
 
 def _trained(config: DecodeBenchConfig, folder: Path, dataset_folder: Path) -> Workload:

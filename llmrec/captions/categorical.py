@@ -26,20 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llmrec.captions.categorical_vocabulary import (
     TOKENS,
     CaptionVocabulary,
     FeatureIds,
-    Row,
     count_rows,
 )
 from llmrec.captions.table import CaptionTable
 from llmrec.config import as_dict, check_ranges
-from llmrec.errors import ArtifactError, ConfigError
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, read_manifest, run_stage
+from llmrec.errors import ConfigError
+from llmrec.stage import Manifest, StageRun, input_hashes, read_manifest, reading, run_stage
 
 STAGE = "embed-captions"
 FEATURES, VOCABULARY = "features.safetensors", "vocabulary.json"
@@ -103,10 +101,6 @@ class CategoricalFeatures:
         start, end = self.token_offsets[item : item + 2]
         return self.token_ids[start:end]
 
-    def encode(self, row: Row) -> tuple[dict[str, int], list[int]]:
-        """A new item's row of captions; see :meth:`CaptionVocabulary.encode`."""
-        return self.vocabulary.encode(row)
-
 
 def load_categorical(folder: str | Path) -> CategoricalFeatures:
     """Read a finished ``embed captions`` stage.
@@ -114,17 +108,12 @@ def load_categorical(folder: str | Path) -> CategoricalFeatures:
     Raises:
         ArtifactError: if the folder is missing, damaged or of another stage.
     """
-    read_manifest(folder, STAGE)
-    vocabulary = CaptionVocabulary.load(Path(folder) / VOCABULARY)
+    vocabulary = _load_vocabulary(folder)
     path = Path(folder) / FEATURES
-    try:
+    with reading(path, "llmrec embed captions"):
         arrays = load_file(path)
         fields = {name: arrays[f"field.{name}"] for name in vocabulary.fields}
         ids, offsets = arrays[f"{TOKENS}.ids"], arrays[f"{TOKENS}.offsets"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}); run llmrec embed captions again"
-        ) from None
     return CategoricalFeatures(vocabulary, fields, ids, offsets)
 
 
@@ -149,14 +138,13 @@ def run(
         ConfigError: if a setting would move the ids of ``vocabulary``.
     """
     table = CaptionTable.open(captions)
-    earlier = _earlier(vocabulary)
+    earlier = None if vocabulary is None else _load_vocabulary(vocabulary)
     start = _start(config, earlier, table.schema.names)
     settings = as_dict(config) | {"hash_buckets": start.tokens.buckets}
     settings |= {"hash_seed": start.tokens.seed, "summary": start.summary}
     settings["fields"] = list(start.fields)
-    inputs = {"captions": folder_hash(captions)}
-    if vocabulary is not None:
-        inputs["vocabulary"] = file_hash(Path(vocabulary) / VOCABULARY)
+    known = None if vocabulary is None else vocabulary / VOCABULARY
+    inputs = input_hashes(captions=captions, vocabulary=known)
 
     def work(stage: StageRun) -> None:
         _embed(stage, config, table, start)
@@ -165,9 +153,7 @@ def run(
     return run_stage(out, Manifest(STAGE, settings, inputs), work)
 
 
-def _earlier(folder: Path | None) -> CaptionVocabulary | None:
-    if folder is None:
-        return None
+def _load_vocabulary(folder: str | Path) -> CaptionVocabulary:
     read_manifest(folder, STAGE)
     return CaptionVocabulary.load(Path(folder) / VOCABULARY)
 
@@ -179,7 +165,8 @@ def _start(
     known = {} if earlier is None else dict(earlier.fields)
     known |= {name: FeatureIds() for name in fields if name not in known}
     if earlier is None:
-        tokens = FeatureIds((), _or(config.hash_buckets, BUCKETS), _or(config.hash_seed, 0))
+        buckets = BUCKETS if config.hash_buckets is None else config.hash_buckets
+        tokens = FeatureIds((), buckets, config.hash_seed or 0)
         return CaptionVocabulary(known, tokens, bool(config.summary))
     kept = {
         "hash_buckets": (config.hash_buckets, earlier.tokens.buckets),
@@ -193,10 +180,6 @@ def _start(
                 "what its ids mean: keep it, or do without --vocabulary"
             )
     return CaptionVocabulary(known, earlier.tokens, earlier.summary)
-
-
-def _or(value: int | None, default: int) -> int:
-    return default if value is None else value
 
 
 def _embed(

@@ -23,7 +23,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from llmrec.errors import ArtifactError
+from llmrec.errors import ArtifactError, one_line
 
 VERSION = 1
 MISSING, UNKNOWN = 0, 1
@@ -161,9 +161,8 @@ class CaptionVocabulary:
             fields = {name.removeprefix("field."): ids for name, ids in features.items()}
             return cls(fields, tokens, bool(raw["summary"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise ArtifactError(
-                f"{path}: is no vocabulary ({reason}); run llmrec embed captions again"
+                f"{path}: is no vocabulary ({one_line(error)}); run llmrec embed captions again"
             ) from None
 
 
@@ -240,17 +239,9 @@ def normalized(text: str) -> str:
 @lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str]:
     letter = rf"[^\W_{_HAN}]"  # \w without the sign _, and without what stands alone
-    run = rf"{letter}(?:{letter}|[{_marks()}])*"
+    # in many scripts combining marks are vowels
+    marks = "".join(
+        c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "M"
+    )
+    run = rf"{letter}(?:{letter}|[{marks}])*"
     return re.compile(rf"[{_HAN}]|{run}(?:'{run})*|(?![\w])[{_PICTOGRAPHS}]")
-
-
-def _marks() -> str:
-    """Combining marks as ranges of a character class: in many scripts they are vowels."""
-    codes = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "M"]
-    ranges: list[list[int]] = []
-    for code in codes:
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)

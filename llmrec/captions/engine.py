@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmrec.captions.prompting import ModelInput, Task, has_bos, render_prompt, response_schema
+from llmrec.captions.prompting import ModelInput, Task, enhance_schema, has_bos, render_prompt
 from llmrec.content.features.models import weights_hash
 from llmrec.content.schema import Schema
-from llmrec.errors import ArtifactError, require
+from llmrec.errors import ArtifactError, one_line, require
 from llmrec.stage import MANIFEST, folder_hash
 
 SUPPORTED_MODELS = ("llava", "llava_next_video")
@@ -64,8 +64,10 @@ class ResponseFormat:
 
     def json_schema(self, task: Task) -> str | None:
         """The JSON schema of a response, as JSON text; None for free text."""
-        found = response_schema(task, self.schema)
-        return None if found is None else json.dumps(found, ensure_ascii=False)
+        if task == "caption":
+            return None
+        found = self.schema.json_schema() if task == "attributes" else enhance_schema()
+        return json.dumps(found, ensure_ascii=False)
 
     def max_tokens(self, task: Task) -> int:
         """Enough for the longest values in tokens of one byte: closed fields are never cut."""
@@ -154,8 +156,7 @@ class MultimodalModel:
     def pieces(self, tokens: list[int]) -> list[bytes]:
         """Each token's bytes, UTF-8 when put together; nothing for special tokens."""
         special = set(self.vocabulary.special_token_ids) | self.end_tokens
-        known = self._bytes
-        return [b"" if token in special else known[token] for token in tokens]
+        return [b"" if token in special else self._bytes[token] for token in tokens]
 
     def text(self, tokens: list[int]) -> str:
         """Free text, without special tokens and characters that were cut apart."""
@@ -176,8 +177,7 @@ def open_multimodal(base: str | Path) -> MultimodalModel:
         ArtifactError: if there is none, or it is no vision-language model of a supported kind.
         MissingExtraError: without transformers, Pillow or xgrammar.
     """
-    needed = (("transformers", "train"), ("PIL", _EXTRA), ("xgrammar", _EXTRA))
-    for module, extra in needed:
+    for module, extra in (("transformers", "train"), ("PIL", _EXTRA), ("xgrammar", _EXTRA)):
         require(module, extra)
     from transformers import AutoConfig, AutoProcessor
 
@@ -194,7 +194,7 @@ def open_multimodal(base: str | Path) -> MultimodalModel:
             warnings.simplefilter("ignore")
             processor = AutoProcessor.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise ArtifactError(f"{name}: not a multimodal model that can be read ({reason})") from None
     if getattr(processor, "chat_template", None) is None:
         raise ArtifactError(

@@ -39,6 +39,18 @@ def takes_video(processor: Any) -> bool:
     return hasattr(processor, "video_processor")
 
 
+def picture(file: Path | bytes, config: Any) -> Image:
+    """A picture of an item, within the settings' limit."""
+    return decode_image(file, max_pixels=config.max_pixels)
+
+
+def clip(file: Path | bytes, config: Any) -> Clip:
+    """Frames of a video of an item, as the settings choose them."""
+    return sample_frames(
+        file, config.frames, choice=config.frame_choice, max_pixels=config.max_pixels
+    )
+
+
 def prepare_input(processor: Any, given: ModelInput) -> ModelInput:
     """An item's pictures as the model of this processor takes them.
 
@@ -55,19 +67,22 @@ def prepare_input(processor: Any, given: ModelInput) -> ModelInput:
         text=_without_special(processor, given.text),
         transcript=_without_special(processor, given.transcript),
     )
-    picture = None if given.image is None else to_square(processor, given.image)
-    frames = [] if given.video is None else _frames(processor, given.video)
+    image = None if given.image is None else to_square(processor, given.image)
+    frames = []
+    if given.video is not None:
+        from_array = require("PIL.Image", "media").fromarray
+        frames = [to_square(processor, from_array(frame)) for frame in given.video.frames]
     if not takes_video(processor):
-        if picture is None and frames:
-            picture = frames[len(frames) // 2]
-        return replace(given, image=picture, video=None)
-    first = [] if picture is None else [picture]
+        if image is None and frames:
+            image = frames[len(frames) // 2]
+        return replace(given, image=image, video=None)
+    first = [] if image is None else [image]
     if not first + frames:
         return replace(given, image=None, video=None)
     pixels = np.stack([np.asarray(frame) for frame in first + frames])
     times = [] if given.video is None else list(given.video.times)
-    clip = Clip(pixels, np.array([0.0] * len(first) + times, np.float32))
-    return replace(given, image=None, video=clip)
+    video = Clip(pixels, np.array([0.0] * len(first) + times, np.float32))
+    return replace(given, image=None, video=video)
 
 
 def to_square(processor: Any, image: Image) -> Image:
@@ -95,12 +110,7 @@ def processor_media(given: ModelInput) -> dict[str, Any]:
 
 def vllm_media(given: ModelInput) -> dict[str, Any]:
     """The same as vLLM's ``multi_modal_data``."""
-    media: dict[str, Any] = {}
-    if given.image is not None:
-        media["image"] = given.image
-    if given.video is not None:
-        media["video"] = given.video.frames
-    return media
+    return {name.removesuffix("s"): files[0] for name, files in processor_media(given).items()}
 
 
 def _without_special(processor: Any, words: str) -> str:
@@ -109,11 +119,6 @@ def _without_special(processor: Any, words: str) -> str:
     for mark in marks:
         words = words.replace(mark, " ")
     return words
-
-
-def _frames(processor: Any, clip: Clip) -> list[Image]:
-    image = require("PIL.Image", "media")
-    return [to_square(processor, image.fromarray(frame)) for frame in clip.frames]
 
 
 @dataclass(frozen=True)
@@ -159,11 +164,11 @@ class ItemLoader:
     def _load(self, item: Item) -> LoadedItem:
         skipped: list[tuple[str, str]] = []
         found: dict[str, Any] = {}
-        for field, opened in (("image", self._picture), ("video", self._clip)):
+        for field, decode in (("image", picture), ("video", clip)):
             value = getattr(item, field)
             if value and self.config.wants(field):
                 try:
-                    found[field] = opened(value)
+                    found[field] = decode(self.source.read(value), self.config)
                 except MediaError as error:
                     skipped.append((field, str(error)))
         transcript = self.transcripts.get(item.item_id, "")
@@ -199,15 +204,6 @@ class ItemLoader:
                 self.formats.max_tokens(task),
             )
             for task in TASKS
-        )
-
-    def _picture(self, value: Any) -> Any:
-        return decode_image(self.source.read(value), max_pixels=self.config.max_pixels)
-
-    def _clip(self, value: Any) -> Any:
-        c = self.config
-        return sample_frames(
-            self.source.read(value), c.frames, choice=c.frame_choice, max_pixels=c.max_pixels
         )
 
 

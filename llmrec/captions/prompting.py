@@ -135,13 +135,6 @@ def enhance_schema() -> dict[str, Any]:
     }
 
 
-def response_schema(task: Task, schema: Schema) -> dict[str, Any] | None:
-    """The JSON schema that decoding is constrained to, or None for free text."""
-    if task == "attributes":
-        return schema.json_schema()
-    return enhance_schema() if task == "enhance" else None
-
-
 def target_response(task: Task, item: Item, schema: Schema) -> str | None:
     """The response that training learns, from the catalogue; None where that says too little.
 

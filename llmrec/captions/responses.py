@@ -52,7 +52,7 @@ def read_enhanced(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {"key_terms": _kept_terms(terms)}
     for name in ("summary", "wanted_by"):
         value = spans[name].value if name in spans else None
-        found[name] = (_one_line(value) or None) if isinstance(value, str) else None
+        found[name] = (" ".join(value.split()) or None) if isinstance(value, str) else None
     return found
 
 
@@ -132,9 +132,5 @@ def _begun_terms(text: str) -> list[Any]:
 def _kept_terms(terms: Any) -> list[str]:
     """Each once, without empty ones."""
     listed = terms if isinstance(terms, list) else []
-    lines = (_one_line(term) for term in listed if isinstance(term, str))
+    lines = (" ".join(term.split()) for term in listed if isinstance(term, str))
     return list(dict.fromkeys(line for line in lines if line))
-
-
-def _one_line(words: str) -> str:
-    return " ".join(words.split())

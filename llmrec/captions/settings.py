@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,18 @@ from llmrec.errors import ConfigError
 
 # They change how fast the stage runs, not what it writes: a retry with a smaller batch resumes.
 SPEED_SETTINGS = ("batch_size", "workers", "device", "memory_gib")
+
+
+def check_chosen(option: str, given: Collection[str], known: Collection[str]) -> None:
+    """Refuse a setting that names nothing, or what is not known.
+
+    Raises:
+        ConfigError: for either.
+    """
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        what = f"{unknown[0]!r} is not one" if unknown else "none is named"
+        raise ConfigError(f"{option}: {what}; choose from {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -55,16 +68,9 @@ class CaptionConfig:
 
     def __post_init__(self) -> None:
         if self.inputs is not None:
-            unknown = [name for name in self.inputs if name not in SOURCES]
-            if unknown or not self.inputs:
-                what = f"{unknown[0]!r} is not one" if unknown else "none is named"
-                raise ConfigError(f"inputs: {what}; choose from {', '.join(SOURCES)}")
-        for name in (
-            *("caption_tokens", "enhance_tokens", "frames"),
-            *("max_pixels", "batch_size", "workers"),
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+            check_chosen("inputs", self.inputs, SOURCES)
+        check_ranges(self, "[1, inf)", "caption_tokens", "enhance_tokens", "frames")
+        check_ranges(self, "[1, inf)", "max_pixels", "batch_size", "workers")
         check_ranges(self, "(0, inf)", "memory_gib")
 
     def wants(self, source: str) -> bool:

@@ -15,12 +15,11 @@ from tqdm import tqdm
 from llmrec.captions.engine import Generation, MultimodalModel
 from llmrec.captions.prompting import Task
 from llmrec.captions.responses import field_probabilities, read_enhanced, read_fields
-from llmrec.content.media.errors import one_line
 from llmrec.content.schema import Schema, load_resolved
 from llmrec.errors import ArtifactError, CatalogError
-from llmrec.stage import read_manifest
+from llmrec.stage import read_manifest, reading
 
-STAGE = "caption"
+STAGE, COMMAND = "caption", "llmrec caption"
 CAPTIONS, SCHEMA, SKIPPED = "captions.parquet", "schema.json", "skipped.jsonl"
 _BATCH = 4096  # rows
 
@@ -59,11 +58,8 @@ class CaptionTable:
         except ArtifactError as error:
             raise ArtifactError(f"{error}; run llmrec caption again") from None
         path = Path(folder) / CAPTIONS
-        try:
-            with pq.ParquetFile(path) as file:
-                found, n_items = file.schema_arrow, file.metadata.num_rows
-        except (OSError, pa.ArrowException) as error:
-            raise _unreadable(path, error) from None
+        with reading(path, COMMAND), pq.ParquetFile(path) as file:
+            found, n_items = file.schema_arrow, file.metadata.num_rows
         wanted = columns(schema)
         for name in ("item_id", *schema.names):
             if name not in found.names:
@@ -81,16 +77,14 @@ class CaptionTable:
 
     def batches(self, label: str) -> Iterator[list[dict[str, Any]]]:
         """The rows, some thousand at a time, with a progress bar."""
-        try:
-            with (
-                pq.ParquetFile(self.path) as file,
-                tqdm(total=self.n_items, unit="item", desc=label, disable=None) as progress,
-            ):
-                for batch in file.iter_batches(_BATCH, columns=self.names):
-                    yield batch.to_pylist()
-                    progress.update(batch.num_rows)
-        except (OSError, pa.ArrowException) as error:
-            raise _unreadable(self.path, error) from None
+        with (
+            reading(self.path, COMMAND),
+            pq.ParquetFile(self.path) as file,
+            tqdm(total=self.n_items, unit="item", desc=label, disable=None) as progress,
+        ):
+            for batch in file.iter_batches(_BATCH, columns=self.names):
+                yield batch.to_pylist()
+                progress.update(batch.num_rows)
 
 
 def load_captions(folder: str | Path) -> tuple[pa.Table, Schema]:
@@ -100,10 +94,8 @@ def load_captions(folder: str | Path) -> tuple[pa.Table, Schema]:
         ArtifactError, CatalogError: as :meth:`CaptionTable.open`.
     """
     opened = CaptionTable.open(folder)
-    try:
+    with reading(opened.path, COMMAND):
         return pq.read_table(opened.path, columns=opened.names), opened.schema
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(opened.path, error) from None
 
 
 def columns(schema: Schema) -> pa.Schema:
@@ -150,7 +142,3 @@ def row_of(
 
 def _joined(pieces: Sequence[bytes]) -> str:
     return b"".join(pieces).decode(errors="ignore")  # a character may be cut at the end
-
-
-def _unreadable(path: Path, error: Exception) -> ArtifactError:
-    return ArtifactError(f"{path}: cannot be read ({one_line(error)}); run llmrec caption again")

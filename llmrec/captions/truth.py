@@ -5,11 +5,10 @@ One JSON object a line: ``item_id``, a text for each field that is known, and a 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from llmrec.content.schema import Schema
+from llmrec.data.item_lists import read_labels
 from llmrec.errors import DataError
 
 
@@ -27,30 +26,14 @@ def read_truth(
         DataError: if the file cannot be read, a line is malformed, no line is left, or none has a
             field of the schema.
     """
-    path = Path(path)
-    found: dict[str, dict[str, str]] = {}
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                row = _row(line, f"{path}: line {number}")
-                if split is None or row.get("split") == split:
-                    known = {n: row[n] for n in schema.names if isinstance(row.get(n), str)}
-                    found[row["item_id"]] = known
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    found = {
+        row["item_id"]: {name: row[name] for name in schema.names if isinstance(row.get(name), str)}
+        for row in read_labels(Path(path))
+        if split is None or row.get("split") == split
+    }
     if not found:
         of = "" if split is None else f" of the split {split!r}"
         raise DataError(f"{path}: has no item{of}")
     if not any(found.values()):
         raise DataError(f"{path}: has none of the fields {', '.join(schema.names)}")
     return found
-
-
-def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error})") from None
-    if not isinstance(row, dict) or not isinstance(row.get("item_id"), str):
-        raise DataError(f"{where}: has no item_id")
-    return row

@@ -12,7 +12,7 @@ from typing import Any
 from llmrec.captions.engine import CaptionQuery, Generation, MultimodalModel, ResponseFormat
 from llmrec.captions.inputs import takes_video, vllm_media
 from llmrec.captions.prompting import Task
-from llmrec.errors import ArtifactError, require
+from llmrec.errors import ArtifactError, one_line, require
 
 
 class VllmCaptionEngine:
@@ -113,8 +113,7 @@ def _start(model: MultimodalModel, dtype: str, batch_size: int, memory_gib: floa
             **memory,
         )
     except (ValueError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(f"{model.base}: vLLM cannot serve it ({reason})") from error
+        raise ArtifactError(f"{model.base}: vLLM cannot serve it ({one_line(error)})") from error
 
 
 def _check_head_size(model: MultimodalModel) -> None:

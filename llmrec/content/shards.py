@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.errors import ArtifactError
+from llmrec.stage import reading
 
 
 class Shards:
@@ -74,9 +74,6 @@ def read_catalogue(path: Path, size: int, columns: Sequence[str]) -> Iterator[pa
     Raises:
         ArtifactError: if it is missing or damaged.
     """
-    try:
-        with pq.ParquetFile(path) as file:
-            wanted = [name for name in columns if name in file.schema_arrow.names]
-            yield from file.iter_batches(size, columns=wanted)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again") from None
+    with reading(path, "llmrec ingest"), pq.ParquetFile(path) as file:
+        wanted = [name for name in columns if name in file.schema_arrow.names]
+        yield from file.iter_batches(size, columns=wanted)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data.source import ITEM_FIELDS, MEDIA_FIELDS, RawItem
+from llmrec.data.source import ITEM_FIELDS, MEDIA_FIELDS, TEXT_FIELDS, RawItem
 from llmrec.data.timestamps import UnreadableTimeError, to_seconds
 from llmrec.errors import DataError
 
@@ -104,7 +104,7 @@ class CatalogueWriter:
                 untitled += sum(not title for title in part["title"].to_pylist())
                 writer.write_table(part)
             for start in range(0, len(bare), _FLUSH):
-                rows = [_empty(name) for name in bare[start : start + _FLUSH]]
+                rows = [empty_row(name) for name in bare[start : start + _FLUSH]]
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
         self.counts["items_without_title"] = untitled + len(bare)
         self.counts["items_not_in_file"] = len(bare)
@@ -132,9 +132,7 @@ class CatalogueWriter:
         self.counts["prices_unreadable"] += not readable
         return {
             "item_id": item_id,
-            "title": _text(fields.get("title")),
-            "description": _text(fields.get("description")),
-            "brand": _text(fields.get("brand")),
+            **{name: _text(fields.get(name)) for name in TEXT_FIELDS},
             "categories": to_list(fields.get("categories"), self._separator),
             "price": price,
             "attributes": self._pairs(item),
@@ -143,7 +141,6 @@ class CatalogueWriter:
                 for name in MEDIA_FIELDS
             },
             "in_stock": _in_stock(fields.get("in_stock"), item),
-            "domain": _text(fields.get("domain")),
             "available_from": _time(fields.get("available_from"), item),
         }
 
@@ -178,7 +175,9 @@ def to_price(value: Any) -> tuple[float | None, bool]:
     if value is None or value == "":
         return None, True
     try:
-        price = float(value.strip().lstrip("$€£").replace(",", "") if _is_text(value) else value)
+        price = float(
+            value.strip().lstrip("$€£").replace(",", "") if isinstance(value, str) else value
+        )
     except (ValueError, TypeError):
         return None, False
     return (price, True) if math.isfinite(price) and price >= 0 else (None, False)
@@ -190,7 +189,7 @@ def to_list(value: Any, separator: str) -> list[str]:
     >>> to_list([["Beauty", "Hair"], ["Beauty"]], "|"), to_list("a | b", "|")
     (['Beauty', 'Hair'], ['a', 'b'])
     """
-    if _is_text(value):
+    if isinstance(value, str):
         value = _json_or(value, "[", value.split(separator))
     elif not isinstance(value, list | tuple):
         value = [] if value is None else [value]
@@ -209,13 +208,13 @@ def to_pairs(value: Any, separator: str) -> list[str]:
     >>> to_pairs({"colour": "red", "sizes": [1, 2], "none": None}, "|"), to_pairs("a=1|b=2", "|")
     (['colour=red', 'sizes=1,2'], ['a=1', 'b=2'])
     """
-    if _is_text(value):
+    if isinstance(value, str):
         value = _json_or(value, "{", value.split(separator))
     if isinstance(value, list | tuple):
         value = dict(
-            entry.split("=", 1) if _is_text(entry) else entry
+            entry.split("=", 1) if isinstance(entry, str) else entry
             for entry in value
-            if not _is_text(entry) or "=" in entry
+            if not isinstance(entry, str) or "=" in entry
         )
     pairs = []
     for name, content in (value or {}).items():
@@ -225,13 +224,10 @@ def to_pairs(value: Any, separator: str) -> list[str]:
     return pairs
 
 
-def _empty(item_id: str) -> dict[str, Any]:
-    text = {name: "" for name in ("title", "description", "brand", "domain")}
+def empty_row(item_id: str) -> dict[str, Any]:
+    """The row of an item of which nothing else is known."""
+    text = dict.fromkeys(TEXT_FIELDS, "")
     return {"item_id": item_id, **text, "categories": [], "attributes": [], "in_stock": True}
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 def _text(value: Any) -> str:

@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmrec.errors import ArtifactError, DataError
-from llmrec.stage import Manifest, read_manifest
+from llmrec.errors import DataError
+from llmrec.stage import Manifest, read_manifest, reading
 from llmrec.types import Cases, Histories, Item
 
 Split = Literal["train", "validation", "test"]
@@ -153,7 +153,5 @@ def _of_sequences(events: pa.Table) -> pa.Table:
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
+    with reading(path, "llmrec ingest"):
         return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again") from None

@@ -29,6 +29,7 @@ from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.stage import file_hash
 
 _BLOCK = 1 << 20  # bytes
+_NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ssl.SSLError)
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,7 @@ def _try_until_complete(url: str, part: Path, missing: str, retry: Retry) -> Non
             if error.code < 500 and error.code not in (408, 429):
                 raise DataError(f"{url}: the server answers {error.code} {error.reason}") from None
             reason = f"{error.code} {error.reason}"
-        except (
-            urllib.error.URLError,
-            http.client.HTTPException,
-            TimeoutError,
-            ssl.SSLError,
-        ) as error:
+        except _NETWORK_ERRORS as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         except ConnectionError as error:
             reason = error.strerror or type(error).__name__

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,18 +25,11 @@ def read_item_list(path: str | Path) -> list[str]:
         DataError: if the file cannot be read, a line is malformed, or no item is left.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    ids = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        if path.suffix != ".jsonl":
-            ids.append(line.strip())
-        elif (item_id := _held_out_id(line, f"{path}: line {number}")) is not None:
-            ids.append(item_id)
+    if path.suffix == ".jsonl":
+        rows = read_labels(path)
+        ids = [row["item_id"] for row in rows if row.get("split", HELD_OUT) == HELD_OUT]
+    else:
+        ids = [line.strip() for _, line in _lines(path)]
     if not ids:
         raise DataError(f"{path}: lists no item; one item id a line is expected")
     return ids
@@ -64,11 +59,26 @@ def left_out_items(dataset: Dataset, path: Path | None) -> np.ndarray:
     return left_out
 
 
-def _held_out_id(line: str, where: str) -> str | None:
+def read_labels(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file of JSON lines, each with an ``item_id``.
+
+    Raises:
+        DataError: if it cannot be read or a line is malformed.
+    """
+    for number, line in _lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}: line {number}: not JSON ({error})") from None
+        if not isinstance(row, dict) or not isinstance(row.get("item_id"), str):
+            raise DataError(f"{path}: line {number}: has no item_id")
+        yield row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of the lines that are not blank."""
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error})") from None
-    if not isinstance(row, dict) or not isinstance(row.get("item_id"), str):
-        raise DataError(f"{where}: has no item_id")
-    return row["item_id"] if row.get("split", HELD_OUT) == HELD_OUT else None
+        with open(path, encoding="utf-8") as file:
+            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None

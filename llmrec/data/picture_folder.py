@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.data.catalogue import SCHEMA
+from llmrec.data.catalogue import SCHEMA, empty_row
 from llmrec.data.event_table import SCHEMA as EVENT_SCHEMA
 from llmrec.errors import DataError
 from llmrec.stage import Manifest, StageRun, run_stage
@@ -72,12 +72,8 @@ def _stamp(folder: Path, paths: list[Path]) -> str:
 def _rows(paths: list[Path]) -> Iterator[dict[str, Any]]:
     for path in paths:
         category = path.parent.name
-        yield {
-            "item_id": path.as_posix(),
-            "title": category.replace("_", " "),
-            "categories": [category] if category else [],
-            "attributes": [f"category={category}"] if category else [],
-            "image": path.as_posix(),
-            **{name: "" for name in ("description", "brand", "domain")},
-            "in_stock": True,
-        }
+        row = empty_row(path.as_posix()) | {"image": path.as_posix()}
+        if category:
+            row |= {"title": category.replace("_", " "), "categories": [category]}
+            row["attributes"] = [f"category={category}"]
+        yield row

@@ -14,6 +14,7 @@ import itertools
 import json
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ from llmrec.errors import DataError
 JSON_CHUNK = 50_000  # rows
 PARQUET_CHUNK = 200_000  # rows
 CSV_BLOCK = 8 << 20  # bytes; a record must fit into one block
+_KINDS = {
+    **{".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"},
+    **dict.fromkeys((".jsonl", ".json", ".ndjson"), "jsonl"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,16 +66,12 @@ def kind(path: Path) -> str:
     Raises:
         DataError: for any other name.
     """
-    suffixes = [s.lower() for s in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    names = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl"}
-    found = {**names, ".parquet": "parquet"}.get(suffixes[-1] if suffixes else "")
-    if found is None:
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix not in _KINDS:
         raise DataError(
             f"{path}: unknown kind of file; name it .csv, .tsv, .jsonl (each also .gz) or .parquet"
         )
-    return found
+    return _KINDS[suffix]
 
 
 def files_at(path: Path) -> list[Path]:
@@ -83,10 +84,8 @@ def files_at(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path}: no such file; check the path in the recipe")
-    endings = (".csv", ".tsv", ".jsonl", ".json", ".ndjson", ".parquet")
-    found = sorted(
-        p for p in path.iterdir() if p.is_file() and p.name.removesuffix(".gz").endswith(endings)
-    )
+    files = (p for p in path.iterdir() if p.is_file())
+    found = sorted(p for p in files if p.name.removesuffix(".gz").endswith(tuple(_KINDS)))
     if not found:
         raise DataError(f"{path}: the folder holds no .csv, .jsonl or .parquet file")
     return found
@@ -151,7 +150,10 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 line = raw.decode("utf-8-sig" if row == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(_not_utf8(path, row, error.start + 1)) from None
+                raise DataError(
+                    f"{path}: row {row}, byte {error.start + 1}: not valid UTF-8; save the file as "
+                    "UTF-8"
+                ) from None
             if line.strip():
                 yield row, line
 
@@ -206,8 +208,9 @@ def chunks(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Itera
     Raises:
         DataError: for a missing column or a damaged file.
     """
-    readers = {"csv": _csv, "tsv": _csv, "jsonl": _jsonl, "parquet": _parquet}
-    yield from readers[kind(path)](path, wanted, required)
+    if kind(path) == "jsonl":
+        return packed(path, json_rows(path), wanted, required)
+    return (_parquet if kind(path) == "parquet" else _csv)(path, wanted, required)
 
 
 def rows(
@@ -285,10 +288,6 @@ def _csv_header(path: Path, delimiter: str) -> list[str]:
     raise DataError(f"{path}: the file is empty")
 
 
-def _jsonl(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Iterator[Chunk]:
-    return packed(path, json_rows(path), wanted, required)
-
-
 def packed(
     path: Path,
     records: Iterator[tuple[int, dict[str, Any]]],
@@ -347,7 +346,8 @@ def _parquet(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Ite
 def _explain(path: Path, message: str) -> str:
     """An error of Arrow in a CSV or Parquet file as one line."""
     if "UTF8" in message or "UTF-8" in message:
-        return _find_bad_utf8(path)
+        deque(text_lines(path), maxlen=0)  # says where
+        return f"{path}: not valid UTF-8; save the file as UTF-8"
     ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message)
     if ragged:
         row, expected, got = ragged.groups()
@@ -361,18 +361,3 @@ def _explain(path: Path, message: str) -> str:
         return f"{path}: the file is empty"
     first_line = message.splitlines()[0] if message else "unreadable"
     return f"{path}: cannot be read ({first_line}); write the file again"
-
-
-def _find_bad_utf8(path: Path) -> str:
-    """Where a file stops being UTF-8, by reading it once more."""
-    with open_stream(path) as stream:
-        for row, raw in enumerate(stream, 1):
-            try:
-                raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return _not_utf8(path, row, error.start + 1)
-    return f"{path}: not valid UTF-8; save the file as UTF-8"
-
-
-def _not_utf8(path: Path, row: int, byte: int) -> str:
-    return f"{path}: row {row}, byte {byte}: not valid UTF-8; save the file as UTF-8"

@@ -9,33 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.data.raw_files import Chunk, files_at
+from llmrec.types import Event, Item
 
-ITEM_FIELDS = (
-    "item_id",
-    "title",
-    "description",
-    "brand",
-    "categories",
-    "price",
-    "attributes",
-    "image",
-    "video",
-    "audio",
-    "in_stock",
-    "domain",
-    "available_from",
-)
+ITEM_FIELDS = tuple(Item.__dataclass_fields__)
+TEXT_FIELDS = ("title", "description", "brand", "domain")
 MEDIA_FIELDS = ("image", "video", "audio")
-EVENT_FIELDS = (
-    "user_id",
-    "item_id",
-    "type",
-    "timestamp",
-    "rating",
-    "text",
-    "session",
-    "context",
-)
+EVENT_FIELDS = tuple(Event.__dataclass_fields__)
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.demo_shop.kinds import KIND_INDEX, KINDS, MATERIALS, ProductKind
-from llmrec.demo_shop.vocabulary import (
-    AUDIENCES,
-    BRANDS,
-    COLOURS,
-    MOTIONS,
-    OCCASIONS,
-    PATTERN_WEIGHTS,
-    PATTERNS,
-    SEASONS,
-    STYLES,
-    Brand,
-)
-from llmrec.demo_shop.wording import make_description, make_title
+from llmrec.demo_shop.kinds import FIELD_VALUES, KINDS, ProductKind
+from llmrec.demo_shop.vocabulary import BRANDS, COLOURS, MOTIONS, PATTERN_WEIGHTS, PATTERNS, Brand
+from llmrec.demo_shop.wording import make_description, make_title, pick
 from llmrec.types import Item
 
 TAIL = 0.42  # exponent of the Zipf law that an item's own appeal follows
@@ -86,8 +75,7 @@ def _make_item(
     rng: np.random.Generator, row: int, kind: ProductKind, sold_out: bool, taken: set[str]
 ) -> tuple[Item, float]:
     """An item and its price tier."""
-    brands = [brand for brand in BRANDS if kind.domain in brand.domains]
-    brand = brands[int(rng.integers(len(brands)))]
+    brand = pick(rng, [brand for brand in BRANDS if kind.domain in brand.domains])
     attributes = _make_attributes(rng, kind, brand)
     tier = float(brand.tier + rng.normal(0.0, 0.25))
     item = Item(
@@ -106,47 +94,33 @@ def _make_item(
 
 def _make_attributes(rng: np.random.Generator, kind: ProductKind, brand: Brand) -> dict[str, str]:
     """Ground truth of one item; the look of a brand decides most of its style."""
-
-    def pick(options: tuple[str, ...]) -> str:
-        return options[int(rng.integers(len(options)))]
-
     styles = tuple(style for style in brand.styles if style in kind.styles)
     pattern = tuple(PATTERNS)[int(rng.choice(len(PATTERNS), p=PATTERN_WEIGHTS))]
-    colour = pick(kind.colours)
+    colour = pick(rng, kind.colours)
     accents = tuple(other for other in COLOURS if other != colour)
     return {
         "category": kind.name,
-        "shape": pick(kind.shapes),
+        "shape": pick(rng, kind.shapes),
         "colour": colour,
-        "accent": colour if pattern == "plain" else pick(accents),
+        "accent": colour if pattern == "plain" else pick(rng, accents),
         "pattern": pattern,
-        "material": pick(kind.materials),
-        "style": pick(styles if styles and rng.random() < 0.8 else kind.styles),
-        "occasion": pick(kind.occasions),
-        "season": pick(kind.seasons),
-        "audience": pick(kind.audiences),
-        "motion": pick(MOTIONS),
+        "material": pick(rng, kind.materials),
+        "style": pick(rng, styles if styles and rng.random() < 0.8 else kind.styles),
+        "occasion": pick(rng, kind.occasions),
+        "season": pick(rng, kind.seasons),
+        "audience": pick(rng, kind.audiences),
+        "motion": pick(rng, MOTIONS),
     }
 
 
 def _encode(items: list[Item]) -> dict[str, np.ndarray]:
-    """Attribute values as positions in their vocabularies."""
-    vocabularies = {
-        "colour": tuple(COLOURS),
-        "pattern": tuple(PATTERNS),
-        "material": MATERIALS,
-        "style": tuple(STYLES),
-        "occasion": tuple(OCCASIONS),
-        "season": tuple(SEASONS),
-        "audience": AUDIENCES,
-        "motion": MOTIONS,
+    """Values of each field as positions among those it may have."""
+    rows = [
+        item.attributes
+        | {"kind": item.attributes["category"], "brand": item.brand, "domain": item.domain}
+        for item in items
+    ]
+    return {
+        field: np.array([values.index(row[field]) for row in rows])
+        for field, values in FIELD_VALUES.items()
     }
-    codes = {
-        field: np.array([vocabulary.index(item.attributes[field]) for item in items])
-        for field, vocabulary in vocabularies.items()
-    }
-    codes["kind"] = np.array([KIND_INDEX[item.attributes["category"]] for item in items])
-    brands = [brand.name for brand in BRANDS]
-    codes["brand"] = np.array([brands.index(item.brand) for item in items])
-    codes["domain"] = np.array([int(item.domain == "home") for item in items])
-    return codes

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmrec.demo_shop.vocabulary import COLOURS
+from llmrec.demo_shop.vocabulary import (
+    AUDIENCES,
+    BRANDS,
+    COLOURS,
+    MOTIONS,
+    OCCASIONS,
+    PATTERNS,
+    SEASONS,
+    STYLES,
+)
 
 
 @dataclass(frozen=True)
@@ -39,20 +48,7 @@ class ProductKind:
     plural: bool
 
 
-_DOMAIN = {
-    "Tops": "clothing",
-    "Bottoms": "clothing",
-    "Dresses": "clothing",
-    "Outerwear": "clothing",
-    "Shoes": "clothing",
-    "Accessories": "clothing",
-    "Nightwear": "clothing",
-    "Kitchen": "home",
-    "Living room": "home",
-    "Bedroom": "home",
-    "Bathroom": "home",
-    "Garden": "home",
-}
+_HOME = {"Kitchen", "Living room", "Bedroom", "Bathroom", "Garden"}  # the other groups are worn
 _STYLES = {
     "clothing": ("minimal", "classic", "sporty", "bohemian", "romantic", "street"),
     "home": ("minimal", "classic", "bohemian", "romantic", "street"),
@@ -84,7 +80,7 @@ def _kind(
     """A row of the table below; lists are written with commas."""
     named = tuple(words.split(","))
     first, second, third = then.split(",")
-    domain = _DOMAIN[group]
+    domain = "home" if group in _HOME else "clothing"
     return ProductKind(
         name=named[0],
         group=group,
@@ -246,4 +242,17 @@ KINDS: tuple[ProductKind, ...] = (
 # fmt: on
 
 KIND_INDEX = {kind.name: row for row, kind in enumerate(KINDS)}
-MATERIALS = tuple(sorted({material for kind in KINDS for material in kind.materials}))
+# What each field of an item may be, in the order of its codes.
+FIELD_VALUES: dict[str, tuple[str, ...]] = {
+    "kind": tuple(KIND_INDEX),
+    "brand": tuple(brand.name for brand in BRANDS),
+    "domain": ("clothing", "home"),
+    "colour": tuple(COLOURS),
+    "pattern": tuple(PATTERNS),
+    "material": tuple(sorted({material for kind in KINDS for material in kind.materials})),
+    "style": tuple(STYLES),
+    "occasion": tuple(OCCASIONS),
+    "season": tuple(SEASONS),
+    "audience": AUDIENCES,
+    "motion": MOTIONS,
+}

@@ -99,13 +99,13 @@ class _Block:
         self.model = ChoiceModel(catalogue, profiles, users)
         n_users = len(users)
         plans = [plan_sessions(rng, profiles, int(user)) for user in users]
-        self.n_lists = np.array([sum(len(v.times) for v in plan) for plan in plans])
+        self.n_lists = np.array([sum(map(len, plan)) for plan in plans])
         longest = int(self.n_lists.max())
         self.times = np.zeros((n_users, longest), dtype=np.int64)
         self.sessions = np.full((n_users, longest), -1)
         for row, plan in enumerate(plans):
-            self.times[row, : self.n_lists[row]] = np.concatenate([v.times for v in plan])
-            counts = [len(v.times) for v in plan]
+            self.times[row, : self.n_lists[row]] = np.concatenate(plan)
+            counts = list(map(len, plan))
             self.sessions[row, : self.n_lists[row]] = np.repeat(np.arange(len(plan)), counts)
         self.opened = np.zeros((n_users, len(catalogue)), dtype=bool)
         self.last = np.full(n_users, -1)

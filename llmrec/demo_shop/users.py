@@ -12,15 +12,8 @@ from functools import cache
 
 import numpy as np
 
-from llmrec.demo_shop.kinds import KINDS, MATERIALS
-from llmrec.demo_shop.vocabulary import (
-    BRANDS,
-    COLOURS,
-    MOTIONS,
-    PATTERNS,
-    PLACES,
-    STYLES,
-)
+from llmrec.demo_shop.kinds import FIELD_VALUES
+from llmrec.demo_shop.vocabulary import PLACES
 
 START = np.datetime64("2024-07-01T00:00:00", "s")  # a Monday
 DAYS = 549  # to the end of December 2025: about 18 months
@@ -29,15 +22,7 @@ MAX_LISTS = 60
 DAYPARTS = ("morning", "midday", "evening", "night")
 _HOURS = ((6, 11), (11, 17), (17, 22), (22, 24))  # no session starts between 0 and 6 h
 _MONTH_DEMAND = np.array([0.8, 0.75, 0.9, 0.95, 1.0, 0.95, 0.85, 0.85, 1.0, 1.05, 1.4, 1.6])
-_SIZES = {
-    "style": len(STYLES),
-    "colour": len(COLOURS),
-    "pattern": len(PATTERNS),
-    "kind": len(KINDS),
-    "brand": len(BRANDS),
-    "material": len(MATERIALS),
-    "motion": len(MOTIONS),
-}
+_TASTES = ("style", "colour", "pattern", "kind", "brand", "material", "motion")
 
 
 @dataclass(frozen=True)
@@ -74,17 +59,6 @@ class UserProfiles:
         return len(self.archetype)
 
 
-@dataclass(frozen=True)
-class SessionPlan:
-    """When each list of items of a session is shown.
-
-    Attributes:
-        times: int64 ``[lists]``, seconds since 1970 UTC.
-    """
-
-    times: np.ndarray
-
-
 def user_name(user: int) -> str:
     """The shop's identifier of a user."""
     return f"u{user + 1:05d}"
@@ -96,10 +70,10 @@ def make_profiles(seed: int, n_users: int) -> UserProfiles:
     archetype = rng.integers(N_ARCHETYPES, size=n_users)
     # half of the users end up like another archetype, the others stay as they are
     moved = np.where(rng.random(n_users) < 0.5, rng.integers(N_ARCHETYPES, size=n_users), archetype)
-    centres = {field: rng.normal(size=(N_ARCHETYPES, size)) for field, size in _SIZES.items()}
+    centres = {name: rng.normal(size=(N_ARCHETYPES, len(FIELD_VALUES[name]))) for name in _TASTES}
     tastes, later = {}, {}
-    for field, size in _SIZES.items():
-        own = 0.45 * rng.normal(size=(n_users, size))
+    for field in _TASTES:
+        own = 0.45 * rng.normal(size=(n_users, len(FIELD_VALUES[field])))
         tastes[field] = 0.9 * centres[field][archetype] + own
         later[field] = 0.9 * centres[field][moved] + own
     band = rng.normal(0.0, 0.3, N_ARCHETYPES)[archetype] + rng.normal(0.0, 0.15, n_users)
@@ -128,8 +102,12 @@ def _draw_audiences(rng: np.random.Generator, n_users: int) -> np.ndarray:
     return np.stack([women, men, kids, np.full(n_users, -0.4)], axis=1)
 
 
-def plan_sessions(rng: np.random.Generator, profiles: UserProfiles, user: int) -> list[SessionPlan]:
-    """When a user comes and how many lists they look at; no two sessions on one day."""
+def plan_sessions(rng: np.random.Generator, profiles: UserProfiles, user: int) -> list[np.ndarray]:
+    """When a user comes and how many lists they look at; no two sessions on one day.
+
+    Returns:
+        for each session int64 ``[lists]``, when each list is shown, seconds since 1970 UTC.
+    """
     n_lists = int(np.clip(np.round(np.exp(rng.normal(2.58, 0.55))), 8, MAX_LISTS))
     sizes: list[int] = []
     while sum(sizes) < n_lists:
@@ -145,7 +123,7 @@ def plan_sessions(rng: np.random.Generator, profiles: UserProfiles, user: int) -
         start = START.astype(np.int64) + day * 86_400 + int(rng.integers(first * 3600, last * 3600))
         # at least four minutes from list to list: room for a cart and a purchase between
         gaps = 240 + rng.exponential(150.0, size - 1).astype(np.int64)
-        plans.append(SessionPlan(start + np.concatenate([[0], np.cumsum(gaps)]).astype(np.int64)))
+        plans.append(start + np.concatenate([[0], np.cumsum(gaps)]).astype(np.int64))
     return plans
 
 

@@ -5,10 +5,15 @@ Templates leave fields out and pick synonyms, so texts differ the way a real sho
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import numpy as np
 
 from llmrec.demo_shop.kinds import ProductKind
 from llmrec.demo_shop.vocabulary import COLOURS, LINES, OCCASIONS, PATTERNS, SEASONS, STYLES
+
+T = TypeVar("T")
 
 _TITLES = (
     "{brand} {colour} {material} {noun}",
@@ -90,7 +95,8 @@ _REVIEWS = {
 }
 
 
-def _pick(rng: np.random.Generator, options: tuple[str, ...] | list[str]) -> str:
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of some at random, all as likely."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -102,17 +108,17 @@ def _words(
     rng: np.random.Generator, kind: ProductKind, attributes: dict[str, str], brand: str
 ) -> dict[str, str]:
     """One wording of every field a template may ask for."""
-    noun, style = _pick(rng, kind.words), _pick(rng, STYLES[attributes["style"]])
+    noun, style = pick(rng, kind.words), pick(rng, STYLES[attributes["style"]])
     return {
         "noun": noun,
         "brand": brand,
         "style": style,
-        "colour": _pick(rng, COLOURS[attributes["colour"]]),
-        "pattern": _pick(rng, PATTERNS[attributes["pattern"]]),
+        "colour": pick(rng, COLOURS[attributes["colour"]]),
+        "pattern": pick(rng, PATTERNS[attributes["pattern"]]),
         "material": attributes["material"],
         "shape": attributes["shape"],
         "a_shape": f"{_article(attributes['shape'])} {attributes['shape']}",
-        "line": _pick(rng, LINES),
+        "line": pick(rng, LINES),
         "occasion": OCCASIONS[attributes["occasion"]],
         "season": SEASONS[attributes["season"]],
     }
@@ -134,7 +140,7 @@ def make_title(
     """A title that is not in ``taken`` yet; adds it there."""
     for attempt in range(30):
         words = _words(rng, kind, attributes, brand)
-        template = _pick(rng, _TITLES)
+        template = pick(rng, _TITLES)
         if attributes["pattern"] == "plain":
             words["pattern"] = ""  # nobody advertises a plain thing as plain
         if words["material"] in words["noun"]:
@@ -156,7 +162,7 @@ def make_description(
 ) -> str:
     """One to four sentences that mention some of the attributes."""
     words = _words(rng, kind, attributes, brand)
-    template = " ".join(_pick(rng, part) for part in (_OPENERS, _LOOKS, _USES, _CARE))
+    template = " ".join(pick(rng, part) for part in (_OPENERS, _LOOKS, _USES, _CARE))
     # The article depends on the word that follows it in this template.
     follows = "style" if "{A} {style}" in template else "noun"
     article = "a pair of" if kind.plural else _article(words[follows])
@@ -177,7 +183,7 @@ def make_review(
 ) -> str:
     """A short review whose tone follows the rating (1 to 5)."""
     words = _words(rng, kind, attributes, brand)
-    text = _pick(rng, _REVIEWS[rating]).format(**words)
+    text = pick(rng, _REVIEWS[rating]).format(**words)
     if sent_back:
         text += " Sent it back."
     return _sentence_case(text)

@@ -139,20 +139,9 @@ def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
 
 
 def _item_row(item: Item) -> dict[str, Any]:
-    files = {"image": item.image, "video": item.video, "audio": item.audio}
-    return {
-        "item_id": item.item_id,
-        "title": item.title,
-        "description": item.description,
-        "brand": item.brand,
-        "categories": item.categories,
-        "price": item.price,
-        "attributes": item.attributes,
-        "in_stock": item.in_stock,
-        "domain": item.domain,
-        "available_from": item.available_from,
-        **{field: path for field, path in files.items() if path is not None},
-    }
+    row = dict(vars(item))
+    files = {name: row.pop(name) for name in ("image", "video", "audio")}
+    return row | {name: path for name, path in files.items() if path is not None}
 
 
 def _event_row(event: Event) -> dict[str, Any]:
@@ -162,13 +151,4 @@ def _event_row(event: Event) -> dict[str, Any]:
 
 
 def _impression_row(shown: Impression) -> dict[str, Any]:
-    return {
-        "list_id": shown.list_id,
-        "user_id": shown.user_id,
-        "session": shown.session,
-        "timestamp": shown.timestamp,
-        "items": shown.items,
-        "clicked": [int(flag) for flag in shown.clicked],
-        "shuffled": shown.shuffled,
-        "context": shown.context,
-    }
+    return vars(shown) | {"clicked": [int(flag) for flag in shown.clicked]}

@@ -20,7 +20,6 @@ Beside a torch with CUDA or ROCm, ``--fix`` changes nothing.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import subprocess
 import sys
@@ -30,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmrec.errors import ConfigError, LlmrecError
+from llmrec.files import write_whole
+from llmrec.stage import library_versions
 
 HOOK = "llmrec_torchvision_cpu"
 UNLOADABLE = ("torchaudio", "torchcodec")
@@ -52,12 +53,8 @@ class Package:
 
     def installed(self) -> str | None:
         """``"name version"`` of the distribution that is installed, or None."""
-        for name in self.distributions:
-            try:
-                return f"{name} {importlib.metadata.version(name)}"
-            except importlib.metadata.PackageNotFoundError:
-                continue
-        return None
+        found = library_versions(self.distributions)
+        return next((f"{name} {version}" for name, version in found.items()), None)
 
 
 PACKAGES = (
@@ -158,11 +155,9 @@ def repair() -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write beside, then rename: other interpreters may be starting right now."""
-    part = path.with_name(f".{path.name}.part")
+    """Whole or not at all: other interpreters may be starting right now."""
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text)
     except OSError as error:
         raise LlmrecError(
             f"{path}: cannot be written ({error.strerror}); use an environment of your own"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
+from llmrec.config import check_ranges
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.constraints import LeafConstraints
 from llmrec.generation.frontier import NEG_INF, DecodingEngine, Frontier, Normalise, Scoring
@@ -50,16 +51,13 @@ class SearchOptions:
     exact: bool = False
 
     def __post_init__(self) -> None:
-        if self.beams < 1:
-            raise ConfigError(f"beams: {self.beams} were asked for; at least 1 is needed")
+        check_ranges(self, "[1, inf)", "beams")
+        check_ranges(self, "[0.001, 1000]", "temperature")
+        check_ranges(self, "[0, inf)", "diversity")
         if self.normalise not in ("level", "children"):
             raise ConfigError(f"normalise: {self.normalise!r} is neither 'level' nor 'children'")
-        if not 1e-3 <= self.temperature <= 1e3:
-            raise ConfigError(f"temperature: {self.temperature} is not between 0.001 and 1000")
         if self.groups < 1 or self.groups > self.beams:
             raise ConfigError(f"groups: {self.groups} is not between 1 and {self.beams} beams")
-        if not 0 <= self.diversity < float("inf"):
-            raise ConfigError(f"diversity: {self.diversity} is not a number from 0 up")
         if self.exact and self.groups > 1:
             raise ConfigError("exact: the best items cannot be diverse as well; drop groups")
 
@@ -131,7 +129,7 @@ def beam_search(
         frontier = frontier.advance(nodes, kept, parents)
     order = frontier.scores.argsort(dim=1, descending=True, stable=True)
     scores, nodes = frontier.scores.gather(1, order), frontier.nodes.gather(1, order)
-    items = _items(trie, nodes)
+    items = trie.items[nodes.clamp(min=0)].long().masked_fill(nodes < 0, -1)
     reached = scores[:, -1] if scores.shape[1] == n else torch.full_like(dropped, NEG_INF)
     certain = reached >= dropped
     exact = certain if options.groups == 1 else torch.zeros_like(certain)
@@ -160,11 +158,6 @@ def _diverse(
         taken.scatter_add_(1, root.gather(1, best), torch.ones_like(best, dtype=taken.dtype))
         places.append(best)
     return torch.cat(scores, 1), torch.cat(places, 1)
-
-
-def _items(trie: ItemTrie, nodes: torch.Tensor) -> torch.Tensor:
-    """int64, the items at leaves; -1 stays -1."""
-    return trie.items[nodes.clamp(min=0)].long().masked_fill(nodes < 0, -1)
 
 
 def _pad(values: torch.Tensor, width: int, fill: float) -> torch.Tensor:

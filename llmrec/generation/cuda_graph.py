@@ -77,15 +77,12 @@ class CudaGraphSearch:
             self._shapes.add(key)  # a shape that never comes again is not worth a capture
             if key in self._graphs:
                 self._graphs.move_to_end(key)
-                return self._replay(self._graphs[key], prefix, constraints)
+                captured = self._graphs[key]
+                _copy(prefix, captured.prefix)
+                captured.constraints.excluded.copy_(constraints.excluded)
+                found = captured.replay()
+                return SearchResult(found.items.clone(), found.scores.clone(), found.exact.clone())
         return beam_search(self.engine, self.trie, prefix, constraints, n, options)
-
-    @staticmethod
-    def _replay(captured: _Captured, prefix: Prefix, constraints: LeafConstraints) -> SearchResult:
-        _copy(prefix, captured.prefix)
-        captured.constraints.excluded.copy_(constraints.excluded)
-        found = captured.replay()
-        return SearchResult(found.items.clone(), found.scores.clone(), found.exact.clone())
 
     def _make(
         self, prefix: Prefix, constraints: LeafConstraints, n: int, options: SearchOptions

@@ -87,7 +87,8 @@ class TorchEngine:
                 places, they are filled, so it must not be continued twice.
             keep: False when only the last hidden state is wanted: no keys are kept.
         """
-        tokens, lengths = _right_padded(tokens, mask)
+        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
+        tokens, lengths = tokens.gather(1, order), mask.sum(1)  # padding behind all tokens
         body = self.model.model
         batch = _PrefillBatch(tokens, lengths, past, slots)
         states = body.embed_tokens(tokens)
@@ -112,7 +113,7 @@ class TorchEngine:
                 states,
                 rotation,
                 update_cache,
-                additive_mask(batch.last_mask(), states.dtype) if last else additive,
+                additive_mask(batch.present[:, None], states.dtype) if last else additive,
                 only=lengths - 1 if last else None,
             )
         hidden = body.norm(states)[:, 0]
@@ -239,10 +240,6 @@ class _PrefillBatch:
         older = self.present[:, None, : self.before].expand(-1, self.new, -1)
         return torch.cat([older, causal.expand(len(older), -1, -1)], 2)
 
-    def last_mask(self) -> torch.Tensor:
-        """bool ``[users, 1, width]``: what each user's last token attends to, all that is there."""
-        return self.present[:, None]
-
     def stored(self, new: torch.Tensor, layer: int, what: str) -> torch.Tensor:
         """Keys or values ``[users, kv heads, width + slots, head width]`` with the new ones."""
         if self.past is None and self.slots == 0:
@@ -283,16 +280,8 @@ def right_pad(rows: list[np.ndarray], multiple: int = 1) -> tuple[torch.Tensor, 
     return values, torch.arange(values.shape[1]) < lengths[:, None]
 
 
-def _right_padded(tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same tokens with padding behind them, and how many there are."""
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
-    return tokens.gather(1, order), mask.sum(1)
-
-
 def context_of(config: Any) -> int:
     """Tokens a model can read: its positions, or its sliding window if that is smaller."""
-    limits = [
-        getattr(config, "max_position_embeddings", None),
-        getattr(config, "sliding_window", None),
-    ]
+    names = ("max_position_embeddings", "sliding_window")
+    limits = [getattr(config, name, None) for name in names]
     return min((int(limit) for limit in limits if limit), default=2**31)

@@ -112,12 +112,13 @@ class Frontier:
             return replace(after, state=None, state_beam=None)
         beams = parents if self.state_beam is None else self.state_beam.gather(1, parents)
         codes = self.trie.levels[self.depth].codes[nodes.clamp(min=0)].long().clamp(min=0)
-        active = self._undecided(nodes)
-        if active is None:
+        if self.scoring.normalise == "level" or nodes.device.type != "cpu":
             state = self.engine.extend(codes, self.depth, beams, self.state)
             return replace(after, state=state, state_beam=None)
         # Beams with one item beneath need no pass of the model. How many others there are decides
         # the shape of the work, so this is done where reading the number costs nothing.
+        leaf, end = self.trie.leaves(self.depth, nodes.clamp(min=0))
+        active = (end - leaf > 1) & (nodes >= 0)
         most = int(active.sum(1).max())
         if most == 0:
             return replace(after, state=None, state_beam=None)
@@ -128,13 +129,6 @@ class Frontier:
         place = torch.arange(most, device=nodes.device).expand_as(first)
         state_beam = torch.zeros_like(nodes).scatter_(1, first, place)
         return replace(after, state=state, state_beam=state_beam)
-
-    def _undecided(self, nodes: torch.Tensor) -> torch.Tensor | None:
-        """bool ``[users, kept]``, nodes with several items beneath; None to decode all alike."""
-        if self.scoring.normalise == "level" or nodes.device.type != "cpu":
-            return None
-        first, end = self.trie.leaves(self.depth, nodes.clamp(min=0))
-        return (end - first > 1) & (nodes >= 0)
 
     def _gains(self, children: Children) -> torch.Tensor:
         """Log-probability of each child's code, float32 ``[users, beams, widest]``."""

@@ -100,8 +100,7 @@ class HistoryCache:
             matches = [self._longest_match(prompt) for prompt in prompts]
             rest = [prompt[k.length :] for prompt, k in zip(prompts, matches, strict=True)]
             tokens, mask = right_pad(rest)
-            cached = _gather(matches, tokens.shape[1] + slots)
-        past = None if cached is None else _past(cached, matches)
+            past = _cached_prefix(matches, tokens.shape[1] + slots)
         prefix = engine.prefill(
             tokens.to(engine.device), mask.to(engine.device), slots=slots, past=past
         )
@@ -190,23 +189,22 @@ def _blocks(tokens: np.ndarray) -> tuple[int, ...]:
     return tuple(hash(raw[:end].tobytes()) for end in range(BLOCK, len(raw) + 1, BLOCK))
 
 
-def _gather(matches: list[_Match], slots: int) -> list[list[torch.Tensor]] | None:
-    """The cached keys and values of each user, padded on the right; None where there are none.
+def _cached_prefix(matches: list[_Match], slots: int) -> Prefix | None:
+    """What is cached of each user's prompt, as :meth:`TorchEngine.prefill` continues it.
+
+    It is padded on the right; None where nothing is cached.
 
     Args:
         slots: places to keep free behind it.
-
-    Returns:
-        Per layer the keys and the values, ``[users, kv heads, longest + slots, head width]``.
     """
-    lengths = [k.length for k in matches]
-    width = max(lengths)
+    counts = [k.length for k in matches]
+    width = max(counts)
     if width == 0:
         return None
     some = next(k.entry for k in matches if k.entry is not None).memory
     layers, _, heads, _, head_width = some.shape
     # Padding must hold numbers: nothing times what is not a number is not nothing.
-    make = some.new_empty if min(lengths) == width else some.new_zeros
+    make = some.new_empty if min(counts) == width else some.new_zeros
     shape = (len(matches), heads, width + slots, head_width)
     # Not one tensor for all: a CPU's allocator gives a large one back at once, and fresh memory
     # for the next request would cost more than filling it.
@@ -216,19 +214,12 @@ def _gather(matches: list[_Match], slots: int) -> list[list[torch.Tensor]] | Non
             for whole, layer in zip(memory, k.entry.memory, strict=True):
                 for part, cached in zip(whole, layer, strict=True):
                     part[user, :, : k.length] = cached[:, : k.length]
-    return memory
-
-
-def _past(memory: list[list[torch.Tensor]], matches: list[_Match]) -> Prefix:
-    """What :func:`_gather` gave, as :meth:`TorchEngine.prefill` continues it."""
-    device = memory[0][0].device
-    lengths = torch.tensor([k.length for k in matches], device=device)
-    width = max(k.length for k in matches)
+    lengths = torch.tensor(counts, device=some.device)
     return Prefix(
         keys=[layer[0] for layer in memory],
         values=[layer[1] for layer in memory],
         lengths=lengths,
-        hidden=memory[0][0].new_zeros(len(matches), 0),
-        present=torch.arange(width, device=device) < lengths[:, None],
+        hidden=some.new_zeros(len(matches), 0),
+        present=torch.arange(width, device=some.device) < lengths[:, None],
         width=width,
     )

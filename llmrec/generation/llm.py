@@ -43,9 +43,8 @@ class Llm:
 
     Args:
         model: a causal LM with the expanded vocabulary.
-        vocabulary: where its item tokens are.
-        encoder: turns histories into its prompts; one with more events than the model can read is
-            cut to what fits.
+        encoder: turns histories into its prompts, and knows where its item tokens are; one with
+            more events than the model can read is cut to what fits.
         ids: the item IDs.
         batch_size: users answered at once.
         options: how to search, where a request does not say.
@@ -59,14 +58,13 @@ class Llm:
     def __init__(
         self,
         model: Any,
-        vocabulary: Vocabulary,
         encoder: HistoryEncoder,
         ids: ItemIds,
         batch_size: int = 128,
         options: SearchOptions | None = None,
         cache: HistoryCache | None = None,
     ) -> None:
-        self.engine = TorchEngine(model, vocabulary)
+        self.engine = TorchEngine(model, encoder.vocabulary)
         self.encoder = encoder.limited(self.engine.max_tokens)
         self.ids, self.batch_size, self.cache = ids, batch_size, cache
         self.options = options or SearchOptions()
@@ -247,7 +245,6 @@ class AtomicLlm(Llm):
 
 def make_llm(
     model: Any,
-    vocabulary: Vocabulary,
     encoder: HistoryEncoder,
     ids: ItemIds,
     *,
@@ -259,7 +256,7 @@ def make_llm(
     """The recommender that fits the item IDs; ``beams`` replaces that of ``options``."""
     kind = AtomicLlm if ids.kind == "atomic" else Llm
     options = replace(options or SearchOptions(), beams=beams)
-    return kind(model, vocabulary, encoder, ids, batch_size, options, cache)
+    return kind(model, encoder, ids, batch_size, options, cache)
 
 
 def constraints_of(

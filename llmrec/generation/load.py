@@ -39,7 +39,6 @@ def load_llm(
 
     folder = Path(folder)
     ids, encoder = read_layout(folder)
-    vocabulary = encoder.vocabulary
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, output_loading_info=True
@@ -49,14 +48,13 @@ def load_llm(
     if loading["missing_keys"]:  # transformers would go on with random weights
         missing = sorted(loading["missing_keys"])[0]
         raise ArtifactError(f"{folder}: the model's weights lack {missing}; train it again")
-    if model.get_input_embeddings().weight.shape[0] < vocabulary.size:
+    if model.get_input_embeddings().weight.shape[0] < encoder.vocabulary.size:
         raise ArtifactError(f"{folder}: the model has no rows for its item tokens; train it again")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = model.to(device).eval()
     cache = HistoryCache(cache_bytes) if cache_bytes else None
     return make_llm(
         model,
-        vocabulary,
         encoder,
         ids,
         batch_size=batch_size,

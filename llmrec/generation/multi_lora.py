@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from llmrec.errors import ConfigError
 from llmrec.generation.history_cache import HistoryCache
@@ -46,7 +45,7 @@ class MultiLoraLlm:
         if name is None:
             return self.base
         if name not in self._adapted:
-            known = ", ".join(self._adapted)
+            known = ", ".join(self._adapted) or "none"
             raise ConfigError(f"adapter: {name!r} is not loaded; there is {known}")
         return self._adapted[name]
 
@@ -56,51 +55,40 @@ def load_llm_with_adapters(
     adapters: Sequence[str | Path],
     *,
     beams: int = 50,
-    batch_size: int = 128,
     cache_bytes: int = 0,
 ) -> MultiLoraLlm:
     """Open a base and adapters of it as recommenders.
 
     Args:
         base: folder of the base.
-        adapters: folders of :func:`~llmrec.llm.adapters.save_adapter`.
-        beams, batch_size: as for :func:`~llmrec.generation.load.load_llm`.
+        adapters: folders of :func:`~llmrec.llm.adapters.save_adapter`; none for the base alone.
+        beams: as for :func:`~llmrec.generation.load.load_llm`.
         cache_bytes: size of each recommender's own history cache; 0 for none.
 
     Raises:
         ArtifactError: for a folder that cannot be used, or an adapter made for another base.
-        ConfigError: without adapters, if two have the same name, or if the base is stored
-            quantised.
+        ConfigError: if two have the same name, or if a base with adapters is stored quantised.
     """
-    found = check_adapters(base, adapters)
-    _check_unquantised(base)
-    plain = load_llm(base, beams=beams, batch_size=batch_size, cache_bytes=cache_bytes)
-    adapted = {}
-    for name, folder in found.items():
-        attached = attach(_sharing_weights(plain.engine.model), name, folder).eval()
-        adapted[name] = make_llm(
-            attached.get_base_model(),
-            plain.engine.vocabulary,
-            plain.encoder,
-            plain.ids,
-            batch_size=batch_size,
-            beams=beams,
-            cache=HistoryCache(cache_bytes) if cache_bytes else None,
-        )
-    return MultiLoraLlm(plain, adapted, {name: read_adapter(path) for name, path in found.items()})
-
-
-def _check_unquantised(base: str | Path) -> None:
+    found = check_adapters(base, adapters) if adapters else {}
     # bitsandbytes repacks weights when they are first used, in place, and spoils them when
     # peft then asks for the state of the model
-    if "quantization_config" in read_json(Path(base) / "config.json"):
+    if found and "quantization_config" in read_json(Path(base) / "config.json"):
         raise ConfigError(
             f"base: the weights of {base} are stored quantised, which adapters cannot share; give "
             "the base in full precision, or merge the adapter with llmrec model merge"
         )
-
-
-def _sharing_weights(model: Any) -> Any:
-    """A model of its own modules whose weights are the same memory."""
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, shared)
+    plain = load_llm(base, beams=beams, cache_bytes=cache_bytes)
+    # an adapted model has modules of its own, whose weights are the base's memory
+    model = plain.engine.model
+    memory = [*model.parameters(), *model.buffers()]
+    adapted = {}
+    for name, folder in found.items():
+        attached = attach(copy.deepcopy(model, {id(t): t for t in memory}), name, folder).eval()
+        adapted[name] = make_llm(
+            attached.get_base_model(),
+            plain.encoder,
+            plain.ids,
+            beams=beams,
+            cache=HistoryCache(cache_bytes) if cache_bytes else None,
+        )
+    return MultiLoraLlm(plain, adapted, {name: read_adapter(path) for name, path in found.items()})

@@ -12,7 +12,6 @@ holds the old one finishes on it. On disk it is one safetensors file that is map
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from llmrec.errors import ArtifactError, CatalogError, one_line
+from llmrec.files import write_whole
 from llmrec.generation.trie_levels import Level, check_codes, check_ends, make_level, sorted_by_id
 
 SCHEMA_VERSION = 1
@@ -160,16 +160,10 @@ class ItemTrie:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file; it appears whole or not at all."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
         metadata = {"format": "llmrec-item-trie", "schema_version": str(SCHEMA_VERSION)}
-        try:
-            save_file({k: a.contiguous() for k, a in self._arrays().items()}, beside, metadata)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(path, save({k: a.contiguous() for k, a in self._arrays().items()}, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> ItemTrie:

@@ -114,7 +114,8 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
         Returns:
             int64 and bool ``[requests, widest]``.
         """
-        depth, first = prefixes.shape[1], self._first_tokens
+        depth, levels = prefixes.shape[1], range(len(self._vocabulary.level_sizes))
+        first = [self._vocabulary.level_tokens(level).start for level in levels]  # of code 0 each
         ended = torch.full((len(prefixes), 1), self._end, device=prefixes.device)
         if depth >= len(first):
             return ended, torch.ones_like(ended, dtype=torch.bool)
@@ -127,12 +128,6 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
         over = ~going_on.any(1, keepdim=True)  # a whole ID, or none that there is
         tokens = (codes + first[depth]).expand_as(going_on)
         return torch.cat([tokens, ended], 1), torch.cat([going_on, over], 1)
-
-    @property
-    def _first_tokens(self) -> list[int]:
-        """The token of each level's code 0."""
-        levels = range(len(self._vocabulary.level_sizes))
-        return [self._vocabulary.level_tokens(level).start for level in levels]
 
 
 def _item_request(params: Any, prompt: list[int] | None, output: list[int]) -> _ItemRequest | None:

@@ -47,6 +47,7 @@ class _VllmState(DecodeState):
     codes: torch.Tensor
 
 
+@dataclass(frozen=True, eq=False)
 class VllmDecodingEngine:
     """Decode steps on vLLM, for one batch of users.
 
@@ -60,17 +61,12 @@ class VllmDecodingEngine:
             for all. The others are given the mean of what is left, so that all still add up to one.
     """
 
-    def __init__(
-        self,
-        llm: Any,
-        vocabulary: Vocabulary,
-        trie: ItemTrie,
-        prompts: Sequence[np.ndarray],
-        adapters: Sequence[Any],
-        keep: int | None,
-    ) -> None:
-        self.llm, self.vocabulary, self.trie = llm, vocabulary, trie
-        self.prompts, self.adapters, self.keep = prompts, adapters, keep
+    llm: Any
+    vocabulary: Vocabulary
+    trie: ItemTrie
+    prompts: Sequence[np.ndarray]
+    adapters: Sequence[Any]
+    keep: int | None
 
     def prefill(self) -> Prefix:
         """Read all prompts."""

@@ -34,7 +34,7 @@ from llmrec.item_ids.quantizer import FittedQuantizer, content_codebooks
 from llmrec.item_ids.report import format_report, level_report, plot_code_use
 from llmrec.item_ids.rq_kmeans import fit_rq_kmeans
 from llmrec.item_ids.rq_vae_settings import RqVaeConfig
-from llmrec.stage import Manifest, StageRun, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 
 STAGE = "index"
 REPORT = "report.json"
@@ -72,8 +72,7 @@ class IndexConfig:
     def __post_init__(self) -> None:
         check_ranges(self, "[2, 8]", "levels")
         check_ranges(self, "[1, inf)", "codebook_size", "kmeans_iterations")
-        if self.spare is not None and self.spare < 0:
-            raise ConfigError(f"spare: must be 0 or more, got {self.spare}")
+        check_ranges(self, "[0, inf)", "spare")
         weights = self.block_weights.values()
         if not weights or any(not 0 < weight < math.inf for weight in weights):
             raise ConfigError(f"blocks: need one or more with weights above 0, got {self.blocks}")
@@ -105,9 +104,7 @@ def run(
     """
     if config.kind == "semantic" and features is None:
         raise ConfigError("features: semantic item ids need the folder of llmrec embed")
-    inputs = {"dataset": folder_hash(dataset)}
-    if features is not None:
-        inputs["features"] = folder_hash(features)
+    inputs = input_hashes(dataset=dataset, features=features)
     manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed)
 
     def work(stage_run: StageRun) -> None:

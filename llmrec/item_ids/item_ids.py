@@ -28,6 +28,7 @@ from llmrec.content.features.blocks import check_finite, combine_blocks
 from llmrec.errors import ArtifactError, CatalogError, DataError
 from llmrec.item_ids.collisions import resolve_extra_level, resolve_last_level, row_keys
 from llmrec.item_ids.quantizer import ResidualQuantizer
+from llmrec.stage import reading
 
 IdKind = Literal["atomic", "semantic"]
 CollisionStrategy = Literal["last-level", "extra-level"]
@@ -257,11 +258,10 @@ class ItemIds:
             ArtifactError: if a file is missing, damaged or from a newer llmrec, or if the IDs
                 are not unique.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = Path(folder)
-        try:
+        with reading(f"{folder}: item ids", "llmrec index"):
             header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
             if header["schema_version"] > SCHEMA_VERSION:
                 raise ArtifactError(
@@ -278,7 +278,3 @@ class ItemIds:
                 header["collisions"],
                 header["blocks"],
             )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{folder}: item ids cannot be read ({error!r}); run llmrec index again"
-            ) from None

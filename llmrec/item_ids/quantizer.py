@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.errors import ArtifactError
+from llmrec.stage import reading
 
 _ROWS = 8192  # rows at a time, so that a distance matrix stays small
 
@@ -81,15 +81,10 @@ class ResidualQuantizer:
         Raises:
             ArtifactError: if the file is missing or damaged.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        try:
+        with reading(path, "llmrec index"):
             tensors = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{path}: cannot be read ({error}); run llmrec index again"
-            ) from None
         levels = sum(name.startswith("codebook_") for name in tensors)
         depth = sum(name.startswith("weight_") for name in tensors)
         return cls(

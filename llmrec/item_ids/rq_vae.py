@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from llmrec.errors import ConfigError
+from llmrec.content.features.models import pick_device
 from llmrec.item_ids.quantizer import FittedQuantizer, ResidualQuantizer, nearest, relative_mse
 from llmrec.item_ids.rq_kmeans import kmeans
 from llmrec.item_ids.rq_vae_settings import RqVaeConfig
@@ -73,7 +73,7 @@ def fit_rq_vae(
         sizes: codes a level, none more than ``n``.
         seed: decides weights, batches and restarts; torch's global state is left alone.
     """
-    device = torch.device(_device(settings.device))
+    device = pick_device(settings.device)
     mean, scale = vectors.mean(axis=0), max(float(vectors.std(axis=0).mean()), 1e-8)
     data = torch.from_numpy((vectors - mean) / scale).to(device)
     cuda = [device] if device.type == "cuda" else []
@@ -167,14 +167,3 @@ def _mlp(widths: tuple[int, ...]) -> nn.Sequential:
     for fan_in, fan_out in itertools.pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"rq_vae.device: {name!r} cannot be used here ({reason})") from None
-    return name

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from llmrec.errors import ArtifactError
@@ -92,9 +92,7 @@ def save_best(folder: Path, model: nn.Module) -> None:
     """Write the weights that validated best, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-    partial = folder / f"{BEST}.part"
-    save_file(weights, partial)
-    partial.replace(folder / BEST)
+    write_whole(folder / BEST, save(weights))
 
 
 def load_best(folder: Path, model: nn.Module) -> bool:

@@ -48,16 +48,20 @@ def bootstrap_means(
     [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     sums, sizes = _by_user(values, users)
-    n = len(sums)
     totals = np.column_stack([sums, sizes])
-    drawn = []
+    all_totals = np.concatenate(
+        [times @ totals for times in draw_counts(len(sums), resamples, seed)]
+    )
+    return all_totals[:, :-1] / all_totals[:, -1:]
+
+
+def draw_counts(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks of float64 ``[some, n]``: how often each of n users is in a resample."""
     rng = np.random.default_rng(seed)
     for count in _blocks(resamples, n):
         draws = rng.integers(0, n, size=(count, n)) + np.arange(count)[:, None] * n
-        times = np.bincount(draws.ravel(), minlength=count * n).reshape(count, n)
-        drawn.append(times.astype(np.float64) @ totals)
-    all_totals = np.concatenate(drawn)
-    return all_totals[:, :-1] / all_totals[:, -1:]
+        times = np.bincount(draws.ravel(), minlength=count * n)
+        yield times.reshape(count, n).astype(np.float64)
 
 
 def intervals(

@@ -14,13 +14,14 @@ entropy, and does not count for these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from llmrec.errors import DataError
+from llmrec.metrics.bootstrap import draw_counts
 from llmrec.metrics.click_metrics import (
     auc_of,
     entropy,
@@ -32,7 +33,6 @@ from llmrec.metrics.click_pairs import Pairs, check_probabilities
 
 METRICS = ("auc", "gauc", "log_loss", "ne", "ece")
 ECE_BINS = 20
-_BLOCK = 1 << 22  # numbers held at once, so memory does not grow with the resamples
 
 
 class Interval(NamedTuple):
@@ -160,7 +160,7 @@ def bootstrap(
     chosen = {name: _drawn_trainings(name, len(m), resamples, seed) for name, m in models.items()}
     parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in models}
     done = 0
-    for times in _resampled(n_people, resamples, seed):
+    for times in draw_counts(n_people, resamples, seed):
         for name, trainings in models.items():
             rows = chosen[name][done : done + len(times)]
             parts[name].append(_mean(trainings, times, rows))
@@ -172,39 +172,6 @@ def bootstrap(
             for name, found in parts.items()
         },
     )
-
-
-def intervals(
-    labels: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    people: np.ndarray,
-    groups: np.ndarray,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict[str, Interval]]:
-    """:meth:`ClickBootstrap.intervals` of each model; arguments as of :func:`bootstrap`."""
-    found = bootstrap(labels, predictions, people, groups, resamples, seed)
-    return {name: found.intervals(name) for name in predictions}
-
-
-def differences(
-    labels: np.ndarray,
-    predictions: Mapping[str, np.ndarray],
-    base: str,
-    people: np.ndarray,
-    groups: np.ndarray,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict[str, Interval]]:
-    """:meth:`ClickBootstrap.differences` of each other model; arguments as of :func:`bootstrap`.
-
-    Raises:
-        DataError: as :func:`bootstrap`, and if ``base`` is none of the models.
-    """
-    if base not in predictions:
-        raise DataError(f"base {base!r} is no model; there is {', '.join(predictions)}")
-    found = bootstrap(labels, predictions, people, groups, resamples, seed)
-    return {name: found.differences(name, base) for name in predictions if name != base}
 
 
 def _drawn_trainings(name: str, trainings: int, resamples: int, seed: int) -> np.ndarray:
@@ -257,7 +224,7 @@ def _model(labels: np.ndarray, p: np.ndarray, owner: np.ndarray, groups: np.ndar
     def per_person(values: np.ndarray, of: np.ndarray = owner) -> np.ndarray:
         return np.bincount(of, weights=values, minlength=n_people)
 
-    aucs, sizes, row = group_aucs(labels, p, groups, ones)
+    aucs, sizes, row = group_aucs(labels, p, groups)
     bins = equal_mass_bins(p, ECE_BINS)
     n_bins = int(bins.max()) + 1
     gaps = np.bincount(owner * n_bins + bins, weights=p - labels, minlength=n_people * n_bins)
@@ -270,17 +237,6 @@ def _model(labels: np.ndarray, p: np.ndarray, owner: np.ndarray, groups: np.ndar
         owner[pairs.negatives],
         owner[pairs.positives],
     )
-
-
-def _resampled(people: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks of float64 ``[some, people]``: how often each person was drawn."""
-    rng = np.random.default_rng(seed)
-    size = max(1, _BLOCK // people)
-    for start in range(0, resamples, size):
-        count = min(size, resamples - start)
-        draws = rng.integers(0, people, size=(count, people)) + np.arange(count)[:, None] * people
-        times = np.bincount(draws.ravel(), minlength=count * people)
-        yield times.reshape(count, people).astype(np.float64)
 
 
 def _interval(value: float, drawn: np.ndarray) -> Interval:

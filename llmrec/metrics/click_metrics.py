@@ -1,9 +1,9 @@
 """How good are predicted click probabilities: do they rank, and can they be taken literally?
 
 ``labels`` are float ``[n]`` of 0 and 1 (was it clicked?), ``p`` float ``[n]``, one a shown item.
-:func:`auc` and :func:`gauc` look at the order alone, so they take logits too; all others need
-probabilities. ``weights``, where there are any, are float ``[n]``, not negative: a row of weight
-3 is worth three rows. Every function raises :class:`~llmrec.errors.DataError` for arrays that do
+:func:`auc` and :func:`group_aucs` look at the order alone, so they take logits too; all others
+need probabilities. ``weights``, where there are any, are float ``[n]``, not negative: a row of
+weight 3 is worth three rows. Functions raise :class:`~llmrec.errors.DataError` for arrays that do
 not fit together, for a label that is neither 0 nor 1, and for a NaN; none returns a NaN.
 """
 
@@ -48,7 +48,12 @@ def auc(labels: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) ->
     0.875
     """
     labels, p, w = check_scores(labels, p, weights)
-    _both_classes(labels, w, "AUC")
+    clicked = float(w @ labels)
+    if clicked == 0 or clicked == w.sum():
+        raise DataError(
+            f"AUC needs clicked and unclicked rows; all {int((w > 0).sum())} labels "
+            f"are {int(clicked > 0)}"
+        )
     pairs = Pairs.of(labels, p, np.zeros(len(p), dtype=np.int64))
     return auc_of(pairs, w[pairs.negatives], w[pairs.positives])
 
@@ -59,72 +64,42 @@ def auc_of(pairs: Pairs, negatives: np.ndarray, positives: np.ndarray) -> float:
     return float(positives @ pairs.wins(negatives)) / possible if possible else np.nan
 
 
-def gauc(
-    labels: np.ndarray, p: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None
-) -> float:
-    """AUC within each group (a person, a list) that has both labels, weighted by its rows.
+def group_aucs(
+    labels: np.ndarray, p: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """AUC of every group (a person, a list) that has both labels; arrays that were checked.
+
+    GAUC is their mean, weighted by the groups' rows.
 
     Args:
         groups: int ``[n]``, in any order.
 
-    Raises:
-        DataError: if no group has both labels.
+    Returns:
+        float64 ``[counted]`` AUCs and rows of the groups, and int64 ``[counted]``, one row of each
+        group.
 
     >>> labels, p = np.array([0, 1, 0, 1, 1.0]), np.array([0.1, 0.2, 0.9, 0.8, 0.5])
-    >>> gauc(labels, p, np.array([0, 0, 1, 1, 2]))
-    0.5
+    >>> group_aucs(labels, p, np.array([0, 0, 1, 1, 2]))[0].tolist()
+    [1.0, 0.0]
     """
-    return gauc_and_share(labels, p, groups, weights)[0]
-
-
-def gauc_and_share(
-    labels: np.ndarray, p: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None
-) -> tuple[float, float]:
-    """:func:`gauc`, and the share of all rows (by weight) that are in a group which counts.
-
-    Raises:
-        DataError: if no group has both labels.
-    """
-    labels, p, w = check_scores(labels, p, weights)
-    values, sizes, _ = group_aucs(labels, p, groups, w)
-    if not len(values):
-        raise DataError("GAUC needs a group with both clicked and unclicked rows; there is none")
-    return float(values @ sizes / sizes.sum()), float(sizes.sum() / w.sum())
-
-
-def group_aucs(
-    labels: np.ndarray, p: np.ndarray, groups: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """AUC of every group that has both labels.
-
-    Returns:
-        float64 ``[counted]`` AUCs and weights of the groups' rows, and int64 ``[counted]``, one
-        row of each group.
-
-    Raises:
-        DataError: if ``groups`` does not fit.
-    """
-    groups = np.asarray(groups)
-    if groups.shape != p.shape:
-        raise DataError(f"groups has shape {groups.shape}, p has {p.shape}; give one group a row")
     _, row, owner = np.unique(groups, return_index=True, return_inverse=True)
     pairs = Pairs.of(labels, p, owner)
-    won = weights[pairs.positives] * pairs.wins(weights[pairs.negatives])
+    won = pairs.wins(np.ones(len(pairs.negatives)))
     won = np.bincount(owner[pairs.positives], weights=won, minlength=len(row))
-    sizes = np.bincount(owner, weights=weights)
-    clicked = np.bincount(owner, weights=weights * labels)
+    sizes = np.bincount(owner).astype(np.float64)
+    clicked = np.bincount(owner, weights=labels)
     possible = clicked * (sizes - clicked)
     counts = possible > 0
     return won[counts] / possible[counts], sizes[counts], row[counts]
 
 
-def log_loss(labels: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> float:
+def log_loss(labels: np.ndarray, p: np.ndarray) -> float:
     """Mean negative log likelihood in nats, p clipped to [1e-7, 1 - 1e-7].
 
     >>> round(log_loss(np.array([0, 1.0]), np.array([0.5, 0.5])), 4)
     0.6931
     """
-    labels, p, w = check_probabilities(labels, p, weights)
+    labels, p, w = check_probabilities(labels, p, None)
     return float(w @ row_losses(labels, p) / w.sum())
 
 
@@ -134,24 +109,12 @@ def row_losses(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
     return -np.where(labels == 1, np.log(p), np.log1p(-p))
 
 
-def normalized_entropy(
-    labels: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None
-) -> float:
-    """Log loss over that of always saying the mean label (He et al. 2014); below 1 is better.
-
-    Raises:
-        DataError: if every label is the same, because the entropy is then 0.
-
-    >>> normalized_entropy(np.array([0, 1, 0, 0.0]), np.full(4, 0.25))
-    1.0
-    """
-    labels, p, w = check_probabilities(labels, p, weights)
-    _both_classes(labels, w, "normalized entropy")
-    return float(w @ row_losses(labels, p) / w.sum() / entropy(w @ labels / w.sum()))
-
-
 def entropy(rate: float | np.ndarray) -> float | np.ndarray:
-    """Entropy in nats of a click rate strictly between 0 and 1."""
+    """Entropy in nats of a click rate strictly between 0 and 1.
+
+    Log loss over it is the normalized entropy (He et al. 2014): below 1 is better than always
+    saying the mean label.
+    """
     return -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate))
 
 
@@ -253,31 +216,3 @@ def field_calibration_error(
         )
     gaps = np.bincount(place, weights=p - labels)
     return float(np.abs(gaps[frequent]).sum() / count[frequent].sum())
-
-
-def predicted_over_observed(
-    labels: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None
-) -> float:
-    """Predicted clicks over clicks: above 1 promises too much.
-
-    Raises:
-        DataError: if nothing was clicked.
-
-    >>> predicted_over_observed(np.array([0, 1.0]), np.array([0.5, 0.25]))
-    0.75
-    """
-    labels, p, w = check_probabilities(labels, p, weights)
-    clicks = float(w @ labels)
-    if clicks == 0:
-        raise DataError("predicted over observed needs a clicked row; every label is 0")
-    return float(w @ p) / clicks
-
-
-def _both_classes(labels: np.ndarray, weights: np.ndarray, what: str) -> None:
-    clicked = float(weights @ labels)
-    if clicked == 0 or clicked == weights.sum():
-        only = int(clicked > 0)
-        raise DataError(
-            f"{what} needs clicked and unclicked rows; all {int((weights > 0).sum())} labels "
-            f"are {only}"
-        )

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from llmrec.stage import library_versions
 from llmrec.version import __version__
 
@@ -39,7 +41,7 @@ def machine() -> dict[str, Any]:
     """``cores`` this process may use, ``memory_gib``, ``cpu`` and ``gpu`` (null without one)."""
     return {
         "cores": _cores(),
-        "memory_gib": _memory_gib(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "cpu": _cpu_model(),
         "gpu": _gpu(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -60,14 +62,6 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _memory_gib() -> float | None:
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return None
-    return round(total / 2**30, 1)
 
 
 def _cpu_model() -> str:

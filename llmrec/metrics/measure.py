@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.metrics.metrics import NOT_FOUND, list_ranks, target_ranks
@@ -136,7 +137,7 @@ def evaluate(
         batch_size = max(1, min(batch_size, _SCORES_AT_ONCE // n_items))
     starts = range(0, len(cases), batch_size)
     batches = []
-    for start in _progress(starts) if progress else starts:
+    for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
         batch = cases.select(np.arange(start, min(start + batch_size, len(cases))))
         batches.append(_resumed(recommender, batch, list_length, with_history, checkpoint, start))
     return Evaluation(
@@ -218,7 +219,7 @@ def _from_lists(
     reported = getattr(recommender, "invalid_generated", 0) - before
     ranks = list_ranks(lists, batch.targets)
     if exclude_history:  # also for an engine that fails to leave the history out
-        ranks[_in_history(batch)] = NOT_FOUND
+        ranks[_in_history(batch.targets[:, None], batch.histories)[:, 0]] = NOT_FOUND
     protocol = "removed" if exclude_history else "with_history"
     return _fields(protocol, batch, ranks, lists, reported)
 
@@ -230,23 +231,16 @@ def _fields(
         f"{protocol}.ranks": ranks,
         f"{protocol}.lists": lists.astype(np.int32),
         f"{protocol}.invalid": np.asarray(reported),
-        f"{protocol}.seen": np.asarray(_seen(lists, batch.histories)),
+        f"{protocol}.seen": np.asarray(_in_history(lists, batch.histories).sum()),
     }
 
 
-def _seen(lists: np.ndarray, histories: Histories) -> int:
-    """Places of the lists that hold an item of the user's own history."""
+def _in_history(lists: np.ndarray, histories: Histories) -> np.ndarray:
+    """bool ``[cases, n]``, where lists hold an item of the user's own history."""
     rows, items = history_mask(histories)
     width = int(max(lists.max(initial=0), items.max(initial=0))) + 1
-    own = rows * width + items
-    shown = np.arange(len(lists))[:, None] * width + lists
-    return int(np.isin(shown[lists >= 0], own).sum())
-
-
-def _in_history(batch: Cases) -> np.ndarray:
-    """bool ``[cases]``: whether the target is in the case's own history."""
-    rows, items = history_mask(batch.histories)
-    return np.bincount(rows[items == batch.targets[rows]], minlength=len(batch)) > 0
+    recommended = np.arange(len(lists))[:, None] * width + lists
+    return (lists >= 0) & np.isin(recommended, rows * width + items)
 
 
 def _join(batches: list[dict[str, np.ndarray]], protocol: str) -> Outcome:
@@ -256,9 +250,3 @@ def _join(batches: list[dict[str, np.ndarray]], protocol: str) -> Outcome:
         invalid_reported=int(sum(batch[f"{protocol}.invalid"] for batch in batches)),
         seen=int(sum(batch[f"{protocol}.seen"] for batch in batches)),
     )
-
-
-def _progress(starts: range) -> Sequence[int]:
-    from tqdm import tqdm
-
-    return tqdm(starts, desc="evaluate", unit="batch")

@@ -28,15 +28,26 @@ def plot_models(results: Sequence[dict[str, Any]], path: Path, metrics: Sequence
     figure, panels = pyplot.subplots(1, len(metrics), figsize=(width, 4), squeeze=False)
     for panel, metric in zip(panels[0], metrics, strict=True):
         heights = [result["metrics"][metric] for result in results]
-        panel.bar(names, heights, color="tab:blue", alpha=0.75)
-        for place, result in enumerate(results):
-            if metric in result.get("intervals", {}):
-                low, high = result["intervals"][metric]
-                panel.plot([place, place], [low, high], color="black", marker="_")
+        spans = [result.get("intervals", {}).get(metric) for result in results]
+        interval_bars(panel, names, heights, spans)
         panel.set_title(metric)
         panel.set_ylim(bottom=0)
         panel.tick_params(axis="x", rotation=30)
     return save_figure(pyplot, figure, path)
+
+
+def interval_bars(
+    panel: Any,
+    names: Sequence[str],
+    heights: Sequence[float],
+    intervals: Sequence[Sequence[float] | None],
+    color: str | Sequence[str] = "tab:blue",
+) -> None:
+    """Bars, each with its interval where it has one."""
+    panel.bar(names, heights, color=color, alpha=0.75)
+    for place, interval in enumerate(intervals):
+        if interval is not None:
+            panel.plot([place, place], interval, color="black", marker="_")
 
 
 def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path: Path) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.errors import ArtifactError, DataError
+from llmrec.files import write_whole
 from llmrec.metrics.machine import command_line, machine, peak_mib, versions
 from llmrec.metrics.measure import Evaluation
 from llmrec.metrics.metrics import per_case
@@ -76,9 +76,7 @@ def write_result(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_whole(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
     return path
 
 

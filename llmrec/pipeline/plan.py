@@ -49,10 +49,13 @@ def plan(recipe: Recipe, out: Path, where: str, stages: Mapping[str, Stage] = ST
         ConfigError: naming the section and the key.
     """
     run = _Run(recipe, out, where, stages)
-    steps = [run.call(name) for name in stages if name not in _LAST and run.has(name)]
+    shared = [name for name in stages if name not in _LAST and run.has(name)]
+    late = [name for name in shared if any("models/" in s for s in stages[name].inputs.values())]
+    steps = [run.call(name) for name in shared if name not in late]
     for model in recipe.models:
         steps += [run.call(name, model) for name in stages if run.has(name, model)]
-    return steps + _look_at_media(run) + _click_model(run) + _bundles(run) + _evaluations(run)
+    steps += [run.call(name) for name in late]
+    return steps + _measure_media(run) + _click_model(run) + _bundles(run) + _evaluations(run)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ class _Run:
 
     def folder(self, source: str, model: str | None = None) -> Path | None:
         """Where a folder of another stage, or a file in it, will be; None where none makes it."""
+        if source.startswith("models/") and "*" not in source:  # of a model by its name
+            _, model, rest = source.split("/", 2)
+            source = f"models/*/{rest}"
+            if model not in self.recipe.models:
+                return None
         if source == "features/" and model and self.recipe.models[model].vectors == "fused":
             source = "fusion/"
         for name, stage in self.stages.items():
@@ -106,7 +114,7 @@ class _Run:
         function = stage.load()
         settings = dict(self.settings(stage.section, model) or {})
         arguments = dict(given)
-        for parameter, sources in stage.takes.items():
+        for parameter, sources in stage.inputs.items():
             value = self.find(sources, model)
             kind, _, field = parameter.rpartition(".")
             if not kind:
@@ -114,7 +122,7 @@ class _Run:
             elif value is not None:
                 settings.setdefault(field, str(value))
         parameters = inspect.signature(function).parameters
-        for parameter, sources in stage.takes.items():
+        for parameter, sources in stage.inputs.items():
             spec = parameters.get(parameter)
             if spec is not None and spec.default is spec.empty and arguments[parameter] is None:
                 raise ConfigError(f"{self.where}: {section}: needs {self.maker(sources)}")
@@ -135,7 +143,7 @@ class _Run:
         return " or ".join(names)
 
 
-def _look_at_media(run: _Run) -> list[Step]:
+def _measure_media(run: _Run) -> list[Step]:
     """Figures of captions and search where the truth is known, and the sheet of captions."""
     media, name, steps = run.recipe.media, run.recipe.name, []
     captions, features = run.folder("captions/"), run.folder("media_features/")

@@ -183,5 +183,5 @@ def _split(raw: Settings, stages: Mapping[str, Stage]) -> tuple[Settings, Settin
 
 def _children(stages: Mapping[str, Stage], parent: str) -> set[str]:
     """Names of the stages' sections that stand directly in a section; '' is the recipe."""
-    split = [stage.section.rpartition(".") for stage in stages.values() if stage.section]
+    split = [stage.section.rpartition(".") for stage in stages.values() if stage.in_run]
     return {name for above, _, name in split if above == parent}

@@ -24,7 +24,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.exceptions import HTTPException
 
@@ -34,7 +34,7 @@ from llmrec.serving import openai_api as api
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.filters import CatalogFilter
 from llmrec.serving.history import dataset_histories
-from llmrec.serving.metrics import metrics_registry
+from llmrec.serving.metrics import HistoryCacheCollector
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendResponse
 
@@ -80,7 +80,8 @@ def create_app(recommender: Recommender) -> FastAPI:
     """The service over a recommender."""
     app = FastAPI(title="llmrec")
     _add_error_handlers(app)
-    bundle, registry = recommender.bundle, metrics_registry(recommender.bundle)
+    bundle, registry = recommender.bundle, CollectorRegistry()
+    registry.register(HistoryCacheCollector(bundle))
     cards = model_cards(bundle)
 
     def model_name(name: str) -> str:

@@ -18,7 +18,7 @@ from llmrec.stage import (
     Manifest,
     StageRun,
     file_hash,
-    folder_hash,
+    input_hashes,
     read_manifest,
     run_stage,
 )
@@ -54,13 +54,14 @@ def run(
         ConfigError: if two adapters have the same name, one has the model's, or there is no click
             model whose list could be re-ranked.
     """
+    from llmrec.llm.adapters import CONFIG, INFO, WEIGHTS, check_adapters
+
     if rerank.options and ctr is None:
         raise ConfigError("--rerank: needs a click model; give its folder as --ctr")
-    inputs = {"dataset": folder_hash(dataset), "model": folder_hash(model)}
+    inputs = input_hashes(dataset=dataset, model=model, features=features, ctr=ctr)
     stage_of = read_manifest(model).stage
     parts = [(model, stage_of if stage_of in MODEL_STAGES else "train")]
     if features is not None:
-        inputs["features"] = folder_hash(features)
         parts.append((features, "embed"))
     for folder, stage in parts:
         if read_manifest(folder, stage).inputs.get("dataset") != inputs["dataset"]:
@@ -72,18 +73,24 @@ def run(
     if not layout.is_file():
         raise ArtifactError(f"{model}: holds no language model; only those of kind llm are bundled")
 
-    found = _check_adapters(model, adapters)
+    found = check_adapters(model, adapters) if adapters else {}
     for name, folder in found.items():
+        if name.partition("-")[0] == OWN_NAME:
+            raise ConfigError(
+                f"--adapters {folder}: {name!r} is what requests call the model itself; give the "
+                "adapter another name"
+            )
         inputs |= adapter_inputs(name, folder)
     if ctr is not None:
         _check_ctr(ctr, dataset, inputs)
-        inputs[CTR] = folder_hash(ctr)
     settings = {"rerank": as_dict(rerank)} if rerank.options else {}
 
     def work(stage: StageRun) -> None:
         shutil.copytree(model, stage.folder / "model")
         for name, folder in found.items():
-            _copy_adapter(folder, stage.folder / ADAPTERS / name)
+            (stage.folder / ADAPTERS / name).mkdir(parents=True)
+            for file in (INFO, CONFIG, WEIGHTS):  # an adapter's own files alone
+                shutil.copy(folder / file, stage.folder / ADAPTERS / name)
         shutil.copy(dataset / "items.parquet", stage.folder)
         if features is not None:
             shutil.copytree(features, stage.folder / "features")
@@ -117,33 +124,8 @@ def _check_ctr(ctr: Path, dataset: Path, inputs: Mapping[str, str]) -> None:
         )
 
 
-def _check_adapters(model: Path, adapters: Sequence[Path]) -> dict[str, Path]:
-    """Folders by name, of adapters that this model can be served with."""
-    if not adapters:
-        return {}
-    from llmrec.llm.adapters import check_adapters
-
-    found = check_adapters(model, adapters)
-    for name, folder in found.items():
-        if name.partition("-")[0] == OWN_NAME:
-            raise ConfigError(
-                f"--adapters {folder}: {name!r} is what requests call the model itself; give the "
-                "adapter another name"
-            )
-    return found
-
-
 def adapter_inputs(name: str, folder: Path) -> dict[str, str]:
     """Hashes of an adapter for the manifest; its own file holds that of the weights."""
     from llmrec.llm.adapters import CONFIG, INFO
 
     return {f"{ADAPTERS}/{name}/{file}": file_hash(folder / file) for file in (INFO, CONFIG)}
-
-
-def _copy_adapter(folder: Path, to: Path) -> None:
-    """Copy an adapter's own files alone."""
-    from llmrec.llm.adapters import CONFIG, INFO, WEIGHTS
-
-    to.mkdir(parents=True)
-    for name in (INFO, CONFIG, WEIGHTS):
-        shutil.copy(folder / name, to)

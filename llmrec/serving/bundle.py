@@ -33,8 +33,6 @@ from llmrec.stage import Manifest, folder_hash, read_manifest
 if TYPE_CHECKING:
     from llmrec.content.features.item_encoder import QuerySimilarity
     from llmrec.generation.llm import Llm
-    from llmrec.generation.multi_lora import MultiLoraLlm
-    from llmrec.llm.adapters import AdapterInfo
 
 MIB = 2**20
 
@@ -63,6 +61,8 @@ class Bundle:
     """
 
     def __init__(self, folder: str | Path, *, beams: int = 50, cache_mib: int = 0) -> None:
+        from llmrec.generation.multi_lora import load_llm_with_adapters
+
         self.folder = Path(folder)
         manifest = read_manifest(folder, "bundle")
         model_hash = folder_hash(self.folder / "model")
@@ -70,7 +70,12 @@ class Bundle:
             raise ArtifactError(
                 f"{folder}: its model is not the one it was made with; run llmrec bundle again"
             )
-        self.ctr = _ctr_folder(self.folder, manifest)
+        self.ctr = self.folder / CTR if CTR in manifest.inputs else None
+        if self.ctr is not None and folder_hash(self.ctr) != manifest.inputs[CTR]:
+            raise ArtifactError(
+                f"{folder}: its click model is not the one it was made with; run llmrec bundle "
+                "again"
+            )
         self.rerank = RerankConfig().overridden(manifest.config.get("rerank", {}), "rerank")
         self.catalog_version = manifest.fingerprint[:12]
         self.model_name = f"{OWN_NAME}-{model_hash[:8]}"
@@ -79,7 +84,12 @@ class Bundle:
         self.index = self.items.index
         if cache_mib < 0:
             raise ConfigError(f"cache_mib: {cache_mib} is not a size; give 0 for no cache")
-        self._open_models(manifest, beams, cache_mib * MIB)
+        folders = _adapter_folders(self.folder, manifest)
+        each = cache_mib * MIB // (1 + len(folders))  # each has a cache of its own
+        self._multi_lora = load_llm_with_adapters(
+            self.folder / "model", folders, beams=beams, cache_bytes=each
+        )
+        self.llm, self.adapters = self._multi_lora.base, self._multi_lora.adapters
         if self.llm.n_items != len(self.item_ids):
             raise ArtifactError(
                 f"{folder}: the model knows {self.llm.n_items} items, items.parquet holds "
@@ -87,32 +97,12 @@ class Bundle:
             )
         self._lock = threading.Lock()
 
-    def _open_models(self, manifest: Manifest, beams: int, cache_bytes: int) -> None:
-        from llmrec.generation.load import load_llm
-
-        model = self.folder / "model"
-        folders = _adapter_folders(self.folder, manifest)
-        self.adapters: dict[str, AdapterInfo] = {}
-        self._multi_lora: MultiLoraLlm | None = None
-        if not folders:
-            self.llm: Llm = load_llm(model, beams=beams, cache_bytes=cache_bytes)
-            return
-        from llmrec.generation.multi_lora import load_llm_with_adapters
-
-        each = cache_bytes // (1 + len(folders))  # each has a cache of its own
-        self._multi_lora = load_llm_with_adapters(model, folders, beams=beams, cache_bytes=each)
-        self.llm, self.adapters = self._multi_lora.base, self._multi_lora.adapters
-
     def llm_of(self, adapter: str | None) -> Llm:
         """The language model with an adapter, or without one for None.
 
         Raises:
             ConfigError: for an adapter that the bundle does not hold.
         """
-        if adapter is None:
-            return self.llm
-        if self._multi_lora is None:
-            raise ConfigError(f"adapter: {adapter!r} is not loaded; {self.folder} holds none")
         return self._multi_lora.with_adapter(adapter)
 
     def text_similarity(self, query: str) -> np.ndarray:
@@ -130,17 +120,6 @@ class Bundle:
         from llmrec.content.features.item_encoder import QuerySimilarity
 
         return QuerySimilarity(self.folder, len(self.items))
-
-
-def _ctr_folder(bundle: Path, manifest: Manifest) -> Path | None:
-    """The click model of a bundle, which must be the one it was made with."""
-    if CTR not in manifest.inputs:
-        return None
-    if folder_hash(bundle / CTR) != manifest.inputs[CTR]:
-        raise ArtifactError(
-            f"{bundle}: its click model is not the one it was made with; run llmrec bundle again"
-        )
-    return bundle / CTR
 
 
 def _adapter_folders(bundle: Path, manifest: Manifest) -> list[Path]:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -147,7 +147,9 @@ class ClickRanker:
         return {CATEGORY: category, POSITION: position}
 
     def _reranked(self, items: np.ndarray, value: np.ndarray, query: Query) -> np.ndarray:
-        config, known = self._rerank_config(query), self.model.item_features
+        config, known = query.request.rerank, self.model.item_features
+        if not isinstance(config, RerankConfig):
+            config = self.bundle.rerank.overridden(config or {})
         age = (query.now - known.available_from[items]) / DAY  # -inf for what was always there
         return rerank(
             config,
@@ -157,12 +159,6 @@ class ClickRanker:
             category=known.category[items],
             age_days=np.where(np.isfinite(age), age, np.nan),
         )
-
-    def _rerank_config(self, query: Query) -> RerankConfig:
-        given = query.request.rerank
-        if isinstance(given, RerankConfig):
-            return given
-        return self.bundle.rerank.overridden({} if given is None else given)
 
     def _reasons(
         self,
@@ -212,16 +208,14 @@ class ClickRanker:
         reasons: list[str],
     ) -> Recommendation:
         item, tasks, p = int(found.items[row]), self.model.tasks, float(p_click[rank])
-        p_purchase: float | None = None
-        expected_rating: float | None = None
-        llm_logp: float | None = None
+        more: dict[str, Any] = {}
         if "purchase" in tasks:
-            p_purchase = p / (1 + float(np.exp(-logits[row, tasks.index("purchase")])))
+            more["p_purchase"] = p / (1 + float(np.exp(-logits[row, tasks.index("purchase")])))
         if "rating" in tasks:
             stars = logits[row, tasks.index("rating")] + STARS
-            expected_rating = float(np.clip(stars, 1.0, 5.0))
+            more["expected_rating"] = float(np.clip(stars, 1.0, 5.0))
         if self._reads_llm and np.isfinite(found.features.score[row, 0]):
-            llm_logp = float(found.features.score[row, 0])
+            more["llm_logp"] = float(found.features.score[row, 0])
         return Recommendation(
             item_id=self.bundle.item_ids[item],
             title=self.bundle.titles[item],
@@ -229,8 +223,6 @@ class ClickRanker:
             score=float(value[row]),
             reason=reasons[rank],
             p_click=p,
-            p_purchase=p_purchase,
-            expected_rating=expected_rating,
-            llm_logp=llm_logp,
             sources=tuple(found.sources_of(row)),
+            **more,
         )

@@ -7,7 +7,6 @@ empty answer, and the message offers names that are close to it.
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmrec.config import build
+from llmrec.config import build, check_ranges
 from llmrec.errors import CatalogError, ConfigError
 
 COLUMNS = ("in_stock", "categories", "brand", "price", "domain", "attributes")
@@ -65,7 +64,10 @@ class CatalogFilter:
         if self.in_stock is not None and not isinstance(self.in_stock, bool):
             raise ConfigError(f"in_stock: {self.in_stock!r} is neither true nor false")
         for name in ("price_min", "price_max"):
-            _check_price(getattr(self, name), name)
+            price = getattr(self, name)
+            if isinstance(price, bool) or not isinstance(price, int | float | None):
+                raise ConfigError(f"{name}: {price!r} is not a number")
+        check_ranges(self, "[0, inf)", "price_min", "price_max")
         low, high = self.price_min, self.price_max
         if low is not None and high is not None and low > high:
             raise ConfigError(f"price_min: {low} is above price_max, {high}")
@@ -99,28 +101,24 @@ class CatalogFilter:
         if self.in_stock is not None:
             stock = pc.fill_null(_column(items, "in_stock", "in_stock"), True)
             passes &= stock.to_numpy() == self.in_stock
-        passes &= self._within_prices(items)
-        for column, wanted, name in (
-            ("categories", self.categories, "categories"),
-            ("brand", self.brands, "brands"),
-            ("domain", self.domains, "domains"),
-        ):
-            if wanted:
-                passes &= _with_any(_column(items, column, name), wanted, name)
-        for name, wanted in self.attributes.items():
-            passes &= _with_attribute(_column(items, "attributes", "attributes"), name, wanted)
-        return passes
-
-    def _within_prices(self, items: pa.Table) -> np.ndarray:
-        within = np.ones(items.num_rows, dtype=bool)
         for bound, name, holds in (
             (self.price_min, "price_min", pc.greater_equal),
             (self.price_max, "price_max", pc.less_equal),
         ):
             if bound is not None:
                 prices = _column(items, "price", name)
-                within &= pc.fill_null(holds(prices, bound), False).to_numpy()
-        return within
+                passes &= pc.fill_null(holds(prices, bound), False).to_numpy()
+        for column, wanted, name in (
+            ("categories", self.categories, "categories"),
+            ("brand", self.brands, "brands"),
+            ("domain", self.domains, "domains"),
+        ):
+            if wanted:
+                texts, rows = _entries(_column(items, column, name))
+                passes &= _marked(items.num_rows, rows[_wanted(texts, wanted, name)])
+        for name, wanted in self.attributes.items():
+            passes &= _with_attribute(_column(items, "attributes", "attributes"), name, wanted)
+        return passes
 
 
 def _texts(values: Sequence[str], name: str) -> tuple[str, ...]:
@@ -130,15 +128,6 @@ def _texts(values: Sequence[str], name: str) -> tuple[str, ...]:
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ConfigError(f"{name}: {value!r} is not text in Unicode")
     return tuple(value.strip() for value in values)
-
-
-def _check_price(price: float | None, name: str) -> None:
-    if price is None:
-        return
-    if isinstance(price, bool) or not isinstance(price, int | float):
-        raise ConfigError(f"{name}: {price!r} is not a number")
-    if not 0 <= price < math.inf:
-        raise ConfigError(f"{name}: {price} is not a price; give a number from 0 up")
 
 
 def _column(items: pa.Table, column: str, name: str) -> pa.ChunkedArray:
@@ -157,12 +146,6 @@ def _entries(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
         return column, rows
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
     return pc.list_flatten(column), np.repeat(rows, lengths)
-
-
-def _with_any(column: pa.ChunkedArray, wanted: Sequence[str], name: str) -> np.ndarray:
-    """bool ``[rows]``, where a text or one of a list of texts is wanted."""
-    texts, rows = _entries(column)
-    return _marked(len(column), rows[_wanted(texts, wanted, name)])
 
 
 def _with_attribute(column: pa.ChunkedArray, name: str, wanted: Sequence[str]) -> np.ndarray:

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llmrec.errors import ArtifactError, CatalogError
+from llmrec.errors import CatalogError
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.serving.filters import COLUMNS, CatalogFilter
+from llmrec.stage import reading
 from llmrec.types import Ranking, Recommendation
 
 if TYPE_CHECKING:
@@ -104,20 +105,11 @@ class ItemTable:
     @cached_property
     def _catalogue(self) -> pa.Table:
         """What a filter may ask about, those columns that there are."""
-        try:
+        with reading(self._path, "llmrec bundle"):
             names = pq.read_schema(self._path).names
-        except (OSError, pa.ArrowException) as error:
-            raise _unreadable(self._path, error) from None
         return _read(self._path, [name for name in COLUMNS if name in names])
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:
-    try:
+    with reading(path, "llmrec bundle"):
         return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> ArtifactError:
-    reason = " ".join(str(error).split())
-    return ArtifactError(f"{path}: cannot be read ({reason}); run llmrec bundle again")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -36,10 +35,3 @@ class HistoryCacheCollector(Collector):
             for name, documentation in names.items():
                 value = sum(one[name] for one in counted)
                 yield kind(f"llmrec_history_cache_{name}", documentation, value=value)
-
-
-def metrics_registry(bundle: Bundle) -> CollectorRegistry:
-    """A registry of one bundle's metrics."""
-    registry = CollectorRegistry()
-    registry.register(HistoryCacheCollector(bundle))
-    return registry

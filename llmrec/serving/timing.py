@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llmrec.generation.beam_search import SearchOptions
@@ -48,13 +48,5 @@ def timed_llm(llm: Llm, watch: Stopwatch, options: SearchOptions | None = None) 
     view.options = options or llm.options
     for name in ("recommend", "score", "score_items"):
         if hasattr(view, name):
-            setattr(view, name, _timed(getattr(view, name), watch))
+            setattr(view, name, watch.step("llm")(getattr(view, name)))
     return view
-
-
-def _timed(function: Callable[..., Any], watch: Stopwatch) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with watch.step("llm"):
-            return function(*args, **kwargs)
-
-    return call

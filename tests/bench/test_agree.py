@@ -196,14 +196,14 @@ def test_the_command_writes_down_what_it_found(
     ("flags", "message"),
     [
         (["--adapter", "nothing"], "nothing/llmrec_adapter.json: not found"),
-        (["--adapter", "gifts", "--users", "0"], "--users: 0 is too small"),
-        (["--adapter", "gifts", "--n", "0"], "--n: 0 is too small"),
+        (["--adapter", "gifts", "--users", "0"], "users: must be 1 or more, got 0"),
+        (["--adapter", "gifts", "--n", "0"], "n: must be 1 or more, got 0"),
         (
             ["--adapter", "gifts", "--ways", "llmrec", "x"],
             "--ways: 'x' is not one of trained",
         ),
         (["--adapter", "gifts", "--ways", "trained"], "--ways: leaves nothing to compare"),
-        (["--adapter", "gifts", "--tolerance", "nan"], "--tolerance: nan is not between 0 and 1"),
+        (["--adapter", "gifts", "--tolerance", "nan"], "tolerance: must be in [0, 1), got nan"),
         (["--adapter", "gifts", "--results", "x.csv"], "give the name of a .json file"),
     ],
 )

@@ -359,7 +359,7 @@ def test_a_process_that_dies_is_one_plain_error() -> None:
         ("--size huge", "--size: 'huge' is not one of nano, "),
         ("--beams 5 --n 6", "--n: 6 items are more than --beams 5"),
         ("--items 300 --levels 2 --codes 16", "--items: 300 items need more than the 256 IDs"),
-        ("--repeats 0", "--repeats: 0 is too small; give at least 1"),
+        ("--repeats 0", "repeats: must be 1 or more, got 0"),
         ("--titles nowhere.jsonl", "nowhere.jsonl: no JSONL file of items with a title"),
         ("--model here", "--model and --dataset belong together"),
         ("--codes 99999999", "--codes: 99999999 at 4 levels are more IDs than fit 62 bits"),

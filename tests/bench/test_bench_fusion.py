@@ -54,7 +54,7 @@ def result(folders, tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_no_item_or_person_is_on_two_sides(world: World, folders) -> None:
     config = build(FusionConfig, SETTINGS, "test")
-    task = make_task(Dataset(folders.dataset), world.modalities, config, seed=1)
+    task = make_task(Dataset(folders.dataset), world.modalities, config, 0.2, 0.2, seed=1)
     assert 20 < task.cold.sum() < 70
     for items in (task.pairs.left, task.pairs.right, task.validation.queries):
         assert not task.cold[items].any()
@@ -109,15 +109,15 @@ def test_the_page_shows_the_figures_of_the_file(result: dict) -> None:
 def test_text_alone_cannot_be_compared_with_itself(world: World, folders) -> None:
     config = build(FusionConfig, SETTINGS, "test")
     with pytest.raises(ConfigError, match="compared with text alone: give --features"):
-        make_task(Dataset(folders.dataset), world.modalities.only(["text"]), config)
+        make_task(Dataset(folders.dataset), world.modalities.only(["text"]), config, 0.2, 0.2, 0)
 
 
 def test_too_few_people_are_told_so(world: World, folders) -> None:
     config = build(FusionConfig, SETTINGS | {"train": {"min_rating": 6.0}}, "test")
     with pytest.raises(DataError, match="parting 240 people leaves no pairs to learn from"):
-        make_task(Dataset(folders.dataset), world.modalities, config)
+        make_task(Dataset(folders.dataset), world.modalities, config, 0.2, 0.2, 0)
 
 
 def test_a_flag_that_cannot_be_is_told_so() -> None:
-    with pytest.raises(ConfigError, match=r"--cold-items: must be in \(0, 1\), got 1.5"):
+    with pytest.raises(ConfigError, match=r"cold_items: must be in \(0, 1\), got 1.5"):
         FusionBenchConfig(cold_items=1.5)

@@ -115,22 +115,22 @@ def test_the_command_prints_each_figure_with_its_interval(
     run_command(["bench", "search", *flags, "--out", str(tmp_path / "out.json"), "--device", "cpu"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 queries, 3 pictures" and lines[-1] == f"wrote {tmp_path / 'out.json'}"
-    assert "text_to_image_hit@5        1.0000  [1.0000, 1.0000]" in lines
+    assert "text_to_image_hit@5          1.0000  [1.0000, 1.0000]" in lines
 
 
 def test_a_truth_that_does_not_fit_is_one_clear_line(shop: Shop, tmp_path: Path) -> None:
     dataset, media, truth = made(RIGHT, shop, tmp_path)
     row = truth.read_text().splitlines()[0]
     for content, message in (
-        ("not json\n", "is no JSON lines file"),
-        (row + '\n{"item_id": "b"}\n', "line 2: needs texts for item_id, split, category"),
+        ("not json\n", "line 1: not JSON"),
+        (row + '\n{"item_id": "b", "split": "held_out"}\n', "b: needs texts for category, colour"),
         (row.replace("held_out", "train") + "\n", "no item of split 'held_out' has a picture"),
     ):
         truth.write_text(content)
         with pytest.raises(DataError, match=message) as told:
             run(dataset, media, truth, tmp_path / "out.json")
         assert "\n" not in str(told.value)
-    with pytest.raises(DataError, match="no such file; llmrec data demo --media writes"):
+    with pytest.raises(DataError, match=r"gone\.jsonl: cannot be read"):
         run(dataset, media, tmp_path / "gone.jsonl", tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
 

@@ -38,8 +38,8 @@ def test_the_command_measures_each_size_and_writes_figures_page_and_plot(
     ("flags", "message"),
     [
         ("--items 20 --levels 2 --codes 4", "--items: 20 items need more than the 16 IDs"),
-        ("--levels 1", "--levels: 1 is too small; give at least 2"),
-        ("--repeats 0", "--repeats: 0 is too small"),
+        ("--levels 1", "levels: must be in [2, 26], got 1"),
+        ("--repeats 0", "repeats: must be 1 or more, got 0"),
         ("--results out.csv", "--results out.csv: give the name of a .json file"),
     ],
 )

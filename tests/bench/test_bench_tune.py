@@ -10,7 +10,7 @@ import yaml
 
 from llmrec import cli
 from llmrec.bench import tune
-from llmrec.bench.tune import Measured, TuneBenchConfig
+from llmrec.bench.tune import TuneBenchConfig
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest
 
@@ -110,16 +110,11 @@ def test_the_headline_is_the_run_that_validation_chose() -> None:
     ]
     level = {"base": 0.1, "r4": 0.3, "r8": 0.9, "full": 0.5, "rows": 0.5}
     measured = {
-        name: Measured(
-            {"ndcg@10": np.full(6, value), "recall@10": np.full(6, value)},
-            {"ndcg@10": np.full(3, value / 2), "recall@10": np.full(3, value / 2)},
-        )
+        name: {"ndcg@10": np.full(6, value), "recall@10": np.full(6, value)}
+        | {f"older_{m}": np.full(3, value / 2) for m in ("ndcg@10", "recall@10")}
         for name, value in level.items()
     }
-    config = TuneBenchConfig(
-        "b", Path("s.yaml"), "a", {"r4": {"learning_rates": [1e-3]}}, resamples=20
-    )
-    metrics, intervals = tune.figures(rows, measured, config)
+    metrics, intervals = tune.figures(rows, measured, 20)
     assert metrics["lora_ndcg@10"] == pytest.approx(0.3)
     assert metrics["lora_over_full_ndcg@10"] == pytest.approx(0.6)
     assert metrics["lora_over_full_parameters"] == pytest.approx(0.05)

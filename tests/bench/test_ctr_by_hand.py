@@ -489,7 +489,7 @@ def test_a_killed_run_goes_on_and_seeds_share_no_network(
 
 def test_a_page_of_one_training_says_so() -> None:
     one = "one training, no interval over seeds"
-    assert one in trainings({}) and one in trainings({"seeds": 1})
+    assert one in trainings({"seeds": 1})
     assert one not in trainings({"seeds": 5})
 
 

@@ -1,6 +1,7 @@
 """The table of what re-ranking costs and brings, on lists whose figures can be derived by hand."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ CATEGORY = np.array([5, 5, 6, -1])
 AGES = np.array([[1.0, 2.0, 6.0], [np.nan, 4.0, np.nan]])
 
 
-def rows(k=2, **more):
-    given = {"vectors": VECTORS, "category": CATEGORY, "age_days": AGES} | more
-    ways = {"capped": RerankConfig(per_category=1)}
-    return measure(ways, ITEMS, LOGITS, TARGETS, n_items=4, k=k, **given)
+FEATURES = SimpleNamespace(fused=VECTORS, category=CATEGORY, n_items=4)
+USERS = np.arange(2)
+
+
+def rows(k=2, ways=None):
+    ways = {"capped": RerankConfig(per_category=1)} if ways is None else ways
+    return measure(ways, ITEMS, LOGITS, TARGETS, FEATURES, AGES, USERS, k=k)
 
 
 def test_the_figures_of_two_lists_are_those_derived_by_hand():
@@ -55,15 +59,15 @@ def test_the_figures_of_two_lists_are_those_derived_by_hand():
 
 
 def test_the_difference_to_itself_is_nothing():
-    same = measure({"same": RerankConfig()}, ITEMS, LOGITS, TARGETS, n_items=4)[1]
+    same = rows(ways={"same": RerankConfig()})[1]
     assert set(same["differences"].values()) == {0.0}
     assert all(span == [0.0, 0.0] for span in same["difference_intervals"].values())
 
 
 def test_what_is_not_known_is_left_out():
-    off = measure({}, ITEMS, LOGITS, TARGETS, n_items=4)[0]
-    assert set(off["metrics"]) == {"ndcg@10", "recall@10", "coverage@10"}
-    nothing = measure({}, ITEMS, LOGITS, TARGETS, np.zeros((4, 2)), np.full(4, -1), n_items=4)[0]
+    features = SimpleNamespace(fused=np.zeros((4, 2)), category=np.full(4, -1), n_items=4)
+    ages = np.full(AGES.shape, np.nan)
+    nothing = measure({}, ITEMS, LOGITS, TARGETS, features, ages, USERS)[0]
     assert set(nothing["metrics"]) == {"ndcg@10", "recall@10", "coverage@10"}
 
 
@@ -78,19 +82,12 @@ def test_the_same_seed_gives_the_same_intervals_and_people_are_resampled_togethe
     items = np.tile(np.arange(20), (60, 1))
     logits, targets = rng.normal(size=(60, 20)), rng.integers(0, 20, 60)
     ways = {"mmr": RerankConfig("mmr")}
-    vectors = rng.normal(size=(20, 4))
+    vectors, category = rng.normal(size=(20, 4)), np.zeros(20, int)
+    features = SimpleNamespace(fused=vectors, category=category, n_items=20)
 
-    def spans(**more):
-        made = measure(ways, items, logits, targets, vectors, n_items=20, **more)[1]
+    def spans(users):
+        made = measure(ways, items, logits, targets, features, np.zeros((60, 20)), users)[1]
         return made["difference_intervals"]
 
-    assert spans() == spans()
-    assert spans(users=np.arange(60)) == spans()
-    assert spans(users=np.arange(60) // 10) != spans()
-
-
-def test_the_name_off_is_kept_and_lists_are_needed():
-    with pytest.raises(ValueError, match="'off'"):
-        measure({"off": RerankConfig("mmr")}, ITEMS, LOGITS, TARGETS, VECTORS, n_items=4)
-    with pytest.raises(ValueError, match="no lists"):
-        measure({}, ITEMS[:0], LOGITS[:0], TARGETS[:0], n_items=4)
+    assert spans(np.arange(60)) == spans(np.arange(60))
+    assert spans(np.arange(60) // 10) != spans(np.arange(60))

@@ -37,7 +37,7 @@ SOURCES = [Always("first", [0, 1, 2]), Always("second", [2, 3])]
 
 
 def test_a_hit_is_a_target_among_the_best_k() -> None:
-    hits = recall(SOURCES, make_cases(), 2)
+    hits, _ = recall(SOURCES, make_cases(), 2)
     assert hits["first"].tolist() == [1, 0, 0, 0]  # 0 is in the history, so 1 and 2 are proposed
     assert hits["second"].tolist() == [0, 1, 1, 0]
     assert hits["union"].tolist() == [1, 1, 1, 0]
@@ -59,7 +59,7 @@ def test_the_table_says_what_each_source_adds() -> None:
 def test_the_union_is_what_any_real_source_finds() -> None:
     histories = make_histories(users=30)
     cases = Cases(np.arange(30), histories, np.random.default_rng(0).integers(0, N_ITEMS, 30))
-    hits = recall(make_sources(), cases, 10)
+    hits, _ = recall(make_sources(), cases, 10)
     np.testing.assert_array_equal(
         hits["union"], np.max([v for name, v in hits.items() if name != "union"], axis=0)
     )
@@ -74,11 +74,11 @@ def test_the_picture_is_drawn(tmp_path: Path) -> None:
 def test_cases_that_cannot_be_measured_are_errors() -> None:
     nothing = Cases(np.zeros(0, int), Histories.from_lists([]), np.zeros(0, int))
     with pytest.raises(DataError, match="there is none"):
-        retrieval_table(SOURCES, nothing)
-    assert recall(SOURCES, nothing)["union"].shape == (0,)
+        retrieval_table(SOURCES, nothing, 3, 10)
+    assert recall(SOURCES, nothing, 3)[0]["union"].shape == (0,)
     wrong = Cases(np.array([0]), Histories.from_lists([[1]]), np.array([6]))
     with pytest.raises(CatalogError, match="a target is not among the 6"):
-        recall(SOURCES, wrong)
+        recall(SOURCES, wrong, 3)
 
 
 def test_dense_scores_are_ranked_as_by_top_n() -> None:

@@ -91,10 +91,10 @@ def test_fields_and_words_become_these_integers(
 def test_every_row_encodes_to_what_was_written(given: Path, tmp_path: Path) -> None:
     found = load_categorical(run(CategoricalConfig(hash_buckets=3), given, tmp_path / "out"))
     for item, row in enumerate(ROWS):
-        fields, tokens = found.encode(row)
+        fields, tokens = found.vocabulary.encode(row)
         assert fields == {name: int(column[item]) for name, column in found.fields.items()}
         assert tokens == found.tokens(item).tolist()
-    assert set(found.encode({"caption": "zebra"})[1]) <= {2, 3, 4}  # hashed
+    assert set(found.vocabulary.encode({"caption": "zebra"})[1]) <= {2, 3, 4}  # hashed
 
 
 def test_an_embedding_bag_takes_the_arrays_as_they_are(given: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_value_that_no_item_has_yet_is_no_stranger(tmp_path: Path) -> None:
     given = captions(tmp_path / "captions", ROWS, closed=closed)
     found = load_categorical(run(CategoricalConfig(), given, tmp_path / "out"))
     assert found.vocabulary.fields["colour"].values == ("red", "blue", "azure")
-    assert found.encode({"category": "chair"})[0]["category"] == 5
+    assert found.vocabulary.encode({"category": "chair"})[0]["category"] == 5
 
 
 def test_columns_that_a_caption_may_lack_are_not_asked_for(tmp_path: Path) -> None:

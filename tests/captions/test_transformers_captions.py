@@ -25,6 +25,7 @@ from llmrec.captions.transformers_engine import (
     compile_schema,
 )
 from llmrec.content.media.video import Clip
+from llmrec.content.schema import Field, Schema
 from llmrec.errors import ArtifactError
 
 FORMAT = ResponseFormat(SCHEMA, caption_tokens=12, enhance_tokens=40)
@@ -68,6 +69,17 @@ def test_no_field_ever_has_a_value_that_the_schema_lacks(
         assert list(values) == SCHEMA.names
         assert all(value in SCHEMA.values(name) for name, value in values.items())
         assert read_fields(text, SCHEMA) == values
+
+
+@pytest.mark.parametrize("n_fields", [1, 40])
+@pytest.mark.parametrize("value", ["blue", 'the "red"', "ca\u00f1a \U0001f381"])
+def test_the_limit_of_closed_fields_has_room_for_the_longest_values(
+    value: str, n_fields: int
+) -> None:
+    schema = Schema({f"f{n}": Field(["x", value]) for n in range(n_fields)})
+    text = json.dumps(dict.fromkeys(schema.names, value), ensure_ascii=False)
+    with_end = len(text.encode()) + 1  # a token a byte, and the one that ends the response
+    assert ResponseFormat(schema, 12, 40).max_tokens("attributes") >= with_end
 
 
 def test_every_value_can_be_written_and_nothing_else(model: MultimodalModel) -> None:

@@ -49,6 +49,12 @@ def test_price_bands_hold_as_many_items_each(tmp_path: Path) -> None:
     assert load_resolved(tmp_path / "schema.json") == schema
 
 
+def test_a_price_limit_belongs_to_the_band_above_it() -> None:
+    schema = Schema({"band": Field(["low", "high"], source="price", limits=(10.0,))})
+    assert schema.known(Item("1", price=9.99)) == {"band": "low"}
+    assert schema.known(Item("1", price=10.0)) == {"band": "high"}
+
+
 def test_the_schema_that_comes_along_can_be_read() -> None:
     schema = load_schema("shop")
     assert {"category", "colour", "pattern", "price_band"} <= set(schema.names)

@@ -1,5 +1,6 @@
 """Times in every notation, and the values that are none."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -33,6 +34,18 @@ def test_every_notation_of_one_moment(values: pa.Array) -> None:
     seconds, unusable = to_seconds(values)
     assert seconds.tolist() == [T]
     assert unusable == 0
+
+
+def test_times_without_a_zone_are_utc_wherever_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        uniform = to_seconds(pa.array(["2023-11-14 22:13:20"]))[0]
+        mixed = to_seconds(pa.array(["2023-11-14 22:13:20", str(int(T))]))[0]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert [*uniform, *mixed] == [T, T, T]
 
 
 def test_notations_may_mix() -> None:

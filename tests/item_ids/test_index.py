@@ -169,7 +169,7 @@ def test_semantic_without_features_says_so(make_folders, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"levels": 1}, "levels: must be 2 to 8"),
+        ({"levels": 1}, r"levels: must be in \[2, 8\]"),
         ({"codebook_size": 0}, "codebook_size: must be 1"),
         ({"spare": -1}, "spare: must be 0"),
         ({"blocks": {}}, "blocks: need"),

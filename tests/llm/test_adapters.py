@@ -211,8 +211,10 @@ def test_an_adapter_that_is_not_loaded_is_named(base: Path, adapters: list[Path]
     assert list(llm.adapters) == ["gifts", "daily"]
     with pytest.raises(ConfigError, match="'captions' is not loaded; there is gifts, daily"):
         llm.with_adapter("captions")
-    with pytest.raises(ConfigError, match="none was given"):
-        load_llm_with_adapters(base, [])
+    alone = load_llm_with_adapters(base, [])
+    assert alone.with_adapter(None) is alone.base
+    with pytest.raises(ConfigError, match="'gifts' is not loaded; there is none"):
+        alone.with_adapter("gifts")
     with pytest.raises(ConfigError, match="are both called 'gifts'"):
         load_llm_with_adapters(base, [adapters[0], adapters[0]])
 

@@ -24,6 +24,11 @@ def brute_auc(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> float:
     return float((mass * ((ahead > 0) + 0.5 * (ahead == 0))).sum() / mass.sum())
 
 
+def gauc(labels: np.ndarray, p: np.ndarray, groups: np.ndarray) -> float:
+    aucs, sizes, _ = metrics.group_aucs(labels, p, groups)
+    return float(aucs @ sizes / sizes.sum())
+
+
 def columns(rows: list[tuple[int, int, int, int]]) -> tuple[np.ndarray, ...]:
     labels, p, groups, weights = np.array(rows).T
     return labels.astype(float), p / 7 + 0.05, groups, weights.astype(float)
@@ -50,23 +55,13 @@ def test_auc_counts_every_pair_and_ties_half(rows: list[tuple[int, int, int, int
 @settings(deadline=None, max_examples=60)
 @given(ROWS)
 def test_a_weight_is_so_many_rows(rows: list[tuple[int, int, int, int]]) -> None:
-    labels, p, groups, weights = columns(rows)
+    labels, p, _, weights = columns(rows)
     times = weights.astype(int)
-    many = [np.repeat(column, times) for column in (labels, p, groups)]
+    many = [np.repeat(column, times) for column in (labels, p)]
     if len(np.unique(many[0])) < 2:
         return
     assert metrics.auc(labels, p, weights) == pytest.approx(metrics.auc(many[0], many[1]))
-    for name in ("log_loss", "normalized_entropy", "predicted_over_observed"):
-        measure = getattr(metrics, name)
-        assert measure(labels, p, weights) == pytest.approx(measure(many[0], many[1]))
     assert metrics.ece(labels, p, 3, weights) == pytest.approx(metrics.ece(many[0], many[1], 3))
-    try:
-        expected = metrics.gauc_and_share(*many)
-    except DataError:
-        with pytest.raises(DataError, match="none"):
-            metrics.gauc(labels, p, groups, weights)
-    else:
-        assert metrics.gauc_and_share(labels, p, groups, weights) == pytest.approx(expected)
 
 
 def test_auc_and_log_loss_are_those_of_scikit_learn() -> None:
@@ -86,9 +81,12 @@ def test_gauc_weights_groups_by_rows_and_leaves_out_those_of_one_label() -> None
     p = np.array([0.9, 0.1, 0.5, 0.2, 0.3, 0.99, 0.8, 0.1])
     groups = np.array([7, 7, 7, -1, -1, 4, 5, 5])
     # group 7: 3 rows, AUC 1; group -1: 2 rows, AUC 0; groups 4 and 5 have one label only
-    value, share = metrics.gauc_and_share(labels, p, groups)
-    assert value == pytest.approx((3 * 1 + 2 * 0) / 5)
-    assert share == pytest.approx(5 / 8)
+    aucs, sizes, rows = metrics.group_aucs(labels, p, groups)
+    assert dict(zip(groups[rows].tolist(), zip(aucs, sizes, strict=True), strict=True)) == {
+        7: (1, 3),
+        -1: (0, 2),
+    }
+    assert gauc(labels, p, groups) == pytest.approx((3 * 1 + 2 * 0) / 5)
 
 
 def test_a_score_that_only_knows_the_group_has_an_auc_but_no_gauc() -> None:
@@ -97,7 +95,7 @@ def test_a_score_that_only_knows_the_group_has_an_auc_but_no_gauc() -> None:
     rate = rng.random(200)[groups]
     labels = (rng.random(2000) < rate).astype(float)
     assert metrics.auc(labels, rate) > 0.75
-    assert metrics.gauc(labels, rate, groups) == 0.5
+    assert gauc(labels, rate, groups) == 0.5
 
 
 def test_gauc_is_the_mean_of_aucs_of_scikit_learn() -> None:
@@ -109,7 +107,7 @@ def test_gauc_is_the_mean_of_aucs_of_scikit_learn() -> None:
         if 0 < labels[own].sum() < own.sum():
             total += own.sum() * roc_auc_score(labels[own], p[own])
             rows += own.sum()
-    assert metrics.gauc(labels, p, groups) == pytest.approx(total / rows)
+    assert gauc(labels, p, groups) == pytest.approx(total / rows)
 
 
 def test_log_loss_of_a_certain_and_wrong_row_is_finite() -> None:
@@ -117,10 +115,11 @@ def test_log_loss_of_a_certain_and_wrong_row_is_finite() -> None:
     assert metrics.log_loss(np.array([0.0]), np.array([1.0])) == pytest.approx(-np.log(1e-7))
 
 
-def test_normalized_entropy_of_the_mean_is_1_and_of_a_better_model_below() -> None:
+def test_entropy_is_the_log_loss_of_the_mean() -> None:
     labels, p = a_log()
-    assert metrics.normalized_entropy(labels, np.full(4000, labels.mean())) == pytest.approx(1)
-    assert metrics.normalized_entropy(labels, p) < 0.97
+    entropy = metrics.entropy(labels.mean())
+    assert metrics.log_loss(labels, np.full(4000, labels.mean())) == pytest.approx(entropy)
+    assert metrics.log_loss(labels, p) < 0.97 * entropy
 
 
 def test_bins_have_equal_masses_and_keep_ties_together() -> None:
@@ -188,19 +187,10 @@ def test_field_calibration_error_sees_what_the_mean_hides() -> None:
         metrics.field_calibration_error(labels, p, field, min_count=4)
 
 
-def test_predicted_over_observed_says_how_much_too_much_was_promised() -> None:
-    labels, p = a_log(100_000)
-    assert metrics.predicted_over_observed(labels, p) == pytest.approx(1, abs=0.03)
-    assert metrics.predicted_over_observed(labels, p / 2) == pytest.approx(0.5, abs=0.02)
-    with pytest.raises(DataError, match="every label is 0"):
-        metrics.predicted_over_observed(np.zeros(3), np.full(3, 0.5))
-
-
 @pytest.mark.parametrize("only", [0.0, 1.0])
-@pytest.mark.parametrize("name", ["auc", "normalized_entropy"])
-def test_one_class_is_an_error_that_names_it(name: str, only: float) -> None:
+def test_one_class_is_an_error_that_names_it(only: float) -> None:
     with pytest.raises(DataError, match=f"all 3 labels are {only:g}$"):
-        getattr(metrics, name)(np.full(3, only), np.array([0.1, 0.2, 0.3]))
+        metrics.auc(np.full(3, only), np.array([0.1, 0.2, 0.3]))
 
 
 @pytest.mark.parametrize(
@@ -219,11 +209,9 @@ def test_wrong_rows_are_named(labels: list[float], p: list[float], message: str)
         metrics.log_loss(np.array(labels), np.array(p))
 
 
-def test_wrong_weights_and_groups_are_named() -> None:
+def test_wrong_weights_and_bins_are_named() -> None:
     labels, p = np.array([0, 1.0]), np.array([0.1, 0.2])
     with pytest.raises(DataError, match="row 1: weight -1 is not a number from 0 up"):
         metrics.auc(labels, p, np.array([1.0, -1.0]))
-    with pytest.raises(DataError, match=r"groups has shape \(3,\), p has \(2,\)"):
-        metrics.gauc(labels, p, np.zeros(3, dtype=int))
     with pytest.raises(DataError, match="bins=0: at least one"):
         metrics.ece(labels, p, bins=0)

@@ -12,6 +12,7 @@ from llmrec.pipeline import report
 from llmrec.pipeline.plan import Step, plan
 from llmrec.pipeline.recipe import read_recipe
 from llmrec.pipeline.run import execute
+from llmrec.stages import Stage
 
 RECIPE = """
 name: seen
@@ -159,6 +160,26 @@ ctr: {models: [b, a], bench: true, width: 4}
     assert bundles == {"a": out / "ctr", "b": None}
     with pytest.raises(ConfigError, match=r"ctr\.models: 'c' is no model with item IDs"):
         planned(tmp_path, text.replace("[b, a]", "[c]"))
+
+
+def test_a_stage_that_takes_a_model_comes_after_it(tmp_path: Path) -> None:
+    stages = toy_stages()
+    takes = {"dataset": "dataset/", "model": "models/a/model/"}
+    late = Stage("toy_stages:stage_index", "toy", "late", "late/", takes)
+    stages = {"late": late} | stages
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: n\ningest: {}\nmodels: {a: {train: {}}}\nlate: {width: 2}\n")
+    recipe, out = read_recipe(path, tmp_path / "run", stages)
+    steps = plan(recipe, out, str(path), stages)
+    assert [step.name for step in steps] == ["ingest", "a/train", "late", "a/evaluate", "report"]
+    execute(steps[:3])
+    taken = {"dataset": out / "dataset", "model": out / "models/a/model"}
+    assert calls()["index"] == (ToyConfig(2), taken | {"out": out / "late", "seed": 0})
+
+
+def test_a_section_of_a_stage_that_no_run_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'tune'"):
+        planned(tmp_path, "name: n\ningest: {}\ntune: {rank: 4}\n")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_results_are_printed_a_line_each_and_copied(
         )
     )
     monkeypatch.setattr(
-        "llmrec.bench.evaluation_report.write_report", lambda results, out, cases: out / "index.md"
+        "llmrec.bench.evaluation_report.write_report", lambda results, out: print(out / "index.md")
     )
     report.evaluations([result], tmp_path / "report", tmp_path / "copies")
     printed = capsys.readouterr().out

@@ -19,87 +19,53 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.bench.ctr_baselines.model import Fitted, log_loss, need_validation
+from llmrec.bench.ctr_baselines.baseline import Baseline, Part, log_loss
 from llmrec.bench.ctr_baselines.table import Table
-from llmrec.bench.ctr_baselines.words import count_words, item_words
-from llmrec.errors import ConfigError, require
+from llmrec.errors import require
 
 BINS = 10
 _TOLERANCE = 1e-6  # of the mean gradient: a column that few of a million rows have counts too
 _ROWS = 1 << 18  # of a block
 
 
-class LogisticRegression:
-    """A :class:`~llmrec.bench.ctr_baselines.model.ClickModel`, by scikit-learn's L-BFGS.
+class LogisticRegression(Baseline):
+    """By scikit-learn's L-BFGS; nothing is drawn, so the seed changes nothing.
 
     Args:
-        strengths: values of ``C``, inverse strength of the L2 penalty; the best by the log loss on
-            the validation rows is kept. They are tried from the strongest penalty to the weakest,
-            each from the weights of the one before.
+        strengths: values of ``C``, inverse strength of the L2 penalty, ascending; the best by the
+            log loss on the validation rows is kept. Each is tried from the weights of the one
+            before.
         max_iter: iterations for each.
-
-    Attributes:
-        chosen: ``C``, and the log loss on the validation rows for each that was tried.
     """
 
     def __init__(self, strengths: Sequence[float] = (0.01, 0.1, 1.0), max_iter: int = 200) -> None:
-        if not strengths or not all(0 < value < np.inf for value in strengths):
-            raise ConfigError(f"strengths: give numbers above 0, got {list(strengths)}")
-        if max_iter < 1:
-            raise ConfigError(f"max_iter: must be 1 or more, got {max_iter}")
-        self.strengths, self.max_iter = tuple(sorted(strengths)), max_iter
-        self.chosen: dict[str, Any] = {}
-        self._weights = np.zeros(0)
-        self._intercept = 0.0
+        self.strengths, self.max_iter = strengths, max_iter
 
-    def fit(
-        self,
-        table: Table,
-        labels: np.ndarray,
-        validation_table: Table,
-        validation_labels: np.ndarray,
-        seed: int = 0,
-    ) -> LogisticRegression:
-        """Learn; nothing is drawn, so the seed changes nothing.
-
-        Raises:
-            ValueError: if rows and labels do not go together, or there is nothing to choose on.
-        """
-        self._fitted = Fitted(table, labels)
-        need_validation(validation_table, validation_labels)
-        self._fitted.check(validation_table)
-        self._weights, self._intercept, self.chosen = np.zeros(0), self._fitted.constant, {}
-        if not self._fitted.learns:
-            return self
-        self._encoding = Encoding.of(table)
-        rows = self._encoding.rows(table)
-        validation = self._encoding.rows(validation_table)
+    def _fit(self, train: Part, validation: Part, seed: int) -> None:
+        self._encoding = Encoding.of(train[0])
+        rows, held = (self._encoding.rows(table) for table, _ in (train, validation))
         linear = require("sklearn.linear_model", "ctr")
+        convergence = require("sklearn.exceptions", "ctr").ConvergenceWarning
         model = linear.LogisticRegression(tol=_TOLERANCE, max_iter=self.max_iter, warm_start=True)
         losses: dict[float, float] = {}
         for strength in self.strengths:
             model.C = strength
             with warnings.catch_warnings():  # iterations are bounded on purpose
-                convergence = require("sklearn.exceptions", "ctr").ConvergenceWarning
                 warnings.simplefilter("ignore", convergence)
-                model.fit(rows, np.asarray(labels, dtype=np.int8))
+                model.fit(rows, np.asarray(train[1], dtype=np.int8))
             weights, intercept = model.coef_[0].astype(np.float64), float(model.intercept_[0])
-            loss = log_loss(validation @ weights + intercept, validation_labels)
+            loss = log_loss(held @ weights + intercept, validation[1])
             if not losses or loss < min(losses.values()):
                 self._weights, self._intercept = weights, intercept
             losses[strength] = loss
         best = min(losses, key=losses.__getitem__)
         self.chosen = {"C": best, "validation_log_loss": losses}
-        return self
 
-    def logits(self, table: Table) -> np.ndarray:
-        """float64 ``[n]``, finite."""
-        self._fitted.check(table)
+    def _logits(self, table: Table) -> np.ndarray:
         logits = np.full(len(table), self._intercept)
-        if len(self._weights):
-            for start in range(0, len(table), _ROWS):
-                part = slice(start, start + _ROWS)
-                logits[part] += self._encoding.rows(table.select(part)) @ self._weights
+        for start in range(0, len(table), _ROWS):
+            part = slice(start, start + _ROWS)
+            logits[part] += self._encoding.rows(table.select(part)) @ self._weights
         return logits
 
 
@@ -142,7 +108,7 @@ class Encoding:
                 for column, size in zip(table.categorical.T, table.sizes, strict=True)
             ),
             seen_items=np.bincount(table.item, minlength=table.n_items) > 0,
-            n_words=count_words(table),
+            n_words=table.n_words,
         )
 
     def rows(self, table: Table) -> Any:
@@ -170,7 +136,7 @@ class Encoding:
         begins = np.arange(0, n * width + 1, width)
         block = (values.ravel(), columns.ravel(), begins)
         dense = sparse.csr_matrix(block, shape=(n, first))
-        return sparse.hstack([dense, item_words(table, self.n_words)[table.item]], format="csr")
+        return sparse.hstack([dense, table.item_words(self.n_words)[table.item]], format="csr")
 
     @staticmethod
     def _known(seen: np.ndarray, ids: np.ndarray) -> np.ndarray:

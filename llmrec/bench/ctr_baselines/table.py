@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from llmrec.errors import ConfigError, DataError
+from llmrec.errors import ConfigError, DataError, require
+from llmrec.ranking.ctr.features import ClickFeatures
+from llmrec.ranking.ctr.item_features import ItemFeatures
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A row is an item that was shown at a moment.
+    """A row is an item of an impression.
 
     Attributes:
         dense: float32 ``[n, d]``; NaN is missing.
@@ -26,7 +28,6 @@ class Table:
 
     Raises:
         DataError: for an infinite number, naming its column and row.
-        ValueError: if the arrays do not go together.
     """
 
     dense: np.ndarray
@@ -39,28 +40,11 @@ class Table:
     item: np.ndarray
 
     def __post_init__(self) -> None:
-        n = len(self.item)
-        for name, names in (("dense", self.dense_names), ("categorical", self.categorical_names)):
-            shape = getattr(self, name).shape
-            if shape != (n, len(names)):
-                raise ValueError(f"{name}: shape {shape}, expected {(n, len(names))}")
-        names = (*self.dense_names, *self.categorical_names)
-        if len(set(names)) < len(names):
-            raise ValueError(f"two columns have the same name among {', '.join(names)}")
-        if len(self.sizes) != len(self.categorical_names):
-            raise ValueError("sizes: there must be one for each categorical column")
-        for name, size, column in zip(
-            self.categorical_names, self.sizes, self.categorical.T, strict=True
-        ):
-            _check_ids(name, column, size)
-        offsets = self.bag_offsets
-        if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(self.bag_ids):
-            raise ValueError("bag_offsets: must begin at 0 and end with the number of words")
-        if (np.diff(offsets) < 0).any():
-            raise ValueError("bag_offsets: must not fall")
-        _check_ids("bag_ids", self.bag_ids, None)
-        _check_ids("item", self.item, self.n_items)
-        self._check_finite()
+        for row, column in np.argwhere(np.isinf(self.dense))[:1]:
+            raise DataError(
+                f"{self.dense_names[column]}: row {row} is {self.dense[row, column]}; "
+                "give NaN for a missing number"
+            )
 
     def __len__(self) -> int:
         return len(self.item)
@@ -70,6 +54,11 @@ class Table:
         """Items of the catalogue."""
         return len(self.bag_offsets) - 1
 
+    @property
+    def n_words(self) -> int:
+        """Ids that the words of the catalogue take: the greatest and all below."""
+        return int(self.bag_ids.max(initial=-1)) + 1
+
     def select(self, rows: np.ndarray | slice) -> Table:
         """Some of the rows."""
         return replace(
@@ -78,31 +67,6 @@ class Table:
             categorical=self.categorical[rows],
             item=self.item[rows],
         )
-
-    def without(self, names: Sequence[str]) -> Table:
-        """The same without some columns.
-
-        Raises:
-            ConfigError: for a name that no column has.
-        """
-        for name in names:
-            if name not in self.dense_names and name not in self.categorical_names:
-                raise ConfigError(f"{name}: no such column; there are {', '.join(self.names)}")
-        dense = [i for i, name in enumerate(self.dense_names) if name not in names]
-        kinds = [i for i, name in enumerate(self.categorical_names) if name not in names]
-        return replace(
-            self,
-            dense=self.dense[:, dense],
-            dense_names=tuple(self.dense_names[i] for i in dense),
-            categorical=self.categorical[:, kinds],
-            categorical_names=tuple(self.categorical_names[i] for i in kinds),
-            sizes=tuple(self.sizes[i] for i in kinds),
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all columns, the dense ones first."""
-        return (*self.dense_names, *self.categorical_names)
 
     def column(self, name: str) -> np.ndarray:
         """A dense column, float64 ``[n]``, NaN missing.
@@ -114,18 +78,61 @@ class Table:
             raise ConfigError(f"{name}: no such number; there are {', '.join(self.dense_names)}")
         return self.dense[:, self.dense_names.index(name)].astype(np.float64)
 
-    def _check_finite(self) -> None:
-        for name, column in zip(self.dense_names, self.dense.T, strict=True):
-            infinite = np.isinf(column)
-            if infinite.any():
-                row = int(np.argmax(infinite))
-                raise DataError(
-                    f"{name}: row {row} is {column[row]}; give NaN for a missing number"
-                )
+    def item_words(self, n_words: int) -> Any:
+        """float32 CSR ``[items, n_words]``, each row of length 1 (or 0); other words are left out.
+
+        Args:
+            n_words: those of the table that was learned from.
+        """
+        sparse = require("scipy.sparse", "ctr")
+        owner = np.repeat(np.arange(self.n_items), np.diff(self.bag_offsets))
+        known = self.bag_ids < n_words
+        owner, words = owner[known], self.bag_ids[known]
+        values = np.ones(len(words), dtype=np.float32)
+        shape = (self.n_items, n_words)
+        matrix = sparse.coo_matrix((values, (owner, words)), shape=shape).tocsr()  # sums duplicates
+        squares = np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()
+        lengths = np.sqrt(np.maximum(squares, 1.0))
+        matrix.data /= np.repeat(lengths, np.diff(matrix.indptr)).astype(np.float32)
+        return matrix
 
 
-def _check_ids(name: str, ids: np.ndarray, size: int | None) -> None:
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"{name}: expected integers, got {ids.dtype}")
-    if len(ids) and (ids.min() < 0 or (size is not None and ids.max() >= size)):
-        raise ValueError(f"{name}: ids from {ids.min()} to {ids.max()}, expected [0, {size})")
+def flatten(inputs: ClickFeatures, item_features: ItemFeatures) -> Table:
+    """The features of a click network as a table, a row an item of an impression.
+
+    The numbers and categories of the network, the item's fused vector, the item itself, its
+    captions, the position, and the type and item of the last event.
+    """
+    where, place = np.nonzero(inputs.items >= 0)
+    item = inputs.items[where, place]
+    names = inputs.names
+    position = inputs.position[where, place].astype(np.int64) + 1
+    columns = {
+        name: (inputs.categories[where, at], size)
+        for at, (name, _, size) in enumerate(names.categories)
+    } | {
+        "item": (item + 1, item_features.n_items + 1),
+        "position": (position, int(position.max(initial=0)) + 1),
+        "last_kind": (inputs.history_types[where, 0].astype(np.int64) + 1, 9),
+    }
+    last = np.maximum(inputs.history_items[where, 0], 0)
+    there = inputs.history_items[where, 0] >= 0
+    for at, (name, size) in enumerate(
+        zip(item_features.field_names, item_features.field_sizes, strict=True)
+    ):
+        columns[f"caption_{name}"] = (item_features.fields[item, at], size)
+        columns[f"last_{name}"] = (np.where(there, item_features.fields[last, at], 0), size)
+    fused = tuple(f"fused_{number}" for number in range(item_features.fused.shape[1]))
+    return Table(
+        dense=np.concatenate(
+            [inputs.candidate[where, place], inputs.request[where], item_features.fused[item]],
+            axis=1,
+        ).astype(np.float32),
+        dense_names=(*(n for n, _ in names.candidate), *(n for n, _ in names.request), *fused),
+        categorical=np.stack([values for values, _ in columns.values()], axis=1).astype(np.int32),
+        categorical_names=tuple(columns),
+        sizes=tuple(size for _, size in columns.values()),
+        bag_ids=item_features.token_ids,
+        bag_offsets=item_features.token_offsets,
+        item=item.astype(np.int32),
+    )

@@ -85,14 +85,16 @@ class Collator:
     size: int = 16
 
     def batches(self, examples: Sequence[LoadedExample]) -> list[Batch]:
-        """Forward passes for some examples: clips of one length share a tensor."""
+        """Forward passes for some examples."""
+        found = map(self.batch, self.groups(examples))
+        return [batch for batch in found if batch is not None]
+
+    def groups(self, examples: Sequence[LoadedExample]) -> list[list[LoadedExample]]:
+        """The examples of each forward pass: clips of one length share a tensor."""
         found = []
         for frames in sorted({example.given.n_frames for example in examples}):
             same = [example for example in examples if example.given.n_frames == frames]
-            for start in range(0, len(same), self.size):
-                batch = self.batch(same[start : start + self.size])
-                if batch is not None:
-                    found.append(batch)
+            found += [same[start : start + self.size] for start in range(0, len(same), self.size)]
         return found
 
     def batch(self, examples: Sequence[LoadedExample]) -> Batch | None:

@@ -106,6 +106,8 @@ def new_multimodal(
     Raises:
         ConfigError: for an unknown size, or a tower that cannot be used.
     """
+    from transformers import AutoModelForImageTextToText
+
     if size not in SIZES:
         raise ConfigError(f"base: unknown size {size!r}; known sizes: {', '.join(SIZES)}")
     shape = SIZES[size]
@@ -117,7 +119,7 @@ def new_multimodal(
     config = _config(shape, vision, tokenizer, video, taken_over=clip is not None)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
-    model = _class(video)(config)
+    model = AutoModelForImageTextToText.from_config(config)
     torch.set_rng_state(state)
     if clip is not None:
         model.model.vision_tower.load_state_dict(tower.state_dict())
@@ -207,12 +209,6 @@ def _tokenizer(texts: Iterable[str], vocab_size: int, video: bool) -> Any:
 def _end_tokens(tokenizer: Any) -> dict[str, int]:
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {name: getattr(tokenizer, name) for name in names}
-
-
-def _class(video: bool) -> Any:
-    from transformers import LlavaForConditionalGeneration, LlavaNextVideoForConditionalGeneration
-
-    return LlavaNextVideoForConditionalGeneration if video else LlavaForConditionalGeneration
 
 
 def _config(

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from llmrec.captions.inputs import prepare_input, takes_video
+from llmrec.captions.inputs import clip, picture, prepare_input, takes_video
 from llmrec.captions.prompting import ModelInput
 from llmrec.captions.training.batches import Batch, Collator, LoadedExample
 from llmrec.captions.training.examples import Corpus, Example
 from llmrec.captions.training.settings import ViewAugmentation
 from llmrec.content.media.errors import MediaError
-from llmrec.content.media.images import decode_image
 from llmrec.content.media.source import MediaSource, prefetched
-from llmrec.content.media.video import Clip, sample_frames
+from llmrec.content.media.video import Clip
 from llmrec.errors import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+T = TypeVar("T")
 _CHUNK = 8  # batches among which examples are sorted by length
 _ROUGHLY = 64  # characters: some twenty tokens
 
@@ -88,13 +88,13 @@ class ExampleLoader:
         if example.number is not None:
             rng = np.random.default_rng(example.number)
             view = draw_view(self.corpus.config.augmentation, rng)
-        picture = self._picture(example, view)
-        clip = None
-        if picture is None or takes_video(self.processor):  # a model for pictures takes one alone
-            clip = self._clip(example, view)
+        image = self._decoded(example, "image", picture, view.of_image)
+        video = None
+        if image is None or takes_video(self.processor):  # a model for pictures takes one alone
+            video = self._decoded(example, "video", clip, view.of_clip)
         row = example.row
         transcript = self.corpus.transcript(row) if "speech" in example.sources else ""
-        given = ModelInput(picture, clip, transcript, self.corpus.text(row, example.sources))
+        given = ModelInput(image, video, transcript, self.corpus.text(row, example.sources))
         if given.empty:
             given = ModelInput(text=self.corpus.text(row, self.corpus.config.sources))
         if given.empty:
@@ -102,26 +102,16 @@ class ExampleLoader:
         target = self.corpus.targets[row][example.task]
         return LoadedExample(prepare_input(self.processor, given), example.task, target)
 
-    def _picture(self, example: Example, view: View) -> Image | None:
-        if "image" not in example.sources:
+    def _decoded(
+        self, example: Example, field: str, decode: Callable[..., T], cut: Callable[[T], T]
+    ) -> T | None:
+        if field not in example.sources:
             return None
         try:
-            found = self.source.read(self.corpus.items[example.row].image)
-            return view.of_image(decode_image(found, max_pixels=self.corpus.config.max_pixels))
+            file = self.source.read(getattr(self.corpus.items[example.row], field))
+            return cut(decode(file, self.corpus.config))
         except MediaError as error:
-            self.skipped[example.row, "image"] = str(error)
-            return None
-
-    def _clip(self, example: Example, view: View) -> Clip | None:
-        if "video" not in example.sources:
-            return None
-        c = self.corpus.config
-        try:
-            found = self.source.read(self.corpus.items[example.row].video)
-            clip = sample_frames(found, c.frames, choice=c.frame_choice, max_pixels=c.max_pixels)
-            return view.of_clip(clip)
-        except MediaError as error:
-            self.skipped[example.row, "video"] = str(error)
+            self.skipped[example.row, field] = str(error)
             return None
 
 

@@ -37,10 +37,10 @@ from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import left_out_items
 from llmrec.errors import ConfigError
 from llmrec.jsonl import write_jsonl
+from llmrec.loop.graceful_stop import stop_on_sigterm
 from llmrec.loop.plot import plot_log
-from llmrec.loop.stopping import stop_on_sigterm
 from llmrec.prompts import load_template
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 
 STAGE = "train-multimodal"
 SCHEMA, METRICS, SKIPPED = "schema.json", "metrics.jsonl", "skipped.jsonl"
@@ -85,14 +85,11 @@ def run(
     settings = {k: v for k, v in as_dict(config).items() if k not in SPEED_SETTINGS}
     settings["schema"] = schema.as_dict()
     words = "\n".join(load_template(task).text for task in TASKS)
-    inputs = {
-        "dataset": folder_hash(dataset),
+    inputs = input_hashes(dataset=dataset, media=media, leave_out=leave_out) | {
         "base": weights_hash(config.base),
         "prompts": hashlib.sha256(words.encode()).hexdigest(),
         "files": stamp_inputs(shop, config.sources, media_root),
         **({"clip": weights_hash(config.clip)} if config.clip is not None else {}),
-        **({"media": folder_hash(media)} if media is not None else {}),
-        **({"leave_out": file_hash(leave_out)} if leave_out is not None else {}),
     }
 
     def work(stage: StageRun) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llmrec.captions.prompting import SOURCES, TASKS
+from llmrec.captions.settings import check_chosen
 from llmrec.config import check_ranges
 from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.images import MAX_PIXELS
@@ -30,7 +31,8 @@ class ProjectorConfig:
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
-        _check_step(self.epochs, self.lr)
+        check_ranges(self, "[0, inf)", "epochs")
+        check_ranges(self, "(0, inf)", "lr")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class FinetuneConfig:
     alpha: int = 32
 
     def __post_init__(self) -> None:
-        _check_step(self.epochs or 0, 1.0 if self.lr is None else self.lr)
+        check_ranges(self, "[0, inf)", "epochs")
+        check_ranges(self, "(0, inf)", "lr")
         check_ranges(self, "[1, inf)", "rank")
 
     def resolved(self, *, scratch: bool, fresh_tower: bool | None = None) -> FinetuneConfig:
@@ -117,8 +120,8 @@ class ViewAugmentation:
     crop: float = 0.15
 
     def __post_init__(self) -> None:
-        if not 0 <= self.flip <= 1 or not 0 <= self.crop < 1:
-            raise ConfigError("flip and crop: must be between 0 and 1, crop below 1")
+        check_ranges(self, "[0, 1]", "flip")
+        check_ranges(self, "[0, 1)", "crop")
 
 
 @dataclass(frozen=True)
@@ -190,25 +193,10 @@ class MultimodalConfig:
     logging_steps: int = 10
 
     def __post_init__(self) -> None:
-        for name, known in (("tasks", TASKS), ("sources", SOURCES)):
-            unknown = [value for value in getattr(self, name) if value not in known]
-            if unknown or not getattr(self, name):
-                what = f"{unknown[0]!r} is not one" if unknown else "none is named"
-                raise ConfigError(f"{name}: {what}; choose from {', '.join(known)}")
+        check_chosen("tasks", self.tasks, TASKS)
+        check_chosen("sources", self.sources, SOURCES)
         if min(self.tasks.values()) < 0 or not sum(self.tasks.values()) > 0:
             raise ConfigError("tasks: shares must be 0 or more, and one of them above 0")
-        for name in (
-            *("batch_size", "micro_batch", "frames", "max_pixels", "workers"),
-            *("checkpoint_steps", "logging_steps"),
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
-        if not 0 <= self.validation_share < 1 or not 0 <= self.warmup < 1:
-            raise ConfigError("validation_share and warmup: must be at least 0 and below 1")
-
-
-def _check_step(epochs: int, rate: float) -> None:
-    if epochs < 0:
-        raise ConfigError(f"epochs: must be 0 or more, got {epochs}")
-    if not rate > 0:
-        raise ConfigError(f"lr: must be above 0, got {rate}")
+        check_ranges(self, "[1, inf)", "batch_size", "micro_batch", "frames", "max_pixels")
+        check_ranges(self, "[1, inf)", "workers", "checkpoint_steps", "logging_steps")
+        check_ranges(self, "[0, 1)", "validation_share", "warmup")

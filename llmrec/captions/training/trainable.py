@@ -14,11 +14,6 @@ LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_p
 PROJECTOR, TOWER, LANGUAGE = "multi_modal_projector", "vision_tower", ("language_model", "lm_head")
 
 
-def train_projector_only(model: Any) -> None:
-    """Freeze everything but the projector."""
-    _freeze_all_but(model, (PROJECTOR,))
-
-
 def prepare_finetune(model: Any, config: FinetuneConfig) -> Any:
     """Freeze everything that the fine-tuning does not train.
 
@@ -40,7 +35,7 @@ def prepare_finetune(model: Any, config: FinetuneConfig) -> Any:
             if "lora_" in name or any(part in name for part in parts):
                 parameter.requires_grad_(True)
         return wrapped
-    _freeze_all_but(model, (*parts, *LANGUAGE) if config.train == "full" else tuple(parts))
+    freeze_all_but(model, *parts, *(LANGUAGE if config.train == "full" else ()))
     return model
 
 
@@ -64,12 +59,7 @@ def trains_language(model: nn.Module) -> bool:
     )
 
 
-def cast_to_float32(parameters: nn.ParameterList) -> None:
-    """Keep trained weights in float32, whatever the rest of the model is in."""
-    for parameter in parameters:
-        parameter.data = parameter.data.float()
-
-
-def _freeze_all_but(model: Any, parts: tuple[str, ...]) -> None:
+def freeze_all_but(model: Any, *parts: str) -> None:
+    """Freeze everything but the parts of these names."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(part in name for part in parts))

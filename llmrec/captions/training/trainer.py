@@ -24,19 +24,15 @@ from torch import nn
 from llmrec.captions.training.batches import Batch
 from llmrec.captions.training.loader import BatchLoader
 from llmrec.captions.training.settings import MultimodalConfig
-from llmrec.captions.training.trainable import (
-    cast_to_float32,
-    trainable_parameters,
-    trains_language,
-)
+from llmrec.captions.training.trainable import trainable_parameters, trains_language
 from llmrec.captions.training.validation import response_loss, validate
 from llmrec.errors import LlmrecError
 from llmrec.loop.checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
+from llmrec.loop.graceful_stop import Stopped, stop_requested
 from llmrec.loop.optimizer import CombinedOptimizer, make_optimizer
 from llmrec.loop.progress import Line, RunProgress
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
-from llmrec.loop.stopping import Stopped, stop_requested
 
 LEAST_RATE = 0.02  # of the highest, where the cosine ends
 
@@ -95,7 +91,8 @@ class MultimodalTrainer:
         self.config: MultimodalConfig = loader.corpus.config
         self.device = next(model.parameters()).device
         self.weights = trainable_parameters(model)
-        cast_to_float32(self.weights)
+        for parameter in self.weights:  # in float32, whatever the rest of the model is in
+            parameter.data = parameter.data.float()
         self.optimizer: Any = optimizer_of(model, self.config, phase.lr)
         self.warmup = max(1, round(self.config.warmup * self.steps))
         self.schedule = learning_rate_schedule("cosine", self.warmup, self.steps, LEAST_RATE)

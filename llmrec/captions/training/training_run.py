@@ -15,7 +15,7 @@ from llmrec.captions.training.examples import Corpus, make_corpus
 from llmrec.captions.training.llava import SIZES, load_multimodal, new_multimodal, save_multimodal
 from llmrec.captions.training.loader import BatchLoader, ExampleLoader
 from llmrec.captions.training.settings import MultimodalConfig
-from llmrec.captions.training.trainable import merged, prepare_finetune, train_projector_only
+from llmrec.captions.training.trainable import PROJECTOR, freeze_all_but, merged, prepare_finetune
 from llmrec.captions.training.trainer import MultimodalPhase, MultimodalState, MultimodalTrainer
 from llmrec.content.features.models import pick_device
 from llmrec.content.media.source import MediaSource
@@ -125,7 +125,7 @@ class MultimodalRun:
         for phase in phases:
             torch.manual_seed(self.seed)
             if phase.name == "projector":
-                train_projector_only(self.model)
+                freeze_all_but(self.model, PROJECTOR)
             else:
                 self.model = prepare_finetune(self.model, self.config.finetune)
             folder = self.folder / "work" / phase.name

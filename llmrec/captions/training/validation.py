@@ -35,12 +35,9 @@ def validate(
     size = loader.collator.size
     examples = loader.corpus.validation_examples()
     for start in range(0, len(examples), size):
-        loaded = [
-            one
-            for one in map(loader.examples.load, examples[start : start + size])
-            if one is not None
-        ]
-        for group in _by_frames(loaded):
+        chunk = map(loader.examples.load, examples[start : start + size])
+        loaded = [one for one in chunk if one is not None]
+        for group in loader.collator.groups(loaded):
             batch = loader.collator.batch(group)
             if batch is None or batch.too_long:
                 continue
@@ -72,13 +69,6 @@ def response_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits[:, :-1][learned].float(), wanted[learned], reduction="sum"
     )
-
-
-def _by_frames(loaded: Sequence[LoadedExample]) -> list[list[LoadedExample]]:
-    return [
-        [one for one in loaded if one.given.n_frames == frames]
-        for frames in sorted({one.given.n_frames for one in loaded})
-    ]
 
 
 def _note_fields(

@@ -52,7 +52,10 @@ def store_pictures(
         }
 
     def prepare(value: Any) -> np.ndarray:
-        return _middle_square(decode_image(source.read(value), max_pixels=max_pixels), stored)
+        from PIL import Image, ImageOps
+
+        image = decode_image(source.read(value), max_pixels=max_pixels)
+        return np.asarray(ImageOps.fit(image, (stored, stored), Image.Resampling.BICUBIC), np.uint8)
 
     shape = (len(values), stored, stored, 3)
     squares = np.lib.format.open_memmap(folder / STORE, "w+", np.uint8, shape)
@@ -66,12 +69,6 @@ def store_pictures(
     squares.flush()
     (folder / REASONS).write_text(json.dumps(skipped), encoding="utf-8")
     return squares, skipped
-
-
-def _middle_square(image: Any, side: int) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC), np.uint8)
 
 
 def views(

@@ -30,7 +30,7 @@ from llmrec.data.item_lists import left_out_items
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.jsonl import write_jsonl
 from llmrec.loop.plot import plot_log
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 
 STAGE = "train-clip"
 _SPEED_SETTINGS = ("device", "workers")
@@ -69,12 +69,10 @@ def run(
     for value in values:
         stamps.add("image", value)
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
-    inputs = {"dataset": folder_hash(dataset), "files": stamps.hexdigest()}
+    inputs = input_hashes(dataset=dataset, leave_out=leave_out) | {"files": stamps.hexdigest()}
     schema = known_schema(config, shop)
     if schema is not None:
         settings["schema"] = schema.as_dict()
-    if leave_out is not None:
-        inputs["leave_out"] = file_hash(leave_out)
 
     def work(run: StageRun) -> None:
         _train(run, config, shop, schema, rows, values, source, seed)

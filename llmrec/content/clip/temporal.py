@@ -26,7 +26,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import left_out_items
 from llmrec.errors import CatalogError
 from llmrec.jsonl import write_jsonl
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 
 STAGE = "train-temporal"
 TEMPORAL, PREDICTIONS = "temporal.safetensors", "predictions.jsonl"
@@ -67,10 +67,8 @@ def run(
     )
     source = MediaSource.beside(out, media_root, media.limits)
     _, files = scan_media(Path(dataset) / "items.parquet", media.modalities, media_root)
-    inputs = {"dataset": folder_hash(dataset), "files": files}
+    inputs = input_hashes(dataset=dataset, leave_out=leave_out) | {"files": files}
     inputs |= MODALITIES["video"].load().input_hashes(media)
-    if leave_out is not None:
-        inputs["leave_out"] = file_hash(leave_out)
     settings = {k: v for k, v in as_dict(config).items() if k not in ("workers", "device")}
 
     def work(run: StageRun) -> None:

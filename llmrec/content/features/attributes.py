@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.errors import ArtifactError, DataError, require
+from llmrec.errors import DataError, require
+from llmrec.stage import reading
 
 _TENSORS, _VOCABULARY = "attribute_encoder.safetensors", "attribute_tokens.json"
 
@@ -103,17 +104,12 @@ class AttributeEncoder:
         Raises:
             ArtifactError: if a file is missing or damaged.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        try:
+        with reading(folder / _TENSORS, "llmrec embed"):
             tensors = load_file(folder / _TENSORS)
             tokens = json.loads((folder / _VOCABULARY).read_text(encoding="utf-8"))
             return cls(tuple(tokens), tensors["idf"], tensors["components"])
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{folder / _TENSORS}: cannot be read ({error}); run llmrec embed again"
-            ) from None
 
 
 def _tfidf(bags: Sequence[Sequence[str]], tokens: Sequence[str], idf: np.ndarray) -> Any:

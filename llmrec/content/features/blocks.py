@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from llmrec.content.features import media, text
 from llmrec.errors import ArtifactError, ConfigError, DataError
-from llmrec.stage import read_manifest
+from llmrec.stage import read_manifest, reading
 
 FUSION_STAGE = "fusion"
 FUSED_FEATURES, FUSION_ENCODER = "features.safetensors", "encoder.safetensors"
@@ -30,12 +29,8 @@ def load_fused(folder: str | Path) -> np.ndarray:
     """
     read_manifest(folder, FUSION_STAGE)
     path = Path(folder) / FUSED_FEATURES
-    try:
+    with reading(path, "llmrec train fusion"):
         return load_file(path)[FUSED]
-    except (OSError, KeyError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}); run llmrec train fusion again"
-        ) from None
 
 
 _LOADERS: dict[str, Callable[[str | Path], dict[str, np.ndarray]]] = {

@@ -27,7 +27,7 @@ from llmrec.content.features.models import (
     weights_hash,
 )
 from llmrec.content.media.images import decode_image
-from llmrec.errors import ArtifactError, ConfigError, LlmrecError, require
+from llmrec.errors import ArtifactError, ConfigError, LlmrecError, one_line, require
 
 if TYPE_CHECKING:
     import torch
@@ -63,10 +63,10 @@ class ImageEncoder:
             raise
         # open_clip and what it loads with raise many kinds for a wrong name, file or network
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
             raise ConfigError(
-                f"image_model: {model!r} cannot be loaded ({reason}); give NAME:PRETRAINED as "
-                "open_clip lists them, NAME:FILE, or a folder with open_clip_config.json"
+                f"image_model: {model!r} cannot be loaded ({one_line(error)[:200]}); give "
+                "NAME:PRETRAINED as open_clip lists them, NAME:FILE, or a folder with "
+                "open_clip_config.json"
             ) from error
         self.clip = clip.eval().requires_grad_(False)
         self._prepare = prepare
@@ -124,9 +124,9 @@ def _parsed(model: str) -> tuple[str, str | None]:
     Raises:
         ConfigError: if no weights are named.
     """
-    if Path(model).expanduser().is_dir():
-        folder = Path(model).expanduser()
-        if not _has_weights(folder):
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not any(file.suffix in (".safetensors", ".bin", ".pth") for file in folder.iterdir()):
             raise ConfigError(f"image_model: {folder} holds no weights (.safetensors, .bin, .pth)")
         return f"local-dir:{folder}", None
     if model.startswith("hf-hub:"):
@@ -138,10 +138,6 @@ def _parsed(model: str) -> tuple[str, str | None]:
             f"for example {CLIP}"
         )
     return name, str(Path(pretrained).expanduser()) if pretrained.startswith("~") else pretrained
-
-
-def _has_weights(folder: Path) -> bool:
-    return any(file.suffix in (".safetensors", ".bin", ".pth") for file in folder.iterdir())
 
 
 def open_same_model(model: str, expected: str, folder: Path, device: str) -> ImageEncoder:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
@@ -38,9 +37,9 @@ from llmrec.content.features.modalities import (
 )
 from llmrec.content.media.source import FileStamps, MediaSource
 from llmrec.content.shards import Shards, read_catalogue
-from llmrec.errors import ArtifactError, CatalogError
+from llmrec.errors import CatalogError
 from llmrec.jsonl import read_jsonl, write_jsonl
-from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
 
 STAGE = "embed-media"
 FEATURES, SKIPPED, TRANSCRIPTS = "media.safetensors", "skipped.jsonl", "transcripts.jsonl"
@@ -61,12 +60,8 @@ def load_media_features(folder: str | Path) -> dict[str, np.ndarray]:
     """
     read_manifest(folder, STAGE)
     path = Path(folder) / FEATURES
-    try:
+    with reading(path, "llmrec embed media"):
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}); run llmrec embed media again"
-        ) from None
 
 
 def load_transcripts(folder: str | Path | None) -> dict[str, str]:
@@ -81,12 +76,8 @@ def load_transcripts(folder: str | Path | None) -> dict[str, str]:
     path = Path(folder) / TRANSCRIPTS
     if not path.is_file():
         return {}
-    try:
+    with reading(path, "llmrec embed media"):
         return {row["item"]: row["text"] for row in read_jsonl(path) if row["text"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{path}: cannot be read ({error}); run llmrec embed media again"
-        ) from None
 
 
 def run(

@@ -103,9 +103,8 @@ class EmbedMediaConfig:
                 f"modalities: choose from {', '.join(MODALITIES)}, each once; "
                 f"got {list(self.modalities)}"
             )
-        check_ranges(
-            self, "[1, inf)", "frames", "audio_seconds", "max_pixels", "batch_size", "workers"
-        )
+        check_ranges(self, "[1, inf)", "frames", "audio_seconds", "max_pixels")
+        check_ranges(self, "[1, inf)", "batch_size", "workers")
         if self.transcribe and "speech" not in self.modalities:
             raise ConfigError("transcribe: needs speech among the modalities")
         if self.temporal is not None and "video" not in self.modalities:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -14,31 +14,38 @@ from torch import nn
 from llmrec.config import build
 from llmrec.errors import ArtifactError, LlmrecError
 
-Network = TypeVar("Network", bound=nn.Module)
 
+class ShapedNetwork(nn.Module):
+    """A network that is made from one dataclass, ``config``.
 
-def save_shaped(network: nn.Module, config: Any, kind: str, path: str | Path) -> None:
-    """Write weights and shape.
-
-    Args:
-        config: the dataclass that the network is made from.
-        kind: what it is, in one word; another is refused.
+    Attributes:
+        kind: what it is, in one word; a file of another is refused.
+        shape: the dataclass.
     """
-    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
-    save_file(tensors, path, metadata={kind: json.dumps(asdict(config))})
 
+    kind: ClassVar[str]
+    shape: ClassVar[type[Any]]
+    config: Any
 
-def load_shaped(network: type[Network], config: type[Any], kind: str, path: str | Path) -> Network:
-    """Read what :func:`save_shaped` wrote, in evaluation mode.
+    def save(self, path: str | Path) -> None:
+        """Write weights and shape into one safetensors file."""
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
+        save_file(tensors, path, metadata={self.kind: json.dumps(asdict(self.config))})
 
-    Raises:
-        ArtifactError: if the file is missing, damaged or something else.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            shape = json.loads((file.metadata() or {})[kind])
-        made = network(build(config, shape, str(path)))
-        made.load_state_dict(load_file(path))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, LlmrecError) as error:
-        raise ArtifactError(f"{path}: not a {kind} encoder that can be read ({error})") from None
-    return made.eval()
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote, in evaluation mode.
+
+        Raises:
+            ArtifactError: if the file is missing, damaged or something else.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                shape = json.loads((file.metadata() or {})[cls.kind])
+            made = cls(build(cls.shape, shape, str(path)))
+            made.load_state_dict(load_file(path))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, LlmrecError) as error:
+            raise ArtifactError(
+                f"{path}: not a {cls.kind} encoder that can be read ({error})"
+            ) from None
+        return made.eval()

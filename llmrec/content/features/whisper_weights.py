@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.errors import ConfigError, LlmrecError, require
+from llmrec.errors import ConfigError, LlmrecError, one_line, require
 
 _SIZES = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")
 # parts of a port's names -> openai-whisper's
@@ -67,7 +67,7 @@ def load_whisper(model: str, device: Any) -> LoadedWhisper:
         raise
     # a damaged file or a download that fails raises many kinds
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ConfigError(f"speech_model: {model!r} cannot be loaded ({reason})") from error
     _load_tokenizer(loaded)
     loaded = loaded.eval().requires_grad_(False)

@@ -10,16 +10,14 @@ there is the key of an item that has nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from llmrec.content.features.shaped import load_shaped, save_shaped
+from llmrec.content.features.shaped import ShapedNetwork
 from llmrec.content.fusion.settings import FusionShape
 
-_KIND = "fusion"
 _START = 0.1  # of the usual size, the weights of what attention adds
 
 
@@ -73,12 +71,14 @@ def _reader(config: FusionShape, name: str) -> nn.Sequential:
     )
 
 
-class FusionEncoder(nn.Module):
+class FusionEncoder(ShapedNetwork):
     """Unit vectors of items from their modalities.
 
     Args:
         config: its shape.
     """
+
+    kind, shape = "fusion", FusionShape
 
     def __init__(self, config: FusionShape) -> None:
         super().__init__()
@@ -131,16 +131,3 @@ class FusionEncoder(nn.Module):
         projected = torch.stack([self.project[name](inputs[name]) for name in inputs], dim=1)
         nothing = self.nothing.expand(len(projected), 1, -1)
         return torch.cat([self.token_norm(projected) + self.kinds, nothing], dim=1)
-
-    def save(self, path: str | Path) -> None:
-        """Write weights and shape into one safetensors file."""
-        save_shaped(self, self.config, _KIND, path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> FusionEncoder:
-        """Read what :meth:`save` wrote, ready to embed.
-
-        Raises:
-            ArtifactError: if the file is missing, damaged or something else.
-        """
-        return load_shaped(cls, FusionShape, _KIND, path)

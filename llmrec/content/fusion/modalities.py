@@ -53,18 +53,11 @@ class Modalities:
         columns = [self.names.index(name) for name in names]
         return Modalities({name: self.blocks[name] for name in names}, self.present[:, columns])
 
-    def concatenated(self, present: np.ndarray | None = None) -> np.ndarray:
-        """The blocks side by side, float32 ``[items, sum of dims]``, zero where one is missing.
-
-        Args:
-            present: bool ``[items, modalities]`` instead of the catalogue's own.
-        """
-        present = self.present if present is None else present
+    def concatenated(self) -> np.ndarray:
+        """The blocks side by side, float32 ``[items, sum of dims]``, zero where one is missing."""
+        blocks = enumerate(self.blocks.values())
         return np.concatenate(
-            [
-                np.where(present[:, [column]], block, np.float32(0))
-                for column, block in enumerate(self.blocks.values())
-            ],
+            [np.where(self.present[:, [column]], block, np.float32(0)) for column, block in blocks],
             axis=1,
         )
 

@@ -34,7 +34,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.jsonl import write_jsonl
 from llmrec.loop.plot import plot_log
-from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, read_manifest, run_stage
 
 METRICS, PLOT = "metrics.jsonl", "loss.png"
 _HELD_OUT_ITEMS = 0.1  # where there are no users to hold out
@@ -65,10 +65,7 @@ def run(
         CatalogError: if the dataset has no items.
     """
     read_manifest(dataset, "ingest")
-    inputs = {"dataset": folder_hash(dataset)}
-    for name, folder in (("features", features), ("media", media)):
-        if folder is not None:
-            inputs[name] = folder_hash(folder)
+    inputs = input_hashes(dataset=dataset, features=features, media=media)
     if len(inputs) == 1:
         raise ConfigError("give --features (llmrec embed), --media (llmrec embed media) or both")
     settings = as_dict(config)
@@ -149,14 +146,13 @@ def training_pairs(
     liked = liked_histories(dataset, config.min_rating, train_only=True)
     rng = np.random.default_rng(seed)
     learning, held_out = split_users(len(liked), (config.validation_users,), rng)
-    pairs = windowed_pairs(liked.select(learning), config.window, dataset.n_items)
-    cases = retrieval_cases(liked.select(held_out), dataset.n_items)
-    if len(pairs) and len(cases):
-        return pairs, cases
-    # of very few users nobody can be held out
-    return windowed_pairs(liked, config.window, dataset.n_items), retrieval_cases(
-        liked, dataset.n_items
-    )
+    # of very few users nobody can be held out: then all are learned from and validated on
+    for one, other in ((liked.select(learning), liked.select(held_out)), (liked, liked)):
+        pairs = windowed_pairs(one, config.window, dataset.n_items)
+        cases = retrieval_cases(other, dataset.n_items)
+        if len(pairs) and len(cases):
+            break
+    return pairs, cases
 
 
 def _hold_out(several: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

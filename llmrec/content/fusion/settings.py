@@ -98,9 +98,7 @@ class FusionTrainConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: must be 1 or more, got {getattr(self, name)}")
+        check_ranges(self, "[1, inf)", *_COUNTS)
         check_ranges(self, "(0, inf)", "learning_rate", "temperature")
         check_ranges(self, "[0, inf)", "contrast_weight", "weight_decay")
         check_ranges(self, "[0, 1]", "partial_share")

@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
@@ -159,10 +159,8 @@ def _response(
 
 def _cut(link: socket.socket, late: threading.Event) -> None:
     late.set()
-    try:
+    with suppress(OSError):  # closed in the meantime
         link.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # closed in the meantime
 
 
 def _copy(response: http.client.HTTPResponse, out: BinaryIO, max_bytes: int) -> int:

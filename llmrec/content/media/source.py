@@ -73,16 +73,14 @@ class MediaSource:
         if isinstance(value, Mapping):
             value = value.get("bytes") or value.get("path") or ""
         if isinstance(value, bytes | bytearray | memoryview):
-            return self._checked_bytes(bytes(value))
+            content = bytes(value)
+            self._check_size(len(content))
+            return content
         if not isinstance(value, str) or not value.strip():
             raise SourceError(f"neither a path, a URL nor bytes but {type(value).__name__}")
         if "://" in value:
             return self._fetched(value.strip())
         return self._file(value)
-
-    def _checked_bytes(self, content: bytes) -> bytes:
-        self._check_size(len(content))
-        return content
 
     def _file(self, name: str) -> Path:
         if self.root is None:

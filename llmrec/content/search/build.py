@@ -13,6 +13,7 @@ The manifest names the image model and the hash of its weights: a query must go 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,11 @@ from llmrec.config import as_dict
 from llmrec.content.features.image_encoder import ImageEncoder, open_same_model
 from llmrec.content.features.media import load_media_features
 from llmrec.content.features.modalities import MODALITIES
-from llmrec.content.search.nearest import build_index, choose_kind, measure_recall, save_index
+from llmrec.content.search.nearest import build_index, choose_kind, measure_recall
 from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.content.search.vectors import ItemVectors, item_vectors
-from llmrec.errors import ArtifactError, CatalogError
-from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.errors import ArtifactError, CatalogError, require
+from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
 
 STAGE = "search-index"
 VECTORS, ITEMS = "vectors.faiss", "items.parquet"
@@ -93,7 +94,8 @@ def run(
         "image_model": made.inputs["image_model"],
     }
     manifest = Manifest(STAGE, settings, inputs, seed=seed)
-    job = _Indexing(config, made, Path(dataset), Path(media), settings["image_model"], seed)
+    items = read_items(Path(dataset) / "items.parquet")
+    job = _Indexing(config, made, items, Path(media), settings["image_model"], seed)
 
     def work(run: StageRun) -> None:
         job.write(run)
@@ -102,21 +104,16 @@ def run(
     return run_stage(out or Path(media).parent / "search_index", manifest, work)
 
 
+@dataclass
 class _Indexing:
     """One run of the stage; the model is loaded only when something needs it."""
 
-    def __init__(
-        self,
-        config: SearchIndexConfig,
-        made: Manifest,
-        dataset: Path,
-        media: Path,
-        model: str,
-        seed: int,
-    ) -> None:
-        self.config, self.made, self.media, self.seed = config, made, media, seed
-        self.model = model
-        self.items = read_items(dataset / "items.parquet")
+    config: SearchIndexConfig
+    made: Manifest
+    items: pa.Table
+    media: Path
+    model: str
+    seed: int
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -131,7 +128,7 @@ class _Indexing:
             )
         kind = choose_kind(self.config.kind, len(found.rows))
         index = build_index(found.vectors, kind, self.seed)
-        save_index(index, run.folder / VECTORS)
+        require("faiss", "media").write_index(index, str(run.folder / VECTORS))
         pq.write_table(self.items.take(found.rows), run.folder / ITEMS)
         run.counts.update(found.counts, kind=kind, dim=found.vectors.shape[1])
         if kind != "flat":
@@ -182,12 +179,10 @@ class _Indexing:
 
 def read_items(path: Path) -> pa.Table:
     """``item_id``, ``title`` ("" when unknown) and ``image`` of every item."""
-    try:
+    with reading(path, "llmrec ingest"):
         schema = pq.read_schema(path)
         table = pq.read_table(path, columns=[name for name in _COLUMNS if name in schema.names])
         ids = table["item_id"]
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec ingest again") from None
     empty = pa.nulls(table.num_rows, pa.string())
     columns = {n: table[n] if n in table.column_names else empty for n in _COLUMNS[1:]}
     columns["title"] = columns["title"].fill_null("")

@@ -157,11 +157,6 @@ def measure_recall(index: Any, vectors: np.ndarray, queries: np.ndarray) -> floa
     return float((found >= exact[:, -1:] - 1e-6).mean())
 
 
-def save_index(index: Any, path: Path) -> None:
-    """Write an index as faiss does."""
-    require("faiss", "media").write_index(index, str(path))
-
-
 def load_index(path: Path, dim: int, n: int) -> Any:
     """Read an index.
 

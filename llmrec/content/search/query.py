@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from llmrec.content.media.images import decode_image
 from llmrec.content.media.source import MediaSource
 from llmrec.content.search.searcher import SearchIndex
 from llmrec.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 VOICE_SECONDS = 60.0  # of a recording, how much is transcribed
 
@@ -56,7 +52,11 @@ def image_query(index: SearchIndex, place: str) -> SearchQuery:
     Raises:
         DataError: if the picture cannot be had or decoded, naming it.
     """
-    picture = _read_picture(place)  # before the model is loaded: a wrong file costs nothing
+    with tempfile.TemporaryDirectory() as cache:
+        try:  # before the model is loaded: a wrong file costs nothing
+            picture = decode_image(_fetch(place, cache))
+        except MediaError as error:
+            raise DataError(f"--image {place}: {error}") from None
     return SearchQuery("image", place, index.encoder.encode([picture]))
 
 
@@ -94,14 +94,6 @@ def transcribe(place: str, speech_model: str, device: str = "auto") -> str:
     if not text:
         raise DataError(f"--voice {place}: nothing is said in it; record the query again")
     return text
-
-
-def _read_picture(place: str) -> Image:
-    with tempfile.TemporaryDirectory() as cache:
-        try:
-            return decode_image(_fetch(place, cache))
-        except MediaError as error:
-            raise DataError(f"--image {place}: {error}") from None
 
 
 def _fetch(place: str, cache: str) -> Path | bytes:

@@ -20,7 +20,7 @@ from llmrec.content.features.image_encoder import ImageEncoder, open_same_model
 from llmrec.content.search.build import ITEMS, STAGE, VECTORS
 from llmrec.content.search.nearest import load_index, nearest
 from llmrec.errors import ArtifactError, ConfigError
-from llmrec.stage import read_manifest
+from llmrec.stage import read_manifest, reading
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,8 @@ class SearchIndex:
         """
         folder = Path(folder)
         manifest = read_manifest(folder, STAGE)
-        try:
+        with reading(folder / ITEMS, "llmrec search index"):
             items = pq.read_table(folder / ITEMS, columns=["item_id", "title", "image"])
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactError(
-                f"{folder / ITEMS}: cannot be read ({error}); run llmrec search index again"
-            ) from None
         try:
             model, expected = manifest.config["image_model"], manifest.inputs["image_model"]
             dim = int(manifest.counts["dim"])

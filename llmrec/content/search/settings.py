@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmrec.config import check_ranges
-from llmrec.errors import ConfigError
 
 Kind = Literal["auto", "flat", "hnsw", "ivfpq"]
 
@@ -34,6 +33,5 @@ class SearchIndexConfig:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        if not 0 <= self.text_weight <= 1:
-            raise ConfigError(f"text_weight: must be from 0 to 1, got {self.text_weight}")
+        check_ranges(self, "[0, 1]", "text_weight")
         check_ranges(self, "[1, inf)", "recall_queries", "batch_size")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from llmrec.demo_shop.wording import pick
 from llmrec.errors import ConfigError, LlmrecError, require
 
 SAMPLE_RATE = 16_000
@@ -56,7 +57,7 @@ class Voice:
 
 def random_voice(rng: np.random.Generator) -> Voice:
     """Any of ``VOICES``, in no hurry."""
-    name = VOICES[int(rng.integers(len(VOICES)))]
+    name = pick(rng, VOICES)
     return Voice(name, rate=int(rng.integers(140, 181)), pitch=int(rng.integers(25, 86)))
 
 

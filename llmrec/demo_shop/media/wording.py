@@ -12,6 +12,7 @@ import numpy as np
 
 from llmrec.demo_shop.kinds import KIND_INDEX, KINDS
 from llmrec.demo_shop.vocabulary import COLOURS, OCCASIONS
+from llmrec.demo_shop.wording import pick
 from llmrec.types import Item
 
 _DESCRIPTIONS = (
@@ -57,7 +58,7 @@ def spoken_description(item: Item, rng: np.random.Generator) -> str:
     """A sentence or two that name the item's kind, colour and pattern."""
     attributes = item.attributes
     plural = KINDS[KIND_INDEX[attributes["category"]]].plural
-    text = _pick(rng, _DESCRIPTIONS).format(
+    text = pick(rng, _DESCRIPTIONS).format(
         this="These" if plural else "This",
         be="are" if plural else "is",
         noun=attributes["category"],
@@ -93,10 +94,6 @@ def _query(
         and colour in (None, item.attributes["colour"])
     )
     templates = _BY_COLOUR if category is None else _BY_CATEGORY if colour is None else _BY_BOTH
-    text = _pick(rng, templates).format(noun=category, colour=colour)
+    text = pick(rng, templates).format(noun=category, colour=colour)
     if right:
         yield VoiceQuery(text, category, colour, right)
-
-
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-    return options[int(rng.integers(len(options)))]

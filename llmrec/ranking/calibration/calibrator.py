@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from llmrec.errors import ArtifactError, ConfigError, DataError
-from llmrec.files import write_whole
+from llmrec.files import read_versioned, write_whole
 from llmrec.metrics.click_metrics import ece
 from llmrec.ranking.calibration import methods
 from llmrec.ranking.calibration.methods import Parameters
@@ -64,6 +63,11 @@ class Calibrator:
         """No calibrator: the model's own probability, ``sigmoid(logit)``."""
         return cls("none", note=note)
 
+    @classmethod
+    def of_too_few(cls, rows: int) -> Calibrator:
+        """No calibrator, because of too few rows to fit one."""
+        return cls.identity(f"{rows} rows are too few to calibrate with; {LEAST_ROWS} are needed")
+
     @property
     def name(self) -> str:
         """The method as :func:`~llmrec.ranking.calibration.choosing.choose` names it."""
@@ -106,24 +110,16 @@ def load_calibrator(path: str | Path) -> Calibrator:
         ArtifactError: if it is missing, damaged or from a newer llmrec.
     """
     path = Path(path)
+    raw = read_versioned(path, "calibrator", SCHEMA_VERSION, "fit one on validation rows")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: no such calibrator; fit one on validation rows") from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: not a readable calibrator ({error})") from None
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if not isinstance(version, int):
-        raise ArtifactError(f"{path}: has no schema_version; it is not a calibrator")
-    if version > SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{path}: written with schema version {version}, this llmrec reads up to "
-            f"{SCHEMA_VERSION}; upgrade llmrec or calibrate again"
-        )
-    try:
-        return _from_json(raw)
+        method, parameters, note = raw["method"], raw["parameters"], raw["note"]
+        if not isinstance(parameters, dict) or not isinstance(note, str):
+            raise ValueError("parameters are no object, or the note is no text")
+        methods.check_parameters(method, parameters)
+        fitted_on = None if raw["fitted_on"] is None else FittedOn(**raw["fitted_on"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{path}: damaged calibrator ({error}); calibrate again") from None
+    return Calibrator(method, parameters, fitted_on, note, raw["schema_version"])
 
 
 def fit(
@@ -147,9 +143,7 @@ def fit(
     logits, labels = check_rows(logits, labels)
     checked = check_fields(fields, len(logits))
     if len(logits) < LEAST_ROWS:
-        return Calibrator.identity(
-            f"{len(logits)} rows are too few to calibrate with; {LEAST_ROWS} are needed"
-        )
+        return Calibrator.of_too_few(len(logits))
     calibrator = fit_method(name, logits, labels, checked)
     return with_figures(calibrator, logits, labels, calibrator.apply(logits, checked), False)
 
@@ -167,18 +161,15 @@ def fit_method(
     if method == "none":
         return Calibrator("none")
     if labels.min() == labels.max():
-        return Calibrator(
-            "platt", methods.constant(logits, labels), note=_same_labels(labels, name)
+        note = (
+            f"all {len(labels)} labels are {int(labels[0])}, so {name} has nothing to fit: "
+            f"p is held at (k + 1) / (n + 2) = {methods.shrunk_rate(labels):.3g}"
         )
+        return Calibrator("platt", methods.constant(logits, labels), note=note)
     if method == "per-field":
         values = fields[of_field]
         return Calibrator(method, methods.fit_per_field(logits, labels, of_field, values))
-    fitters = {
-        "temperature": methods.fit_temperature,
-        "platt": methods.fit_platt,
-        "isotonic": methods.fit_isotonic,
-    }
-    return Calibrator(method, fitters[method](logits, labels))
+    return Calibrator(method, methods.FIT[method](logits, labels))
 
 
 def with_figures(
@@ -240,21 +231,3 @@ def check_fields(fields: Mapping[str, np.ndarray] | None, rows: int) -> dict[str
             )
         checked[name] = values
     return checked
-
-
-def _same_labels(labels: np.ndarray, name: str) -> str:
-    return (
-        f"all {len(labels)} labels are {int(labels[0])}, so {name} has nothing to fit: "
-        f"p is held at (k + 1) / (n + 2) = {methods.shrunk_rate(labels):.3g}"
-    )
-
-
-def _from_json(raw: dict[str, Any]) -> Calibrator:
-    method, parameters, note = raw["method"], raw["parameters"], raw["note"]
-    if method not in methods.METHODS:
-        raise ValueError(f"no method {method!r}")
-    if not isinstance(parameters, dict) or not isinstance(note, str):
-        raise ValueError("parameters are no object, or the note is no text")
-    methods.check_parameters(method, parameters)
-    fitted_on = None if raw["fitted_on"] is None else FittedOn(**raw["fitted_on"])
-    return Calibrator(method, parameters, fitted_on, note, raw["schema_version"])

@@ -103,11 +103,7 @@ def choose(
     if folds < 2:
         raise ConfigError(f"folds={folds}: at least 2 are needed to have out-of-fold rows")
     if len(logits) < LEAST_ROWS:
-        return CalibrationChoice(
-            Calibrator.identity(
-                f"{len(logits)} rows are too few to calibrate with; {LEAST_ROWS} are needed"
-            )
-        )
+        return CalibrationChoice(Calibrator.of_too_few(len(logits)))
     if labels.min() == labels.max():
         # any method but "none" then gives the same
         calibrator = fit_method(names[-1], logits, labels, checked)

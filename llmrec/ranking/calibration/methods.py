@@ -121,21 +121,6 @@ def fit_per_field(
     return {"field": field, "shared": shared, "values": fitted}
 
 
-def apply_none(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
-    """The model's own probability."""
-    return expit(logits)
-
-
-def apply_temperature(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
-    """``sigmoid(x / temperature)``."""
-    return expit(logits / parameters["temperature"])
-
-
-def apply_platt(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
-    """``sigmoid(slope * x + offset)``."""
-    return expit(parameters["slope"] * logits + parameters["offset"])
-
-
 def apply_isotonic(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
     """Straight lines between the steps, level outside, everything tilted a little.
 
@@ -153,7 +138,7 @@ def apply_per_field(parameters: Parameters, logits: np.ndarray, fields: Fields) 
     shared, fitted = parameters["shared"], parameters["values"]
     values = fields.get(parameters["field"])
     if values is None:
-        return apply_platt(shared, logits, fields)
+        return expit(_line(shared, logits))
     present, place = np.unique(values, return_inverse=True)
     own = [fitted.get(str(int(value)), shared) for value in present]
     slopes = np.array([each["slope"] for each in own])
@@ -161,10 +146,15 @@ def apply_per_field(parameters: Parameters, logits: np.ndarray, fields: Fields) 
     return expit(slopes[place] * logits + offsets[place])
 
 
+FIT: dict[str, Callable[[np.ndarray, np.ndarray], Parameters]] = {
+    "temperature": fit_temperature,
+    "platt": fit_platt,
+    "isotonic": fit_isotonic,
+}
 APPLY: dict[str, Callable[[Parameters, np.ndarray, Fields], np.ndarray]] = {
-    "none": apply_none,
-    "temperature": apply_temperature,
-    "platt": apply_platt,
+    "none": lambda parameters, logits, fields: expit(logits),
+    "temperature": lambda parameters, logits, fields: expit(logits / parameters["temperature"]),
+    "platt": lambda parameters, logits, fields: expit(_line(parameters, logits)),
     "per-field": apply_per_field,
     "isotonic": apply_isotonic,
 }
@@ -197,6 +187,8 @@ def check_parameters(method: str, parameters: Parameters) -> None:
             raise ValueError("the steps do not rise")
         _finite(parameters["centre"])
         _finite(parameters["spread"], positive=True)
+    elif method != "none":
+        raise ValueError(f"no method {method!r}")
 
 
 def _check_line(parameters: Parameters) -> None:
@@ -211,8 +203,8 @@ def _finite(value: Any, positive: bool = False) -> None:
         raise ValueError(f"{value!r} is not positive")
 
 
-def _line(parameters: Parameters, x: float) -> float:
-    return float(parameters["slope"] * x + parameters["offset"])
+def _line(parameters: Parameters, x: Any) -> Any:
+    return parameters["slope"] * x + parameters["offset"]
 
 
 def _platt_targets(labels: np.ndarray) -> np.ndarray:

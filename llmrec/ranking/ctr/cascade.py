@@ -37,7 +37,6 @@ class HeldOutClicks:
     Attributes:
         cases: history and target; ``histories.now`` is the time of the impression: a view that led
             to the click is not known yet.
-        times: float64 ``[cases]``, the same times.
         context_index: int32 ``[cases]``, row of the impressions' contexts.
     """
 
@@ -108,12 +107,14 @@ def choose_llm_weight(
     if config.combine.llm is not None or not models:
         return config.combine.llm or 0.0, {}
     split = data.log.split
-    ranked, targets, _ = rank_held_out(
+    ranked, clicks = rank_held_out(
         config, folders, data, networks, models[-1], (split.validation, split.test),
         config.ranked, CANDIDATES, seed,
     )  # fmt: skip
     tried = {
-        f"{weight:g}": float(ndcg(ranked.ranks(ranked.scores(weight), targets), 10).mean())
+        f"{weight:g}": float(
+            ndcg(ranked.ranks(ranked.scores(weight), clicks.cases.targets), 10).mean()
+        )
         for weight in LLM_WEIGHTS
     }
     best = max(LLM_WEIGHTS, key=lambda weight: tried[f"{weight:g}"])
@@ -130,7 +131,7 @@ def rank_held_out(
     most: int,
     limit: int,
     seed: int,
-) -> tuple[RankedCandidates, np.ndarray, HeldOutClicks]:
+) -> tuple[RankedCandidates, HeldOutClicks]:
     """Candidates and predictions for the held-out clicks of a span of time, each as of its time.
 
     Args:
@@ -139,7 +140,7 @@ def rank_held_out(
         most: clicks, drawn at random; limit: candidates of each.
 
     Returns:
-        the candidates, the targets int32 ``[cases]``, and the clicks.
+        the candidates, and the clicks.
     """
     log = data.log
     limit = min(limit, data.item_features.n_items)
@@ -167,7 +168,7 @@ def rank_held_out(
                 if Generated.name in names:
                     llm[rows] = features.score[:, :, names.index(Generated.name)]
                 bar.update(len(rows))
-    return RankedCandidates(items, click, llm), clicks.cases.targets, clicks
+    return RankedCandidates(items, click, llm), clicks
 
 
 def _candidates(

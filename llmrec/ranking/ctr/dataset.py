@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from llmrec.captions.categorical import load_categorical
 from llmrec.config import as_dict
 from llmrec.data.event_store import EventStore
-from llmrec.errors import ArtifactError
 from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
 from llmrec.ranking.ctr.impression_log import Folders, ImpressionLog
 from llmrec.ranking.ctr.impressions import Impressions
@@ -34,7 +32,7 @@ from llmrec.ranking.ctr.request_context import ContextVocabulary, request_contex
 from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.ranking.retrieval.snapshot import Snapshots
 from llmrec.ranking.retrieval.source_features import SourceFeatures
-from llmrec.stage import Manifest, StageRun, read_manifest, run_stage
+from llmrec.stage import Manifest, StageRun, read_manifest, reading, run_stage
 
 SOURCES_STAGE = "ctr-sources"
 _FEATURES, _SNAPSHOTS = "source_features.safetensors", "snapshots"
@@ -69,10 +67,10 @@ class ClickDataset:
     inputs: ClickFeatures
     targets: Targets
 
-    def part(self, name: str, inputs: ClickFeatures | None = None) -> tuple[ClickFeatures, Targets]:
-        """Inputs and targets of one part; ``inputs`` instead of all of them."""
+    def part(self, name: str) -> tuple[ClickFeatures, Targets]:
+        """Inputs and targets of one part."""
         rows = self.parts[name]
-        return (self.inputs if inputs is None else inputs).select(rows), self.targets.select(rows)
+        return self.inputs.select(rows), self.targets.select(rows)
 
 
 def run_source_features(config: CtrConfig, folders: Folders, out: Path, seed: int = 0) -> Path:
@@ -105,13 +103,8 @@ def read_source_features(folder: Path) -> tuple[SourceFeatures, Snapshots]:
         ArtifactError: if it is missing or damaged.
     """
     names = tuple(read_manifest(folder, SOURCES_STAGE).counts["sources"])
-    try:
-        arrays = load_file(folder / _FEATURES)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{folder / _FEATURES}: cannot be read ({error}); remove {folder} and run it again"
-        ) from None
-    found = SourceFeatures(names, arrays["rank"], arrays["score"])
+    with reading(folder / _FEATURES, "llmrec ctr"):
+        found = SourceFeatures(names, **load_file(folder / _FEATURES))
     return found, Snapshots.load(folder / _SNAPSHOTS)
 
 
@@ -160,18 +153,16 @@ def build_features(
         source_features: of the impressions, in their order.
     """
     context = builder.context.encode(impressions.contexts)[impressions.context_index]
-    parts = []
     starts = range(0, len(impressions), _CHUNK)
-    for start in tqdm(starts, desc="features", unit="chunk", mininterval=2):
-        rows = slice(start, start + _CHUNK)
-        parts.append(
-            features_at(
-                builder, impressions.user[rows], impressions.time[rows], context[rows],
-                impressions.items[rows], impressions.position[rows], log, counters,
-                source_features[rows],
-            )
-        )  # fmt: skip
-    return ClickFeatures.concatenate(parts)
+    chunks = [slice(start, start + _CHUNK) for start in starts]
+    return ClickFeatures.concatenate([
+        features_at(
+            builder, impressions.user[rows], impressions.time[rows], context[rows],
+            impressions.items[rows], impressions.position[rows], log, counters,
+            source_features[rows],
+        )
+        for rows in tqdm(chunks, desc="features", unit="chunk", mininterval=2)
+    ])  # fmt: skip
 
 
 def features_at(

@@ -9,6 +9,7 @@ compared with torch before they count as written.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import warnings
 from collections.abc import Sequence
@@ -69,53 +70,37 @@ class FusedEmbedding(nn.Module):
         self.register_buffer("missing", embedding.missing.detach().flatten())
 
     def forward(self, values: Tensor) -> Tensor:
-        """``[rows, features]``, NaN missing -> ``[rows, features * dim]``."""
+        """``[..., features]``, NaN missing -> ``[..., features * dim]``."""
+        shape, values = values.shape[:-1], values.flatten(0, -2)
         known = ~torch.isnan(values) & self.used
         filled = torch.where(known, values, _BELOW_ALL).t().unsqueeze(-1)
         share = ((filled - self.lower) * self.slope).clamp(0.0, 1.0)
         embedded = torch.matmul(share, self.weight).transpose(0, 1).flatten(1)
-        return embedded + torch.addmm(self.missing, known.to(values.dtype), self.known)
+        embedded = embedded + torch.addmm(self.missing, known.to(values.dtype), self.known)
+        return embedded.view(*shape, -1)
 
 
 class RequestNetwork(nn.Module):
-    """The mean logits of some networks for one request, as of :meth:`ClickNetwork.score`."""
+    """The mean logits and position biases of some networks, as of :meth:`ClickNetwork.score`."""
 
     def __init__(self, networks: Sequence[ClickNetwork]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.embeddings = nn.ModuleList(FusedEmbedding(one.candidate) for one in networks)
 
-    def forward(
-        self,
-        vectors: Tensor,
-        history: Tensor,
-        types: Tensor,
-        ages: Tensor,
-        ratings: Tensor,
-        candidate: Tensor,
-        request: Tensor,
-        categories: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Logits ``[1, candidates, tasks]``, and the position bias ``[1, positions]``.
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``[requests, candidates, tasks]`` and biases ``[requests, positions]``.
 
         Args:
-            vectors, history: ``[copies, candidates, width]`` and ``[copies, events, width]``.
-            others: of :meth:`ClickNetwork.score`, of one request.
+            inputs: of :meth:`ClickNetwork.score`; the vectors of candidates and history are those
+                of one request, ``[copies, candidates, width]`` and ``[copies, events, width]``.
         """
-        outputs = []
-        for copy, (network, embedding) in enumerate(
-            zip(self.networks, self.embeddings, strict=True)
-        ):
-            own, own_history = vectors[copy : copy + 1], history[copy : copy + 1]
-            attended, summary = network.attention(own, own_history, types, ages, ratings)
-            context = network.request_vector(summary, request, categories)
-            rows = own[0]  # two dimensions: a matrix product and its bias are one operation
-            shared = context.expand(rows.shape[0], -1)
-            features = torch.cat([rows, attended[0], embedding(candidate[0]), shared], dim=-1)
-            bias = network.position_bias + network.position_tower(context)
-            outputs.append((network.logits(features), bias))
+        vectors, history, *others = inputs
+        outputs = [
+            network.score(vectors[at : at + 1], history[at : at + 1], *others)
+            for at, network in enumerate(self.networks)
+        ]
         logits, biases = zip(*outputs, strict=True)
-        return torch.stack(logits).mean(0, keepdim=True), torch.stack(biases).mean(0)
+        return torch.stack(logits).mean(0), torch.stack(biases).mean(0)
 
 
 class ItemNetwork(nn.Module):
@@ -125,9 +110,9 @@ class ItemNetwork(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
-    def forward(self, ids: Tensor, fields: Tensor, tokens: Tensor, fused: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         """``[copies, items, width]`` of the arguments of :meth:`ClickNetwork.items`."""
-        return torch.stack([one.items(ids, fields, tokens, fused) for one in self.networks])
+        return torch.stack([one.items(*inputs) for one in self.networks])
 
 
 def export(networks: list[ClickNetwork], items: ItemFeatures, folder: str | Path) -> None:
@@ -144,8 +129,10 @@ def export(networks: list[ClickNetwork], items: ItemFeatures, folder: str | Path
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "ctr")
     folder = Path(folder)
-    training = [network.training for network in networks]
-    of_items, of_request = ItemNetwork(networks).eval(), RequestNetwork(networks).eval()
+    networks = [copy.deepcopy(network).eval() for network in networks]
+    of_items, of_request = ItemNetwork(networks), RequestNetwork(copy.deepcopy(networks))
+    for network in of_request.networks:
+        network.candidate = FusedEmbedding(network.candidate)
     about = {"n_items": str(networks[0].config.n_items), "copies": str(len(networks))}
     rng = np.random.default_rng(0)
     with torch.inference_mode(False), torch.no_grad():
@@ -156,25 +143,7 @@ def export(networks: list[ClickNetwork], items: ItemFeatures, folder: str | Path
         _write(of_request, arguments, REQUEST_INPUTS, outputs, folder / REQUEST, about)
         for count in (1, _COMPARED):
             arguments = _random_request(networks, count, rng)
-            _compare(_TrainedNetworks(networks), arguments, folder / REQUEST)
-    for network, was in zip(networks, training, strict=True):
-        network.train(was)
-
-
-class _TrainedNetworks(nn.Module):
-    """The networks as training has them, to compare with."""
-
-    def __init__(self, networks: Sequence[ClickNetwork]) -> None:
-        super().__init__()
-        self.networks = networks
-
-    def forward(self, vectors: Tensor, history: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = [
-            network.score(vectors[copy, None], history[copy, None], *others)
-            for copy, network in enumerate(self.networks)
-        ]
-        logits, bias = zip(*outputs, strict=True)
-        return torch.stack(logits).mean(0), torch.stack(bias).mean(0)
+            _compare(RequestNetwork(networks), arguments, folder / REQUEST)
 
 
 def _empty_items(network: ClickNetwork) -> dict[str, Tensor]:
@@ -272,7 +241,7 @@ def _write(
             tuple(arguments[name] for name in names),
             input_names=list(names),
             output_names=list(outputs),
-            dynamic_shapes=tuple(shapes.values()),
+            dynamic_shapes=(tuple(shapes.values()),),  # one argument, ``*inputs``
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,

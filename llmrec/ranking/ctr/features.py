@@ -87,7 +87,7 @@ class ClickFeatures:
         return ClickFeatures(self.names, **arrays)
 
     def without(self, groups: Sequence[str]) -> ClickFeatures:
-        """The same without the features of some groups.
+        """The same without the features of some groups; without ``time``, events have no ages.
 
         Raises:
             ConfigError: for a group that there is not.
@@ -102,12 +102,14 @@ class ClickFeatures:
         names = FeatureNames(
             **{kind: tuple(getattr(self.names, kind)[at] for at in kept[kind]) for kind in kept}
         )
+        ages = self.history_ages
         return replace(
             self,
             names=names,
             candidate=self.candidate[:, :, kept["candidate"]],
             request=self.request[:, kept["request"]],
             categories=self.categories[:, kept["categories"]],
+            history_ages=np.full_like(ages, np.nan) if "time" in groups else ages,
         )
 
 

@@ -56,32 +56,6 @@ class ItemTensors:
         return network.items(ids, self.fields[items], self.tokens[items], self.fused[items])
 
 
-def network_shape(
-    inputs: ClickFeatures,
-    items: ItemFeatures,
-    targets: Targets,
-    config: NetworkConfig,
-    captions: bool = True,
-) -> NetworkShape:
-    """The shape of a network for some data.
-
-    Args:
-        captions: whether it reads captions.
-    """
-    return NetworkShape(
-        n_items=items.n_items,
-        field_sizes=items.field_sizes if captions else (),
-        token_size=items.token_size if captions else 0,
-        fused_dim=items.fused.shape[1],
-        candidate=inputs.candidate.shape[2],
-        request=inputs.request.shape[1],
-        category_sizes=tuple(size for _, _, size in inputs.names.categories),
-        positions=max(1, int(inputs.position.max(initial=-1)) + 1),
-        tasks=targets.tasks,
-        network=config,
-    )
-
-
 def train_networks(
     inputs: ClickFeatures,
     targets: Targets,
@@ -106,7 +80,18 @@ def train_networks(
         DataError: if a feature is infinite.
     """
     _check_finite(inputs)
-    shape = network_shape(inputs, items, targets, config, captions)
+    shape = NetworkShape(
+        n_items=items.n_items,
+        field_sizes=items.field_sizes if captions else (),
+        token_size=items.token_size if captions else 0,
+        fused_dim=items.fused.shape[1],
+        candidate=inputs.candidate.shape[2],
+        request=inputs.request.shape[1],
+        category_sizes=tuple(size for _, _, size in inputs.names.categories),
+        positions=max(1, int(inputs.position.max(initial=-1)) + 1),
+        tasks=targets.tasks,
+        network=config,
+    )
     trained = [
         _train(shape, inputs, targets, validation, items, fit, seed + number, quiet)
         for number in range(config.copies)
@@ -154,18 +139,24 @@ def _train(
         for step in range(steps):
             rows = np.sort(order[step * batch : (step + 1) * batch])
             set_learning_rate(optimizer, schedule(state.step))
-            _step(network, tensors, inputs.select(rows), targets.select(rows), optimizer, fit)
+            network.train()
+            logits = forward(network, tensors, inputs.select(rows), shape.network.id_dropout)
+            loss = click_loss(shape.tasks, logits, targets.select(rows), fit)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
             average.update_parameters(network)
             state.step += 1
             bar.update()
             if step + 1 not in checks:
                 continue
-            loss = _validate(average.module, tensors, validation)
-            state.log.append({"epoch": epoch + (step + 1) / steps, "log_loss": loss,
+            log_loss = _validate(average.module, tensors, validation)
+            state.log.append({"epoch": epoch + (step + 1) / steps, "log_loss": log_loss,
                               "seconds": round(time.monotonic() - started, 1)})  # fmt: skip
-            bar.set_postfix(log_loss=f"{loss:.4f}")
+            bar.set_postfix(log_loss=f"{log_loss:.4f}")
             state.epoch += 1  # patience is in validations
-            if state.improve(-loss):
+            if state.improve(-log_loss):
                 best = copy.deepcopy(average.module.state_dict())
         if state.out_of_patience(fit.patience):
             break
@@ -216,23 +207,6 @@ def _optimizer(network: ClickNetwork, fit: FitConfig) -> torch.optim.AdamW:
         *parameter_groups(others, decay, lambda _, weight: weight.ndim == 2),
     ]
     return torch.optim.AdamW(groups, lr=rate)
-
-
-def _step(
-    network: ClickNetwork,
-    items: ItemTensors,
-    inputs: ClickFeatures,
-    targets: Targets,
-    optimizer: torch.optim.Optimizer,
-    fit: FitConfig,
-) -> None:
-    network.train()
-    logits = forward(network, items, inputs, network.config.network.id_dropout)
-    loss = click_loss(network.config.tasks, logits, targets, fit)
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-    optimizer.step()
 
 
 def forward(

@@ -15,7 +15,7 @@ from llmrec.ranking.ctr.impressions import Impressions, read_impressions
 from llmrec.ranking.ctr.item_features import ItemFeatures, available_from
 from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.ranking.retrieval.catalogue import Catalogue
-from llmrec.stage import file_hash, folder_hash
+from llmrec.stage import input_hashes
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,16 @@ class Folders:
     captions: Path | None = None
     models: tuple[Path, ...] = ()
 
-    def hashes(self) -> dict[str, str]:
-        """What stands for each among a stage's inputs."""
-        named = {"dataset": self.dataset, "fusion": self.fusion, "captions": self.captions}
-        named |= {f"model/{number}": folder for number, folder in enumerate(self.models)}
-        return {name: folder_hash(folder) for name, folder in named.items() if folder is not None}
-
     def inputs(self, config: CtrConfig) -> dict[str, str]:
-        """The same, and the file of labels."""
-        if config.labels.file is None:
-            return self.hashes()
-        return self.hashes() | {"labels": file_hash(config.labels.file)}
+        """What stands for each, and for the file of labels, among a stage's inputs."""
+        models = {f"model/{number}": folder for number, folder in enumerate(self.models)}
+        return input_hashes(
+            dataset=self.dataset,
+            fusion=self.fusion,
+            captions=self.captions,
+            labels=config.labels.file,
+            **models,
+        )
 
     def fused(self, n_items: int) -> np.ndarray:
         """The fused vectors; a column of zeros where there are none."""

@@ -59,6 +59,36 @@ class Impressions:
     context_index: np.ndarray
     contexts: list[dict[str, str]]
 
+    @classmethod
+    def of(
+        cls,
+        user: np.ndarray,
+        time: np.ndarray,
+        items: np.ndarray,
+        click: np.ndarray,
+        contexts: Sequence[str | None],
+        **known: np.ndarray,
+    ) -> Impressions:
+        """Impressions of which nothing else is known but what is given.
+
+        Args:
+            contexts: of each impression, as JSON text.
+        """
+        ids: dict[str | None, int] = {}
+        unknown = np.full(items.shape, np.nan, dtype=np.float32)
+        columns: dict[str, np.ndarray] = {
+            "position": np.full(items.shape, -1, dtype=np.int16),
+            "purchase": unknown,
+            "rating": unknown,
+            "log_sampling_rate": np.zeros(items.shape, dtype=np.float32),
+            "context_index": np.array(
+                [ids.setdefault(text, len(ids)) for text in contexts], dtype=np.int32
+            ),
+        }
+        columns |= known
+        distinct = [read_context(text) for text in ids]
+        return cls(user, time, items, click=click, contexts=distinct, **columns)
+
     def __len__(self) -> int:
         return len(self.user)
 
@@ -108,25 +138,17 @@ def _logged(path: Path, log: EventStore, item_index: dict[str, int]) -> Impressi
     shape = (len(rows), width)
     items = np.full(shape, -1, dtype=np.int32)
     click = np.full(shape, np.nan, dtype=np.float32)
-    contexts: dict[str, int] = {}
-    context_index = np.empty(len(rows), dtype=np.int32)
     for at, row in enumerate(rows):
         known, clicked = _known_items(row, item_index)
         items[at, : len(known)], click[at, : len(known)] = known, clicked
-        text = json.dumps(row.get("context") or {}, sort_keys=True)
-        context_index[at] = contexts.setdefault(text, len(contexts))
     position = np.where(items >= 0, np.arange(width, dtype=np.int16)[None], -1)
-    return Impressions(
-        user=np.array([log.user_index.get(row["user_id"], -1) for row in rows], dtype=np.int32),
-        time=np.array([row["timestamp"] for row in rows], dtype=np.float64),
-        items=items,
+    return Impressions.of(
+        np.array([log.user_index.get(row["user_id"], -1) for row in rows], dtype=np.int32),
+        np.array([row["timestamp"] for row in rows], dtype=np.float64),
+        items,
+        click,
+        [json.dumps(row.get("context") or {}, sort_keys=True) for row in rows],
         position=position.astype(np.int16),
-        click=click,
-        purchase=np.full(shape, np.nan, dtype=np.float32),
-        rating=np.full(shape, np.nan, dtype=np.float32),
-        log_sampling_rate=np.zeros(shape, dtype=np.float32),
-        context_index=context_index,
-        contexts=[json.loads(text) for text in contexts],
     )
 
 
@@ -207,28 +229,17 @@ def _with_conversions(impressions: Impressions, log: EventStore) -> Impressions:
     return replace(impressions, purchase=purchase, rating=rating)
 
 
-def _contexts_of(texts: Sequence[str | None]) -> tuple[np.ndarray, list[dict[str, str]]]:
-    known: dict[str | None, int] = {}
-    rows = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int32)
-    return rows, [read_context(text) for text in known]
-
-
 def _rated(labels: LabelConfig, log: EventStore, texts: Sequence[str | None]) -> Impressions:
     """An impression of one item for each rating; a low one is a negative."""
     rows = np.flatnonzero(~np.isnan(log.rating))
-    context_index, contexts = _contexts_of([texts[row] for row in rows])
     rating = log.rating[rows][:, None]
-    return Impressions(
-        user=log.user[rows],
-        time=log.time[rows],
-        items=log.item[rows][:, None],
-        position=np.full((len(rows), 1), -1, dtype=np.int16),
-        click=(rating >= labels.min_rating).astype(np.float32),
-        purchase=np.full(rating.shape, np.nan, dtype=np.float32),
+    return Impressions.of(
+        log.user[rows],
+        log.time[rows],
+        log.item[rows][:, None],
+        (rating >= labels.min_rating).astype(np.float32),
+        [texts[row] for row in rows],
         rating=rating,
-        log_sampling_rate=np.zeros(rating.shape, dtype=np.float32),
-        context_index=context_index,
-        contexts=contexts,
     )
 
 
@@ -282,16 +293,12 @@ def _sampled(
     log_rate = np.log(1 - (1 - q) ** labels.per_positive).astype(np.float32)
     rating = np.full(shape, np.nan, dtype=np.float32)
     rating[:, 0] = log.rating[rows]
-    context_index, contexts = _contexts_of([texts[row] for row in rows])
-    return Impressions(
-        user=log.user[rows],
-        time=began[rows],
-        items=items,
-        position=np.full(shape, -1, dtype=np.int16),
-        click=click,
-        purchase=np.full(shape, np.nan, dtype=np.float32),
+    return Impressions.of(
+        log.user[rows],
+        began[rows],
+        items,
+        click,
+        [texts[row] for row in rows],
         rating=rating,
         log_sampling_rate=np.where(items >= 0, log_rate[items], 0.0).astype(np.float32),
-        context_index=context_index,
-        contexts=contexts,
     )

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llmrec.captions.categorical import CategoricalFeatures
 from llmrec.data.dataset import Dataset
 from llmrec.data.event_store import EVENT_CODES, EventStore, sums_before
-from llmrec.errors import ArtifactError, DataError
+from llmrec.errors import DataError
 from llmrec.ranking.ctr.impressions import Impressions
 from llmrec.ranking.ctr.request_context import DAY
+from llmrec.stage import reading
 
 # Counted of an item; impressions and clicks are examples, whatever kind of label gave them.
 COUNTERS = ("impressions", "clicks", "purchases", "returns", "ratings", "rating_sum")
@@ -92,15 +92,11 @@ class ItemFeatures:
         Raises:
             ArtifactError: if a file is missing or damaged.
         """
-        try:
+        with reading(folder / _ARRAYS, "llmrec ctr"):
             names = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
             lists = {n: tuple(v) if isinstance(v, list) else v for n, v in names.items()}
             parts: dict[str, Any] = {**load_file(folder / _ARRAYS), **lists}
             return cls(**parts)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{folder}: its items cannot be read ({error}); run llmrec ctr again"
-            ) from None
 
 
 def make_item_features(
@@ -183,9 +179,8 @@ class ItemCounters:
 
     def totals(self, n_items: int) -> np.ndarray:
         """Sums of everything, float64 ``[n_items, len(COUNTERS)]``."""
-        return np.stack(
-            [np.bincount(self.item, column, n_items) for column in self.values.T], axis=1
-        )
+        sums = [np.bincount(self.item, column, n_items) for column in self.values.T]
+        return np.stack(sums, axis=1)
 
 
 def count_events(impressions: Impressions, log: EventStore) -> ItemCounters:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from llmrec.config import as_dict, build
-from llmrec.errors import ArtifactError, LlmrecError
 from llmrec.ranking.calibration.calibrator import Calibrator, load_calibrator
 from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
 from llmrec.ranking.ctr.item_features import ItemFeatures
 from llmrec.ranking.ctr.request_context import ContextVocabulary
 from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.ranking.retrieval.snapshot import Snapshot
-from llmrec.stage import read_manifest
+from llmrec.stage import read_manifest, reading
 
 if TYPE_CHECKING:
     from llmrec.ranking.ctr.network import ClickNetwork
@@ -58,13 +57,11 @@ class ModelCard:
         """Read what :meth:`write` wrote.
 
         Raises:
-            ArtifactError: if it is missing or damaged.
+            ArtifactError, ConfigError: if it is missing or damaged.
         """
         path = folder / MODEL
-        try:
+        with reading(path, "llmrec ctr"):
             return build(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
-        except (OSError, ValueError, LlmrecError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error}); run llmrec ctr again") from None
 
 
 class ClickModel:

@@ -15,12 +15,11 @@ Items and requests are two networks: :meth:`ClickNetwork.items` runs once for an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from llmrec.content.features.shaped import load_shaped, save_shaped
+from llmrec.content.features.shaped import ShapedNetwork
 from llmrec.ranking.ctr.layers import CrossNet, PiecewiseLinearEmbedding, TargetAttention
 from llmrec.ranking.ctr.settings import NetworkConfig
 
@@ -57,12 +56,14 @@ class NetworkShape:
     network: NetworkConfig
 
 
-class ClickNetwork(nn.Module):
+class ClickNetwork(ShapedNetwork):
     """One network.
 
     Args:
         config: its shape.
     """
+
+    kind, shape = "ctr", NetworkShape
 
     def __init__(self, config: NetworkShape) -> None:
         super().__init__()
@@ -161,23 +162,10 @@ class ClickNetwork(nn.Module):
         attended, summary = self.attention(vectors, history, types, ages, ratings)
         context = self.request_vector(summary, request, categories)
         shared = context.unsqueeze(1).expand(*vectors.shape[:2], -1)
-        logits = self.logits(
-            torch.cat([vectors, attended, self.candidate(candidate), shared], dim=-1)
-        )
+        features = torch.cat([vectors, attended, self.candidate(candidate), shared], dim=-1)
+        # of two dimensions: in ONNX a matrix product and its bias are one operation
+        logits = self.logits(features.flatten(0, 1)).view(*vectors.shape[:2], -1)
         return logits, self.position_bias + self.position_tower(context)
-
-    def save(self, path: str | Path) -> None:
-        """Write weights and shape into one safetensors file."""
-        save_shaped(self, self.config, "ctr", path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> ClickNetwork:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            ArtifactError: if the file is missing, damaged or something else.
-        """
-        return load_shaped(cls, NetworkShape, "ctr", path)
 
 
 def at_position(bias: Tensor, position: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.errors import ArtifactError, require
+from llmrec.errors import ArtifactError, one_line, require
 
 if TYPE_CHECKING:
     from llmrec.ranking.ctr.features import ClickFeatures
@@ -76,27 +76,22 @@ class OnnxNetworks:
     def run(self, inputs: ClickFeatures) -> tuple[np.ndarray, np.ndarray]:
         """Logits ``[m, c, tasks]`` without position bias, and that bias ``[m, positions]``,
         float64."""
-        outputs = [self._run(inputs, row) for row in range(len(inputs))]
-        logits, bias = zip(*outputs, strict=True)
-        return (
-            np.concatenate(logits).astype(np.float64),
-            np.concatenate(bias).astype(np.float64),
-        )
-
-    def _run(self, inputs: ClickFeatures, row: int) -> tuple[np.ndarray, np.ndarray]:
-        one = slice(row, row + 1)
         given: dict[str, Any] = {
-            "vectors": self.vectors[:, np.maximum(inputs.items[row], 0)],
-            "history": self.vectors[:, np.maximum(inputs.history_items[row], 0)],
-            "types": inputs.history_types[one].astype(np.int64),
-            "ages": inputs.history_ages[one],
-            "ratings": inputs.history_ratings[one],
-            "candidate": inputs.candidate[one],
-            "request": inputs.request[one],
-            "categories": inputs.categories[one].astype(np.int64),
+            "types": inputs.history_types.astype(np.int64),
+            "ages": inputs.history_ages,
+            "ratings": inputs.history_ratings,
+            "candidate": inputs.candidate,
+            "request": inputs.request,
+            "categories": inputs.categories.astype(np.int64),
         }
-        logits, bias = self._request.run(None, {name: given[name] for name in self._read})
-        return logits, bias
+        outputs = []
+        for row in range(len(inputs)):
+            one = {name: values[row : row + 1] for name, values in given.items()}
+            one["vectors"] = self.vectors[:, np.maximum(inputs.items[row], 0)]
+            one["history"] = self.vectors[:, np.maximum(inputs.history_items[row], 0)]
+            outputs.append(self._request.run(None, {name: one[name] for name in self._read}))
+        logits, bias = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        return logits.astype(np.float64), bias.astype(np.float64)
 
 
 def open_session(path: Path, threads: int) -> Any:
@@ -117,5 +112,6 @@ def open_session(path: Path, threads: int) -> Any:
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (*damaged, broken.NotImplemented, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ArtifactError(f"{path}: cannot be opened ({reason}); run llmrec ctr again") from None
+        raise ArtifactError(
+            f"{path}: cannot be opened ({one_line(error)}); run llmrec ctr again"
+        ) from None

@@ -103,15 +103,12 @@ class NetworkConfig:
     copies: int = 1
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name == "hidden":
-                wrong = not value or min(value) < 1
-            elif name in ("dropout", "id_dropout"):
-                wrong = not 0 <= value < 1
-            else:
-                wrong = value < (0 if name == "cross_layers" else 1)
-            if wrong:
-                raise ConfigError(f"network.{name}: {value} is out of range")
+        sizes = set(vars(self)) - {"hidden", "dropout", "id_dropout", "cross_layers"}
+        check_ranges(self, "[1, inf)", *sorted(sizes), prefix="network.")
+        check_ranges(self, "[0, inf)", "cross_layers", prefix="network.")
+        check_ranges(self, "[0, 1)", "dropout", "id_dropout", prefix="network.")
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"network.hidden: {self.hidden}: each width must be 1 or more")
 
 
 @dataclass(frozen=True)

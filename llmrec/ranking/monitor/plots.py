@@ -54,7 +54,7 @@ def _draw_clicks(panel: Any, report: Mapping[str, Any]) -> None:
 
 
 def _draw_drift(panel: Any, bars: list[Mapping[str, Any]], window: str) -> None:
-    names = [_short(bar["name"]) for bar in bars]
+    names = [bar["name"] if len(bar["name"]) <= 30 else f"{bar['name'][:29]}…" for bar in bars]
     heights = [bar["psi"] for bar in bars]
     panel.barh(range(len(bars)), heights, color=[_COLOURS[bar["state"]] for bar in bars])
     latest = [(i, bar["latest_psi"]) for i, bar in enumerate(bars) if bar["latest_psi"] is not None]
@@ -69,7 +69,3 @@ def _draw_drift(panel: Any, bars: list[Mapping[str, Any]], window: str) -> None:
     title = "drift of inputs (PSI)"
     panel.set_title(f"{title}; diamonds: the latest {window}" if latest else title)
     panel.set_xlabel(f"dotted: {WATCH}, worth watching; dashed: {DRIFTED}, drifted")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 30 else f"{name[:29]}…"

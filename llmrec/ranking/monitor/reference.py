@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from llmrec.data.raw_files import json_column, strings
 from llmrec.errors import ArtifactError, DataError
-from llmrec.files import write_whole
+from llmrec.files import read_versioned, write_whole
 
 SCHEMA_VERSION = 1
 MOST_VALUES = 50  # of a text column; rarer ones are "other"
@@ -156,22 +156,7 @@ class Reference:
             ArtifactError: if it is missing, damaged or from a newer llmrec.
         """
         path = Path(path)
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ArtifactError(
-                f"{path}: no such reference; it is the JSON file that is kept with a click model"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise ArtifactError(f"{path}: not a readable reference ({error})") from None
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if not isinstance(version, int) or "columns" not in raw:
-            raise ArtifactError(f"{path}: is not the reference of a click model")
-        if version > SCHEMA_VERSION:
-            raise ArtifactError(
-                f"{path}: written with schema version {version}, this llmrec reads up to "
-                f"{SCHEMA_VERSION}; upgrade llmrec or fit the reference again"
-            )
+        raw = read_versioned(path, "reference", SCHEMA_VERSION, "fit it with the click model again")
         try:
             columns = {name: _column(column) for name, column in raw["columns"].items()}
             return cls(int(raw["rows"]), columns)
@@ -186,15 +171,11 @@ def _fit(name: str, values: np.ndarray, bins: int) -> NumericColumn | Categorica
         )
     if values.dtype.kind in "iuf":
         return NumericColumn.fit(values.astype(np.float64), bins)
-    listed = [None if _is_missing(value) else value for value in values.tolist()]
+    listed = [None if value != value else value for value in values.tolist()]  # NaN is missing
     column = json_column(listed) if values.dtype.kind == "O" else strings(listed)
     if pa.types.is_string(column.type):
         return CategoricalColumn.fit(column)
     return NumericColumn.fit(column.cast(pa.float64()).to_numpy(zero_copy_only=False), bins)
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
 
 
 def _column(raw: dict[str, Any]) -> NumericColumn | CategoricalColumn:

@@ -43,10 +43,15 @@ def build_report(reference: Reference, windows: Windows, max_ece: float) -> dict
     for name, column in reference.columns.items():
         before = np.array(column.counts)
         drifts = [compare(name, column.labels(), before, one.counts[name]) for _, one in judged]
-        inputs.append(_input(drifts))
-        worst = min(range(len(drifts)), key=lambda i: _rank(drifts[i]))
-        if drifts[worst].state == "drifted":
-            failed.append(f"{name} has drifted: PSI {drifts[worst].psi:.3f}{judged[worst][0]}")
+        worst = min(drifts, key=_rank)
+        row = asdict(worst) | {"psi": drifts[0].psi, "by_chance": drifts[0].by_chance}
+        latest = drifts[-1] if len(drifts) > 1 else None
+        row["latest_psi"] = latest.psi if latest else None
+        row["latest_by_chance"] = latest.by_chance if latest else None
+        inputs.append(row)
+        if worst.state == "drifted":
+            when = judged[drifts.index(worst)][0]
+            failed.append(f"{name} has drifted: PSI {worst.psi:.3f}{when}")
     inputs.sort(key=lambda row: (_ORDER[row["state"]], -row["psi"]))
     overall = whole.figures()
     for when, window in judged:
@@ -67,16 +72,6 @@ def build_report(reference: Reference, windows: Windows, max_ece: float) -> dict
     }
 
 
-def _input(drifts: Sequence[Drift]) -> dict[str, Any]:
-    """One input of the report, from its drift in the whole log and in the latest window."""
-    worst = min(drifts, key=_rank)
-    row = asdict(worst) | {"psi": drifts[0].psi, "by_chance": drifts[0].by_chance}
-    latest = drifts[-1] if len(drifts) > 1 else None
-    row["latest_psi"] = latest.psi if latest else None
-    row["latest_by_chance"] = latest.by_chance if latest else None
-    return row
-
-
 def _rank(drift: Drift) -> tuple[int, float]:
     """Lower is worse."""
     return _ORDER[drift.state], -drift.psi
@@ -87,7 +82,14 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     overall = report["overall"]
     lines = ["# What was served", ""]
     lines += [f"- **{reason}**" for reason in report["failed"]] or ["- nothing is wrong"]
-    lines += ["", _summary(report), ""]
+    lines += [
+        "",
+        f"{overall['rows']:,} shown items in {len(report['windows'])} {report['window']}(s) from "
+        f"{report['windows'][0]['start']} on, {overall['labelled']:,} of them known to be clicked "
+        f"or not; mean predicted probability {overall['mean_p']:.4f}. The reference has "
+        f"{report['reference_rows']:,} rows.",
+        "",
+    ]
     lines += ["## Predicted and observed clicks", ""]
     if overall["labelled"]:
         lines += _clicks(report)
@@ -97,16 +99,6 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     lines += _inputs(report)
     lines += ["", f"{report['rule']}.", ""]
     return "\n".join(lines)
-
-
-def _summary(report: Mapping[str, Any]) -> str:
-    overall, windows = report["overall"], report["windows"]
-    text = (
-        f"{overall['rows']:,} shown items in {len(windows)} {report['window']}(s) from "
-        f"{windows[0]['start']} on, {overall['labelled']:,} of them known to be clicked or not; "
-        f"mean predicted probability {overall['mean_p']:.4f}."
-    )
-    return f"{text} The reference has {report['reference_rows']:,} rows."
 
 
 def _clicks(report: Mapping[str, Any]) -> list[str]:

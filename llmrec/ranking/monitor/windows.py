@@ -23,6 +23,9 @@ CELLS = 4096
 ECE_BINS = 20
 _ROWS_A_BIN = 100  # fewer rows a bin would measure chance
 _REACH = 16.0  # log odds
+_FIGURES = ("rows", "labelled", "mean_p", "predicted", "observed", "observed_interval",
+            "predicted_over_observed", "predicted_over_observed_interval",
+            "ece", "ne", "auc")  # fmt: skip
 
 
 @dataclass
@@ -82,19 +85,8 @@ class Window:
         interval gives it. ECE has 20 bins, fewer where there would be less than 100 rows in each.
         """
         clicks, predicted = float(self.grid[1].sum()), float(self.grid[2].sum())
-        found: dict[str, Any] = {
-            "rows": self.rows,
-            "labelled": self.labelled,
-            "mean_p": self.p_sum / self.rows,
-            "predicted": None,
-            "observed": None,
-            "observed_interval": None,
-            "predicted_over_observed": None,
-            "predicted_over_observed_interval": None,
-            "ece": None,
-            "ne": None,
-            "auc": None,
-        }
+        found: dict[str, Any] = dict.fromkeys(_FIGURES)
+        found |= {"rows": self.rows, "labelled": self.labelled, "mean_p": self.p_sum / self.rows}
         if not self.labelled:
             return found
         low, high = (float(edge) for edge in wilson(np.array(clicks), np.array(self.labelled)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llmrec.config import as_dict, build
+from llmrec.config import as_dict, build, check_ranges
 from llmrec.errors import ConfigError
 
 MOST = 100.0  # beyond it a logit or an exponent says nothing more
@@ -40,13 +39,10 @@ class RerankConfig:
     def __post_init__(self) -> None:
         if self.diversity not in (None, "mmr", "dpp"):
             raise ConfigError(f"diversity: {self.diversity!r} is not one of mmr, dpp")
-        for name, most in (("mmr_lambda", 1.0), ("dpp_alpha", MOST), ("freshness", MOST)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ConfigError(f"{name}: must be in [0, {most:g}], got {getattr(self, name)}")
-        if not 0 < self.half_life_days < math.inf:
-            raise ConfigError(f"half_life_days: must be above 0, got {self.half_life_days}")
-        if self.per_category is not None and self.per_category < 1:
-            raise ConfigError(f"per_category: must be 1 or more, got {self.per_category}")
+        check_ranges(self, "[0, 1]", "mmr_lambda")
+        check_ranges(self, f"[0, {MOST:g}]", "dpp_alpha", "freshness")
+        check_ranges(self, "(0, inf)", "half_life_days")
+        check_ranges(self, "[1, inf)", "per_category")
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -113,7 +113,12 @@ def candidates(
         ConfigError: if the sources cannot be queried together.
     """
     n_items = check_sources(sources)
-    _check_constraints(constraints, n_items)
+    if constraints is not None:
+        exclude, allow = np.asarray(constraints.exclude), constraints.allow
+        if len(exclude) and not (exclude.min() >= 0 and exclude.max() < n_items):
+            raise CatalogError(f"exclude: an item is not among the {n_items} of the catalogue")
+        if allow is not None and len(allow.passes) != n_items:
+            raise CatalogError(f"allow: is a filter of {len(allow.passes)} items, not of {n_items}")
     made: list[Candidates] = []
     for rows in blocks(len(histories), n_items):
         part = histories.select(rows)
@@ -207,13 +212,3 @@ def fuse(
     items[owner, column], fused[owner, column] = item[order], sums[order]
     proposed[owner, column] = on_list[order]
     return items, fused, proposed
-
-
-def _check_constraints(constraints: Constraints | None, n_items: int) -> None:
-    if constraints is None:
-        return
-    exclude, allow = np.asarray(constraints.exclude), constraints.allow
-    if len(exclude) and not (exclude.min() >= 0 and exclude.max() < n_items):
-        raise CatalogError(f"exclude: an item is not among the {n_items} of the catalogue")
-    if allow is not None and len(allow.passes) != n_items:
-        raise CatalogError(f"allow: is a filter of {len(allow.passes)} items, not of {n_items}")

@@ -27,7 +27,8 @@ def co_occurrence(
     """Items by items, sparse: row ``i`` holds the cosines of the best neighbours of item ``i``.
 
     Returns:
-        float32 ``csr_matrix [n_items, n_items]``, no diagonal, indices ascending in a row.
+        float32 ``csr_matrix [n_items, n_items]``, no diagonal, indices ascending in a row; only
+        positive values, of which ties go to the smaller index.
     """
     sparse = require("scipy.sparse", "eval")
     counts = sparse.csr_matrix((n_items, n_items), dtype=np.float64)
@@ -39,7 +40,11 @@ def co_occurrence(
     norms = np.sqrt(users_of_item)
     found = counts.tocoo()
     scale = norms[found.row] * norms[found.col] + shrink
-    return positive_best(found.row, found.col, found.data / scale, n_items, neighbours)
+    shape = (n_items, n_items)
+    best = best_of_rows(found.row, found.col, found.data / scale, neighbours, shape)
+    best = best.astype(np.float32)
+    best.sort_indices()
+    return best
 
 
 def _blocks(log: Interactions, n_items: int, window: int) -> Iterator[tuple[np.ndarray, ...]]:
@@ -68,15 +73,3 @@ def _count_pairs(users: np.ndarray, items: np.ndarray, n_items: int, window: int
     sparse = require("scipy.sparse", "eval")
     upper = sparse.csr_matrix((np.ones(len(pairs)), (low, high)), shape=(n_items, n_items))
     return upper + upper.T
-
-
-def positive_best(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, n: int, k: int) -> Any:
-    """A sparse ``[n, n]`` matrix of the k largest positive values of every row, float32.
-
-    Ties go to the smaller column.
-    """
-    keep = values > 0
-    rows, columns, values = rows[keep], columns[keep], values[keep]
-    matrix = best_of_rows(rows, columns, values, k, (n, n)).astype(np.float32)
-    matrix.sort_indices()
-    return matrix

@@ -45,7 +45,8 @@ class ContentNeighbours(Source):
     def _cosines(self, histories: Histories) -> CosineScores:
         vectors, config = self.catalogue.vectors, self.config
         users = user_vectors(histories, vectors, config.decay, config.events)
-        now = request_times(histories)
+        now = np.full(len(histories), np.inf) if histories.now is None else histories.now
+        now = np.where(np.isnan(now), np.inf, now)
         return CosineScores(users, self.index, self._rows, self.catalogue.available_from, now)
 
     def reason(self, item: int, history: np.ndarray, title: Callable[[int], str]) -> str:
@@ -130,10 +131,3 @@ class CosineScores(SourceScores):
             items, scores = self.index.search_among(self.users[users], among, depth)
         own = limits.of_users(users, len(self.users))
         return shortlist(items, scores, k, own, len(self.rows))
-
-
-def request_times(histories: Histories) -> np.ndarray:
-    """When each user asks, float64 ``[users]``; inf where that is not known."""
-    if histories.now is None:
-        return np.full(len(histories), np.inf)
-    return np.where(np.isnan(histories.now), np.inf, histories.now)

@@ -1,16 +1,16 @@
 """Item-kNN: items similar to those of a history, the latest ones counting most.
 
-Two items are similar when the same users took them. Counting is weighted (plain, TF-IDF or
-BM25: a user of everything tells little), normalised to a cosine with shrinkage, and cut to
-each item's best neighbours (Sarwar et al., WWW 2001; weighting as in information
-retrieval). A user's score for an item is the sum of its similarity to the items of the
-history, each counting ``decay`` times as much as the one after it. Items without any
-neighbour in the history follow, by popularity, so an empty history gets popular items.
+Two items are similar when the same users took them. Counting is weighted (plain, or TF-IDF: a
+user of everything tells little), normalised to a cosine with shrinkage, and cut to each item's
+best neighbours (Sarwar et al., WWW 2001; weighting as in information retrieval). A user's score
+for an item is the sum of its similarity to the items of the history, each counting ``decay`` times
+as much as the one after it. Items without any neighbour in the history follow, by popularity, so
+an empty history gets popular items.
 
 The defaults are the best by NDCG@10 on the validation split of Amazon 2014 Beauty: weighting,
 shrink (0 to 100) and decay (0.5 to 1) on a grid, then 20 to 2,000 neighbours at its best point
-(beyond 500 the gain is in the fifth decimal place). On pairs that are there or not, BM25's item
-factor cancels in the cosine, so ``bm25`` differs from ``tfidf`` only in how shrink acts.
+(beyond 500 the gain is in the fifth decimal place). BM25 is not among the weightings: on pairs
+that are there or not its item factor cancels in the cosine.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from llmrec.config import check_ranges
 from llmrec.errors import CatalogError, ConfigError, require
+from llmrec.ranking.retrieval.vectors import newest_weighted
 from llmrec.types import Histories
 
-Weighting = Literal["cosine", "tfidf", "bm25"]
+Weighting = Literal["cosine", "tfidf"]
 _BLOCK = 2048  # rows of the similarity matrix made at once
 
 
@@ -44,16 +46,13 @@ class ItemKNN:
         shrink: float = 40.0,
         decay: float = 0.6,
     ) -> None:
-        if neighbours < 1:
-            raise ConfigError(f"neighbours: {neighbours} must be at least 1")
-        if weighting not in get_args(Weighting):
-            raise ConfigError(f"weighting: {weighting!r} is not one of cosine, tfidf, bm25")
-        if shrink < 0:
-            raise ConfigError(f"shrink: {shrink} must not be negative")
-        if not 0 < decay <= 1:
-            raise ConfigError(f"decay: {decay} must lie in (0, 1]")
         self.neighbours, self.weighting = neighbours, weighting
         self.shrink, self.decay = shrink, decay
+        check_ranges(self, "[1, inf)", "neighbours")
+        check_ranges(self, "[0, inf)", "shrink")
+        check_ranges(self, "(0, 1]", "decay")
+        if weighting not in get_args(Weighting):
+            raise ConfigError(f"weighting: {weighting!r} is not one of cosine, tfidf")
         self.n_items = 0
         self._similarity: Any = None
         self._fallback = np.zeros(0, dtype=np.float32)
@@ -75,14 +74,8 @@ class ItemKNN:
 
     def score(self, histories: Histories) -> np.ndarray:
         """float32 ``[users, items]``; positive where an item of the history is similar."""
-        scipy_sparse = _sparse()
-        lengths = histories.lengths()
-        starts = np.repeat(histories.offsets[:-1], lengths)
-        age = np.repeat(lengths, lengths) - 1 - (np.arange(len(histories.items)) - starts)
-        weights = scipy_sparse.csr_matrix(
-            (self.decay ** age.astype(np.float64), histories.items, histories.offsets),
-            shape=(len(histories), self.n_items),
-        )
+        events = len(histories.items)
+        weights = newest_weighted(histories, self.decay, events, self.n_items, np.float64)
         scores = (weights @ self._similarity).toarray().astype(np.float32)
         return np.where(scores > 0, scores, self._fallback)
 
@@ -101,11 +94,6 @@ class ItemKNN:
         rarity = np.log1p(self.n_items / np.maximum(per_user, 1))  # a user is the "term"
         matrix.data *= np.repeat(rarity, per_user)
         matrix.data /= matrix.data.mean() if matrix.nnz else 1.0  # shrink is in users again
-        if self.weighting == "bm25":
-            k1, b = 1.2, 0.75  # the usual BM25 constants; an item is the "document"
-            popularity = np.bincount(matrix.indices, minlength=self.n_items)
-            norm = 1 - b + b * popularity / max(popularity.mean(), 1e-12)
-            matrix.data *= (k1 + 1) / (1 + k1 * norm[matrix.indices])
         return matrix
 
     def _neighbours(self, matrix: Any) -> Any:
@@ -117,19 +105,16 @@ class ItemKNN:
             block = (rows[start : start + _BLOCK] @ columns).tocoo()
             item, other = block.row + start, block.col
             similarity = block.data / (norms[item] * norms[other] + self.shrink)
-            keep = (item != other) & (similarity > 0)
-            blocks.append(
-                best_of_rows(
-                    block.row[keep], other[keep], similarity[keep], self.neighbours, block.shape
-                )
-            )
+            similarity[item == other] = 0.0
+            blocks.append(best_of_rows(block.row, other, similarity, self.neighbours, block.shape))
         return _sparse().vstack(blocks, format="csr")
 
 
 def best_of_rows(
     rows: np.ndarray, columns: np.ndarray, values: np.ndarray, k: int, shape: tuple[int, int]
 ) -> Any:
-    """A sparse matrix of the k largest values of every row; ties go to the smaller column."""
+    """A sparse matrix of the k largest positive values of every row; ties: the smaller column."""
+    rows, columns, values = (column[values > 0] for column in (rows, columns, values))
     order = np.lexsort((columns, -values, rows))
     rows, columns, values = rows[order], columns[order], values[order]
     first = np.searchsorted(rows, rows)  # where this row's entries start

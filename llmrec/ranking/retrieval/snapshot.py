@@ -20,10 +20,10 @@ from llmrec.errors import ArtifactError, CatalogError, DataError, require
 from llmrec.ranking.retrieval.co_occurrence import co_occurrence
 from llmrec.ranking.retrieval.interactions import Interactions
 from llmrec.ranking.retrieval.settings import RetrievalConfig
+from llmrec.stage import reading
 
 DAY = 86_400.0  # seconds
 _HEADER, _TENSORS = "snapshot.json", "snapshot.safetensors"
-_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +77,10 @@ class Snapshot:
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
+        arrays = {n: np.ascontiguousarray(v) for n, v in vars(self).items() if n != "until"}
         save_file(arrays, folder / _TENSORS)
         until = None if np.isneginf(self.until) else self.until
-        header = {"version": _VERSION, "until": until, "n_items": self.n_items}
+        header = {"until": until, "n_items": self.n_items}
         (folder / _HEADER).write_text(json.dumps(header) + "\n", encoding="utf-8")
         return folder
 
@@ -89,24 +89,16 @@ class Snapshot:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ArtifactError: if it is missing, damaged or written by a newer llmrec.
+            ArtifactError: if it is missing or damaged.
         """
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = Path(folder)
-        try:
+        with reading(folder / _TENSORS, "llmrec ctr"):
             header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
-            if header["version"] > _VERSION:
-                raise ArtifactError(f"{folder}: written by a newer llmrec; upgrade llmrec")
-            tensors = load_file(folder / _TENSORS)
             until = -np.inf if header["until"] is None else float(header["until"])
-            made = cls(until, **{name: tensors[name] for name in _ARRAYS})
+            made = cls(until, **load_file(folder / _TENSORS))
             made._check(header["n_items"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ArtifactError(
-                f"{folder}: not a readable snapshot ({error}); fit it again"
-            ) from None
         return made
 
     def _check(self, n_items: int) -> None:
@@ -116,9 +108,6 @@ class Snapshot:
         outside = len(self.neighbours) and not 0 <= self.neighbours.min() <= self.neighbours.max()
         if len(pairs) > 1 or outside or (self.neighbours >= n_items).any():
             raise ValueError("its neighbours do not fit together")
-
-
-_ARRAYS = ("counts", "popularity", "starts", "neighbours", "cosines")
 
 
 def fit_snapshot(
@@ -152,19 +141,6 @@ def fit_snapshot(
         neighbours=similar.indices.astype(np.int32),
         cosines=similar.data,
     )
-
-
-def check_size(snapshot: Snapshot, n_items: int) -> None:
-    """Check that a catalogue holds all items that a snapshot knows.
-
-    Raises:
-        DataError: if it does not.
-    """
-    if n_items < snapshot.n_items:
-        raise DataError(
-            f"the snapshot knows {snapshot.n_items} items, the catalogue has {n_items}; items may "
-            "be added to a catalogue but not removed"
-        )
 
 
 class Snapshots:

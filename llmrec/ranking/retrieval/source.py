@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from llmrec.errors import CatalogError, ConfigError
-from llmrec.ranking.retrieval.snapshot import Snapshot, check_size
+from llmrec.errors import ConfigError, DataError
+from llmrec.ranking.retrieval.snapshot import Snapshot
 from llmrec.recommender import check_known, history_mask, top_n
 from llmrec.types import Histories, Ranking
 
@@ -26,11 +26,6 @@ _CELLS = 1 << 22  # (user, item) cells held at once
 _FEW = 1024  # items: a smaller catalogue does not mean more users at once, their lists are as long
 
 
-def no_pairs() -> np.ndarray:
-    """No user and no item."""
-    return np.zeros(0, dtype=np.int64)
-
-
 @dataclass(frozen=True, eq=False)
 class Limits:
     """What may not be proposed to a batch of users.
@@ -40,8 +35,8 @@ class Limits:
         allow: the items that alone may be proposed, to anybody; None for all.
     """
 
-    users: np.ndarray = field(default_factory=no_pairs)
-    items: np.ndarray = field(default_factory=no_pairs)
+    users: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    items: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     allow: ItemFilter | None = None
 
     @classmethod
@@ -137,7 +132,11 @@ class Source(ABC):
     reason_priority: ClassVar[int] = 9
 
     def __init__(self, catalogue: Catalogue, snapshot: Snapshot) -> None:
-        check_size(snapshot, catalogue.n_items)
+        if catalogue.n_items < snapshot.n_items:
+            raise DataError(
+                f"the snapshot knows {snapshot.n_items} items, the catalogue has "
+                f"{catalogue.n_items}; items may be added to a catalogue but not removed"
+            )
         self.catalogue, self.snapshot = catalogue, snapshot
         self.config = catalogue.config
         self.n_items = catalogue.n_items
@@ -243,20 +242,6 @@ def blocks(n_users: int, n_items: int) -> Iterator[np.ndarray]:
     size = max(1, _CELLS // max(n_items, _FEW))
     for start in range(0, n_users, size):
         yield np.arange(start, min(start + size, n_users))
-
-
-def check_items(items: np.ndarray, n_users: int, n_items: int) -> np.ndarray:
-    """Given items as int64 ``[users, c]``.
-
-    Raises:
-        CatalogError: if they are not as many rows as users, or one is not in the catalogue.
-    """
-    items = np.asarray(items, dtype=np.int64)
-    if items.ndim != 2 or len(items) != n_users:
-        raise CatalogError(f"items: of shape {items.shape}; expected a row for each of {n_users}")
-    if items.size and not (items.min() >= -1 and items.max() < n_items):
-        raise CatalogError(f"items: one is not among the {n_items} of the catalogue")
-    return items
 
 
 def check_sources(sources: Sequence[Source]) -> int:

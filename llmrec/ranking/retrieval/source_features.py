@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from llmrec.errors import DataError
+from llmrec.errors import CatalogError, DataError
 from llmrec.ranking.retrieval.catalogue import Catalogue
 from llmrec.ranking.retrieval.snapshot import Snapshots
 from llmrec.ranking.retrieval.source import (
@@ -21,7 +21,6 @@ from llmrec.ranking.retrieval.source import (
     Source,
     SourceScores,
     blocks,
-    check_items,
     check_sources,
 )
 from llmrec.ranking.retrieval.sources import make_sources, source_names
@@ -80,7 +79,13 @@ def source_features(
         ConfigError: if the sources cannot be queried together.
     """
     n_items = check_sources(sources)
-    items = check_items(items, len(histories), n_items)
+    items = np.asarray(items, dtype=np.int64)
+    if items.ndim != 2 or len(items) != len(histories):
+        raise CatalogError(
+            f"items: of shape {items.shape}; expected a row for each of {len(histories)}"
+        )
+    if items.size and not (items.min() >= -1 and items.max() < n_items):
+        raise CatalogError(f"items: one is not among the {n_items} of the catalogue")
     features = SourceFeatures.empty(tuple(source.name for source in sources), items.shape)
     if not n_items:
         return features

@@ -59,15 +59,17 @@ def user_vectors(
     return unit_rows(newest_weighted(histories, decay, events, len(vectors)) @ vectors)
 
 
-def newest_weighted(histories: Histories, decay: float, events: int, n_items: int) -> Any:
-    """``decay ** (position from the end)`` of each history's newest events, float32 sparse
+def newest_weighted(
+    histories: Histories, decay: float, events: int, n_items: int, dtype: type = np.float32
+) -> Any:
+    """``decay ** (position from the end)`` of each history's newest events, sparse
     ``[users, n_items]``."""
     lengths = histories.lengths()
     ends = np.repeat(histories.offsets[1:], lengths)
     ages = ends - 1 - np.arange(len(histories.items))
     recent = ages < events
     starts = np.concatenate([[0], np.cumsum(np.minimum(lengths, events))])
-    weights = np.power(decay, ages[recent]).astype(np.float32)
+    weights = np.power(decay, ages[recent]).astype(dtype)
     return require("scipy.sparse", "eval").csr_matrix(
         (weights, histories.items[recent], starts), shape=(len(histories), n_items)
     )

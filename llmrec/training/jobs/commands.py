@@ -29,6 +29,7 @@ from llmrec.training.jobs.job import (
     create,
     jobs_folder,
     kind_of,
+    lock_job,
     open_job,
 )
 from llmrec.training.jobs.supervisor import THREADS, print_new, start_supervisor, supervise
@@ -100,7 +101,7 @@ def resume(name: str, /, jobs: Path | None = None, foreground: bool = False) -> 
     """
     job = open_job(jobs_folder(jobs), name)
     # what a killed job leaves behind ends at once, but not before it
-    lock = job.lock(wait=5.0 if job.state == "killed" else 0.0)
+    lock = lock_job(job.folder, wait=5.0 if job.state == "killed" else 0.0)
     if job.state not in RESUMABLE:
         os.close(lock)
         raise LlmrecError(f"{job.folder}: job {job.name} is {job.state}; there is nothing to do")

@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from llmrec.config import build, load_yaml
+from llmrec.config import build, check_ranges, load_yaml
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.files import write_whole
 from llmrec.loop.process import same_process
@@ -37,14 +37,8 @@ from llmrec.training.tune.settings import TuneConfig
 
 # commands that a job may run, and the settings in the section of this name of their recipes
 KINDS = {"tune": TuneConfig, "prefer": PreferConfig}
-RECIPE, SPEC, LOG, RESULT, LOCK, ACCELERATE = (
-    "recipe.yaml",
-    "job.json",
-    "log.txt",
-    "result",
-    "lock",
-    "accelerate.yaml",
-)
+RECIPE, SPEC, LOG = "recipe.yaml", "job.json", "log.txt"
+RESULT, LOCK, ACCELERATE = "result", "lock", "accelerate.yaml"
 RESUMABLE = ("stopped", "failed", "killed")
 
 
@@ -75,8 +69,7 @@ class JobSpec:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ConfigError(f"kind: {self.kind!r} is not one of {', '.join(KINDS)}")
-        if self.processes < 1:
-            raise ConfigError("--processes: must be at least 1")
+        check_ranges(self, "[1, inf)", "processes", prefix="--")
         if self.kind != "tune" and self.processes > 1:
             raise ConfigError(f"--processes: llmrec {self.kind} trains in one process")
 
@@ -139,17 +132,6 @@ class Job:
         recipe, out = self.folder / RECIPE, ["--out", str(self.result)]
         return [*launch, "llmrec", self.spec.kind, str(recipe), *self.spec.arguments, *out]
 
-    def lock(self, wait: float = 0.0) -> int:
-        """Take the job, so that nobody else can start it; as long as the descriptor is open.
-
-        Args:
-            wait: seconds to try, for a process that is just ending.
-
-        Raises:
-            LlmrecError: if another process has it.
-        """
-        return _lock(self.folder, wait)
-
 
 def create(root: Path, name: str, spec: JobSpec, recipe: Path, accelerate: Path | None) -> int:
     """Make a job's folder.
@@ -164,7 +146,7 @@ def create(root: Path, name: str, spec: JobSpec, recipe: Path, accelerate: Path 
     check_name(name)
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _lock(folder, 0.0)
+    lock = lock_job(folder)
     if (folder / SPEC).is_file():
         state = open_job(root, name).state
         os.close(lock)
@@ -234,7 +216,15 @@ def kind_of(recipe: Path) -> str:
     return kind
 
 
-def _lock(folder: Path, wait: float) -> int:
+def lock_job(folder: Path, wait: float = 0.0) -> int:
+    """Take a job, so that nobody else can start it; as long as the descriptor is open.
+
+    Args:
+        wait: seconds to try, for a process that is just ending.
+
+    Raises:
+        LlmrecError: if another process has it.
+    """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     until = time.monotonic() + wait
     while True:

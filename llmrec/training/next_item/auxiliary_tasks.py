@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from llmrec.generation.engine import right_pad
 from llmrec.training.next_item.next_item import LlamaNextItem, NextItemModel
 from llmrec.training.tasks.mixture import IGNORED, Mixture
 from llmrec.training.tasks.writer import TaskExample
@@ -43,15 +44,11 @@ class AuxiliaryTasks:
     def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and labels, int64 ``[examples, length]``, padded on the right."""
         examples = [self._example(step * self.examples + n) for n in range(self.examples)]
-        width = max(len(example) for example in examples)
-        tokens = np.zeros((len(examples), width), dtype=np.int64)
-        labels = np.full((len(examples), width), IGNORED, dtype=np.int64)
+        tokens, present = right_pad([np.append(e.prompt_ids, e.completion_ids) for e in examples])
+        labels = tokens.masked_fill(~present, IGNORED)
         for row, example in enumerate(examples):
-            start = len(example.prompt_ids)
-            tokens[row, :start] = example.prompt_ids
-            tokens[row, start : len(example)] = example.completion_ids
-            labels[row, start : len(example)] = example.completion_ids
-        return torch.from_numpy(tokens), torch.from_numpy(labels)
+            labels[row, : len(example.prompt_ids)] = IGNORED
+        return tokens, labels
 
     def _example(self, number: int) -> TaskExample:
         epoch, index = divmod(number, len(self.mixture))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from llmrec.generation.engine import right_pad
 from llmrec.llm.vocabulary import HistoryEncoder
 from llmrec.training.tasks.history_tasks import TIMELESS
 from llmrec.types import Histories
@@ -102,25 +103,19 @@ class TrainingBatches:
         """Pad sequences and note where each level's targets are."""
         encoder, prefix = self.encoder, self.encoder.prefix
         lengths = np.array([len(s) for s in sequences]) + len(prefix)
-        width = int(lengths.max())
-        tokens = np.zeros((len(sequences), width), dtype=np.int64)
-        tokens[:, : len(prefix)] = prefix
-        for row, sequence in enumerate(sequences):
-            tokens[row, len(prefix) : len(prefix) + len(sequence)] = sequence
+        tokens, _ = right_pad([np.append(prefix, sequence) for sequence in sequences])
+        width = tokens.shape[1]
         # the first code of event e stands at prefix + e * event_width + time tokens
         events = (lengths - len(prefix)) // encoder.event_width
         rows = np.repeat(np.arange(len(sequences)), events)
         starts = np.concatenate([[0], np.cumsum(events)])[:-1]
         event = np.arange(events.sum()) - np.repeat(starts, events)
         first = len(prefix) + event * encoder.event_width + encoder.event_width - encoder.levels
-        if len(prefix) == 0:
-            keep = first > 0
-            rows, first = rows[keep], first[keep]
         offset = encoder.vocabulary.item_offset
         positions, codes = [], []
         for level in range(encoder.levels):
             at = rows * width + first + level
             start, _ = encoder.vocabulary.level_range(level)
-            codes.append(torch.from_numpy(tokens.ravel()[at] - offset - start))
+            codes.append(tokens.ravel()[at] - offset - start)
             positions.append(torch.from_numpy(at - 1))
-        return SequenceBatch(torch.from_numpy(tokens), positions, codes)
+        return SequenceBatch(tokens, positions, codes)

@@ -31,12 +31,11 @@ from llmrec.llm.llama import SIZES
 from llmrec.llm.tokenizer import plain_tokenizer
 from llmrec.llm.vocabulary import Vocabulary
 from llmrec.prompts import load_template
-from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, read_manifest, run_stage
 from llmrec.training.model_inputs import model_hashes
 from llmrec.training.next_item.expanded import ExpandedTokenizer
 from llmrec.training.next_item.item_content import token_content
 from llmrec.training.next_item.row_init import content_part, initialise_rows
-from llmrec.training.next_item.settings import TrainConfig
 
 STAGE = "expand"
 AROUND = (("", ""), ("Someone bought ", " and left."))  # an item alone, and inside a sentence
@@ -96,14 +95,10 @@ def run(
     Raises:
         ConfigError: before anything is written, where base, tokens and data do not fit together.
     """
-    inputs = {"item_ids": folder_hash(item_ids)}
+    inputs = input_hashes(item_ids=item_ids, dataset=dataset, features=features)
     known = read_manifest(item_ids).inputs.get("dataset")
-    if dataset is not None:
-        inputs["dataset"] = folder_hash(dataset)
-    elif known is not None:
-        inputs["dataset"] = known
-    if features is not None:
-        inputs["features"] = folder_hash(features)
+    if known is not None:
+        inputs.setdefault("dataset", known)
     if config.base not in SIZES:
         inputs |= model_hashes(Path(config.base))
     manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed)
@@ -131,26 +126,22 @@ def expand(
     seed: int = 0,
 ) -> tuple[Any, ExpandedTokenizer]:
     """The base with its new tokens, checked; arguments as for :func:`run`."""
+    from transformers import AutoConfig
+
     _check_inputs(config, ids, dataset)
     content = _content(config, features, ids)
     expanded = _expand_tokenizer(config, ids, dataset)
     vocabulary = expanded.vocabulary
     torch.manual_seed(seed)
     model = expanded.make_model(config.base, getattr(torch, config.dtype))
-    _fill_rows(model, _known_rows(config.base, vocabulary), vocabulary, content, seed)
+    n_known = vocabulary.base_size  # rows of the model that are the base's own and stay
+    if config.base not in SIZES:
+        # some bases have rows to spare behind their tokenizer's last token, some too few
+        n_known = min(AutoConfig.from_pretrained(config.base).vocab_size, n_known)
+    _fill_rows(model, n_known, vocabulary, content, seed)
     # as serving will see it: this finds a base that cannot recommend
-    make_llm(model.eval(), vocabulary, expanded.encoder, ids)
+    make_llm(model.eval(), expanded.encoder, ids)
     return model, expanded
-
-
-def _known_rows(base: str, vocabulary: Vocabulary) -> int:
-    """How many rows of the model are the base's own and stay."""
-    if base in SIZES:
-        return vocabulary.base_size
-    from transformers import AutoConfig
-
-    # Some bases have rows to spare behind their tokenizer's last token, some too few.
-    return min(AutoConfig.from_pretrained(base).vocab_size, vocabulary.base_size)
 
 
 def _check_inputs(config: ExpandConfig, ids: ItemIds, dataset: Dataset | None) -> None:
@@ -190,7 +181,7 @@ def _content(config: ExpandConfig, features: Path | None, ids: ItemIds) -> torch
                 f"IDs are of {ids.n_items}; run llmrec embed and llmrec index on one dataset"
             )
     kept = {name: min(config.components, block.shape[1]) for name, block in blocks.items()}
-    return token_content(TrainConfig(content=kept), features, ids)
+    return token_content(kept, features, ids)
 
 
 def _expand_tokenizer(

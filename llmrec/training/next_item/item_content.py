@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,14 +10,12 @@ import torch
 from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 
-if TYPE_CHECKING:
-    from llmrec.training.next_item.settings import TrainConfig
 
-
-def token_content(config: TrainConfig, features: Path | None, ids: ItemIds) -> torch.Tensor | None:
+def token_content(
+    components: dict[str, int], features: Path | None, ids: ItemIds
+) -> torch.Tensor | None:
     """Content vector of every item token: its item's, or the mean of the items that share it."""
-
-    content = content_matrix(features, config.content)
+    content = content_matrix(features, components)
     if content is None:
         return None
     tokens = np.asarray(ids.tokens(np.arange(ids.n_items)))

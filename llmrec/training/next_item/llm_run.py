@@ -64,11 +64,11 @@ def prepare(
     vocabulary, encoder = expanded.vocabulary, expanded.encoder
     longest = config.task_length if config.tasks else 0
     plain = expanded.make_model(config.base, longest=longest)
-    model = next_item_model(config, plain, vocabulary, token_content(config, features, ids))
+    model = next_item_model(config, plain, vocabulary, token_content(config.content, features, ids))
     # an ordinary model of the same shape: validation sees exactly what serving will see
     device = "cuda" if torch.cuda.is_available() else "cpu"
     exported = expanded.make_model(config.base, longest=longest).to(device).eval()
-    recommender = make_llm(exported, vocabulary, encoder, ids, beams=config.beams)
+    recommender = make_llm(exported, encoder, ids, beams=config.beams)
 
     def validate(trained: NextItemModel) -> dict[str, float]:
         assert isinstance(trained, LlamaNextItem)
@@ -89,24 +89,13 @@ def prepare(
             save_file({"projection": projection.contiguous()}, path)
 
     batches = TrainingBatches(histories, encoder, config.loop.tokens_per_batch, seed)
-    writer = PromptWriter(expanded.tokenizer, encoder)
-    auxiliary = auxiliary_tasks(config, dataset, writer, context_of(plain.config), seed)
+    auxiliary = None
+    if config.tasks:
+        corpus = TaskCorpus(dataset, PromptWriter(expanded.tokenizer, encoder))
+        longest = min(config.task_length, context_of(plain.config))
+        mixture = Mixture(corpus, config.tasks, seed, longest)
+        auxiliary = AuxiliaryTasks(mixture, config.task_examples, config.task_weight)
     return TrainingSetup(model, batches, validate, save, auxiliary)
-
-
-def auxiliary_tasks(
-    config: TrainConfig, dataset: Dataset, writer: PromptWriter, context: int, seed: int
-) -> AuxiliaryTasks | None:
-    """The auxiliary loss of tasks in words, or None.
-
-    Args:
-        context: tokens that the model reads.
-    """
-    if not config.tasks:
-        return None
-    longest = min(config.task_length, context)
-    mixture = Mixture(TaskCorpus(dataset, writer), config.tasks, seed, longest)
-    return AuxiliaryTasks(mixture, config.task_examples, config.task_weight)
 
 
 def next_item_model(

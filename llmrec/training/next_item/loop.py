@@ -168,7 +168,7 @@ class NextItemTrainer:
         self.accelerator.clip_grad_norm_(model.parameters(), self.config.gradient_clip)
         set_learning_rate(self.optimizer, self.schedule(self.state.step))
         self.optimizer.step()
-        forget_rows(model)
+        model.forget_rows()
         self.state.step += 1
         if "average" in self.weights:
             self.weights["average"].update_parameters(model)
@@ -189,12 +189,6 @@ class NextItemTrainer:
         if self.config.report_to != "none":
             values = {k: v for k, v in entry.items() if k != "epoch"}
             self.accelerator.log(values, step=self.state.step)
-
-
-def forget_rows(model: nn.Module) -> None:
-    """Tell a model that caches computed rows that its weights have changed."""
-    if hasattr(model, "forget_rows"):
-        model.forget_rows()
 
 
 def _short(value: Any) -> str:

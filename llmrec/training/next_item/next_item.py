@@ -86,6 +86,9 @@ class NextItemModel(nn.Module):
         """float ``[item tokens, width]``: rows of the output layer, all levels."""
         raise NotImplementedError  # pragma: no cover - abstract
 
+    def forget_rows(self) -> None:
+        """Drop what was computed from the weights; called after every change of them."""
+
     def heads(self) -> list[torch.Tensor]:
         """One table of output rows a level, ``[level size, width]`` each."""
         rows = self.rows()
@@ -167,7 +170,6 @@ class LlamaNextItem(NextItemModel):
         return self._cached_rows[0]
 
     def forget_rows(self) -> None:
-        """Drop the rows computed for the last step; call after every weight change."""
         self._cached_rows.clear()
 
     def train(self, mode: bool = True) -> LlamaNextItem:

@@ -18,10 +18,9 @@ from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.loop.plot import plot_log
-from llmrec.stage import Manifest, StageRun, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 from llmrec.training.model_inputs import model_hashes
 from llmrec.training.next_item.settings import TrainConfig
-from llmrec.types import Histories
 
 
 def run(
@@ -47,74 +46,59 @@ def run(
     """
     if config.kind == "llm" and item_ids is None:
         raise ConfigError("--item-ids: needed to train an llm; run llmrec index first")
-    inputs = {"dataset": folder_hash(dataset)}
-    if item_ids is not None and config.kind == "llm":
-        inputs["item_ids"] = folder_hash(item_ids)
-    if features is not None and config.content:
-        inputs["features"] = folder_hash(features)
+    inputs = input_hashes(
+        dataset=dataset,
+        item_ids=item_ids if config.kind == "llm" else None,
+        features=features if config.content else None,
+    )
     inputs |= model_hashes(Path(config.base))
     manifest = Manifest("train", as_dict(config), inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
-        _train(config, Dataset(dataset), item_ids, features, stage, seed)
+        import torch
+
+        from llmrec.training.next_item.loop import NextItemTrainer
+        from llmrec.training.next_item.validation import validation_cases
+
+        data = Dataset(dataset)
+        torch.manual_seed(seed)
+        if config.kind == "sasrec":
+            from llmrec.training.next_item.sasrec import prepare
+        else:
+            from llmrec.training.next_item.llm_run import prepare
+        cases = validation_cases(data, config.validation_users, seed)
+        setup = prepare(config, data, item_ids, features, cases, seed)
+        trainer = NextItemTrainer(
+            setup.model,
+            setup.batches,
+            setup.validate,
+            config.loop,
+            stage.folder / "work",
+            setup.auxiliary_loss,
+        )
+        trained = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
+        print(
+            f"train: {config.kind} {config.base}, {trained:,} trained parameters, "
+            f"{len(setup.batches.sequences):,} histories, on {trainer.accelerator.device}",
+            flush=True,
+        )
+        state = trainer.run()
+        setup.save(stage.folder)
+        times = data.train_histories(config.share).timestamps
+        stage.counts.update(
+            trained_parameters=trained,
+            epochs=state.epoch,
+            best_epoch=state.best_epoch,
+            best_validation_ndcg=state.best_score,
+            train_seconds=round(state.train_seconds, 1),
+            learned_until=None if times is None or not len(times) else float(times.max()),
+        )
+        (stage.folder / "log.json").write_text(json.dumps(state.log, indent=1))
+        panels = {
+            "training loss": ["loss"],
+            "validation NDCG@10 (history removed)": ["validation_ndcg@10"],
+        }
+        plot_log(state.log, stage.folder / "training.png", panels, x="epoch")
+        shutil.rmtree(stage.folder / "work")
 
     return run_stage(out, manifest, work, resume=True)
-
-
-def _train(
-    config: TrainConfig,
-    dataset: Dataset,
-    item_ids: Path | None,
-    features: Path | None,
-    stage: StageRun,
-    seed: int,
-) -> None:
-    import torch
-
-    from llmrec.training.next_item.loop import NextItemTrainer
-    from llmrec.training.next_item.validation import validation_cases
-
-    torch.manual_seed(seed)
-    if config.kind == "sasrec":
-        from llmrec.training.next_item.sasrec import prepare
-    else:
-        from llmrec.training.next_item.llm_run import prepare
-    cases = validation_cases(dataset, config.validation_users, seed)
-    setup = prepare(config, dataset, item_ids, features, cases, seed)
-    trainer = NextItemTrainer(
-        setup.model,
-        setup.batches,
-        setup.validate,
-        config.loop,
-        stage.folder / "work",
-        setup.auxiliary_loss,
-    )
-    trained = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
-    print(
-        f"train: {config.kind} {config.base}, {trained:,} trained parameters, "
-        f"{len(setup.batches.sequences):,} histories, on {trainer.accelerator.device}",
-        flush=True,
-    )
-    state = trainer.run()
-    setup.save(stage.folder)
-    stage.counts.update(
-        trained_parameters=trained,
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        best_validation_ndcg=state.best_score,
-        train_seconds=round(state.train_seconds, 1),
-        learned_until=_newest(dataset.train_histories(config.share)),
-    )
-    (stage.folder / "log.json").write_text(json.dumps(state.log, indent=1))
-    panels = {
-        "training loss": ["loss"],
-        "validation NDCG@10 (history removed)": ["validation_ndcg@10"],
-    }
-    plot_log(state.log, stage.folder / "training.png", panels, x="epoch")
-    shutil.rmtree(stage.folder / "work")
-
-
-def _newest(histories: Histories) -> float | None:
-    """When the newest event happened, seconds since 1970 UTC; None without times."""
-    times = histories.timestamps
-    return None if times is None or not len(times) else float(times.max())

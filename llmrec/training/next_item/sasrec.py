@@ -18,11 +18,13 @@ import torch
 from torch import nn
 
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ArtifactError, ConfigError
+from llmrec.errors import ConfigError
+from llmrec.generation.engine import right_pad
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.llama import SIZES
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.recommender import check_finite, check_known, recommend_from_scores
+from llmrec.stage import reading
 from llmrec.training.next_item.batches import TrainingBatches
 from llmrec.training.next_item.next_item import NextItemModel
 from llmrec.training.next_item.setup import TrainingSetup
@@ -109,12 +111,9 @@ class SasRecRecommender:
         for start in range(0, len(order), self.batch_size):
             users = order[start : start + self.batch_size]
             newest = [self._newest(histories[u]) for u in users]
-            lengths = torch.tensor([len(s) for s in newest])
-            tokens = torch.zeros(len(users), int(lengths.max()) + 1, dtype=torch.int64)
-            for row, items in enumerate(newest):
-                tokens[row, 1 : len(items) + 1] = torch.from_numpy(items.astype(np.int64)) + 1
+            tokens, present = right_pad([np.append(0, items + 1) for items in newest])
             hidden = self.model.hidden(tokens.to(table.device))
-            last = hidden[torch.arange(len(users)), lengths]
+            last = hidden[torch.arange(len(users)), present.sum(1) - 1]
             scores[users] = (last @ table.T).float().cpu().numpy()
         check_finite(scores)
         return scores
@@ -173,13 +172,9 @@ def load_sasrec(folder: Path) -> SasRecRecommender:
     Raises:
         ArtifactError: if a file is missing or damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with reading(folder, "llmrec train"):
         model = SasRec(**json.loads((folder / SHAPE).read_text()))
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{folder}: not a trained sasrec model ({reason})") from None
     return SasRecRecommender(model.eval())

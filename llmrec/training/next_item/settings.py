@@ -124,9 +124,6 @@ class TrainConfig:
                 "train.tasks: next_item is trained on the histories already; leave it out"
             )
         check_tasks(self.tasks)
-        if self.task_examples < 1:
-            raise ConfigError("train.task_examples: must be at least 1")
-        if self.task_length < 32:
-            raise ConfigError("train.task_length: an example needs at least 32 tokens")
-        if not self.task_weight > 0:
-            raise ConfigError("train.task_weight: must be above 0")
+        check_ranges(self, "[1, inf)", "task_examples", prefix="train.")
+        check_ranges(self, "[32, inf)", "task_length", prefix="train.")
+        check_ranges(self, "(0, inf)", "task_weight", prefix="train.")

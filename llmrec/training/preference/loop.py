@@ -25,16 +25,8 @@ from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.sft import restore_float32
 
 TRAINED = "default"  # the name TRL expects of the trained adapter
-_KEPT = {
-    "step": "step",
-    "loss": "loss",
-    "grad_norm": "grad_norm",
-    "learning_rate": "learning_rate",
-    "kl": "kl",
-    "expected_reward": "expected_reward",
-    "rewards/accuracies": "accuracy",
-    "rewards/margins": "margin",
-}
+_RENAMED = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
+_KEPT = ("step", "loss", "grad_norm", "learning_rate", "kl", "expected_reward", *_RENAMED)
 
 
 def open_model(base: ExpandedBase, adapter: Path | None, config: PreferConfig) -> Any:
@@ -95,7 +87,7 @@ def train(
     progress.close()
     model.eval()
     lines = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return [{"stage": name} | {ours: e[n] for n, ours in _KEPT.items() if n in e} for e in lines]
+    return [{"stage": name} | {_RENAMED.get(n, n): e[n] for n in _KEPT if n in e} for e in lines]
 
 
 class AdapterCheckpointMixin:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.data.dataset import SPLIT_CODES, Dataset
-from llmrec.errors import ArtifactError, DataError
+from llmrec.errors import DataError
+from llmrec.stage import reading
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,10 @@ class TrainEvents:
             ArtifactError: if the file cannot be read.
         """
         path = dataset.folder / "events.parquet"
-        try:
+        with reading(path, "llmrec ingest"):
             there = pq.read_schema(path).names
             wanted = ["user", "item", "split", "type", "session"]
             table = pq.read_table(path, columns=[name for name in wanted if name in there])
-        except (OSError, pa.ArrowException) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error})") from None
         table = table.filter(pa.array(table["split"].to_numpy() == SPLIT_CODES["train"]))
 
         def texts(name: str) -> list[str]:
@@ -102,18 +101,12 @@ class ListNegatives:
                 for number, line in enumerate(file, start=1):
                     user_id, time, shown, clicked = _read_line(path, number, line)
                     if user_id in users:
-                        passed = [
-                            items[i]
-                            for i, c in zip(shown, clicked, strict=True)
-                            if not c and i in items
-                        ]
-                        clicks = [
-                            items[i]
-                            for i, c in zip(shown, clicked, strict=True)
-                            if c and i in items
-                        ]
-                        for item in clicks:
-                            self._shown[users[user_id], item].append((time, passed))
+                        pairs = zip(shown, clicked, strict=True)
+                        known = [(items[i], bool(click)) for i, click in pairs if i in items]
+                        passed = [item for item, click in known if not click]
+                        for item, click in known:
+                            if click:
+                                self._shown[users[user_id], item].append((time, passed))
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"--impressions: {path} cannot be read ({error})") from None
 

@@ -73,15 +73,6 @@ def reward_case(
     return RewardCase(target, float(low - margin), float(high + margin), facts)
 
 
-def reward_cases(cases: Cases, facts: CatalogueFacts, config: RewardConfig) -> list[RewardCase]:
-    """Cases as rewards read them."""
-    histories = cases.histories
-    return [
-        reward_case(int(target), histories[row], facts, config)
-        for row, target in enumerate(cases.targets)
-    ]
-
-
 def reward_per_case(
     recommender: ListRecommender | Scorer,
     cases: Cases,
@@ -103,9 +94,12 @@ def reward_per_case(
         ranking = recommender.recommend(cases.histories, n)
     else:
         ranking = recommend_from_scores(recommender, cases.histories, n)
-    return reward_of_lists(
-        ranking.items, reward_cases(cases, catalogue_facts(dataset), config), config
-    )
+    facts = catalogue_facts(dataset)
+    found = [
+        reward_case(int(target), cases.histories[row], facts, config)
+        for row, target in enumerate(cases.targets)
+    ]
+    return reward_of_lists(ranking.items, found, config)
 
 
 def reward_of_lists(

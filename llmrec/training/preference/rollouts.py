@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class RolloutPrompt:
     case: RewardCase
 
 
+@dataclass(eq=False)
 class RolloutSampler:
     """Samples a group of items for each prompt: the ``rollout_func`` of TRL's GRPO trainer.
 
@@ -51,19 +52,14 @@ class RolloutSampler:
         rollout: of the last step.
     """
 
-    def __init__(
-        self,
-        llm: Llm,
-        corpus: TaskCorpus,
-        facts: CatalogueFacts,
-        rewards: RewardConfig,
-        group: int,
-        seed: int,
-    ) -> None:
-        self.llm, self.corpus, self.facts, self.rewards = llm, corpus, facts, rewards
-        self.group, self.seed = group, seed
-        self.rollout: Rollout
-        self._cases: list[RewardCase] = []
+    llm: Llm
+    corpus: TaskCorpus
+    facts: CatalogueFacts
+    rewards: RewardConfig
+    group: int
+    seed: int
+    rollout: Rollout = field(init=False)
+    _cases: list[RewardCase] = field(init=False)
 
     def dataset(self, events: np.ndarray) -> Any:
         """Training events as TRL reads them, in this order.

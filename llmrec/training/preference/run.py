@@ -22,9 +22,9 @@ from typing import Any
 from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError
+from llmrec.loop.graceful_stop import stop_on_sigterm
 from llmrec.loop.plot import plot_log
-from llmrec.loop.stopping import stop_on_sigterm
-from llmrec.stage import Manifest, StageRun, file_hash, folder_hash, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 from llmrec.training.model_inputs import model_hashes
 from llmrec.training.preference.settings import PreferConfig
 
@@ -55,15 +55,37 @@ def run(
         Stopped: after a request to stop.
     """
     _check_impressions(config, impressions)
-    inputs = {"dataset": folder_hash(dataset)} | model_hashes(base)
+    inputs = input_hashes(dataset=dataset, impressions=impressions) | model_hashes(base)
     if adapter is not None:
         inputs |= model_hashes(adapter, "adapter")
-    if impressions is not None:
-        inputs["impressions"] = file_hash(impressions)
     manifest = Manifest("prefer", as_dict(config), inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
-        _prefer(config, base, adapter, Dataset(dataset), impressions, stage, seed)
+        from llmrec.training.tune.trainer import check_machine
+
+        check_machine(config.loop)
+        from llmrec.training.preference.training_run import PreferRun
+        from llmrec.training.tune.memory import explain_out_of_memory, most_memory_mib
+
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError("prefer: runs in one process; start it without accelerate launch")
+        started = time.monotonic()
+        training = PreferRun(
+            config, base, adapter, Dataset(dataset), impressions, stage.folder, seed
+        )
+        with explain_out_of_memory():
+            log = training.tune()
+        stage.counts.update(
+            training.counts,
+            train_seconds=round(time.monotonic() - started, 1),
+            peak_mib=most_memory_mib(),
+        )
+        (stage.folder / "log.json").write_text(json.dumps(log, indent=1))
+        plot_log(log, stage.folder / "training.png", _panels(log))
+        tracking = stage.folder / "work" / config.method / "runs"
+        if tracking.is_dir():
+            shutil.move(tracking, stage.folder / "tracking")
+        shutil.rmtree(stage.folder / "work")
 
     with stop_on_sigterm():
         return run_stage(out, manifest, work, resume=True)
@@ -78,40 +100,6 @@ def _check_impressions(config: PreferConfig, impressions: Path | None) -> None:
         )
     if not impressions.is_file():
         raise DataError(f"--impressions: {impressions} is no file")
-
-
-def _prefer(
-    config: PreferConfig,
-    base: Path,
-    adapter: Path | None,
-    dataset: Dataset,
-    impressions: Path | None,
-    stage: StageRun,
-    seed: int,
-) -> None:
-    from llmrec.training.tune.trainer import check_machine
-
-    check_machine(config.loop)
-    from llmrec.training.preference.training_run import PreferRun
-    from llmrec.training.tune.memory import explain_out_of_memory, most_memory_mib
-
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("prefer: runs in one process; start it without accelerate launch")
-    started = time.monotonic()
-    run = PreferRun.prepare(config, base, adapter, dataset, impressions, stage.folder, seed)
-    with explain_out_of_memory():
-        log = run.tune()
-    stage.counts.update(
-        run.counts,
-        train_seconds=round(time.monotonic() - started, 1),
-        peak_mib=most_memory_mib(),
-    )
-    (stage.folder / "log.json").write_text(json.dumps(log, indent=1))
-    plot_log(log, stage.folder / "training.png", _panels(log))
-    tracking = stage.folder / "work" / config.method / "runs"
-    if tracking.is_dir():
-        shutil.move(tracking, stage.folder / "tracking")
-    shutil.rmtree(stage.folder / "work")
 
 
 def _panels(log: list[dict[str, Any]]) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +11,8 @@ from llmrec.training.tune.settings import PROJECTIONS, TuneConfig, TuneLoopConfi
 from llmrec.types import EVENT_TYPES
 
 PARTS = ("hit", "rank", "stock", "price", "valid")
+# settings of the adapter, the loop and the validation, named as in TuneConfig
+_SHARED = ("rank", "alpha", "targets", "loop", "validation_users", "beams", "name", "version")
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,11 @@ class RewardConfig:
     price_margin: float = 1.1
 
     def __post_init__(self) -> None:
-        for name in PARTS:
-            weight = getattr(self, name)
-            if not (weight >= 0 and math.isfinite(weight)):
-                raise ConfigError(f"rewards.{name}: a weight must be 0 or above, not {weight}")
+        check_ranges(self, "[0, inf)", *PARTS, prefix="rewards.")
         if not any(self.weights.values()):
             raise ConfigError("rewards: all weights are 0, so nothing is preferred; raise one")
         check_ranges(self, "(0, 1]", "price_share", prefix="rewards.")
-        if not 1 <= self.price_margin < math.inf:
-            raise ConfigError("rewards.price_margin: must be at least 1")
+        check_ranges(self, "[1, inf)", "price_margin", prefix="rewards.")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -74,18 +71,14 @@ class DpoConfig:
     likelihood: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.rejected < 1:
-            raise ConfigError(
-                "dpo.rejected: without a rejected item there is no pair; set 1 or more"
-            )
+        check_ranges(self, "[1, inf)", "rejected", prefix="dpo.")
+        check_ranges(self, "[0, inf)", "likelihood", prefix="dpo.")
         unknown = [name for name in self.chosen if name not in EVENT_TYPES]
         if unknown or not self.chosen:
             raise ConfigError(
                 f"dpo.chosen: {unknown[0] if unknown else 'nothing'!r} is no event type; known: "
                 f"{', '.join(EVENT_TYPES)}"
             )
-        if not (self.likelihood >= 0 and math.isfinite(self.likelihood)):
-            raise ConfigError("dpo.likelihood: must be 0 or above")
 
 
 @dataclass(frozen=True)
@@ -103,11 +96,7 @@ class GrpoConfig:
     scale: Literal["none", "group"] = "none"
 
     def __post_init__(self) -> None:
-        if self.group < 2:
-            raise ConfigError(
-                f"grpo.group: {self.group} trains nothing, since an item is compared with the "
-                "others of its group; set at least 2"
-            )
+        check_ranges(self, "[2, inf)", "group", prefix="grpo.")  # items are compared with others
 
 
 @dataclass(frozen=True)
@@ -148,10 +137,7 @@ class PreferConfig:
     version: str = "1"
 
     def __post_init__(self) -> None:
-        if not (self.beta > 0 and math.isfinite(self.beta)):
-            raise ConfigError(
-                f"beta: {self.beta} does not hold the model to where it starts; set it above 0"
-            )
+        check_ranges(self, "(0, inf)", "beta")
         if self.method == "grpo" and not any(
             weight for name, weight in self.rewards.weights.items() if name != "valid"
         ):
@@ -170,15 +156,5 @@ class PreferConfig:
 
         There is no dropout: the model must equal the one that sampled, or the reference.
         """
-        return TuneConfig(
-            method="qlora" if self.quantise else "lora",
-            rank=self.rank,
-            alpha=self.alpha,
-            dropout=0.0,
-            targets=self.targets,
-            loop=self.loop,
-            validation_users=self.validation_users,
-            beams=self.beams,
-            name=self.name,
-            version=self.version,
-        )
+        shared = {name: getattr(self, name) for name in _SHARED}
+        return TuneConfig("qlora" if self.quantise else "lora", dropout=0.0, **shared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.generation.llm import Llm, make_llm
-from llmrec.llm.adapters import WEIGHTS, check_adapters, save_adapter
+from llmrec.llm.adapters import check_adapters
 from llmrec.llm.lora_rules import check_name
 from llmrec.loop.cached import cached_json
 from llmrec.metrics.bootstrap import PairedDifference, compare
@@ -27,14 +27,10 @@ from llmrec.training.preference.reward_cases import (
     check_rules,
     reward_per_case,
 )
-from llmrec.training.preference.rewards import CatalogueFacts
 from llmrec.training.preference.settings import PreferConfig
-from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.lazy_rows import shuffled_epochs
 from llmrec.training.tune import base as bases
-from llmrec.training.tune.adapter import trained_parameters
-from llmrec.training.tune.base import ExpandedBase
-from llmrec.types import Cases
+from llmrec.training.tune.adapter import trained_parameters, write_adapter
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,12 @@ class _Plan:
     examples: str
 
 
-@dataclass
 class PreferRun:
-    """A preference tuning run.
+    """A preference tuning run, everything opened and checked.
+
+    Args:
+        folder: of the base.
+        out: the result's folder while it is being written; checkpoints are in ``work``.
 
     Attributes:
         base: the folder as it was given.
@@ -63,24 +62,15 @@ class PreferRun:
         corpus: the training split.
         facts: prices and stock of the catalogue.
         cases: validation cases.
-        folder: the result's folder while it is being written; checkpoints are in ``work``.
         counts: for the manifest.
+
+    Raises:
+        ConfigError, DataError, ArtifactError: where settings, base, adapter and data do not fit
+            together.
     """
 
-    config: PreferConfig
-    base: ExpandedBase
-    adapter: Path | None
-    impressions: Path | None
-    corpus: TaskCorpus
-    facts: CatalogueFacts
-    cases: Cases
-    folder: Path
-    seed: int
-    counts: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         config: PreferConfig,
         folder: Path,
         adapter: Path | None,
@@ -88,29 +78,28 @@ class PreferRun:
         impressions: Path | None,
         out: Path,
         seed: int,
-    ) -> PreferRun:
-        """Open and check everything.
-
-        Raises:
-            ConfigError, DataError, ArtifactError: where settings, base, adapter and data do not fit
-                together.
-        """
+    ) -> None:
+        self.config, self.adapter, self.impressions = config, adapter, impressions
+        self.folder, self.seed = out, seed
+        self.counts: dict[str, Any] = {}
         check_name(config.name)
-        base = bases.open_base(folder)
+        self.base = bases.open_base(folder)
         if adapter is not None:
             check_adapters(folder, [adapter])
-        facts = catalogue_facts(dataset)
-        check_rules(facts, config.rewards, dataset)
-        corpus, _ = bases.open_corpus(base, dataset, config.loop.max_length)
-        if len(corpus.events_with_history) == 0:
+        self.corpus, _ = bases.open_corpus(self.base, dataset, config.loop.max_length)
+        self.facts = catalogue_facts(dataset)
+        check_rules(self.facts, config.rewards, dataset)
+        if len(self.corpus.events_with_history) == 0:
             raise ConfigError(
                 f"--dataset: nobody in {dataset.folder} has two training events, so there is "
                 "nothing to learn; ingest longer histories"
             )
-        if config.method == "grpo":
-            _check_group(config, corpus)
-        cases = validation_cases(dataset, config.validation_users, seed)
-        return cls(config, base, adapter, impressions, corpus, facts, cases, out, seed)
+        if config.method == "grpo" and config.grpo.group >= self.corpus.n_items:
+            raise ConfigError(
+                f"grpo.group: {config.grpo.group} different items cannot be sampled from a "
+                f"catalogue of {self.corpus.n_items}; lower it"
+            )
+        self.cases = validation_cases(dataset, config.validation_users, seed)
 
     def tune(self) -> list[dict[str, Any]]:
         """Train the adapter, measure before and after, and write it.
@@ -122,7 +111,8 @@ class PreferRun:
         folder = self.folder / "work" / name
         torch.manual_seed(self.seed)
         model = open_model(self.base, self.adapter, self.config)
-        llm = self._llm(model)
+        plain, base = model.eval().get_base_model(), self.base
+        llm = make_llm(plain, base.encoder, base.ids, beams=self.config.beams)
         trained = trained_parameters(model)
         options = {"folder": folder, "seed": self.seed, "tokenizer": self.base.tokenizer}
         plan = (self._dpo if name == "dpo" else self._grpo)(model, llm, options)
@@ -131,18 +121,14 @@ class PreferRun:
         before = cached_json(self.folder / "work" / "before.json", lambda: self.measure(llm))
         log = train(plan.make, model, self.config, folder, plan.steps)
         after = self.measure(llm)
-        self._save(model)
+        task = f"next_item, {name}"
+        self.counts |= write_adapter(
+            model, self.config.tuning(), self.folder, task, self.base.folder
+        )
         self.counts.update(trained_parameters=trained, steps=plan.steps)
         self._compare(before, after)
         first, last = {"stage": name, "step": 0}, {"stage": name, "step": plan.steps}
         return [first | _means(before), *log, last | _means(after)]
-
-    def _llm(self, model: Any) -> Llm:
-        model.eval()
-        base = self.base
-        return make_llm(
-            model.get_base_model(), base.vocabulary, base.encoder, base.ids, beams=self.config.beams
-        )
 
     def _dpo(self, model: Any, llm: Llm, options: dict[str, Any]) -> _Plan:
         from llmrec.training.preference.dpo import dpo_trainer
@@ -204,25 +190,6 @@ class PreferRun:
         }
         interval = f"{change:+.4f}, 95% {low:+.4f} to {high:+.4f}"
         print(f"  {name:<15} {before:.4f} -> {after:.4f}  ({interval})", flush=True)
-
-    def _save(self, model: Any) -> None:
-        folder = save_adapter(
-            model,
-            self.folder / "adapter",
-            name=self.config.name,
-            version=self.config.version,
-            task=f"next_item, {self.config.method}",
-            base=self.base.folder,
-        )
-        self.counts["adapter_bytes"] = (folder / WEIGHTS).stat().st_size
-
-
-def _check_group(config: PreferConfig, corpus: TaskCorpus) -> None:
-    if config.grpo.group >= corpus.n_items:
-        raise ConfigError(
-            f"grpo.group: {config.grpo.group} different items cannot be sampled from a catalogue "
-            f"of {corpus.n_items}; lower it"
-        )
 
 
 def _means(measured: dict[str, Any]) -> dict[str, float]:

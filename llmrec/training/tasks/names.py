@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 
+from llmrec.config import check_keys
 from llmrec.errors import ConfigError
 
 TASK_NAMES = (
@@ -25,11 +25,8 @@ def check_tasks(tasks: Mapping[str, float]) -> None:
     Raises:
         ConfigError: for an unknown task, a weight that is none, or if none is above 0.
     """
+    check_keys(dict(tasks), TASK_NAMES, "tasks")
     for name, weight in tasks.items():
-        if name not in TASK_NAMES:
-            close = difflib.get_close_matches(name, TASK_NAMES, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(TASK_NAMES)}"
-            raise ConfigError(f"tasks: unknown task {name!r}; {hint}")
         if not (weight >= 0 and math.isfinite(weight)):
             raise ConfigError(f"tasks.{name}: a weight must be 0 or above, not {weight}")
     if not any(tasks.values()):

@@ -59,17 +59,14 @@ class Queries:
         """The items whose titles have all words of a query, most popular first."""
         ranks = [self._by_word.get(word) for word in set(_WORD.findall(query.lower()))]
         if not ranks or any(rank is None for rank in ranks):
-            return self._by_title(query)
+            same = [i for i in self._by_popularity.tolist() if self._titles[i] == query]
+            return np.array(same[:ANSWERS], dtype=np.int64)
         known = sorted((p for p in ranks if p is not None), key=len)
         found = known[0]
         for other in known[1:]:
             found = found[np.isin(found, other)]
         # ranks in the order of popularity, so the first are the most popular
         return self._by_popularity[np.sort(found)[:ANSWERS]]
-
-    def _by_title(self, query: str) -> np.ndarray:
-        same = [i for i in self._by_popularity.tolist() if self._titles[i] == query]
-        return np.array(same[:ANSWERS], dtype=np.int64)
 
     def _words(self, item: int) -> list[str]:
         return _WORD.findall((self._titles[item] or "").lower())

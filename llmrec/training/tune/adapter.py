@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ConfigError, require
@@ -73,6 +74,24 @@ def with_token_rows(model: Any, tokens: range) -> Any:
         # trl reads the head's weight and bias; peft passes on the weight only
         head.bias = head.original_module.bias
     return wrapped
+
+
+def write_adapter(
+    model: Any, config: TuneConfig, run: Path, task: str, base: Path
+) -> dict[str, int]:
+    """Write a run's adapter into its folder; its size is for the manifest.
+
+    Args:
+        model: a peft model.
+        task: what it was trained for.
+        base: folder of the model that it belongs to.
+    """
+    from llmrec.llm.adapters import WEIGHTS, save_adapter
+
+    folder = save_adapter(
+        model, run / "adapter", name=config.name, version=config.version, task=task, base=base
+    )
+    return {"adapter_bytes": (folder / WEIGHTS).stat().st_size}
 
 
 def trained_parameters(model: Any) -> int:

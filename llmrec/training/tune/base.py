@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ArtifactError, ConfigError
+from llmrec.errors import ArtifactError, ConfigError, one_line, require
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.layout import LAYOUT, read_layout
 from llmrec.llm.merge import copy_companions
@@ -68,8 +67,7 @@ def open_base(folder: Path) -> ExpandedBase:
     try:
         ids, encoder = read_layout(folder)
     except ArtifactError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--base: {folder} is no expanded model ({reason})") from None
+        raise ConfigError(f"--base: {folder} is no expanded model ({one_line(error)})") from None
     tokenizer = load_tokenizer(str(folder))
     check_tokenizer(folder, tokenizer, encoder.vocabulary, ids)
     return ExpandedBase(folder, ids, encoder.vocabulary, encoder, tokenizer)
@@ -107,7 +105,7 @@ def load_model(folder: Path, config: TuneConfig) -> Any:
         ConfigError: if it cannot be loaded or has no rows for the item tokens.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     # of several processes each has a GPU of its own
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
@@ -116,44 +114,29 @@ def load_model(folder: Path, config: TuneConfig) -> Any:
     dtype = torch.bfloat16 if bf16 and config.method != "full" else torch.float32
     options: dict[str, Any] = {"dtype": dtype}
     if config.method == "qlora":
-        options |= {"quantization_config": _four_bits(dtype), "device_map": {"": device}}
+        require("bitsandbytes", "tune")
+        four_bits = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        options |= {"quantization_config": four_bits, "device_map": {"": device}}
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--base: {folder} cannot be loaded ({reason})") from None
+        raise ConfigError(f"--base: {folder} cannot be loaded ({one_line(error)})") from None
     if config.method != "qlora":
         return model.to(device)
-    keep_layout(model)
-    return model
-
-
-def keep_layout(model: Any) -> None:
-    """Read the weights of 4-bit layers as they were trained.
-
-    On some CPUs bitsandbytes rearranges a layer's weights the first time it is used outside
-    training and rounds their scales: training cannot continue after that, and the same adapter
-    would give other scores than on the next machine.
-    """
+    # On some CPUs bitsandbytes rearranges a layer's weights the first time it is used outside
+    # training and rounds their scales: training cannot continue after that, and the same adapter
+    # would give other scores than on the next machine.
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _four_bits(dtype: torch.dtype) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    from llmrec.errors import require
-
-    require("bitsandbytes", "tune")
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    return model
 
 
 def read_config(base: ExpandedBase) -> dict[str, Any]:
@@ -184,30 +167,24 @@ def copy_base(folder: Path, out: Path) -> None:
             shutil.copy(path, out)
 
 
-@dataclass(frozen=True)
-class TokenRows:
-    """Trained rows of the new tokens.
-
-    Attributes:
-        inputs: ``[new tokens, width]``, rows of the input embedding.
-        outputs: the same of the head; None where the two are one.
-    """
-
-    inputs: torch.Tensor
-    outputs: torch.Tensor | None
-
-
 @torch.no_grad()
-def write_with_rows(base: ExpandedBase, rows: TokenRows, out: Path) -> None:
-    """Write the base with these rows instead of its own; all else stays as it was."""
+def write_with_rows(base: ExpandedBase, trained: Any, out: Path) -> None:
+    """Write the base with the rows of the new tokens as trained; all else stays as it was.
+
+    Args:
+        trained: a model whose input rows of these tokens, and output rows where they are others,
+            were trained.
+    """
     from transformers import AutoModelForCausalLM
 
     # in the precision it is stored in, whatever it was trained in
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype="auto", local_files_only=True)
     where = slice(base.new_tokens.start, base.new_tokens.stop)
-    model.get_input_embeddings().weight[where] = rows.inputs.to(model.dtype)
-    if rows.outputs is not None:
-        model.get_output_embeddings().weight[where] = rows.outputs.to(model.dtype)
+    tables = [(model.get_input_embeddings(), trained.get_input_embeddings())]
+    if not trained.config.tie_word_embeddings:
+        tables.append((model.get_output_embeddings(), trained.get_output_embeddings()))
+    for table, rows in tables:
+        table.weight[where] = rows.weight[where].float().cpu().to(model.dtype)
     out.mkdir(parents=True, exist_ok=True)
     copy_companions(base.folder, out)
     model.save_pretrained(out)
@@ -241,17 +218,6 @@ def open_corpus(base: ExpandedBase, dataset: Dataset, max_length: int) -> tuple[
             f"least {need}"
         ) from None
     return TaskCorpus(dataset, PromptWriter(base.tokenizer, encoder)), max_length
-
-
-def trained_rows(model: Any, tokens: range) -> TokenRows:
-    """The rows of some tokens as a model with trained token rows has them now."""
-    where = np.asarray(tokens)
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = bool(model.config.tie_word_embeddings)
-    return TokenRows(
-        inputs.weight[where].detach().float().cpu(),
-        None if tied else outputs.weight[where].detach().float().cpu(),
-    )
 
 
 def new_row_parameters(base: ExpandedBase) -> int:

@@ -16,9 +16,9 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from llmrec.errors import LlmrecError
-from llmrec.loop import stopping
+from llmrec.loop import graceful_stop as stopping
+from llmrec.loop.graceful_stop import Stopped
 from llmrec.loop.progress import Line, RunProgress
-from llmrec.loop.stopping import Stopped
 from llmrec.training.tune.processes import Processes
 
 _KEPT = ("step", "loss", "grad_norm", "learning_rate")

@@ -21,20 +21,14 @@ def explain_out_of_memory() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and "can't allocate memory" not in str(error):
             raise
         raise ConfigError(
             "out of memory; lower loop.batch_size (and raise loop.gradient_accumulation "
             "as much) or loop.max_length, set loop.gradient_checkpointing, or use method: qlora; "
             "while validating, lower beams"
         ) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that there was no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def most_memory_mib() -> float | None:

@@ -39,7 +39,11 @@ class Processes:
         count = int(os.environ.get("WORLD_SIZE", "1"))
         if count == 1:
             return cls(sharded=_sharded())
-        _end_with_the_launcher()
+        # be killed when the launcher is: it starts every process in a session of its own
+        launcher = os.getppid()
+        die_with_parent()
+        if os.getppid() != launcher:
+            os.kill(os.getpid(), signal.SIGKILL)
         from accelerate import PartialState
 
         if not torch.cuda.is_available():  # by itself it is "cpu:0", which torch.load knows not
@@ -54,8 +58,7 @@ class Processes:
 
     def barrier(self) -> None:
         """Wait until all processes are here."""
-        if self.count > 1:
-            self.broadcast(None)
+        self.broadcast(None)
 
     def broadcast(self, value: Any) -> Any:
         """The first process's value, in all of them."""
@@ -73,11 +76,6 @@ class Processes:
         raised = torch.tensor(int(flag), device=device)
         torch.distributed.all_reduce(raised, op=torch.distributed.ReduceOp.MAX)
         return bool(raised.item())
-
-    def print_once(self, text: str) -> None:
-        """Print in the first process alone."""
-        if self.first:
-            print(text, flush=True)
 
     def allow_cpu_sharding(self) -> None:
         """Have accelerate shard the model on a CPU as well.
@@ -99,11 +97,3 @@ class Processes:
 def _sharded() -> bool:
     used = (os.environ.get(f"ACCELERATE_USE_{name}", "") for name in ("FSDP", "DEEPSPEED"))
     return any(value.lower() == "true" for value in used)
-
-
-def _end_with_the_launcher() -> None:
-    """Be killed when the launcher is: it starts every process in a session of its own."""
-    launcher = os.getppid()
-    die_with_parent()
-    if os.getppid() != launcher:
-        os.kill(os.getpid(), signal.SIGKILL)

@@ -23,13 +23,13 @@ from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.loop.cached import cached_json
+from llmrec.loop.graceful_stop import stop_on_sigterm
 from llmrec.loop.plot import plot_log
-from llmrec.loop.stopping import stop_on_sigterm
 from llmrec.stage import (
     MANIFEST,
     Manifest,
     StageRun,
-    folder_hash,
+    input_hashes,
     is_current,
     library_versions,
     run_stage,
@@ -59,7 +59,11 @@ def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0)
     from llmrec.training.tune.processes import Processes
 
     processes = Processes.join()
-    manifest = _manifest(config, base, dataset, seed, processes.count)
+    settings = as_dict(config)
+    if processes.count > 1:  # a step learns from a batch of each
+        settings["processes"] = processes.count
+    inputs = input_hashes(dataset=dataset) | model_hashes(base)
+    manifest = Manifest("tune", settings, inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
         _tune(config, base, Dataset(dataset), stage, seed, processes)
@@ -77,15 +81,6 @@ def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0)
             run_stage(out, manifest, work, resume=True)
     processes.leave()
     return out
-
-
-def _manifest(config: TuneConfig, base: Path, dataset: Path, seed: int, processes: int) -> Manifest:
-    """What the result depends on."""
-    inputs = {"dataset": folder_hash(dataset)} | model_hashes(base)
-    settings = as_dict(config)
-    if processes > 1:  # a step learns from a batch of each
-        settings["processes"] = processes
-    return Manifest("tune", settings, inputs, seed=seed)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -119,12 +114,12 @@ def _tune(
         _check_method(config, processes.sharded)
     run = None
     if not draft.is_file():
-        run = TuneRun.prepare(config, folder, dataset, stage.folder, seed, processes)
+        run = TuneRun(config, folder, dataset, stage.folder, seed, processes)
     if processes.first:
         processes.barrier()
     if run is not None:
         started = time.monotonic()
-        processes.print_once(run.summary())
+        run.progress.write(run.summary())
         with explain_out_of_memory():
             log = run.tune(run.align())
         if not processes.first:
@@ -134,7 +129,15 @@ def _tune(
             "validation_ndcg": _validation(log, "tune", run.counts["kept_step"]),
             "train_seconds": round(time.monotonic() - started, 1),
         }
-        _write_log(log, stage.folder)
+        (stage.folder / "log.json").write_text(json.dumps(log, indent=1))
+        panels = {
+            "training loss": ["loss"],
+            "validation NDCG@10 (history removed)": ["validation_ndcg@10"],
+        }
+        plot_log(log, stage.folder / "training.png", panels)
+        tracking = stage.folder / "work" / "tune" / "runs"
+        if tracking.is_dir():
+            shutil.move(tracking, stage.folder / "tracking")
         cached_json(draft, lambda: {"counts": stage.counts})
     if processes.first:
         shutil.rmtree(stage.folder / "work", ignore_errors=True)
@@ -169,15 +172,3 @@ def _validation(log: list[dict[str, Any]], stage: str, step: int) -> float:
         if "validation_ndcg@10" in line and line["step"] == step and stage in line["stage"]
     )
     return found
-
-
-def _write_log(log: list[dict[str, Any]], folder: Path) -> None:
-    (folder / "log.json").write_text(json.dumps(log, indent=1))
-    panels = {
-        "training loss": ["loss"],
-        "validation NDCG@10 (history removed)": ["validation_ndcg@10"],
-    }
-    plot_log(log, folder / "training.png", panels)
-    tracking = folder / "work" / "tune" / "runs"
-    if tracking.is_dir():
-        shutil.move(tracking, folder / "tracking")

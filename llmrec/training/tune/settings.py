@@ -89,12 +89,7 @@ class TuneLoopConfig:
         check_ranges(self, "[8, inf)", "max_length", prefix="loop.")
         check_ranges(self, "(0, inf)", "learning_rate", prefix="loop.")
         check_ranges(self, "[0, 1)", "warmup_ratio", prefix="loop.")
-        self._check_validation()
-
-    def _check_validation(self) -> None:
-        for name in ("validate_every", "patience"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"loop.{name}: must be at least 0")
+        check_ranges(self, "[0, inf)", "validate_every", "patience", prefix="loop.")
         if self.keep == "best" and self.validate_every == 0:
             raise ConfigError(
                 "loop.keep: the best weights are known only where loop.validate_every is set"
@@ -167,8 +162,9 @@ class TuneConfig:
         check_ranges(self, "[1, inf)", "beams")
 
     def _check_adapter(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"rank: an adapter of rank {self.rank} trains nothing; set 1 or more")
+        check_ranges(self, "[1, inf)", "rank")
+        check_ranges(self, "(0, inf)", "alpha")
+        check_ranges(self, "[0, 1)", "dropout")
         if not self.targets:
             raise ConfigError("targets: an adapter on no layer trains nothing; name some")
         wrong = [name for name in self.targets if name.rsplit(".", 1)[-1] in EMBEDDINGS]
@@ -177,10 +173,6 @@ class TuneConfig:
                 f"targets: {wrong[0]!r} holds the rows of tokens, which adapters leave alone; "
                 "train those with align.steps, or use method: full"
             )
-        if not self.alpha > 0:
-            raise ConfigError("alpha: must be above 0")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError("dropout: must be in [0, 1)")
         if not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", self.name):
             raise ConfigError(
                 f"name: {self.name!r} cannot be an adapter's; take letters, digits and hyphens, "

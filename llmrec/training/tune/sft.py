@@ -81,33 +81,39 @@ def fine_tune(
     loop: TuneLoopConfig,
     folder: Path,
     seed: int,
-    progress: RunProgress | None = None,
-    processes: Processes | None = None,
+    progress: RunProgress,
+    processes: Processes,
 ) -> PhaseResult:
     """Train the trainable weights of a model.
 
     Args:
         folder: of checkpoints; a killed run is resumed from the last one here.
-        progress: of the whole run; by default the run is this phase alone.
-        processes: of the run.
+        progress, processes: of the whole run.
 
     Raises:
         LlmrecError: if the loss stops being a number; the last checkpoint stays.
         Stopped: after a request to stop; it is resumed from its checkpoint.
     """
     require_tracker(loop.report_to)
-    processes = processes or Processes()
     batch = loop.examples_per_step * processes.count
-    progress = progress or RunProgress(phase.steps, batch, enabled=processes.first)
     checkpoint = processes.broadcast(last_checkpoint(folder))
     steps = _ended_early(checkpoint, loop) or phase.steps
     rows = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     stop = StopOnRequest(processes)
-    arguments = _arguments(phase, steps, loop, folder, seed)
+    arguments = trainer_arguments(loop, folder, seed, steps) | {
+        "learning_rate": phase.learning_rate,
+        "warmup_steps": math.ceil(loop.warmup_ratio * phase.steps),
+        "max_length": None,  # the mixture keeps to it
+        "ddp_find_unused_parameters": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "metric_for_best_model": METRIC,
+        "greater_is_better": True,
+    }
+    settings = SFTConfig(**arguments)
     processes.allow_cpu_sharding()
     trainer = _Trainer(
         model,
-        arguments,
+        settings,
         train_dataset=mixture.dataset(steps * batch),
         processing_class=tokenizer,
         callbacks=[
@@ -126,22 +132,6 @@ def fine_tune(
     values = trainer.gathered()
     model.eval()
     return PhaseResult(log, kept, values)
-
-
-def _arguments(
-    phase: TrainingPhase, steps: int, loop: TuneLoopConfig, folder: Path, seed: int
-) -> Any:
-    shared = trainer_arguments(loop, folder, seed, steps)
-    own = {
-        "learning_rate": phase.learning_rate,
-        "warmup_steps": math.ceil(loop.warmup_ratio * phase.steps),
-        "max_length": None,  # the mixture keeps to it
-        "ddp_find_unused_parameters": False,
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "metric_for_best_model": METRIC,
-        "greater_is_better": True,
-    }
-    return SFTConfig(**(shared | own))
 
 
 class _Trainer(SFTTrainer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 
 from llmrec.data.dataset import Dataset
 from llmrec.generation.llm import make_llm
-from llmrec.llm.adapters import WEIGHTS, save_adapter
 from llmrec.llm.lora_rules import check_name
 from llmrec.loop.cached import cached_json
 from llmrec.loop.progress import RunProgress
@@ -19,69 +17,54 @@ from llmrec.training.next_item.validation import validation_cases, validation_me
 from llmrec.training.tasks.mixture import Mixture
 from llmrec.training.tune import adapter
 from llmrec.training.tune import base as bases
-from llmrec.training.tune.base import ExpandedBase
 from llmrec.training.tune.memory import most_memory_mib
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.settings import TuneConfig
 from llmrec.training.tune.sft import PhaseResult, TrainingPhase, Values, fine_tune
-from llmrec.types import Cases
 
 
-@dataclass
 class TuneRun:
     """A fine-tuning run: alignment of new token rows, then the adapter or all weights.
+
+    Args:
+        folder: of the base.
+        out: the result's folder while it is being written; checkpoints are in ``work``.
+        processes: of the run, which train in parallel.
 
     Attributes:
         base: the folder as it was given.
         mixture: the examples.
         cases: validation cases.
-        folder: the result's folder while it is being written; checkpoints are in ``work``.
-        processes: of the run, which train in parallel.
+        steps: after the alignment.
         progress: how far the run is.
         counts: for the manifest.
+
+    Raises:
+        ConfigError, DataError: where settings, base and data do not fit together.
     """
 
-    config: TuneConfig
-    base: ExpandedBase
-    mixture: Mixture
-    cases: Cases
-    folder: Path
-    seed: int
-    processes: Processes
-    steps: int = field(init=False)
-    progress: RunProgress = field(init=False)
-    counts: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        loop, count = self.config.loop, self.processes.count
-        self.steps = loop.steps(len(self.mixture), count)  # after the alignment
-        self.progress = RunProgress(
-            self.config.align.steps + self.steps,
-            loop.examples_per_step * count,
-            enabled=self.processes.first,
-        )
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         config: TuneConfig,
         folder: Path,
         dataset: Dataset,
         out: Path,
         seed: int,
         processes: Processes,
-    ) -> TuneRun:
-        """Open and check everything.
-
-        Raises:
-            ConfigError, DataError: where settings, base and data do not fit together.
-        """
+    ) -> None:
+        self.config, self.folder, self.seed, self.processes = config, out, seed, processes
+        self.counts: dict[str, Any] = {}
         check_name(config.name)
-        base = bases.open_base(folder)
-        corpus, max_length = bases.open_corpus(base, dataset, config.loop.max_length)
-        mixture = Mixture(corpus, config.tasks, seed, max_length)
-        cases = validation_cases(dataset, config.validation_users, seed)
-        return cls(config, base, mixture, cases, out, seed, processes)
+        self.base = bases.open_base(folder)
+        corpus, max_length = bases.open_corpus(self.base, dataset, config.loop.max_length)
+        self.mixture = Mixture(corpus, config.tasks, seed, max_length)
+        self.cases = validation_cases(dataset, config.validation_users, seed)
+        self.steps = config.loop.steps(len(self.mixture), processes.count)
+        self.progress = RunProgress(
+            config.align.steps + self.steps,
+            config.loop.examples_per_step * processes.count,
+            enabled=processes.first,
+        )
 
     @property
     def aligned(self) -> Path:
@@ -123,8 +106,7 @@ class TuneRun:
                 rows, TrainingPhase("align", steps, self.config.align.learning_rate)
             )
             if self.processes.first:
-                values = bases.trained_rows(rows.get_base_model(), self.base.new_tokens)
-                bases.write_with_rows(self.base, values, self.aligned)
+                bases.write_with_rows(self.base, rows.get_base_model(), self.aligned)
             return [start, *trained.log]
 
         log: list[dict[str, Any]] = self._cached(work / "align.json", align)
@@ -157,7 +139,8 @@ class TuneRun:
         trained = self._train(model, phase)
         plain, model = full.with_weights(trained.values)
         log += trained.log
-        if not any(validated(line) and line["step"] == trained.step for line in trained.log):
+        validated = [line for line in trained.log if "validation_ndcg@10" in line]
+        if all(line["step"] != trained.step for line in validated):
             log.append({"stage": "tune", "step": trained.step} | self.validate(plain))
         if self.processes.first:
             self._save(plain, model)
@@ -178,26 +161,18 @@ class TuneRun:
             bases.copy_base(self.aligned, self.folder / "model")
             plain.save_pretrained(self.folder / "model")
         else:
-            self._save_adapter(model)
-
-    def _save_adapter(self, model: Any) -> None:
-        folder = save_adapter(
-            model,
-            self.folder / "adapter",
-            name=self.config.name,
-            version=self.config.version,
-            task=", ".join(self.mixture.names),
-            base=self.aligned,
-        )
-        self.counts["adapter_bytes"] = (folder / WEIGHTS).stat().st_size
+            tasks = ", ".join(self.mixture.names)
+            self.counts |= adapter.write_adapter(
+                model, self.config, self.folder, tasks, self.aligned
+            )
 
     def validate(self, model: Any) -> dict[str, float]:
         """Metrics of a model through the decoder that serves; the first process measures."""
 
         def measure() -> dict[str, float]:
             model.eval()
-            vocabulary, encoder, ids = self.base.vocabulary, self.base.encoder, self.base.ids
-            recommender = make_llm(model, vocabulary, encoder, ids, beams=self.config.beams)
+            encoder, ids = self.base.encoder, self.base.ids
+            recommender = make_llm(model, encoder, ids, beams=self.config.beams)
             metrics = validation_metrics(recommender, self.cases)
             return {f"validation_{name}": value for name, value in metrics.items()}
 
@@ -250,8 +225,3 @@ class _FullModel:
             self.copy = self.copy or self.run._model()
         self.copy[1].load_state_dict(values)
         return self.copy
-
-
-def validated(line: dict[str, Any]) -> bool:
-    """Whether a line of the log is a validation."""
-    return any(name.startswith("validation_") for name in line)

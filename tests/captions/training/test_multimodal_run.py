@@ -31,7 +31,7 @@ from llmrec.captions.training.settings import (
 )
 from llmrec.cli import run_command
 from llmrec.content.schema import Schema, load_resolved
-from llmrec.loop.stopping import Stopped
+from llmrec.loop.graceful_stop import Stopped
 from llmrec.stage import Manifest, read_manifest, writing
 
 OVERFIT = 140  # passes over six pictures until they are known by heart

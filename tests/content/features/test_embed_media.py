@@ -306,7 +306,7 @@ def test_a_defect_is_raised_and_not_counted_as_a_bad_file() -> None:
         ({"frames": 0}, "frames: must be 1 or more"),
         ({"modalities": ["image"], "transcribe": True}, "transcribe: needs speech"),
         ({"modalities": ["image"], "temporal": "t"}, "temporal: needs video"),
-        ({"limits": {"timeout": 0}}, "timeout: must be more than 0"),
+        ({"limits": {"timeout": 0}}, "timeout: must be above 0"),
         ({"limits": {"networks": ["x"]}}, "write it as"),
     ],
 )

@@ -43,6 +43,13 @@ def test_redirects_are_followed_to_their_end(server: Server) -> None:
     assert server.asked[1:] == ["/to//picture", "/picture"]
 
 
+def test_a_redirect_without_a_host_stays_at_the_one_that_sent_it(server: Server) -> None:
+    with Server() as other, serving(other):
+        assert fetched(f"{server.url}/to/{other.url}/to//picture") == PICTURE
+        assert other.asked == ["/to//picture", "/picture"]
+    assert len(server.asked) == 1
+
+
 def test_redirects_in_a_circle_end(server: Server) -> None:
     with pytest.raises(SourceError, match="redirects more than 5 times"):
         fetched(f"{server.url}/circle")
@@ -154,7 +161,7 @@ def test_a_server_that_speaks_no_tls_is_a_reason(server: Server) -> None:
 
 
 def test_limits_that_cannot_hold_name_the_setting() -> None:
-    with pytest.raises(ConfigError, match="timeout: must be more than 0"):
+    with pytest.raises(ConfigError, match="timeout: must be above 0"):
         MediaLimits(timeout=0)
     with pytest.raises(ConfigError, match=r"networks: .*10\.1\.0\.0/16"):
         MediaLimits(networks=("our network",))

@@ -85,7 +85,7 @@ def test_per_field_corrects_each_value_and_falls_back_to_all_rows() -> None:
     for kind in (0, 1):
         rows = fields["kind"] == kind
         assert p[rows].mean() == pytest.approx(labels[rows].mean(), abs=0.03)
-    shared = methods.apply_platt(methods.fit_platt(logits, labels), logits, {})
+    shared = methods.APPLY["platt"](methods.fit_platt(logits, labels), logits, {})
     unknown = {"kind": np.full(len(logits), -1)}
     unseen = {"kind": np.full(len(logits), 77)}
     for given_fields in (None, {}, {"colour": fields["kind"]}, unknown, unseen):
@@ -252,7 +252,7 @@ def test_a_damaged_file_is_told_so(text: str, message: str, tmp_path: Path) -> N
 
 
 def test_a_missing_file_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no such calibrator; fit one on validation rows"):
+    with pytest.raises(ArtifactError, match="not found; fit one on validation rows"):
         load_calibrator(tmp_path / "calibrator.json")
 
 

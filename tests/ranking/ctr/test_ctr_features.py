@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_ctr_log import make_log
 
-from llmrec.bench.ctr_baselines.flat import flatten
+from llmrec.bench.ctr_baselines.table import flatten
 from llmrec.data.event_store import EVENT_CODES
 from llmrec.errors import ConfigError, DataError
 from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
@@ -170,8 +170,9 @@ def test_without_time_no_feature_depends_on_the_clock_or_the_calendar() -> None:
     assert any(not np.array_equal(getattr(now, kind), getattr(later, kind), equal_nan=True)
                for kind in ("candidate", "request", "categories"))  # fmt: skip
     now, later = now.without(["time"]), later.without(["time"])
-    for kind in ("candidate", "request", "categories"):
+    for kind in ("candidate", "request", "categories", "history_ages"):
         np.testing.assert_array_equal(getattr(now, kind), getattr(later, kind))
+    assert np.isnan(now.history_ages).all()  # target attention reads them
 
 
 def test_sources_give_a_score_and_a_rank() -> None:
@@ -194,8 +195,7 @@ def test_flat_rows_have_all_that_the_network_reads() -> None:
     table = flatten(found, make_items())
     assert len(table) == 4  # the fifth place is empty
     assert {"fused_0", "minutes_since_last", "colour_share"} <= set(table.dense_names)
-    assert {"item", "position", "said_colour", "last_colour"} <= set(table.categorical_names)
-    assert "said_colour" not in flatten(found, make_items(), captions=False).categorical_names
+    assert {"item", "position", "caption_colour", "last_colour"} <= set(table.categorical_names)
 
 
 def test_items_of_parts_that_do_not_fit_are_an_error() -> None:

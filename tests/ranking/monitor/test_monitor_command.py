@@ -225,7 +225,7 @@ def test_a_log_that_cannot_be_read_is_told_so(reference: Path, tmp_path: Path) -
 
 def test_other_mistakes_are_told(reference: Path, tmp_path: Path) -> None:
     log = write_parquet(shown(50), tmp_path / "served.parquet")
-    with pytest.raises(ArtifactError, match="no such reference"):
+    with pytest.raises(ArtifactError, match="not found; fit it with the click model"):
         run.monitor(tmp_path / "nowhere.json", log)
     with pytest.raises(ConfigError, match="--max-ece 5: give a number from 0 to 1"):
         run.monitor(reference, log, max_ece=5)

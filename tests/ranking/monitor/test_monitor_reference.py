@@ -89,7 +89,7 @@ def kept(**changes: object) -> str:
     ("text", "message"),
     [
         ("{", "not a readable reference"),
-        ("{}", "is not the reference of a click model"),
+        ("{}", "has no schema_version; it is not a reference"),
         (json.dumps({"schema_version": 9, "columns": {}}), "schema version 9.*upgrade"),
         (json.dumps({"schema_version": 1, "columns": {}}), "damaged reference.*rows"),
         (kept(limits=[2.0, 1.0]), "damaged reference.*limits do not rise.*fit it again"),

@@ -31,10 +31,10 @@ def test_figures_are_those_of_the_rows() -> None:
     assert figures["rows"] == figures["labelled"] == 20_000
     assert figures["predicted"] == pytest.approx(p.mean())
     assert figures["observed"] == clicked.mean()
-    assert figures["ne"] == pytest.approx(metrics.normalized_entropy(clicked, p))
-    assert figures["predicted_over_observed"] == pytest.approx(
-        metrics.predicted_over_observed(clicked, p)
+    assert figures["ne"] == pytest.approx(
+        metrics.log_loss(clicked, p) / metrics.entropy(clicked.mean())
     )
+    assert figures["predicted_over_observed"] == pytest.approx(p.sum() / clicked.sum())
     assert figures["auc"] == pytest.approx(metrics.auc(clicked, p), abs=1e-4)
     assert figures["ece"] == pytest.approx(metrics.ece(clicked, p), rel=0.02)
     low, high = figures["predicted_over_observed_interval"]

@@ -112,9 +112,9 @@ def test_a_snapshot_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_damaged_snapshot_is_an_error(tmp_path: Path) -> None:
     folder = make_snapshot().save(tmp_path / "known")
     (folder / "snapshot.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ArtifactError, match="not a readable snapshot"):
+    with pytest.raises(ArtifactError, match=r"snapshot\.safetensors: cannot be read"):
         Snapshot.load(folder)
-    with pytest.raises(ArtifactError, match="fit it again"):
+    with pytest.raises(ArtifactError, match="run llmrec ctr again"):
         Snapshot.load(tmp_path / "gone")
     with pytest.raises(ArtifactError, match="holds no snapshots"):
         Snapshots.load(tmp_path / "gone")
@@ -125,9 +125,6 @@ def test_a_snapshot_of_other_sizes_is_an_error(tmp_path: Path) -> None:
     header = (folder / "snapshot.json").read_text()
     (folder / "snapshot.json").write_text(header.replace(f'"n_items": {N_ITEMS}', '"n_items": 7'))
     with pytest.raises(ArtifactError, match="not of 7 items"):
-        Snapshot.load(folder)
-    (folder / "snapshot.json").write_text(header.replace('"version": 1', '"version": 2'))
-    with pytest.raises(ArtifactError, match="newer llmrec"):
         Snapshot.load(folder)
 
 

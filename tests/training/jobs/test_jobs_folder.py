@@ -15,7 +15,7 @@ import pytest
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.loop.process import same_process, started
 from llmrec.loop.status import read_metrics, read_status, write_status
-from llmrec.training.jobs.job import Job, JobSpec, create, jobs_folder, kind_of, open_job
+from llmrec.training.jobs.job import Job, JobSpec, create, jobs_folder, kind_of, lock_job, open_job
 
 RECIPES = Path(__file__).parents[3] / "training"
 
@@ -82,21 +82,21 @@ def test_of_many_starts_at_one_time_one_is_let_in(tmp_path: Path, recipe: Path) 
     assert all("job night runs, or is being started" in message for message in refused)
     job = open_job(tmp_path, "night")
     with pytest.raises(LlmrecError, match="runs, or is being started"):
-        job.lock(wait=0.1)
+        lock_job(job.folder, wait=0.1)
     os.close(locks[0])
-    os.close(job.lock())
+    os.close(lock_job(job.folder))
 
 
 def test_a_lock_is_held_as_long_as_a_child_has_it(tmp_path: Path, recipe: Path) -> None:
     job = make(tmp_path, "night", recipe)
-    lock = job.lock()
+    lock = lock_job(job.folder)
     child = subprocess.Popen(["sleep", "30"], pass_fds=[lock])
     os.close(lock)
     with pytest.raises(LlmrecError, match="runs, or is being started"):
-        job.lock()
+        lock_job(job.folder)
     child.kill()
     child.wait()
-    os.close(job.lock())
+    os.close(lock_job(job.folder))
 
 
 def test_the_command_is_the_one_that_was_asked_for(tmp_path: Path, recipe: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_kind_is_told_by_the_recipe(tmp_path: Path) -> None:
 def test_a_spec_that_makes_no_sense_is_named() -> None:
     for changes, message in (
         ({"kind": "train"}, "kind: 'train' is not one of tune, prefer"),
-        ({"processes": 0}, "--processes: must be at least 1"),
+        ({"processes": 0}, "--processes: must be 1 or more"),
         ({"kind": "prefer", "processes": 2}, "llmrec prefer trains in one process"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -212,6 +212,19 @@ def test_a_number_alone_does_not_tell_a_process(tmp_path: Path, recipe: Path) ->
     assert json.loads((job.folder / "status.json").read_text())["state"] == "running"
 
 
+@pytest.mark.parametrize("state", ["queued", "running", "stopped", "failed", "done"])
+def test_a_job_that_was_going_on_is_killed_once_its_process_is_gone(
+    tmp_path: Path, recipe: Path, state: str
+) -> None:
+    job = make(tmp_path, "night", recipe)
+    own = started(os.getpid())
+    write_status(job.folder, state=state, pid=os.getpid(), process_started=own)
+    assert job.state == state
+    write_status(job.folder, process_started=0.0)
+    assert job.state == ("killed" if state in ("queued", "running") else state)
+    assert job.is_active is False
+
+
 def test_a_process_with_spaces_and_brackets_in_its_name(tmp_path: Path) -> None:
     program = tmp_path / "a ) b"
     program.symlink_to("/bin/sleep")
@@ -228,4 +241,4 @@ def test_the_lock_is_one_of_flock(tmp_path: Path, recipe: Path) -> None:
     with (job.folder / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with pytest.raises(LlmrecError, match="runs, or is being started"):
-            job.lock()
+            lock_job(job.folder)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from llmrec.cli import main
 from llmrec.loop.status import read_metrics
-from llmrec.training.jobs.job import open_job
+from llmrec.training.jobs.job import lock_job, open_job
 
 LOOP = {"max_steps": 60, "batch_size": 8, "save_steps": 7, "logging_steps": 2}
 RECIPE: dict[str, Any] = {"rank": 4, "validation_users": 30, "beams": 10, "loop": LOOP}
@@ -118,7 +118,7 @@ def test_a_job_that_is_told_to_stop_at_once_is_killed(
             assert main(["jobs", "stop", "night"]) == 0
         assert job.state == "killed"
         assert "job night: killed" in capfd.readouterr().out
-        os.close(job.lock(wait=5.0))
+        os.close(lock_job(job.folder, wait=5.0))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_job_that_is_told_to_stop_at_once_is_killed(
     [
         (["--base", "nowhere"], "--base: nowhere does not exist"),
         (["--adapter", "."], "--adapter: is a flag of llmrec prefer"),
-        (["--processes", "0"], "--processes: must be at least 1"),
+        (["--processes", "0"], "--processes: must be 1 or more"),
         (["--accelerate", "nowhere.yaml"], "--accelerate: nowhere.yaml is no file"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from llmrec.loop.status import write_status
 from llmrec.training.jobs.commands import list_jobs, show
-from llmrec.training.jobs.job import Job, JobSpec, create, open_job
+from llmrec.training.jobs.job import Job, JobSpec, create, lock_job, open_job
 from llmrec.training.jobs.supervisor import supervise, verdict
 
 
@@ -47,7 +47,7 @@ def test_how_a_command_ended_is_told(
     status = supervise(job, lock)
     assert status["state"] == job.state == state
     assert (status["error"] or "").startswith(error or "")
-    os.close(job.lock())  # it has been let go
+    os.close(lock_job(job.folder))  # it has been let go
     show("night", jobs=tmp_path / "jobs")
     shown = capsys.readouterr().out
     assert f"state    {state}" in shown and (error is None or f"error    {error}" in shown)
@@ -60,7 +60,7 @@ def test_an_earlier_try_does_not_tell_what_went_wrong_in_this(
     assert supervise(job, lock)["error"] == "first"
     write_status(job.folder, stopped_at=7)
     monkeypatch.setattr(Job, "command", lambda _: [sys.executable, "-c", "raise OSError(5)"])
-    assert supervise(job, job.lock())["error"] == "OSError: 5"
+    assert supervise(job, lock_job(job.folder))["error"] == "OSError: 5"
     assert job.state == "failed" and job.log.read_text().count("error: first") == 1
 
 
@@ -80,7 +80,7 @@ def test_being_asked_to_stop_is_passed_on(tmp_path: Path, monkeypatch: pytest.Mo
         timer.join()
         assert status["state"] == "stopped" and status["stopped_at"] == 3
         assert signal.getsignal(number) is before
-        lock = job.lock()
+        lock = lock_job(job.folder)
     os.close(lock)
 
 
@@ -104,7 +104,7 @@ def test_a_command_dies_with_who_watches_it(tmp_path: Path) -> None:
     watcher.kill()
     watcher.wait()
     assert job.state == "killed"
-    os.close(job.lock(wait=5.0))  # the command held it as well
+    os.close(lock_job(job.folder, wait=5.0))  # the command held it as well
 
 
 def test_threads_are_those_of_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_threads_are_those_of_the_start(tmp_path: Path, monkeypatch: pytest.Monk
     supervise(job, lock)
     assert job.log.read_text() == "None\n", "there were none when the job was made"
     threads = Job(job.folder, JobSpec("tune", [], threads="3"))
-    supervise(threads, threads.lock())
+    supervise(threads, lock_job(threads.folder))
     assert job.log.read_text() == "None\n3\n"
 
 

@@ -105,10 +105,10 @@ def plain_state(vocab_size: int, tied: bool) -> dict[str, torch.Tensor]:
     ("changes", "message"),
     [
         ({"tasks": {"next_item": 1.0}}, "next_item is trained on the histories already"),
-        ({"tasks": {"tsate": 1.0}}, "unknown task 'tsate'; did you mean 'taste'"),
+        ({"tasks": {"tsate": 1.0}}, "unknown key 'tsate'; did you mean 'taste'"),
         ({"tasks": {"taste": 0.0}}, "tasks: trains nothing"),
-        ({"tasks": {"taste": 1.0}, "task_examples": 0}, "task_examples: must be at least 1"),
-        ({"tasks": {"taste": 1.0}, "task_length": 9}, "task_length: an example needs at least"),
+        ({"tasks": {"taste": 1.0}, "task_examples": 0}, "task_examples: must be 1 or more"),
+        ({"tasks": {"taste": 1.0}, "task_length": 9}, "task_length: must be 32 or more"),
         ({"tasks": {"taste": 1.0}, "task_weight": 0.0}, "task_weight: must be above 0"),
         ({"tasks": {"taste": 1.0}, "kind": "sasrec"}, "sasrec has no words"),
     ],

@@ -348,7 +348,7 @@ def test_the_command_line_says_the_same(
     assert refused.value.code == 2 and "int8" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="unknown field 'week'"):
         run_command([*where, "--time-tokens", "week"])
-    with pytest.raises(ConfigError, match="max_items: must be at least 1"):
+    with pytest.raises(ConfigError, match="max_items: must be 1 or more"):
         run_command([*where, "--max-items", "0"])
 
 

@@ -113,7 +113,7 @@ def test_sasrec_is_served_as_it_was_validated(folders: Folders, tmp_path: Path) 
     metrics = validation_metrics(load_recommender(tmp_path / "model"), cases)
     assert metrics["ndcg@10"] == pytest.approx(counts["best_validation_ndcg"], abs=1e-6)
     (tmp_path / "model" / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(ArtifactError, match="not a trained sasrec model"):
+    with pytest.raises(ArtifactError, match=r"model: cannot be read .*; run llmrec train again"):
         load_sasrec(tmp_path / "model")
 
 
@@ -155,7 +155,7 @@ def test_a_share_of_the_training_events_is_their_earliest_part(
 def test_without_times_there_is_no_earliest_part(folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no earliest ones; set share: 1"):
         run(tiny_config(share=0.5), folders.dataset, tmp_path / "model", folders.atomic)
-    with pytest.raises(ConfigError, match=r"train.share: must be above 0"):
+    with pytest.raises(ConfigError, match=r"train.share: must be in"):
         tiny_config(share=0.0)
     with pytest.raises(ConfigError, match="tasks in words learn from all events"):
         tiny_config(share=0.5, tasks={"search": 1.0})

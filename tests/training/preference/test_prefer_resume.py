@@ -10,10 +10,9 @@ import pytest
 from prefer_runs import counts_of, log_of, tiny_prefer
 from safetensors.torch import load_file
 
-from llmrec.loop.stopping import Stopped
-from llmrec.training.preference import loop
+from llmrec.loop.graceful_stop import Stopped
+from llmrec.training.preference import loop, training_run
 from llmrec.training.preference.run import run
-from llmrec.training.preference.training_run import PreferRun
 
 KILLED = """
 import os, signal, sys
@@ -85,7 +84,7 @@ def test_a_run_that_was_trained_has_only_to_be_written(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(PreferRun, "_save", interrupted)
+        patched.setattr(training_run, "write_adapter", interrupted)
         run(config, *place, tmp_path / "out", start)
     assert not (tmp_path / "out").exists()
     run(config, *place, tmp_path / "out", start)

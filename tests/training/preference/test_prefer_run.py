@@ -127,6 +127,18 @@ def test_dpo_learns_its_pairs(home: Path, tmp_path: Path) -> None:
     )
 
 
+def test_the_likelihood_of_the_chosen_item_counts_by_its_weight(home: Path, tmp_path: Path) -> None:
+    beside = {}
+    for weight in (0.0, 0.1, 0.3):
+        config = tiny_prefer("dpo", {"max_steps": 1}, dpo={"likelihood": weight})
+        run(config, home / "atomic", home / "dataset", tmp_path / str(weight))
+        loss = next(entry["loss"] for entry in log_of(tmp_path / str(weight)) if "loss" in entry)
+        beside[weight] = loss - np.log(2)  # of a pair before the first step
+    assert beside[0.0] == pytest.approx(0.0, abs=1e-4)
+    assert beside[0.1] > 0.01
+    assert beside[0.3] == pytest.approx(3 * beside[0.1], rel=1e-3)
+
+
 def test_gradients_are_accumulated_over_whole_groups(home: Path, tmp_path: Path) -> None:
     kept = {}
     for name, loop in (("whole", {}), ("halves", {"batch_size": 2, "gradient_accumulation": 2})):

@@ -71,7 +71,7 @@ def test_next_item_says_what_serving_says(world: str, request: pytest.FixtureReq
             np.zeros((15, 0), np.float32),
         )
     )
-    served = make_llm(model, encoder.vocabulary, encoder, item_ids)
+    served = make_llm(model, encoder, item_ids)
     timeless = 0
     for row, example in examples(corpus, "next_item", 200):
         items, times, target, now = corpus.event(row)

@@ -26,33 +26,33 @@ from llmrec.training.tune.training_run import TuneRun
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"rank": 0}, "rank: an adapter of rank 0 trains nothing"),
+        ({"rank": 0}, "rank: must be 1 or more, got 0"),
         ({"targets": []}, "targets: an adapter on no layer trains nothing"),
         ({"targets": ["q_proj", "lm_head"]}, "targets: 'lm_head' holds the rows of tokens"),
         ({"alpha": 0}, "alpha: must be above 0"),
         ({"dropout": 1.0}, r"dropout: must be in \[0, 1\)"),
         ({"tasks": {}}, "tasks: trains nothing"),
         ({"tasks": {"next_item": 0, "rank": 0}}, "tasks: trains nothing"),
-        ({"tasks": {"next_itme": 1}}, "unknown task 'next_itme'; did you mean 'next_item'"),
-        ({"tasks": {"poetry": 1}}, "unknown task 'poetry'; known: next_item, text_to_item"),
+        ({"tasks": {"next_itme": 1}}, "unknown key 'next_itme'; did you mean 'next_item'"),
+        ({"tasks": {"poetry": 1}}, "unknown key 'poetry'; known keys: next_item, text_to_item"),
         ({"tasks": {"rank": -1}}, "tasks.rank: a weight must be 0 or above"),
         ({"tasks": {"rank": float("nan")}}, "tasks.rank: a weight must be 0 or above"),
         ({"loop": {"epochs": 0}}, "loop: trains nothing; set max_steps or epochs"),
-        ({"loop": {"batch_size": 0}}, "loop.batch_size: must be at least 1"),
-        ({"loop": {"max_length": 4}}, "loop.max_length: must be at least 8"),
+        ({"loop": {"batch_size": 0}}, "loop.batch_size: must be 1 or more"),
+        ({"loop": {"max_length": 4}}, "loop.max_length: must be 8 or more"),
         ({"loop": {"learning_rate": 0}}, "loop.learning_rate: must be above 0"),
         ({"loop": {"warmup_ratio": 1.5}}, "loop.warmup_ratio: must be in"),
         ({"loop": {"precision": "fp8"}}, "'fp8' is not one of fp32, bf16"),
-        ({"loop": {"validate_every": -1}}, "loop.validate_every: must be at least 0"),
+        ({"loop": {"validate_every": -1}}, "loop.validate_every: must be 0 or more"),
         ({"loop": {"keep": "best"}}, "only where loop.validate_every is set"),
         ({"loop": {"keep": "first"}}, "'first' is not one of last, best"),
         ({"loop": {"validate_every": 5, "patience": 2}}, "set loop.keep: best to keep those"),
-        ({"align": {"steps": -1}}, "align.steps: must be at least 0"),
+        ({"align": {"steps": -1}}, "align.steps: must be 0 or more"),
         ({"align": {"learning_rate": 0}}, "align.learning_rate: must be above 0"),
         ({"method": "dora"}, "'dora' is not one of lora, qlora, full"),
         ({"name": "my adapter"}, "name: 'my adapter' cannot be an adapter's"),
-        ({"beams": 0}, "beams: must be at least 1"),
-        ({"validation_users": -1}, "validation_users: must be at least 0"),
+        ({"beams": 0}, "beams: must be 1 or more"),
+        ({"validation_users": -1}, "validation_users: must be 0 or more"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(section: dict[str, Any], message: str) -> None:
@@ -232,8 +232,8 @@ def test_a_step_is_as_large_as_all_processes_make_it(home: Path, tmp_path: Path)
     dataset = Dataset(home / "dataset")
     config = tiny_tune({"batch_size": 200})
     place = home / "atomic", dataset, tmp_path, 0
-    assert TuneRun.prepare(config, *place, Processes()).progress.examples_per_step == 200
+    assert TuneRun(config, *place, Processes()).progress.examples_per_step == 200
     with pytest.raises(
         ConfigError, match=r"there are 213 examples, fewer than the 400 of one step"
     ):
-        TuneRun.prepare(config, *place, Processes(0, 2))
+        TuneRun(config, *place, Processes(0, 2))

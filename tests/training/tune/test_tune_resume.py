@@ -10,8 +10,8 @@ import torch
 from tune_runs import log_of, tiny_tune, weights
 
 from llmrec.cli import run_command
+from llmrec.loop.graceful_stop import Stopped
 from llmrec.loop.status import read_status
-from llmrec.loop.stopping import Stopped
 from llmrec.training.tune import sft
 from llmrec.training.tune.callbacks import note_processes
 from llmrec.training.tune.run import run
