@@ -74,8 +74,7 @@ def test_the_command_writes_the_same_table_on_either(
         settings: dict[str, Any] = {"caption_tokens": 12, "enhance_tokens": 40, "engine": engine}
         config = CaptionConfig(schema=str(shop / "fields.yaml"), **settings)
         out = tmp_path / engine
-        more: dict[str, Any] = {"media_root": shop / "media", "log": lambda _: None}
-        run(config, shop / "dataset", str(nano), out, **more)
+        run(config, shop / "dataset", str(nano), out, media_root=shop / "media")
         assert read_manifest(out).config["engine"] == engine
         tables.append(load_captions(out)[0])
     exact = [name for name in tables[0].column_names if not name.startswith("p_")]
