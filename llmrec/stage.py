@@ -99,7 +99,8 @@ def verify(folder: Path, /) -> None:
         folder: what a stage wrote, such as a dataset, a model or a bundle.
 
     Raises:
-        ArtifactError: naming every file that is missing or damaged.
+        ArtifactError: naming the first file that is missing or of another size, else every one
+            whose content differs.
     """
     checked, damaged = 0, list[str]()
     read_manifest(folder)
@@ -240,7 +241,8 @@ def _finish(part: Path, manifest: Manifest) -> None:
     os.umask(umask)
     manifest.libraries = library_versions()
     for path in sorted(part.rglob("*")):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+        if not path.is_symlink():  # what a link leads to is not ours to change
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
         name = path.relative_to(part).as_posix()
         if path.is_file() and name not in (_STAMP, MANIFEST):
             manifest.files[name] = (path.stat().st_size, file_hash(path))

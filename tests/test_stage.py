@@ -275,12 +275,18 @@ def test_all_files_have_the_mode_that_the_user_s_mask_gives(tmp_path: Path) -> N
         write_two(run)
         (run.folder / "names").chmod(0o600)
         (run.folder / "part").chmod(0o700)
+        (run.folder / "link").symlink_to(elsewhere)
 
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("not ours")
+    elsewhere.chmod(0o600)
     before = os.umask(0o027)
     try:
         out = run_stage(tmp_path / "features", manifest(), work)
     finally:
         os.umask(before)
+    assert elsewhere.stat().st_mode & 0o777 == 0o600
+    (out / "link").unlink()
     modes = {path.name: path.stat().st_mode & 0o777 for path in out.rglob("*")}
     assert modes == {"names": 0o640, "part": 0o750, "rows": 0o640, MANIFEST: 0o640}
 
@@ -312,7 +318,7 @@ def test_two_runs_into_one_folder_never_mix(tmp_path: Path) -> None:
         out = tmp_path / f"race-{trial}"
         children = []
         for run in ("one", "two"):
-            command = [sys.executable, "-c", RACE, str(out), run, str(pause / 10)]
+            command = [sys.executable, "-c", RACE, str(out), run, str(pause)]
             children.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             time.sleep(start)
         texts = [child.communicate(timeout=60)[0] for child in children]
