@@ -2,12 +2,13 @@
 # make demo    setup, then the demo recipe: data, training, evaluation, recommendations
 # make test    setup, then lint, types and tests
 # make lint    setup, then ruff, mypy and the import contract
+# make fuzz    setup, then ten minutes of damaged input (LLMREC_FUZZ_SECONDS=600)
 # make clean   remove .venv, runs/ and caches
 #
 # PYTHON=python3.12 picks the interpreter, VENV=folder the place.
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint fuzz clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,6 +16,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 TEST_PROCESSES ?= 2
+LLMREC_FUZZ_SECONDS ?= 600
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 STAMP := $(VENV)/.llmrec-setup
@@ -64,6 +66,9 @@ lint: setup
 # A file's tests stay together, so that its fixtures are made once.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --seconds $(LLMREC_FUZZ_SECONDS)
 
 clean:
 	rm -rf $(VENV) runs dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -17,6 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 OURS = {
+    "hybrid": "**llmrec, the same LLaMA and a live item graph**",
     "atomic": "**llmrec, LLaMA, atomic item IDs, rows from content**",
     "semantic": "**llmrec, LLaMA, semantic item IDs from titles**",
     "sasrec": "**llmrec's SASRec, softmax over the catalogue**",

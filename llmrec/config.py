@@ -6,6 +6,7 @@ wrong types are errors that name the file and the key.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -15,13 +16,18 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Annotated, Any, TypeVar
 
 from llmrec.errors import ConfigError
+from llmrec.parsing import MAX_YAML_CHARS, parse_yaml
 
 T = TypeVar("T")
+
+_NEGATIVE = object()
+# A number of a settings class that may be below 0; any other may not, and none may be infinite.
+Signed = Annotated[float, _NEGATIVE]
+_LARGEST = 1 << 53  # that every number type on the way still holds exactly
+SEEDS = "[0, 2147483648)"  # that every library takes
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -32,15 +38,16 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_YAML_CHARS + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        loaded = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected a mapping of settings at the top level")
     return loaded
@@ -85,7 +92,7 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     Args:
         cls: a dataclass; nested dataclasses are built from nested mappings.
         values: the mapping, as YAML gives it.
-        where: file and section, put in front of every message.
+        where: file and section, put in front of every message; may be empty.
 
     Raises:
         ConfigError: for an unknown or missing key or a value of the wrong type.
@@ -112,17 +119,24 @@ def build_partial(cls: type[T], values: dict[str, Any], where: str, missing: Any
     return settings
 
 
-def check_keys(values: dict[str, Any], known: Sequence[str], where: str) -> None:
+def check_keys(
+    values: dict[str, Any], known: Sequence[str], where: str, inner: Sequence[str] = ()
+) -> None:
     """Refuse a key that is not known, with the one that was probably meant.
+
+    Args:
+        inner: keys of sections within, such as ``loop.epochs``.
 
     Raises:
         ConfigError: naming it.
     """
     for key in values:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+            meant = [name for name in inner if name.split(".")[-1] == key]
+            meant = meant or difflib.get_close_matches(str(key), known, n=1)
+            close = " or ".join(map(repr, meant))
+            hint = f"did you mean {close}?" if close else f"known keys: {', '.join(known)}"
+            raise ConfigError(f"{where}: unknown key {shown(key)}; {hint}")
 
 
 def check_ranges(settings: Any, interval: str, *names: str, prefix: str = "") -> None:
@@ -137,19 +151,27 @@ def check_ranges(settings: Any, interval: str, *names: str, prefix: str = "") ->
     Raises:
         ConfigError: for the first one outside, NaN included.
     """
-    low, high = (float(end) for end in interval[1:-1].split(","))
     for name in names:
         value = getattr(settings, name)
-        if value is None:
-            continue
-        above = value > low if interval[0] == "(" else value >= low
-        below = value < high if interval[-1] == ")" else value <= high
-        if above and below:
-            continue
-        allowed = f"in {interval}"
-        if high == math.inf:
-            allowed = f"above {low:g}" if interval[0] == "(" else f"{low:g} or more"
-        raise ConfigError(f"{prefix}{name}: must be {allowed}, got {value}")
+        if value is not None:
+            check_range(value, interval, prefix + name)
+
+
+def check_range(value: float, interval: str, where: str) -> None:
+    """Refuse a number outside an interval, as :func:`check_ranges` does.
+
+    Raises:
+        ConfigError: naming ``where``.
+    """
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    below = value < high if interval[-1] == ")" else value <= high
+    if above and below:
+        return
+    allowed = f"in {interval}"
+    if high == math.inf:
+        allowed = f"above {low:g}" if interval[0] == "(" else f"{low:g} or more"
+    raise ConfigError(f"{where}: must be {allowed}, got {value}")
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
@@ -165,15 +187,18 @@ def _arguments(
     cls: type, values: dict[str, Any], where: str, missing: Any = _REQUIRED
 ) -> dict[str, Any]:
     """Every field's value, from the mapping or its default."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected settings ({', '.join(fields)}), got {values!r}")
-    check_keys(values, list(fields), where)
+        raise ConfigError(f"{where}: expected settings ({', '.join(fields)}), got {shown(values)}")
+    nested = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    inner = [f"{name}.{f.name}" for name, hint in nested.items() for f in dataclasses.fields(hint)]
+    check_keys(values, list(fields), where, inner)
     arguments = {}
     for name, spec in fields.items():
+        place = f"{where}.{name}" if where else name
         if name in values:
-            arguments[name] = _convert(values[name], hints[name], f"{where}.{name}")
+            arguments[name] = convert(values[name], hints[name], place)
         elif spec.default is not dataclasses.MISSING:
             arguments[name] = spec.default
         elif spec.default_factory is not dataclasses.MISSING:
@@ -185,8 +210,13 @@ def _arguments(
     return arguments
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as the annotated type, or a ConfigError naming ``where``."""
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """``value`` as an annotated type.
+
+    Raises:
+        ConfigError: naming ``where``, for another type, or a number that is infinite, beyond 2^53
+            or negative, unless it is :data:`Signed`.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
@@ -194,22 +224,30 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         options = [a for a in args if a is not type(None)]
         for option in options:
             try:
-                return _convert(value, option, where)
+                return convert(value, option, where)
             except ConfigError:
                 if option is options[-1]:
                     raise
+    if origin is Annotated:
+        if _NEGATIVE in args and isinstance(value, int | float) and value < 0:
+            return -convert(-value, args[0], where)
+        return convert(value, args[0], where)
     if origin is typing.Literal:
         if value not in args:
-            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, args))}")
+            raise ConfigError(f"{where}: {shown(value)} is not one of {', '.join(map(str, args))}")
         return value
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
-        return origin(_convert(v, args[0], f"{where}[{i}]") for i, v in enumerate(value))
+            raise ConfigError(f"{where}: expected a list, got {shown(value)}")
+        hints = [args[0]] * len(value) if origin is list or args[-1] is ... else list(args)
+        if len(hints) != len(value):
+            raise ConfigError(f"{where}: expected {len(hints)} values, got {shown(value)}")
+        pairs = enumerate(zip(value, hints, strict=True))
+        return origin(convert(v, h, f"{where}[{i}]") for i, (v, h) in pairs)
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
-        return {k: _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+            raise ConfigError(f"{where}: expected a mapping, got {shown(value)}")
+        return {k: convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)
     return _scalar(value, hint, where)
@@ -218,18 +256,24 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 def _scalar(value: Any, hint: Any, where: str) -> Any:
     if hint is Any:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        try:
-            return float(value)
-        except ValueError:
-            pass
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
-    if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
-        return value
-    raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    accepted = (int, float) if hint is float else hint
+    if not isinstance(value, accepted) or (hint in (int, float) and isinstance(value, bool)):
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {shown(value)}")
+    if hint in (int, float) and not 0 <= value <= _LARGEST:
+        allowed = "0 or more" if value < 0 else f"a number up to {_LARGEST}"
+        raise ConfigError(f"{where}: must be {allowed}, got {value}")
+    return float(value) if hint is float else value
+
+
+def shown(value: Any) -> str:
+    """A value in a message: whole where it is short."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def settings_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
@@ -241,17 +285,15 @@ def settings_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
     >>> settings_of(["per_category=3", "diversity=mmr"], "--rerank")
     {'per_category': 3, 'diversity': 'mmr'}
     """
-    import yaml
-
     found: dict[str, Any] = {}
     for pair in pairs:
         name, is_pair, value = pair.partition("=")
         if not (is_pair and name.strip()):
-            raise ConfigError(f"{flag}: {pair!r} is not NAME=VALUE")
+            raise ConfigError(f"{flag}: {shown(pair)} is not NAME=VALUE")
         try:
-            found[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{flag}: {value!r} of {name} cannot be read") from None
+            found[name.strip()] = parse_yaml(value)
+        except ValueError:
+            raise ConfigError(f"{flag}: {shown(value)} of {name} cannot be read") from None
     return found
 
 

@@ -15,9 +15,21 @@ Messages name the place (file, row, field or flag) and the fix.
 import importlib
 from types import ModuleType
 
+_LONGEST = 2000  # characters of a message
+
 
 class LlmrecError(Exception):
-    """Base of every error llmrec raises on purpose."""
+    """Base of every error llmrec raises on purpose.
+
+    Its text is one line of bounded length, whatever a message quotes of a user's file: the place at
+    its beginning and the fix at its end are kept.
+    """
+
+    def __str__(self) -> str:
+        text = " ".join(super().__str__().splitlines())
+        if len(text) <= _LONGEST:
+            return text
+        return f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
 
 
 class ConfigError(LlmrecError):

@@ -1,8 +1,9 @@
 """Files and folders that are whole or not there, whoever else writes and whenever power fails.
 
-* :func:`write_whole`: one file, written beside its place and renamed there.
+* :func:`write_whole`, :func:`whole_file`: one file, written beside its place and renamed there.
 * :func:`read_versioned`: a JSON file of ours, read and checked.
-* :func:`put_in_place`: a folder takes another's place in one step.
+* :func:`put_in_place`, :func:`replacing`: a folder takes another's place in one step.
+* :func:`list_files`, :func:`damaged_files`: whether a folder holds what was written there.
 * :func:`locked`: one writer at a time.
 """
 
@@ -12,14 +13,17 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import json
+import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ArtifactError
+from llmrec.parsing import parse_json
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _AT_FDCWD = -100
@@ -27,19 +31,24 @@ _AT_FDCWD = -100
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
     """Write a file so that a reader, also after a crash, sees the old one or the new one."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     data = content.encode() if isinstance(content, str) else content
+    with whole_file(path) as part:
+        part.write_bytes(data)
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Where to write a file that takes its place, durably, when the block ends without an error."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield part
+        sync(part)
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def read_versioned(path: Path, kind: str, newest: int, fix: str) -> dict[str, Any]:
@@ -54,14 +63,14 @@ def read_versioned(path: Path, kind: str, newest: int, fix: str) -> dict[str, An
         ArtifactError: if it is missing, not JSON, something else or from a newer llmrec.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: not found; {fix}") from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: not a readable {kind} ({error}); {fix}") from None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(version, int):
-        raise ArtifactError(f"{path}: has no schema_version; it is not a {kind}")
+        raise ArtifactError(f"{path}: has no schema_version; it is not a {kind}; {fix}")
     if version > newest:
         raise ArtifactError(
             f"{path}: written with schema version {version}, this llmrec reads up to {newest}; "
@@ -70,16 +79,85 @@ def read_versioned(path: Path, kind: str, newest: int, fix: str) -> dict[str, An
     return raw
 
 
+def file_hash(path: str | Path) -> str:
+    """sha256 of a file's bytes, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        # larger than those of hashlib.file_digest: between two, a busy thread may hold the GIL
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_files(paths: Sequence[Path]) -> list[str]:
+    """sha256 of each file, in order; threads read and hash side by side."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(file_hash, paths))
+
+
+def list_files(folder: Path, besides: Collection[str] = ()) -> dict[str, tuple[int, str]]:
+    """Size in bytes and sha256 of every file, by its path in the folder.
+
+    Args:
+        besides: paths to leave out.
+    """
+    paths = {name: path for name, path in _files(folder).items() if name not in besides}
+    sizes = [path.stat().st_size for path in paths.values()]
+    hashes = hash_files(list(paths.values()))
+    return dict(zip(paths, zip(sizes, hashes, strict=True), strict=True))
+
+
+def damaged_files(
+    folder: Path, listed: Mapping[str, tuple[int, str]], hashes: bool = False
+) -> list[str]:
+    """What is wrong with the files that :func:`list_files` gave, a line each.
+
+    Args:
+        hashes: check the content of files too, where all have their sizes.
+    """
+    found = list[str]()
+    for name, (size, _) in listed.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path}: is missing")
+        elif (there := path.stat().st_size) != size:
+            found.append(f"{path}: has {there:,} bytes, was written with {size:,}")
+    if found or not hashes:
+        return found
+    paths = [folder / name for name in listed]
+    expected = (digest for _, digest in listed.values())
+    return [
+        f"{path}: is not what was written (its sha256 differs)"
+        for path, digest, was in zip(paths, hash_files(paths), expected, strict=True)
+        if digest != was
+    ]
+
+
+def unlisted_files(folder: Path, listed: Collection[str]) -> list[str]:
+    """Paths of files that were added to a folder; hidden files do not count."""
+    found = _files(folder).items()
+    return [name for name, path in found if name not in listed and not path.name.startswith(".")]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in paths}
+
+
 def put_in_place(part: Path, out: Path) -> None:
     """Make a finished folder appear at ``out``, in the place of what is there, and durably.
 
-    Where the file system can exchange two names, there is no moment without a folder at
-    ``out``. Elsewhere there is one; :func:`recover` ends a replacement that was cut off in it.
+    All its files get the mode that the user's mask gives, which some libraries do not ask. Where
+    the file system can exchange two names, there is no moment without a folder at ``out``.
+    Elsewhere there is one; :func:`recover` ends a replacement that was cut off in it.
     """
+    umask = os.umask(0)
+    os.umask(umask)
     for folder, _, names in os.walk(part):
-        for name in names:
-            _sync(Path(folder) / name)
-        _sync(Path(folder))
+        for path in [*(Path(folder) / name for name in names), Path(folder)]:
+            if not path.is_symlink():  # what a link leads to is not ours to change
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
+                sync(path)
     if not out.exists():
         os.replace(part, out)
     elif _exchange(part, out):
@@ -90,7 +168,26 @@ def put_in_place(part: Path, out: Path) -> None:
         os.replace(out, old)
         os.replace(part, out)
         shutil.rmtree(old)
-    _sync(out.parent)
+    sync(out.parent)
+
+
+@contextlib.contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A new folder beside ``out`` that takes its place at the end; after an error nothing changed.
+
+    Raises:
+        ArtifactError: if another run writes there.
+    """
+    part = out.parent / f".{out.name}.part"
+    with locked(out):
+        recover(out)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            put_in_place(part, out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def recover(out: Path) -> None:
@@ -160,8 +257,8 @@ def _old(out: Path) -> Path:
     return out.parent / f".{out.name}.old"
 
 
-def _sync(path: Path) -> None:
-    """Bring a file or a folder's names to the disk."""
+def sync(path: Path) -> None:
+    """Bring a file's bytes or a folder's names to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

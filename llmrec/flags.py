@@ -7,6 +7,9 @@ whose section gives the defaults::
 
     llmrec train RECIPE.yaml --dataset DIR --loop.epochs 5 --out DIR
 
+Every command that writes to ``--out`` also takes ``--verify``
+(:func:`llmrec.stage.checking_hashes`).
+
 tyro does the work: it reads nested dataclasses, literals and the docstrings that are there
 anyway, loads in 50 ms and needs no annotation of its own.
 """
@@ -22,8 +25,19 @@ from typing import Annotated, Any
 
 import tyro
 
-from llmrec.config import build_partial, load_recipe
+from llmrec.config import SEEDS, as_dict, build, build_partial, check_range, convert, load_recipe
 from llmrec.errors import ConfigError
+from llmrec.stage import checking_hashes
+
+_VERIFY = inspect.Parameter(
+    "verify",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        tyro.conf.arg(help="check the sha256 of inputs, and of what would be up to date."),
+    ],
+)
 
 
 def call(
@@ -48,7 +62,7 @@ def call(
 
     Raises:
         SystemExit: after help, and with status 2 for flags that cannot be read.
-        ConfigError: for a recipe that cannot be used.
+        ConfigError: for a recipe that cannot be used, or a number that no setting may have.
     """
     words = list(argv)
     given: dict[str, Any] = {}
@@ -62,8 +76,8 @@ def call(
             where = f"{recipe}: {section}"
             found = _find_section(raw, section, recipe)
             values = {key: value for key, value in found.items() if key not in options}
-            if isinstance(raw.get("seed"), int):
-                given["seed"] = raw["seed"]
+            if "seed" in raw:
+                given["seed"] = convert(raw["seed"], int, f"{recipe}: seed")
         given["config"] = build_partial(config, values, where, missing=tyro.MISSING)
         prog = f"{prog} [RECIPE.yaml]"
     return tyro.cli(_command(function, given), args=words, prog=prog)
@@ -107,10 +121,24 @@ def _command(function: Callable[..., Any], given: dict[str, Any]) -> Callable[..
                 else parameter.KEYWORD_ONLY,
             )
         )  # fmt: skip
+    names = [parameter.name for parameter in parameters]
+    writes = "out" in names and "verify" not in names
+    if writes:
+        parameters.append(_VERIFY)
 
     @functools.wraps(function)
     def command(*places: Any, **named: Any) -> Any:
-        return function(*places, **named)
+        verify = writes and named.pop("verify")
+        for name, value in named.items():
+            if name == "config":  # as strict with flags as with a recipe
+                named[name] = build(type(value), as_dict(value), "")
+            elif isinstance(value, int | float):
+                flag = f"--{name.replace('_', '-')}"
+                convert(value, hints[name], flag)
+                if name == "seed":
+                    check_range(value, SEEDS, flag)
+        with checking_hashes(verify):
+            return function(*places, **named)
 
     del command.__wrapped__
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

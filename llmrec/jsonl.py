@@ -1,4 +1,4 @@
-"""JSON lines: files of one JSON object a line."""
+"""Files of JSON, and of JSON lines: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from llmrec.parsing import parse_json
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        OSError, ValueError: if it cannot be read or is no JSON.
+    """
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -21,4 +32,4 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         OSError, ValueError: if it cannot be read or a line is no JSON.
     """
     with open(path, encoding="utf-8") as file:  # str.splitlines would break at U+2028 too
-        return [json.loads(line) for line in file]
+        return [parse_json(line) for line in file]

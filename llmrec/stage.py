@@ -1,38 +1,54 @@
 """A stage's folder: its data, its manifest, and the promise that it appears whole or not at all.
 
 ``manifest.json`` holds the schema version, the stage, its settings, a hash of every
-input, size and sha256 of every file, counts, the seed and library versions. A stage is skipped
-when a finished and whole folder was made from the same settings and inputs. While it runs, a
-stage is the only one to write there (:func:`llmrec.files.locked`), into a sibling ``.NAME.part``
-folder, which is renamed into place at the end; a stage that can resume finds its own earlier work
-there. What another stage or somebody else wrote is never replaced.
+input, size and sha256 of every file, counts, the seed and library versions, and a checksum of
+itself. A stage is skipped when a finished and whole folder was made from the same settings and
+inputs: whoever reads the manifest checks the sizes of the files, ``--verify`` and ``llmrec
+verify`` their hashes too. While it runs, a stage is the only one to write there
+(:func:`llmrec.files.locked`), into a sibling ``.NAME.part`` folder, which is renamed into place at
+the end; a stage that can resume finds its own earlier work there. What another stage or somebody
+else wrote is never replaced.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmrec.errors import ArtifactError, LlmrecError, one_line
-from llmrec.files import locked, put_in_place, read_versioned, recover, write_whole
+from llmrec.config import build
+from llmrec.errors import ArtifactError, ConfigError, LlmrecError, one_line
+from llmrec.files import (
+    damaged_files,
+    file_hash,
+    list_files,
+    locked,
+    put_in_place,
+    read_versioned,
+    recover,
+    unlisted_files,
+    write_whole,
+)
+from llmrec.parsing import parse_json
 from llmrec.version import __version__
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 MODEL_STAGES = ("train", "expand", "merge", "tune")  # stages whose folder is a model
 _STAMP = ".fingerprint"  # in a part folder: of the run that it belongs to
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LIBRARIES = ("numpy", "pyarrow", "torch", "transformers", "sentence-transformers", "faiss-cpu")
+_check_hashes = ContextVar("check_hashes", default=False)
 
 
 @dataclass
@@ -41,6 +57,7 @@ class Manifest:
 
     Attributes:
         files: size in bytes and sha256 of every other file of the folder, by its path there.
+        command: of llmrec that writes the folder; empty where it has the stage's name.
     """
 
     stage: str
@@ -53,6 +70,12 @@ class Manifest:
     libraries: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
+    command: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """What makes a damaged folder whole again."""
+        return f"run llmrec {self.command or self.stage.replace('-', ' ')} again with --verify"
 
     @property
     def fingerprint(self) -> str:
@@ -62,84 +85,99 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_manifest(folder: str | Path, stage: str | None = None) -> Manifest:
+def read_manifest(
+    folder: str | Path, stage: str | None = None, *, hashes: bool = False
+) -> Manifest:
     """Read and check a stage's manifest, and that its files are there in their sizes.
 
     Args:
         folder: a finished stage's folder.
         stage: the stage it must come from, or None for any.
+        hashes: check the content of the files too.
 
     Raises:
         ArtifactError: if it is missing, damaged, from another stage or another llmrec.
     """
-    path = Path(folder) / MANIFEST
-    raw = read_versioned(path, "manifest", SCHEMA_VERSION, f"run the stage that writes {folder}")
-    if (version := raw["schema_version"]) < SCHEMA_VERSION:
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    if stage is not None and manifest.stage != stage:
+        raise ArtifactError(
+            f"{folder}: holds the {manifest.stage[:80]!r} stage, expected {stage!r}"
+        )
+    damage = damaged_files(folder, manifest.files, hashes)
+    if damage:
+        raise ArtifactError(f"{damage[0]}; {manifest.remedy}")
+    return manifest
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    fix = f"run the stage that writes {folder}"
+    if folder.is_dir() and any(folder.iterdir()):
+        # without a manifest nothing says that llmrec wrote what is there
+        fix = f"remove {folder} and run the stage that writes it again"
+    raw = read_versioned(path, "manifest", SCHEMA_VERSION, fix)
+    if (version := raw["schema_version"]) < SCHEMA_VERSION and "stage" in raw:
         raise ArtifactError(
             f"{path}: written by an earlier llmrec (schema version {version}, this one writes "
             f"{SCHEMA_VERSION}); run the stage that writes {folder} again"
         )
+    raw.pop("checksum", None)
+    if path.read_text(encoding="utf-8") != _manifest_text(raw):
+        raise ArtifactError(f"{path}: is not what was written (its checksum differs); {fix}")
     known = {k: v for k, v in raw.items() if k in Manifest.__dataclass_fields__}
     try:
-        manifest = Manifest(**known)
-    except TypeError as error:
-        raise ArtifactError(f"{path}: a manifest field is missing ({error})") from None
-    if stage is not None and manifest.stage != stage:
-        raise ArtifactError(f"{folder}: holds the {manifest.stage!r} stage, expected {stage!r}")
-    damage = next(_damaged_files(Path(folder), manifest, hashes=False), None)
-    if damage is not None:
-        raise ArtifactError(f"{damage}; run the stage that writes {folder} again")
-    return manifest
+        return build(Manifest, known, str(path))
+    except ConfigError as error:
+        raise ArtifactError(f"{error}; {fix}") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a folder, with all files that are there."""
+    manifest.libraries = library_versions()
+    manifest.files = list_files(folder, besides=(MANIFEST, _STAMP))
+    content = json.loads(json.dumps(manifest.__dict__, default=str))
+    write_whole(folder / MANIFEST, _manifest_text(content))
+
+
+def _manifest_text(content: Mapping[str, Any]) -> str:
+    """The one way in which a manifest is written, its checksum at the end."""
+    checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps({**content, "checksum": checksum}, indent=2) + "\n"
 
 
 def verify(folder: Path, /) -> None:
-    """Check every file of a finished folder, and of those in it, against size and sha256.
+    """Check every file of a finished folder, or of all in a run's folder, against its sha256.
 
     Args:
-        folder: what a stage wrote, such as a dataset, a model or a bundle.
+        folder: what a stage wrote, such as a dataset, a model or a bundle, or llmrec run.
 
     Raises:
-        ArtifactError: naming the first file that is missing or of another size, else every one
-            whose content differs.
+        ArtifactError: naming every file that is missing, or of another size or content.
     """
+    manifests = sorted(folder.rglob(MANIFEST), key=lambda path: len(path.parts))
+    finished = list[Path]()
+    for path in manifests:
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and not any(path.is_relative_to(outer) for outer in finished):
+            finished.append(path.parent)
     checked, damaged = 0, list[str]()
-    read_manifest(folder)
-    for path in sorted(folder.rglob(MANIFEST)):
-        manifest = read_manifest(path.parent)
-        damaged += _damaged_files(path.parent, manifest, hashes=True)
+    for one in finished or [folder]:
+        manifest = _read_manifest(one)
+        found = damaged_files(one, manifest.files, hashes=True)
+        damaged += [*found, manifest.remedy] if found else []
         checked += len(manifest.files)
     if damaged:
-        raise ArtifactError(f"{'; '.join(damaged)}; run the stage that writes {folder} again")
+        raise ArtifactError("; ".join(damaged))
     print(f"{folder}: {checked} files as they were written")
-
-
-def _damaged_files(folder: Path, manifest: Manifest, hashes: bool) -> Iterator[str]:
-    """What is wrong with the files that a manifest lists."""
-    for name, (size, digest) in manifest.files.items():
-        path = folder / name
-        try:
-            found = path.stat().st_size
-        except OSError:
-            yield f"{path}: is missing"
-            continue
-        if found != size:
-            yield f"{path}: has {found:,} bytes, was written with {size:,}"
-        elif hashes and file_hash(path) != digest:
-            yield f"{path}: is not what was written (its sha256 differs)"
 
 
 def folder_hash(folder: str | Path) -> str:
     """What stands for a folder among a stage's inputs: its fingerprint, counts and files."""
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, hashes=_check_hashes.get())
     content = [manifest.counts, manifest.files]
     text = manifest.fingerprint + json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_hash(path: str | Path) -> str:
-    """sha256 of a file's bytes, read in blocks."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def input_hashes(**given: str | Path | None) -> dict[str, str]:
@@ -165,7 +203,7 @@ def reading(path: str | Path, command: str) -> Iterator[None]:
         raise
     except Exception as error:  # safetensors, pyarrow, JSON and a missing key all raise their own
         raise ArtifactError(
-            f"{path}: cannot be read ({one_line(error)}); run {command} again"
+            f"{path}: cannot be read ({one_line(error)}); run {command} again with --verify"
         ) from None
 
 
@@ -177,10 +215,21 @@ class StageRun:
     counts: dict[str, Any]
 
 
+@contextmanager
+def checking_hashes(on: bool = True) -> Iterator[None]:
+    """Take folders in this block, as inputs or as current, only with the content they had."""
+    token = _check_hashes.set(on)
+    try:
+        yield
+    finally:
+        _check_hashes.reset(token)
+
+
 def is_current(out: str | Path, manifest: Manifest) -> bool:
     """Whether ``out`` is a finished, whole folder made from the same settings and inputs."""
     try:
-        return read_manifest(out).fingerprint == manifest.fingerprint
+        found = read_manifest(out, hashes=_check_hashes.get())
+        return found.fingerprint == manifest.fingerprint
     except ArtifactError:
         return False
 
@@ -209,7 +258,7 @@ def writing(out: str | Path, manifest: Manifest, *, resume: bool = False) -> Ite
                 _open_part(part, manifest.fingerprint, resume)
                 yield StageRun(part, manifest.counts)
                 manifest.seconds = round(time.monotonic() - started, 3)
-                _finish(part, manifest)
+                write_manifest(part, manifest)
                 _check_replaceable(out, manifest.stage)
                 put_in_place(part, out)
                 # after that: without it a part folder that was whole would be begun again
@@ -235,49 +284,52 @@ def _removed_on_error(part: Path, stage: str, out: Path, keep: bool) -> Iterator
         raise ArtifactError(f"{stage}: {message}, then run it again") from error
 
 
-def _finish(part: Path, manifest: Manifest) -> None:
-    """Give all files one mode, and write the manifest that lists them."""
-    umask = os.umask(0)
-    os.umask(umask)
-    manifest.libraries = library_versions()
-    for path in sorted(part.rglob("*")):
-        if not path.is_symlink():  # what a link leads to is not ours to change
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
-        name = path.relative_to(part).as_posix()
-        if path.is_file() and name not in (_STAMP, MANIFEST):
-            manifest.files[name] = (path.stat().st_size, file_hash(path))
-    text = json.dumps(manifest.__dict__, indent=2, default=str)
-    write_whole(part / MANIFEST, text + "\n")
-
-
 def run_stage(
     out: str | Path,
     manifest: Manifest,
     work: Callable[[StageRun], None],
     *,
+    reads: Iterable[Path | None] = (),
     resume: bool = False,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Run ``work`` unless ``out`` is already current; the whole life of a stage."""
+    """Run ``work`` unless ``out`` is already current; the whole life of a stage.
+
+    Args:
+        reads: folders of other stages among the inputs, which must be the same when it is done.
+
+    Raises:
+        ArtifactError: if one was replaced meanwhile, so that nothing says which was read; and as
+            for :func:`writing`.
+    """
     out = Path(out)
     if is_current(out, manifest):
         log(f"{manifest.stage}: up to date in {out}")
         return out
     with writing(out, manifest, resume=resume) as run:
         work(run)
+        for folder in reads:
+            if folder is not None and folder_hash(folder) not in manifest.inputs.values():
+                raise ArtifactError(
+                    f"{folder}: another run replaced it while llmrec {manifest.stage} read it; run "
+                    "it again"
+                )
     log(f"{manifest.stage}: wrote {out} in {manifest.seconds:.1f} s")
     return out
 
 
 def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:
     """Versions of the libraries whose results end up in artefacts, without importing them."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    found = {name: _version(name) for name in names}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@functools.cache  # finding it takes longer than a small stage
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _open_part(part: Path, fingerprint: str, resume: bool) -> None:
@@ -314,20 +366,27 @@ def _check_replaceable(out: Path, stage: str) -> None:
     """Only an earlier result of the same stage, or an empty folder, is ever replaced.
 
     Raises:
-        LlmrecError: if ``out`` is anything else.
+        LlmrecError: if ``out`` is anything else, or somebody has put files of his own there.
     """
     if out.is_symlink():
         raise LlmrecError(f"{out}: is a symbolic link; give the folder itself")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        found = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        found = parse_json((out / MANIFEST).read_text(encoding="utf-8"))
         written = found["stage"] if isinstance(found["schema_version"], int) else None
     except (OSError, ValueError, KeyError, TypeError):
         written = None
     if written != stage:
-        what = f"holds the {written!r} stage" if isinstance(written, str) else "exists"
+        what = f"holds the {written[:80]!r} stage" if isinstance(written, str) else "exists"
         raise LlmrecError(
             f"{out}: {what} and was not written by llmrec {stage}; choose another output "
             "folder, or remove this one"
+        )
+    listed = found.get("files")
+    strangers = unlisted_files(out, {MANIFEST, *listed}) if isinstance(listed, dict) else []
+    if strangers:
+        raise LlmrecError(
+            f"{out / strangers[0]}: was not written by llmrec {stage}, which would remove it; move "
+            "it away, or choose another output folder"
         )

@@ -164,6 +164,13 @@ STAGES: dict[str, Stage] = {
         "models/*/model/",
         {"dataset": "dataset/", "features": "features/", "item_ids": "models/*/item_ids/"},
     ),
+    "hybrid": Stage(
+        "llmrec.ranking.hybrid.run:run",
+        "model and item graph -> how much each counts",
+        "models.*.hybrid",
+        "models/*/hybrid/",
+        {"dataset": "dataset/", "model": "models/*/model/", "features": "features/"},
+    ),
     "model expand": Stage(
         "llmrec.training.next_item.expand:run", "base model -> base with item tokens"
     ),
@@ -193,14 +200,18 @@ STAGES: dict[str, Stage] = {
         "ctr",
         "ctr/",
         {"dataset": "dataset/", "fusion": "fusion/", "captions": "categorical_features/"},
-        ("models", "bench"),
+        ("models", "bench", "refreshed"),
     ),
     "monitor": Stage(
         "llmrec.ranking.monitor.run:run",
         "was it clicked as often as predicted? have inputs drifted?",
     ),
     "bundle": Stage("llmrec.serving.build:run", "model -> one folder that serves"),
-    "recommend": Stage("llmrec.serving.cli:recommend", "ranked items for a user or a history"),
+    "items add": Stage("llmrec.serving.add_items:run", "bundle and new items -> bundle"),
+    "recommend": Stage(
+        "llmrec.serving.cli:recommend", "ranked items for a history, a user or all users"
+    ),
+    "similar": Stage("llmrec.serving.cli:similar", "the items most like one"),
     "evaluate": Stage(
         "llmrec.bench.evaluate:run",
         "measure a bundle or a baseline",
@@ -239,7 +250,7 @@ STAGES: dict[str, Stage] = {
             "features": "features/",
             "media": "media_features/",
         },
-        ("models", "bench"),
+        ("models", "bench", "refreshed"),
     ),
     "bench ctr-latency": Stage(
         "llmrec.bench.latency:time_click_model", "time a click model's answer"

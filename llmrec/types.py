@@ -122,6 +122,32 @@ class Histories:
         return cls(items[positions], offsets, times, now)
 
     @classmethod
+    def concatenate(cls, parts: Sequence[Histories]) -> Histories:
+        """The users of several, in their order; a time that a part does not have is NaN.
+
+        >>> parts = [Histories.from_lists([[3]], now=[9.0]), Histories.from_lists([[1, 2]])]
+        >>> joined = Histories.concatenate(parts)
+        >>> [row.tolist() for row in joined], joined.timestamps, joined.now.tolist()
+        ([[3], [1, 2]], None, [9.0, nan])
+        """
+
+        def times(name: str, sizes: list[int]) -> np.ndarray | None:
+            known = [getattr(part, name) for part in parts]
+            if all(one is None for one in known):
+                return None
+            pairs = zip(known, sizes, strict=True)
+            return np.concatenate([np.full(n, np.nan) if t is None else t for t, n in pairs])
+
+        items = np.concatenate([part.items for part in parts])
+        lengths = np.concatenate([part.lengths() for part in parts])
+        return cls(
+            items,
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            times("timestamps", [len(part.items) for part in parts]),
+            times("now", [len(part) for part in parts]),
+        )
+
+    @classmethod
     def from_lists(
         cls,
         items: Sequence[Sequence[int]],

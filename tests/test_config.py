@@ -25,6 +25,7 @@ class Settings:
     limit: int | None = None
     names: list[str] = field(default_factory=list)
     sizes: tuple[int, ...] = ()
+    file: tuple[int, str] = (0, "")
     loop: Loop = field(default_factory=Loop)
     loops: dict[str, Loop] = field(default_factory=dict)
     extra: dict[str, Any] | None = None
@@ -43,6 +44,7 @@ def test_values_become_the_annotated_types() -> None:
         "limit": 5,
         "names": ["a"],
         "sizes": [1, 2],
+        "file": [3, "c"],
         "loop": {"rate": "1e-4"},  # YAML 1.1 reads 1e-4 as a string
         "loops": {"first": {"steps": 2}},
         "extra": {"anything": [1]},
@@ -54,6 +56,7 @@ def test_values_become_the_annotated_types() -> None:
         limit=5,
         names=["a"],
         sizes=(1, 2),
+        file=(3, "c"),
         loop=Loop(rate=1e-4),
         loops={"first": Loop(steps=2)},
         extra={"anything": [1]},
@@ -78,6 +81,16 @@ def test_an_integer_is_a_fine_float_and_a_null_a_fine_optional() -> None:
         ({"data": "d", "limit": 1.5}, r"r\.yaml\.limit: expected int, got 1\.5"),
         ({"data": "d", "names": "a"}, r"r\.yaml\.names: expected a list, got 'a'"),
         ({"data": "d", "sizes": [1, "b"]}, r"r\.yaml\.sizes\[1\]: expected int, got 'b'"),
+        ({"data": "d", "sizes": [2, -1]}, r"r\.yaml\.sizes\[1\]: must be 0 or more, got -1"),
+        ({"data": "d", "file": [3]}, r"r\.yaml\.file: expected 2 values, got \[3\]"),
+        ({"data": "d", "file": ["3", "c"]}, r"r\.yaml\.file\[0\]: expected int, got '3'"),
+        (
+            {"data": "d", "limit": 1 << 54},
+            r"r\.yaml\.limit: must be a number up to 9007199254740992",
+        ),
+        ({"data": "d", "limit": -1}, r"r\.yaml\.limit: must be 0 or more, got -1"),
+        ({"data": "d", "loop": {"rate": math.nan}}, r"r\.yaml\.loop\.rate: must be a number up to"),
+        ({"data": "d", "kind": "x" * 999}, r"r\.yaml\.kind: 'x{99}\.\.\. is not one of atomic"),
         ({"data": "d", "loop": 3}, r"r\.yaml\.loop: expected settings \(steps, rate\), got 3"),
         ({"data": "d", "loop": {"step": 3}}, r"r\.yaml\.loop: unknown key 'step'; did you mean"),
         ({"data": "d", "loops": {"a": {"rate": "x"}}}, r"r\.yaml\.loops\.a\.rate: expected float"),
@@ -107,6 +120,9 @@ def test_load_yaml_reads_a_mapping(tmp_path: Path) -> None:
         (b"", "expected a mapping"),
         (b"a: \xff\xfe", "cannot be read as UTF-8"),
         (b"a: !!python/object/apply:os.system [true]", "not valid YAML"),
+        (b"a: 1\na: 2\n", "not valid YAML: line 2, column 1: the key 'a' stands twice"),
+        (b"[" * 10_000, "not valid YAML: .*nested deeper than 64 levels"),
+        (b"#" * (1 << 21), "not valid YAML: more than 1,048,576 characters"),
     ],
 )
 def test_load_yaml_names_the_file(tmp_path: Path, content: bytes, message: str) -> None:

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
+from llmrec.config import Signed
 from llmrec.errors import ConfigError
 from llmrec.flags import call
+from llmrec.stage import Manifest, run_stage
 
 
 @dataclass(frozen=True)
@@ -17,9 +19,13 @@ class Loop:
 
     Attributes:
         epochs: passes over the data.
+        rate: of learning.
+        threshold: below which nothing counts.
     """
 
     epochs: int = 3
+    rate: float = 0.1
+    threshold: Signed | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,8 @@ class ToyConfig:
     loop: Loop = Loop()
 
     def __post_init__(self) -> None:
-        if self.loop.epochs < 0:
-            raise ConfigError(f"loop.epochs: {self.loop.epochs} is negative")
+        if self.loop.epochs > 99:
+            raise ConfigError(f"loop.epochs: {self.loop.epochs} is too many")
 
 
 def stage(config: ToyConfig, *, out: Path, parts: Sequence[Path] = (), seed: int = 0) -> Any:
@@ -109,8 +115,22 @@ def test_options_of_the_section_that_are_not_the_command_s_are_left_out(tmp_path
         ("toy: {kind: c}\n", "", r"recipe\.yaml: toy\.kind: 'c' is not one of a, b"),
         ("other: {}\n", "", r"recipe\.yaml: has no `toy:` section"),
         ("toy: 3\n", "", r"recipe\.yaml: has no `toy:` section"),
-        ("toy: {source: y}\n", "--loop.epochs -1", r"loop\.epochs: -1 is negative"),
-        ("toy: {source: y, loop: {epochs: -1}}\n", "", r"loop\.epochs: -1 is negative"),
+        ("toy: {source: y}\n", "--loop.epochs 100", r"loop\.epochs: 100 is too many"),
+        ("toy: {source: y, loop: {epochs: 100}}\n", "", r"^loop\.epochs: 100 is too many"),
+        ("toy: {source: y}\n", "--loop.epochs -1", r"^loop\.epochs: must be 0 or more, got -1$"),
+        ("toy: {source: y, loop: {epochs: -1}}\n", "", r"toy\.loop\.epochs: must be 0 or more"),
+        (
+            "toy: {source: y}\n",
+            "--loop.rate nan",
+            r"^loop\.rate: must be a number up to .*, got nan",
+        ),
+        ("toy: {source: y, loop: {rate: .nan}}\n", "", r"toy\.loop\.rate: must be a number up to"),
+        ("toy: {source: y, loop: {rate: .inf}}\n", "", r"toy\.loop\.rate: must be a number up to"),
+        ("toy: {source: y, loop: {threshold: .nan}}\n", "", r"toy\.loop\.threshold: must be"),
+        ("toy: {source: y}\n", "--seed -1", r"^--seed: must be 0 or more, got -1$"),
+        ("toy: {source: y}\n", "--seed 2147483648", r"^--seed: must be in \[0, 2147483648\)"),
+        ("seed: -1\ntoy: {source: y}\n", "", r"recipe\.yaml: seed: must be 0 or more, got -1$"),
+        ("seed: one\ntoy: {source: y}\n", "", r"recipe\.yaml: seed: expected int, got 'one'$"),
     ],
 )
 def test_mistakes_in_a_recipe_are_one_line(
@@ -119,6 +139,13 @@ def test_mistakes_in_a_recipe_are_one_line(
     with pytest.raises(ConfigError, match=message) as caught:
         call(stage, [write(tmp_path, text), "--out", "o", *words.split()], "llmrec toy", "toy")
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_that_may_be_negative_says_so_in_its_type(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "toy: {source: y, loop: {threshold: -2}}\n")
+    assert call(stage, [recipe, "--out", "o"], "llmrec toy", "toy")[0].loop.threshold == -2.0
+    words = [recipe, "--loop.threshold", "-0.5", "--out", "o"]
+    assert call(stage, words, "llmrec toy", "toy")[0].loop.threshold == -0.5
 
 
 @pytest.mark.parametrize(
@@ -149,3 +176,20 @@ def test_help_is_the_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ("llmrec toy [RECIPE.yaml]", "Do it.", "the folder to write.", "where from."):
         assert words in text
     assert "passes over the data. (default: 3)" in text
+
+
+def test_a_command_that_writes_checks_hashes_where_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_a(out: Path, text: str = "a") -> None:
+        """Write it."""
+        run_stage(out, Manifest("toy", {}), lambda run: write(run.folder, text))
+
+    for words in ("", "", "--verify", "--verify"):
+        call(write_a, ["--out", str(tmp_path / "toy"), *words.split()], "llmrec toy")
+        if not words:
+            (tmp_path / "toy" / "recipe.yaml").write_text("b")  # of the same size
+    printed = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["wrote", "up", "wrote", "up"]
+    with pytest.raises(SystemExit):
+        call(show, ["b", "--verify"], "llmrec show")

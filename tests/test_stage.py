@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edit_manifest import edit_manifest
 from safetensors.numpy import save_file
 
 from llmrec import files
@@ -22,6 +23,7 @@ from llmrec.stage import (
     SCHEMA_VERSION,
     Manifest,
     StageRun,
+    checking_hashes,
     folder_hash,
     read_manifest,
     run_stage,
@@ -95,7 +97,10 @@ def test_the_hash_of_a_folder_follows_its_bytes(tmp_path: Path, text: str) -> No
         ("{", "not a readable manifest"),
         ("[]", "no schema_version"),
         ('{"stage": "embed"}', "no schema_version"),
-        ('{"schema_version": 2, "stage": "embed"}', "a manifest field is missing"),
+        (
+            '{"schema_version": 3, "stage": "embed", "config": {}}',
+            "is not what was written .its checksum differs.; remove .* and run the stage",
+        ),
         (
             '{"schema_version": 1, "stage": "embed", "config": {}}',
             "written by an earlier llmrec .schema version 1.*run the stage that writes",
@@ -105,7 +110,6 @@ def test_the_hash_of_a_folder_follows_its_bytes(tmp_path: Path, text: str) -> No
             f"schema version {SCHEMA_VERSION + 1}, this llmrec reads up to {SCHEMA_VERSION}; "
             "upgrade llmrec",
         ),
-        ('{"schema_version": 2, "stage": "ingest", "config": {}}', "'ingest' stage, expected"),
     ],
 )
 def test_a_manifest_that_cannot_be_used(tmp_path: Path, content: str, message: str) -> None:
@@ -115,6 +119,35 @@ def test_a_manifest_that_cannot_be_used(tmp_path: Path, content: str, message: s
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"config": []}, r"manifest\.json\.config: expected a mapping, got \[\]"),
+        ({"stage": None}, r"manifest\.json\.stage: expected str, got None"),
+        ({"counts": 3}, r"manifest\.json\.counts: expected a mapping"),
+        ({"inputs": {"dataset": 1}}, r"manifest\.json\.inputs\.dataset: expected str"),
+    ],
+)
+def test_a_manifest_of_other_types(tmp_path: Path, changes: Any, message: str) -> None:
+    out = run_stage(tmp_path / "features", manifest(), write_greeting)
+    edit_manifest(out, **changes)
+    with pytest.raises(ArtifactError, match=message):
+        read_manifest(out)
+
+
+def test_a_deep_manifest_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"schema_version": 3, "config": ' + "[" * 100_000)
+    with pytest.raises(ArtifactError, match="nested deeper than 64 levels") as caught:
+        read_manifest(tmp_path)
+    assert len(str(caught.value)) < 500
+
+
+def test_the_stage_of_a_folder_is_checked(tmp_path: Path) -> None:
+    out = run_stage(tmp_path / "features", manifest(), write_greeting)
+    with pytest.raises(ArtifactError, match="holds the 'embed' stage, expected 'ingest'"):
+        read_manifest(out, "ingest")
+
+
 def test_a_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not found; run the stage that writes"):
         read_manifest(tmp_path / "features")
@@ -122,8 +155,7 @@ def test_a_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
 
 def test_fields_of_a_later_release_with_the_same_schema_are_ignored(tmp_path: Path) -> None:
     out = run_stage(tmp_path / "features", manifest(), write_greeting)
-    raw = json.loads((out / MANIFEST).read_text()) | {"mood": "good"}
-    (out / MANIFEST).write_text(json.dumps(raw))
+    edit_manifest(out, mood="good")
     assert read_manifest(out).stage == "embed"
 
 
@@ -245,29 +277,111 @@ def flip(path: Path) -> None:
 def test_a_damaged_folder_is_named_and_made_again(tmp_path: Path, name: str, damage: Any) -> None:
     out = run_stage(tmp_path / "features", manifest(), write_two)
     damage(out / name)
-    with pytest.raises(ArtifactError, match=f"{name}.*(run the stage|readable)"):
+    with pytest.raises(ArtifactError, match=name) as caught:
         read_manifest(out)
-    if name == MANIFEST:
-        shutil.rmtree(out)  # without a manifest nothing says that llmrec wrote it
+    if name == MANIFEST:  # without it nothing says that llmrec wrote the folder
+        assert f"remove {out} and run the stage that writes it again" in str(caught.value)
+        shutil.rmtree(out)
+    else:
+        assert str(caught.value).endswith("; run llmrec embed again with --verify")
     run_stage(out, manifest(), write_two)
     assert (out / "part" / "rows").read_bytes() == b"0123456789"
     verify(out)
 
 
+def write_nested(run: StageRun) -> None:
+    write_two(run)
+    run_stage(run.folder / "inner", manifest(), write_two, log=lambda _: None)
+
+
 def test_a_flipped_bit_is_found_by_verify(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = run_stage(tmp_path / "outer", manifest(), write_two)
-    inner = run_stage(out / "inner", manifest(), write_two, log=lambda _: None)
-    verify(out)
-    assert capsys.readouterr().out.splitlines()[-1] == f"{out}: 4 files as they were written"
-    for path in (out / "names", inner / "part" / "rows"):
+    out = run_stage(tmp_path / "run" / "outer", manifest(), write_nested)
+    run_stage(tmp_path / "run" / "other", manifest(), write_two)
+    for folder, count in ((out, 5), (out / "inner", 2), (tmp_path / "run", 7)):
+        verify(folder)
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == f"{folder}: {count} files as they were written"
+    for path in (out / "names", out / "inner" / "part" / "rows", out / "inner" / MANIFEST):
         flip(path)
         read_manifest(out)  # sizes alone do not tell
-        with pytest.raises(ArtifactError, match=f"{path}: is not what was written"):
-            verify(out)
+        for folder in (out, tmp_path / "run"):
+            with pytest.raises(ArtifactError, match=f"{path}: is not what .*again with --verify$"):
+                verify(folder)
         flip(path)
-    verify(out)
+    verify(tmp_path / "run")
+
+
+def test_every_damaged_file_is_named(tmp_path: Path) -> None:
+    outs = [run_stage(tmp_path / name, manifest(), write_two) for name in ("one", "other")]
+    flip(outs[0] / "names")
+    flip(outs[0] / "part" / "rows")
+    (outs[1] / "names").unlink()
+    with pytest.raises(ArtifactError) as caught:
+        verify(tmp_path)
+    differs, again = "is not what was written (its sha256 differs)", "run llmrec embed again"
+    assert str(caught.value) == (
+        f"{outs[0] / 'names'}: {differs}; {outs[0] / 'part/rows'}: {differs}; {again} with "
+        f"--verify; {outs[1] / 'names'}: is missing; {again} with --verify"
+    )
+
+
+def test_what_is_no_finished_folder_cannot_be_verified(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nowhere/manifest\.json: not found; run the stage"):
+        verify(tmp_path / "nowhere")
+
+
+def test_a_flipped_bit_of_the_manifest_is_noticed(tmp_path: Path) -> None:
+    out = run_stage(tmp_path / "features", manifest(), write_greeting)
+    text = (out / MANIFEST).read_text()
+    for field in ("seconds", "numpy", "greeting.txt", "checksum", "embed"):
+        assert text.count(field) == 1, field
+        (out / MANIFEST).write_text(text.replace(field, field[:-1] + "_"))
+        with pytest.raises(ArtifactError, match=r"manifest\.json: is not what was written"):
+            read_manifest(out)
+    (out / MANIFEST).write_text(text + "\n")
+    with pytest.raises(ArtifactError, match=r"manifest\.json: is not what was written"):
+        read_manifest(out)
+
+
+def test_flipped_bits_are_no_reason_to_run_again_unless_asked(tmp_path: Path) -> None:
+    out = run_stage(tmp_path / "features", manifest(), write_two)
+    flip(out / "names")
+    lines: list[str] = []
+    run_stage(out, manifest(), write_two, log=lines.append)
+    with checking_hashes():
+        run_stage(out, manifest(), write_two, log=lines.append)
+        run_stage(out, manifest(), write_two, log=lines.append)
+    assert [" ".join(line.split()[1:3]) for line in lines] == ["up to", f"wrote {out}", "up to"]
+    assert (out / "names").read_text() == "a b c"
+
+
+def test_an_input_that_is_replaced_meanwhile_is_named(tmp_path: Path) -> None:
+    source = run_stage(tmp_path / "dataset", Manifest("ingest", {"k": 1}), write_two)
+    made_of = Manifest("embed", {}, {"dataset": folder_hash(source)})
+
+    def work(run: StageRun) -> None:
+        write_greeting(run)
+        run_stage(source, Manifest("ingest", {"k": 2}), write_two)
+
+    with pytest.raises(ArtifactError, match="dataset: another run replaced it while llmrec embed"):
+        run_stage(tmp_path / "features", made_of, work, reads=[source])
+    assert names(tmp_path) == ["dataset"]
+    made_of = Manifest("embed", {}, {"dataset": folder_hash(source)})
+    run_stage(tmp_path / "features", made_of, write_greeting, reads=[source, None])
+    assert names(tmp_path) == ["dataset", "features"]
+
+
+def test_files_that_somebody_added_are_not_removed(tmp_path: Path) -> None:
+    out = run_stage(tmp_path / "features", manifest(width=1), write_two)
+    (out / "part" / "notes.txt").write_text("precious")
+    with pytest.raises(LlmrecError, match=r"part/notes\.txt: was not written by llmrec embed"):
+        run_stage(out, manifest(width=2), write_two)
+    assert (out / "part" / "notes.txt").read_text() == "precious"
+    (out / "part" / "notes.txt").rename(out / ".DS_Store")  # of a file manager
+    run_stage(out, manifest(width=2), write_two)
+    assert names(out) == [MANIFEST, "names", "part"]
 
 
 def test_all_files_have_the_mode_that_the_user_s_mask_gives(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ import numpy as np
 
 from llmrec.bench.checks import check_choice, result_file
 from llmrec.bench.ranking_comparison import TOLERANCE, RankingComparison
-from llmrec.bench.reference_scores import every_score, open_trained
+from llmrec.bench.reference_scores import BruteForce, open_trained
 from llmrec.config import as_dict, check_ranges
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, require
@@ -110,9 +110,8 @@ def compare(
     ((name, _),) = check_adapters(base, [adapter]).items()
     ours = load_llm_with_adapters(base, [adapter])
     prompts = ours.base.encoder.encode_all(histories)
-    offset = ours.base.encoder.vocabulary.item_offset
     model = open_trained(base, adapter) if model is None else model
-    scores = every_score(model, prompts, ours.base.ids, offset)
+    scores = BruteForce(model, ours.base.encoder.vocabulary, ours.base.ids).all_scores(prompts)
     scores[history_mask(histories)] = -np.inf
     lists = {"trained": top_n(scores, n)}
     if "llmrec" in ways:
@@ -139,12 +138,8 @@ def test_users(dataset: Dataset, users: int) -> Histories:
     Raises:
         ConfigError: if there are none.
     """
-    parts = [dataset.cases(split).histories for split in ("test", "validation")]
-    whole = Histories(
-        np.concatenate([part.items for part in parts]),
-        np.concatenate([[0], np.cumsum(np.concatenate([part.lengths() for part in parts]))]),
-        _joined([part.timestamps for part in parts]),
-        _joined([part.now for part in parts]),
+    whole = Histories.concatenate(
+        [dataset.cases(split).histories for split in ("test", "validation")]
     )
     if len(whole) == 0:
         raise ConfigError(f"--dataset: {dataset.folder} has nobody in its test split")
@@ -215,7 +210,6 @@ def run(
     ids, _ = read_layout(base)
     write_result(
         results,
-        name=results.stem,
         dataset=opened.folder.name,
         split="test",
         model=f"{ids.kind} item IDs",
@@ -246,8 +240,3 @@ def _folders(model: Path, adapter: Path) -> tuple[Path, Path]:
     if dtype != "float32":
         raise ConfigError(f"{base}: is stored in {dtype}; the ways are compared in float32")
     return base, adapter
-
-
-def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
-    known = [part for part in parts if part is not None]
-    return np.concatenate(known) if len(known) == len(parts) else None

@@ -37,8 +37,19 @@ def same_as(found: Ranking, reference: Ranking, tolerance: float) -> np.ndarray:
             own = found.scores[user, place]
             tied = np.isfinite(last) and abs(own - last) <= tolerance
             values[user, place] = scores.get(item, last if tied else np.nan)
-    twice = [len(set(row[row >= 0].tolist())) < (row >= 0).sum() for row in found.items]
-    return same_order(values, reference.scores, tolerance) & ~np.array(twice)
+    return same_order(values, reference.scores, tolerance) & all_differ(found.items)
+
+
+def all_differ(items: np.ndarray) -> np.ndarray:
+    """Whether no item stands twice in a list ``[users, n]``; bool ``[users]``.
+
+    >>> all_differ(np.array([[3, 1, -1, -1], [3, 1, 3, -1]])).tolist()
+    [True, False]
+    """
+    ordered = np.sort(items, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    differ: np.ndarray = ~twice.any(axis=1)
+    return differ
 
 
 def overlap(found: np.ndarray, reference: np.ndarray) -> float:

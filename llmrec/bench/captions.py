@@ -112,7 +112,6 @@ def run(captions: Path, truth: Path, out: Path, *, split: str = HELD_OUT, seed: 
     manifest = read_manifest(captions)
     write_result(
         out,
-        name=out.stem,
         dataset=str(truth),
         split=split,
         model=str(manifest.config["model"]),

@@ -2,12 +2,14 @@
 
     llmrec bench ctr RECIPE.yaml --dataset DIR ... --features DIR --media DIR --out NAME.json
 
-Trains the click model as ``llmrec ctr`` does, and again without captions, without time, and with
-vectors from text alone; beside it logistic regression and boosted trees on the same features,
-popularity and the language model's score alone. Whatever depends on a seed is trained with
-``--seeds`` of them. All are calibrated on the validation part in the same way and measured once on
-the test part; 95% intervals are over whole users and over trainings. Then the whole cascade ranks
-what users chose next, against the language model alone, and each way of re-ranking is measured.
+Trains the click model as ``llmrec ctr`` does, and again without captions, without time, with
+vectors fused from text alone, and with text vectors as they are; beside it logistic regression and
+boosted trees on the same features, popularity and the language model's score alone. Whatever
+depends on a seed is trained with ``--seeds`` of them. All are calibrated on the validation part in
+the same way and measured once on the test part; 95% intervals are over whole users and over
+trainings. Then the whole cascade ranks what users chose next, against the language model alone (and
+one that has learned until the test part begins, ``--refreshed``), and each way of re-ranking is
+measured.
 
 Every training is kept in ``--work``: a command that was killed goes on with the next one.
 """
@@ -25,6 +27,7 @@ import numpy as np
 from llmrec.bench.checks import result_file
 from llmrec.config import as_dict
 from llmrec.errors import ConfigError
+from llmrec.jsonl import read_json
 from llmrec.metrics.results import read_result, write_result
 from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
@@ -47,6 +50,7 @@ def run(
     models: Sequence[Path] = (),
     features: Path | None = None,
     media: Path | None = None,
+    refreshed: Path | None = None,
     sources: Path | None = None,
     work: Path | None = None,
     seed: int = 0,
@@ -65,6 +69,8 @@ def run(
         features: folder of ``llmrec embed``; without it or ``media``, what pictures and videos are
             worth is not measured.
         media: folder of ``llmrec embed media``.
+        refreshed: folder of ``llmrec train`` with ``learn_validation``, to rank alone beside the
+            cascade, whose statistics are as new.
         sources: folder of every source's features of all impressions; by default in ``work``.
         work: folder of the trainings; by default runs/NAME_bench.
         seed: of everything; of the first training.
@@ -75,7 +81,7 @@ def run(
         ConfigError, DataError, ArtifactError: where folders and settings do not fit together.
     """
     from llmrec.bench.ctr_metrics import click_figures
-    from llmrec.bench.ctr_ranking import measure_ranking
+    from llmrec.bench.ctr_ranking import measure_ranking, open_refreshed
     from llmrec.bench.ctr_report import write_ctr_report
     from llmrec.bench.ctr_variants import FULL, Bench
     from llmrec.ranking.ctr.dataset import build_dataset, run_source_features
@@ -93,6 +99,7 @@ def run(
         part: ImpressionRows.of(data.log.impressions, data.parts[part], data.item_features)
         for part in ("validation", "test")
     }
+    renewed = None if refreshed is None else open_refreshed(refreshed, data)
     more = {"features": features, "media": media}
     inputs = folders.inputs(config) | {k: folder_hash(f) for k, f in more.items() if f is not None}
     settings = as_dict(config) | {"data_seed": seed}
@@ -104,7 +111,13 @@ def run(
             _train(
                 variant,
                 work / f"{name}-{number}",
-                Manifest(TRAINING, settings | {"variant": name}, inputs, seed=number),
+                Manifest(
+                    TRAINING,
+                    settings | {"variant": name},
+                    inputs,
+                    seed=number,
+                    command="bench ctr",
+                ),
             )
             for number in (trainings if variant.random else trainings[:1])
         ]
@@ -119,11 +132,10 @@ def run(
         out.with_name(f"{out.stem}-reliability.png"),
     )
     ranking = measure_ranking(
-        config, folders, data, list(trained[FULL][0].networks), seed, resamples, out
+        config, folders, data, list(trained[FULL][0].networks), seed, resamples, out, renewed
     )
     write_result(
         out,
-        name=out.stem,
         dataset=out.stem.removeprefix("ctr-"),
         split="test, by time",
         model=f"DCN-v2 and MLP over {len(data.inputs.names.candidate)} features of an item",
@@ -162,7 +174,7 @@ def _train(variant: Variant, folder: Path, manifest: Manifest) -> Trained:
     run_stage(folder, manifest, train)
     with np.load(folder / _LOGITS) as logits:
         found = {part: logits[part] for part in ("validation", "test")}
-    about: dict[str, Any] = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+    about: dict[str, Any] = read_json(folder / _ABOUT)
     count = read_manifest(folder, TRAINING).counts["networks"]
     networks = tuple(ClickNetwork.load(folder / network_file(number)) for number in range(count))
     return Trained(**found, about=about, networks=networks)
@@ -174,5 +186,5 @@ def _counts(data: ClickDataset) -> dict[str, Any]:
         impressions = data.log.impressions.select(rows)
         found[f"{name}_rows"] = int(impressions.mask.sum())
         found[f"{name}_clicks"] = int(np.nansum(impressions.click))
-        found[f"{name}_people"] = len(np.unique(impressions.user))
+        found[f"{name}_users"] = len(np.unique(impressions.user))
     return found

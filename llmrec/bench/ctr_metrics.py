@@ -54,8 +54,8 @@ def click_figures(
             ]
         )
     raw = np.stack([expit(training.test) for training in models[FULL]])
-    people = test.people
-    found = bootstrap(test.click, predictions | {_RAW: raw}, people, people, resamples, seed)
+    users = test.people
+    found = bootstrap(test.click, predictions | {_RAW: raw}, users, users, resamples, seed)
     metrics: dict[str, float] = {}
     spans: dict[str, list[float]] = {}
 

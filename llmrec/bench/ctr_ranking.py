@@ -10,6 +10,7 @@ import numpy as np
 
 from llmrec.bench.rerank import measure
 from llmrec.bench.retrieval import flat_metrics, plot_recall, retrieval_table
+from llmrec.errors import ConfigError
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.llm import Llm
 from llmrec.metrics.bootstrap import intervals
@@ -17,7 +18,7 @@ from llmrec.metrics.metrics import list_ranks, ndcg, recall, target_ranks
 from llmrec.ranking.ctr.cascade import HeldOutClicks, choose_llm_weight, rank_held_out
 from llmrec.ranking.ctr.dataset import ClickDataset
 from llmrec.ranking.ctr.impression_log import Folders
-from llmrec.ranking.ctr.point_in_time import open_models
+from llmrec.ranking.ctr.point_in_time import DatedModel, open_models
 from llmrec.ranking.ctr.settings import CtrConfig
 from llmrec.ranking.rerank.settings import RerankConfig
 from llmrec.ranking.retrieval.sources import make_sources
@@ -37,8 +38,14 @@ def measure_ranking(
     seed: int,
     resamples: int,
     out: Path,
+    refreshed: DatedModel | None = None,
 ) -> tuple[dict[str, float], dict[str, list[float]], list[dict[str, Any]]]:
-    """Candidates, the whole cascade against the language model alone, and re-ranking."""
+    """Candidates, the whole cascade against the language model alone, and re-ranking.
+
+    Args:
+        refreshed: a language model that has learned until the test part begins, as the statistics
+            that the cascade reads have.
+    """
     models = open_models(folders.models, data.item_features.n_items)
     model = models[-1] if models else None
     weight, tried = choose_llm_weight(config, folders, data, networks, seed)
@@ -62,19 +69,39 @@ def measure_ranking(
         "cascade": ranked.ranks(ranked.scores(weight), targets),
         "head_alone": ranked.ranks(ranked.scores(0.0), targets),
     }
-    if model is not None:
-        available = data.item_features.available(clicks.times)
-        ways["llm"] = llm_ranks(model.model, clicks.cases, available)
+    available = data.item_features.available(clicks.times)
+    alone = {"llm": model, "llm_refreshed": refreshed}
+    for name, one in alone.items():
+        if one is not None:
+            ways[name] = llm_ranks(one.model, clicks.cases, available)
     values = {}
     for name, ranks in ways.items():
         values[f"{name}_ndcg@10"] = ndcg(ranks, 10)
         values[f"{name}_recall@10"] = recall(ranks, 10)
-    if model is not None:
+    for name in (name for name in alone if name in ways):
         for m in ("ndcg@10", "recall@10"):
-            values[f"cascade_minus_llm_{m}"] = values[f"cascade_{m}"] - values[f"llm_{m}"]
+            values[f"cascade_minus_{name}_{m}"] = values[f"cascade_{m}"] - values[f"{name}_{m}"]
     metrics |= {name: float(value.mean()) for name, value in values.items()}
     spans |= intervals(values, clicks.cases.users, resamples, seed)
     return metrics, spans, _reranking(data, ranked, ranked.scores(weight), clicks, seed)
+
+
+def open_refreshed(folder: Path, data: ClickDataset) -> DatedModel:
+    """A language model that has learned from the validation part, and from nothing later.
+
+    Raises:
+        ConfigError: if it has learned less, or more.
+        ArtifactError: if the folder does not say until when.
+    """
+    (model,) = open_models([folder], data.item_features.n_items)
+    split = data.log.split
+    if not split.validation <= model.until < split.test:
+        part = "nothing of the validation part" if model.until < split.test else "the test part"
+        raise ConfigError(
+            f"--refreshed: {folder} has learned from {part}; train it on the same dataset with "
+            "`learn_validation: true`"
+        )
+    return model
 
 
 def llm_ranks(model: Scorer | Llm, cases: Cases, available: np.ndarray) -> np.ndarray:

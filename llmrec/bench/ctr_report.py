@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.report import table, with_interval, write_page
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import drawing
 
 NAMES = {
     "full": "**the click model**",
     "no_captions": "without captions",
     "no_time": "without time",
     "no_media": "vectors from text alone",
+    "raw_text": "text vectors as they are, not fused",
     "logistic_regression": "logistic regression",
     "boosted_trees": "boosted trees",
     "popularity": "popularity",
@@ -26,6 +27,7 @@ _WAYS = {
     "cascade": "the cascade",
     "head_alone": "the click model alone",
     "llm": "the language model alone",
+    "llm_refreshed": "the language model alone, trained up to the test part",
 }
 
 
@@ -37,7 +39,7 @@ def write_ctr_report(result: Mapping[str, Any], out: Path) -> Path:
     lines += [
         f"{counts['items']:,} items. Trained on {counts['train_rows']:,} items of impressions "
         f"({counts['train_clicks']:,} clicked), calibrated on {counts['validation_rows']:,}, "
-        f"measured on {counts['test_rows']:,} later ones of {counts['test_people']:,} users. "
+        f"measured on {counts['test_rows']:,} later ones of {counts['test_users']:,} users. "
         f"{trainings(result)}",
         "",
     ]
@@ -148,6 +150,13 @@ def _cascade(result: Mapping[str, Any]) -> list[str]:
             f"log-likelihood has a weight of {metrics['llm_weight']:g}, chosen on validation. The "
             "cascade ranks with one training of the click model; intervals are over users alone.",
         ]
+    if "cascade_minus_llm_refreshed_ndcg@10" in metrics:
+        lines += [
+            "",
+            "The cascade reads statistics up to the moment, the language model has learned from "
+            "the training part. Less one that has also learned from the validation part: NDCG@10 "
+            f"{_span(result, 'cascade_minus_llm_refreshed_ndcg@10', '+.4f')}.",
+        ]
     return [*lines, ""]
 
 
@@ -168,16 +177,14 @@ def _reranking(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """AUC and log loss of each model with their intervals."""
-    pyplot = open_pyplot()
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
-    names = [NAMES[row["model"]].strip("*") for row in rows][::-1]
-    for panel, metric in zip(panels, ("auc", "log_loss"), strict=True):
-        values = [row[metric] for row in rows][::-1]
-        middle = [value for value, _, _ in values]
-        low = [value - lower for value, lower, _ in values]
-        high = [upper - value for value, _, upper in values]
-        panel.errorbar(middle, range(len(rows)), xerr=[low, high], fmt="o", capsize=3)
-        panel.set_yticks(range(len(rows)), names)
-        panel.set_xlabel(_METRICS[metric])
-        panel.grid(axis="x", alpha=0.3)
-    save_figure(pyplot, figure, path)
+    with drawing(path, 1, 2, figsize=(11, 4), sharey=True) as panels:
+        names = [NAMES[row["model"]].strip("*") for row in rows][::-1]
+        for panel, metric in zip(panels, ("auc", "log_loss"), strict=True):
+            values = [row[metric] for row in rows][::-1]
+            middle = [value for value, _, _ in values]
+            low = [value - lower for value, lower, _ in values]
+            high = [upper - value for value, _, upper in values]
+            panel.errorbar(middle, range(len(rows)), xerr=[low, high], fmt="o", capsize=3)
+            panel.set_yticks(range(len(rows)), names)
+            panel.set_xlabel(_METRICS[metric])
+            panel.grid(axis="x", alpha=0.3)

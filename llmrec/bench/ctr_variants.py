@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from llmrec.bench.ctr_baselines.baseline import Baseline, ScoreAlone
 from llmrec.bench.ctr_baselines.logistic import LogisticRegression
 from llmrec.bench.ctr_baselines.table import flatten
 from llmrec.bench.ctr_baselines.trees import Trees
+from llmrec.content.fusion.modalities import read_modalities
 from llmrec.errors import ConfigError
 from llmrec.ranking.ctr.dataset import ClickDataset, build_features
 from llmrec.ranking.ctr.features import FeatureBuilder
@@ -63,8 +64,8 @@ class Bench:
     Attributes:
         data: train, validation and test part.
         rows: of the validation and the test part, a row an item.
-        features: folder of ``llmrec embed``; with ``media``, of ``llmrec embed media``, vectors
-            can be fused from text alone.
+        features: folder of ``llmrec embed``, whose text vectors can be read as they are; with
+            ``media``, of ``llmrec embed media``, vectors can be fused from text alone.
     """
 
     config: CtrConfig
@@ -92,11 +93,46 @@ class Bench:
         if data.item_features.token_size:
             found["no_captions"] = variant(without("captions"), captions=False)
         found["no_time"] = variant(without("time"))
-        if self.features is not None and self.media is not None:
+        features, media, n_items = self.features, self.media, data.item_features.n_items
+        if features is not None and media is not None:
             found["no_media"] = variant(
-                partial(text_alone, self.config, self.folders, data, self.features, self.media)
+                lambda: self._with_vectors(text_alone(self.folders, features, media, n_items))
             )
+        if features is not None:
+            found["raw_text"] = variant(lambda: self._with_vectors(raw_text(features, n_items)))
         return found
+
+    def _with_vectors(self, vectors: np.ndarray) -> ClickDataset:
+        """The dataset with other vectors of items, wherever vectors are read.
+
+        Args:
+            vectors: float32 ``[items, dim]``, zero rows where an item has nothing.
+        """
+        config, data = self.config, self.data
+        item_features = replace(data.item_features, fused=vectors)
+        catalogue = Catalogue(
+            vectors, config.retrieval, available_from=item_features.available_from
+        )
+        log, known = data.log, data.source_features
+        found = impression_source_features(
+            log.impressions, log.events, catalogue, data.snapshots, [], config
+        )
+        rank, score = known.rank.copy(), known.score.copy()
+        for name in ("content", "cold_start"):
+            to, of = known.names.index(name), found.names.index(name)
+            rank[..., to], score[..., to] = found.rank[..., of], found.score[..., of]
+        sources = replace(known, rank=rank, score=score)
+        builder = FeatureBuilder(
+            item_features, config.history, data.context, data.rates, config.holidays
+        )
+        inputs = build_features(builder, log.impressions, log.events, data.counters, sources)
+        return replace(
+            data,
+            item_features=item_features,
+            source_features=sources,
+            builder=builder,
+            inputs=inputs,
+        )
 
     def _train(self, data: ClickDataset, seed: int, captions: bool) -> Trained:
         started = time.monotonic()
@@ -157,36 +193,20 @@ class Bench:
         return found
 
 
-def text_alone(
-    config: CtrConfig, folders: Folders, data: ClickDataset, features: Path, media: Path
-) -> ClickDataset:
-    """The dataset with every item's vector fused from its text alone, wherever vectors are read."""
+def text_alone(folders: Folders, features: Path, media: Path, n_items: int) -> np.ndarray:
+    """Every item's vector by the fusion encoder from its text alone, float32 ``[items, dim]``."""
     from llmrec.content.features.blocks import FUSION_ENCODER
     from llmrec.content.fusion.embedding import embed
     from llmrec.content.fusion.encoder import FusionEncoder
-    from llmrec.content.fusion.modalities import read_modalities
 
     if folders.fusion is None:
         raise ConfigError("--features and --media: need --fusion, whose encoder reads them")
-    modalities = read_modalities(features, media, data.item_features.n_items)
+    modalities = read_modalities(features, media, n_items)
     present = modalities.present.copy()
     present[:, [name != "text" for name in modalities.names]] = False
-    fused = embed(FusionEncoder.load(folders.fusion / FUSION_ENCODER), modalities, present)
-    item_features = replace(data.item_features, fused=fused)
-    catalogue = Catalogue(fused, config.retrieval, available_from=item_features.available_from)
-    log, known = data.log, data.source_features
-    found = impression_source_features(
-        log.impressions, log.events, catalogue, data.snapshots, [], config
-    )
-    rank, score = known.rank.copy(), known.score.copy()
-    for name in ("content", "cold_start"):
-        to, of = known.names.index(name), found.names.index(name)
-        rank[..., to], score[..., to] = found.rank[..., of], found.score[..., of]
-    sources = replace(known, rank=rank, score=score)
-    builder = FeatureBuilder(
-        item_features, config.history, data.context, data.rates, config.holidays
-    )
-    inputs = build_features(builder, log.impressions, log.events, data.counters, sources)
-    return replace(
-        data, item_features=item_features, source_features=sources, builder=builder, inputs=inputs
-    )
+    return embed(FusionEncoder.load(folders.fusion / FUSION_ENCODER), modalities, present)
+
+
+def raw_text(features: Path, n_items: int) -> np.ndarray:
+    """Every item's text vector as ``llmrec embed`` wrote it, float32 ``[items, dim]``."""
+    return read_modalities(features, None, n_items).concatenated()

@@ -73,7 +73,6 @@ def run(config: DecodeBenchConfig, out: Path = OUT, results: Path | None = None)
     metrics |= {f"unique_after_{n}_tokens": share for n, share in enumerate(shares, 1)}
     write_result(
         path,
-        name=path.stem,
         dataset=workload.dataset,
         model=workload.name,
         metrics=metrics,

@@ -11,9 +11,10 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,13 @@ from torch.nn.utils.rnn import pad_sequence
 from llmrec.bench.decode_config import DecodeBenchConfig
 from llmrec.bench.reference_scores import token_trie
 from llmrec.bench.workload import Workload, load_model
-from llmrec.generation.beam_search import SearchOptions, beam_search, check_scores, decode_slots
+from llmrec.generation.beam_search import (
+    SearchOptions,
+    SearchResult,
+    beam_search,
+    check_scores,
+    decode_slots,
+)
 from llmrec.generation.constraints import Constraints, LeafConstraints
 from llmrec.generation.engine import TorchEngine
 from llmrec.generation.trie import ItemTrie
@@ -31,36 +38,34 @@ from llmrec.types import Ranking
 NO_BEAM = -1e8  # transformers scores beams it has not yet begun with -1e9
 
 
-class BenchEngine(Protocol):
+class BenchEngine(ABC):
     """One way to answer.
 
     Attributes:
         options: what it runs with, beside the benchmark's own settings.
     """
 
-    options: dict[str, Any]
-
-    def answer(self, prompts: list[np.ndarray]) -> Ranking | None:
-        """The best items for each prompt; None from an engine that only reads."""
-
-    def forget(self) -> None:
-        """Drop what one batch has left for the next."""
-
-    def close(self) -> None:
-        """End what it has started."""
-
-
-class _TorchBased:
-    """What the engines within this process have in common."""
-
     def __init__(self, config: DecodeBenchConfig, workload: Workload) -> None:
         self.config, self.workload = config, workload
         self.options: dict[str, Any] = {}
+
+    @abstractmethod
+    def answer(self, prompts: list[np.ndarray]) -> Ranking | None:
+        """The best items for each prompt; None from an engine that only reads."""
+
+    def forget(self) -> None:  # noqa: B027
+        """Drop what one batch has left for the next."""
+
+    def close(self) -> None:  # noqa: B027
+        """End what it has started."""
+
+
+class _TorchBased(BenchEngine):
+    """An engine within this process."""
+
+    def __init__(self, config: DecodeBenchConfig, workload: Workload) -> None:
+        super().__init__(config, workload)
         self.model = load_model(workload.model, config.device, config.dtype)
-
-    def forget(self) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class LlmrecEngine(_TorchBased):
@@ -73,12 +78,15 @@ class LlmrecEngine(_TorchBased):
         self.search = SearchOptions(beams=config.beams, normalise=config.normalise)
 
     def answer(self, prompts: list[np.ndarray]) -> Ranking:
-        slots = decode_slots(self.trie, self.config.beams)
-        prefix = self.engine.prefill_prompts(prompts, slots)
-        limits = LeafConstraints(self.trie, [Constraints()] * len(prompts))
-        found = beam_search(self.engine, self.trie, prefix, limits, self.config.n, self.search)
+        found = self.find(prompts, beam_search)
         check_scores(found.scores)
         return Ranking(found.items.cpu().numpy(), found.scores.cpu().numpy())
+
+    def find(self, prompts: list[np.ndarray], search: Callable[..., SearchResult]) -> SearchResult:
+        """Read the prompts and search by :func:`beam_search` or one that takes the same."""
+        prefix = self.engine.prefill_prompts(prompts, decode_slots(self.trie, self.config.beams))
+        limits = LeafConstraints(self.trie, [Constraints()] * len(prompts))
+        return search(self.engine, self.trie, prefix, limits, self.config.n, self.search)
 
 
 class PrefillEngine(_TorchBased):
@@ -144,14 +152,13 @@ class TransformersEngine(_TorchBased):
 
     def _mask_other_levels(self, _module: Any, _inputs: Any, output: Any) -> Any:
         level = output.past_key_values.get_seq_length() - self.width
-        start, end = self.workload.vocabulary.level_range(level)
-        offset = self.workload.vocabulary.item_offset
-        output.logits[..., : offset + start] = -torch.inf
-        output.logits[..., offset + end :] = -torch.inf
+        tokens = self.workload.vocabulary.level_tokens(level)
+        output.logits[..., : tokens.start] = -torch.inf
+        output.logits[..., tokens.stop :] = -torch.inf
         return output
 
 
-class VllmEngine:
+class VllmEngine(BenchEngine):
     """``LLM.beam_search``: unconstrained, and normalised over the whole vocabulary.
 
     With its best config: every beam of every user is decoded at once, all prompts are read in
@@ -171,11 +178,11 @@ class VllmEngine:
             os.environ.setdefault(name, value)
         from vllm.sampling_params import BeamSearchParams
 
-        self.config = config
+        super().__init__(config, workload)
         self.item_of, _ = token_trie(workload.ids, workload.vocabulary.item_offset)
         self.levels = workload.ids.levels
         longest = max(len(p) for p in workload.prompts) + self.levels + 1
-        self.options: dict[str, Any] = {
+        self.options = {
             "block_size": config.vllm_block_size,
             "max_num_seqs": config.batch * config.beams,
             "max_num_batched_tokens": max(8192, config.batch * longest),
@@ -200,11 +207,11 @@ class VllmEngine:
             "max_logprobs": 2 * self.config.beams,
         }
         try:
-            return LLM(**fixed, **self.options)
+            return LLM(trust_remote_code=False, **fixed, **self.options)
         except Exception as error:  # of any part of a compiler
             print(f"vllm: not compiled ({type(error).__name__})", flush=True)
             self.options["enforce_eager"] = True
-            return LLM(**fixed, **self.options)
+            return LLM(trust_remote_code=False, **fixed, **self.options)
 
     def answer(self, prompts: list[np.ndarray]) -> Ranking:
         requests = [{"prompt_token_ids": prompt.tolist()} for prompt in prompts]

@@ -1,8 +1,12 @@
 """``llmrec evaluate``: measure a bundle, a model or a baseline; compare runs; write the page.
 
-    llmrec evaluate --dataset DIR --model popularity|item-knn|DIR [--split test] [--out DIR]
+    llmrec evaluate --dataset DIR --model BASELINE|DIR [--split test] [--out DIR]
+    llmrec evaluate --dataset DIR --features DIR --baselines strong
     llmrec evaluate compare A.cases.parquet B.cases.parquet
     llmrec evaluate report --out DIR RESULT.json ...
+
+``--baselines strong`` tunes every ranking that needs no training on validation, by the same small
+budget, and measures each.
 
 The output folder holds ``NAME.json`` (every figure, with intervals, slices, the command
 and the machine) and ``NAME.cases.parquet`` (the rank of every case, for comparisons).
@@ -17,16 +21,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from llmrec.config import as_dict
+import numpy as np
+
+from llmrec.bench.baselines import BASELINES, fit_baseline, strong_baselines, tune
+from llmrec.bench.evaluation_compare import differences
+from llmrec.config import as_dict, check_ranges
+from llmrec.content.features.blocks import content_vectors
 from llmrec.data.dataset import Dataset
+from llmrec.data.item_graph import ItemGraph
 from llmrec.errors import ConfigError
 from llmrec.metrics.measure import Evaluation, evaluate, train_counts
-from llmrec.metrics.results import CASES_SUFFIX, read_result, write_cases, write_result
+from llmrec.metrics.results import (
+    CASES_SUFFIX,
+    read_cases,
+    read_result,
+    result_files,
+    write_cases,
+    write_result,
+)
 from llmrec.metrics.summary import intervals_of, metrics_of, slices_of
 from llmrec.recommender import ListRecommender, Scorer
-from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, run_stage
+from llmrec.stage import (
+    Manifest,
+    StageRun,
+    folder_hash,
+    input_hashes,
+    read_manifest,
+    run_stage,
+)
+from llmrec.training.next_item.validation import validation_cases
+from llmrec.types import Histories
 
-BASELINES = ("popularity", "item-knn")
 _HEADLINES = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr", "coverage@10", "invalid_rate")
 
 
@@ -44,6 +69,10 @@ class EvaluateConfig:
         with_history: also measure without removing the history from the ranking.
         resamples: bootstrap resamples behind the 95% intervals.
         name: of the result file; empty for the output folder's.
+        refreshed: counts and graphs have also seen the events between training and the targets, as
+            those of a running service would have; the model itself stays as it was trained.
+        trials: settings that ``baselines: strong`` tries of each baseline.
+        tuning_users: of the validation part that they are tried on; 0 is all.
     """
 
     split: Literal["validation", "test"] = "test"
@@ -55,6 +84,9 @@ class EvaluateConfig:
     with_history: bool = True
     resamples: int = 1000
     name: str = ""
+    refreshed: bool = False
+    trials: int = 12
+    tuning_users: int = 5000
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1 or max(self.ks) > self.list_length:
@@ -63,8 +95,8 @@ class EvaluateConfig:
             raise ConfigError(
                 f"beams: {self.beams} give no list of {self.list_length}; raise it to list_length"
             )
-        if self.batch_size < 1 or self.resamples < 1:
-            raise ConfigError("batch_size and resamples: must be at least 1")
+        check_ranges(self, "[1, inf)", "batch_size", "resamples", "trials")
+        check_ranges(self, "[0, inf)", "tuning_users")
         if Path(self.name).name != self.name:
             raise ConfigError(f"name: {self.name!r} must be a plain file name, without folders")
 
@@ -72,10 +104,12 @@ class EvaluateConfig:
 def run(
     config: EvaluateConfig,
     dataset: Path,
-    model: str | Path,
+    model: str | Path | None = None,
     out: Path | None = None,
     seed: int = 0,
     *,
+    baselines: Literal["strong"] | None = None,
+    features: Path | None = None,
     results: Path | None = None,
 ) -> Path:
     """Measure a recommender on held-out events, or find it done; a killed run goes on.
@@ -83,70 +117,135 @@ def run(
     Args:
         config: settings.
         dataset: folder of ``llmrec ingest``.
-        model: popularity, item-knn, or the folder of a model or a bundle.
+        model: a baseline (popularity, item-knn, item-graph, star, ease), or the folder of a model
+            or a bundle.
         out: the run's folder; by default runs/evaluation/NAME.
-        seed: of the bootstrap.
-        results: a folder that the result file is copied to as well.
+        seed: of the bootstrap, and of what is tried of baselines.
+        baselines: strong tunes and measures all baselines, in place of a model.
+        features: folder of ``llmrec embed``, the content that baselines read.
+        results: a folder that the result files are copied to as well.
 
     Raises:
-        ConfigError: for a model that is neither.
+        ConfigError: for a model that is neither, or none at all.
     """
-    name = config.name or (out.resolve().name if out else _default_name(dataset, model))
+    if (model is None) == (baselines is None):
+        raise ConfigError("give --model, or --baselines strong")
+    target = str(baselines if model is None else model)
+    name = config.name or (out.resolve().name if out else _default_name(dataset, target))
     out = out or Path("runs") / "evaluation" / name
-    inputs = {"dataset": folder_hash(dataset)}
-    described: dict[str, Any] = as_dict(config) | {"model": str(model)}
-    if str(model) not in BASELINES:
-        if not Path(model).is_dir():
+    described: dict[str, Any] = as_dict(config) | {"model": target}
+    inputs = input_hashes(dataset=dataset, features=features)
+    if target not in BASELINES and baselines is None:
+        if not Path(target).is_dir():
             raise ConfigError(
-                f"--model {model}: neither {' nor '.join(BASELINES)} nor a folder; "
+                f"--model {target}: neither a baseline ({', '.join(BASELINES)}) nor a folder; "
                 "give a trained model or a bundle"
             )
-        inputs["model"] = folder_hash(model)
+        inputs["model"] = folder_hash(target)
     manifest = Manifest("evaluate", described, inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
-        _evaluate(config, Dataset(dataset), model, name, stage, seed)
+        data = Dataset(dataset)
+        vectors = None if features is None else content_vectors(features)
+        if baselines is None:
+            known = known_histories(data, config)
+            recommender = load(target, known, data.n_items, config, vectors)
+            _evaluate(config, data, recommender, target, name, stage, seed)
+        else:
+            _evaluate_baselines(config, data, vectors, stage, seed)
 
     run_stage(out, manifest, work, resume=True)
-    path = out / f"{name}.json"
-    print(_summary(read_result(path)), flush=True)
+    found = [read_result(path) for path in result_files(out)]
+    found.sort(key=lambda result: result["metrics"].get("ndcg@10", 0.0))
+    print("\n\n".join(map(_summary, found)), flush=True)
+    cases = [read_cases(out / f"{result['name']}{CASES_SUFFIX}") for result in found]
+    print("\n".join(["", *differences(found, cases)]), flush=True)
     if results is not None:
         results.mkdir(parents=True, exist_ok=True)
-        print(shutil.copyfile(path, results / path.name), flush=True)
+        for result in found:
+            path = out / f"{result['name']}.json"
+            print(shutil.copyfile(path, results / path.name), flush=True)
     return out
 
 
+def known_histories(dataset: Dataset, config: EvaluateConfig) -> Histories:
+    """What counts and graphs have seen: training events, or every event before the targets.
+
+    Raises:
+        ConfigError: if events have times, where what one target may know would not be all.
+    """
+    if not config.refreshed:
+        return dataset.train_histories()
+    histories = dataset.cases(config.split).histories
+    if histories.timestamps is not None:
+        raise ConfigError(
+            "refreshed: events of this dataset have times, and what came before one target came "
+            "after another; it is for sequences without times, the last event of each the target"
+        )
+    return histories
+
+
 def load(
-    model: str | Path,
-    dataset: Dataset,
-    beams: int = 50,
-    normalise: Literal["children", "level"] = "children",
+    model: str,
+    known: Histories,
+    n_items: int,
+    config: EvaluateConfig,
+    vectors: np.ndarray | None = None,
 ) -> Scorer | ListRecommender:
-    """A baseline fitted on the training events, or what a folder holds."""
-    if str(model) == "popularity":
-        from llmrec.ranking.retrieval.popularity import Popularity
+    """A baseline fitted on what is known, or what a folder holds.
 
-        return Popularity().fit(dataset.train_histories(), dataset.n_items)
-    if str(model) == "item-knn":
-        from llmrec.ranking.retrieval.item_knn import ItemKNN
-
-        return ItemKNN().fit(dataset.train_histories(), dataset.n_items)
+    Raises:
+        ConfigError: if what is to be refreshed counts nothing.
+    """
+    if model in BASELINES:
+        return fit_baseline(model, known, n_items, vectors)
     from llmrec.bench.recommenders import load_recommender
+    from llmrec.ranking.hybrid.recommender import HybridLlm
 
-    return load_recommender(model, beams=beams, normalise=normalise)
+    found = load_recommender(model, beams=config.beams, normalise=config.normalise)
+    if config.refreshed:
+        if not isinstance(found, HybridLlm):
+            raise ConfigError(f"refreshed: {model} counts no events; give a bundle with a hybrid")
+        scorer = found.prior.scorer
+        scorer.graph = ItemGraph.fit(known, n_items, scorer.graph.config)
+    return found
+
+
+def _evaluate_baselines(
+    config: EvaluateConfig,
+    dataset: Dataset,
+    vectors: np.ndarray | None,
+    stage: StageRun,
+    seed: int,
+) -> None:
+    """Tune and measure each baseline; those measured before a kill stay."""
+    train, known = dataset.train_histories(), known_histories(dataset, config)
+    validation = validation_cases(dataset, config.tuning_users, seed)
+    for baseline in strong_baselines(dataset.n_items, vectors):
+        name = f"{_dataset_name(dataset)}-{baseline.replace('item-knn', 'itemknn')}"
+        if (stage.folder / f"{name}.json").exists():
+            continue
+        settings, value = tune(
+            baseline, train, dataset.n_items, vectors, validation, trials=config.trials, seed=seed
+        )
+        scorer = fit_baseline(baseline, known, dataset.n_items, vectors, settings)
+        tuned = {"chosen": settings, "trials": config.trials, "validation_ndcg@10": value}
+        _evaluate(config, dataset, scorer, baseline, name, stage, seed, tuned)
 
 
 def _evaluate(
     config: EvaluateConfig,
     dataset: Dataset,
-    model: str | Path,
+    recommender: Scorer | ListRecommender,
+    model: str,
     name: str,
     stage: StageRun,
     seed: int,
+    tuned: dict[str, Any] | None = None,
 ) -> None:
     checkpoint = stage.folder / "batches"
     evaluation = evaluate(
-        load(model, dataset, config.beams, config.normalise),
+        recommender,
         dataset.cases(config.split),
         train_counts(dataset.train_histories(), dataset.n_items),
         ks=config.ks,
@@ -158,25 +257,27 @@ def _evaluate(
     )
     title = _dataset_name(dataset)
     write_cases(stage.folder / f"{name}{CASES_SUFFIX}", evaluation, name, title, config.split)
+    more: dict[str, Any] = {} if tuned is None else {"tuning": tuned}
     write_result(
         stage.folder / f"{name}.json",
-        name=name,
         dataset=title,
         split=config.split,
-        model=str(model),
+        model=model,
+        baseline=model in BASELINES,
         seed=seed,
         seconds=evaluation.seconds,
         **figures(evaluation, config.resamples, seed),
         catalogue=evaluation.n_items,
         settings=as_dict(config),
         dataset_hash=folder_hash(dataset.folder),
-        training=_training(model),
+        training=_training(model) if tuned is None else {},
+        **more,
     )
     stage.counts |= {"cases": len(evaluation.targets), "items": evaluation.n_items}
     shutil.rmtree(checkpoint)
 
 
-def _training(model: str | Path) -> dict[str, Any]:
+def _training(model: str) -> dict[str, Any]:
     """What training took (seconds, epochs, parameters), as the model's manifest has it."""
     if str(model) in BASELINES:
         return {}
@@ -195,6 +296,10 @@ def figures(evaluation: Evaluation, resamples: int, seed: int) -> dict[str, Any]
     if both is not None:
         parts["metrics_with_history"] = metrics_of(evaluation, both)
         parts["intervals_with_history"] = intervals_of(evaluation, both, resamples, seed)
+    cold = evaluation.target_counts == 0
+    if cold.any() and 10 in evaluation.ks:
+        parts["metrics"]["cold_recall@10"] = float((removed.ranks[cold] < 10).mean())
+        parts["cold_cases"] = int(cold.sum())
     parts["slices"] = slices_of(evaluation, removed, resamples, seed)
     parts["cases"] = len(evaluation.targets)
     parts["rank_limit"] = evaluation.rank_limit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llmrec.metrics.bootstrap import PairedDifference, compare
 from llmrec.metrics.results import CaseRanks, check_same_cases, read_cases
@@ -10,28 +12,42 @@ from llmrec.metrics.results import CaseRanks, check_same_cases, read_cases
 COMPARED = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr@10")
 
 
-def compare_runs(
-    a: CaseRanks,
-    b: CaseRanks,
-    *,
-    protocol: str = "rank",
-    names: tuple[str, ...] = COMPARED,
-    seed: int = 0,
-) -> list[PairedDifference]:
+def compare_runs(a: CaseRanks, b: CaseRanks, *, seed: int = 0) -> list[PairedDifference]:
     """Run b minus run a on the same cases, for metrics that lists and exact ranks share.
 
     Raises:
         DataError: if they are not on the same cases.
     """
     check_same_cases(a, b)
-    ks = tuple(sorted({int(name.split("@")[1]) for name in names}))
-    first, second = (run.values(ks, protocol) for run in (a, b))
-    return compare(
-        {name: first[name] for name in names},
-        {name: second[name] for name in names},
-        a.users,
-        seed=seed,
-    )
+    ks = tuple(sorted({int(name.split("@")[1]) for name in COMPARED}))
+    first, second = a.values(ks), b.values(ks)
+    return compare({name: first[name] for name in COMPARED}, second, a.users, seed=seed)
+
+
+def differences(results: Sequence[Mapping[str, Any]], cases: Sequence[CaseRanks]) -> list[str]:
+    """Every run against the strongest baseline, or the best run where no baseline is among them.
+
+    Args:
+        results: result files of one dataset and split, the best by NDCG@10 last.
+        cases: the ranks of those whose cases are at hand.
+
+    Returns:
+        lines of Markdown; none where there is nothing to compare.
+    """
+    ranks = {run.name: run for run in cases}
+    known = [result for result in results if result["name"] in ranks]
+    baselines = [result["name"] for result in known if result.get("baseline")]
+    if len(known) < 2:
+        return []
+    reference = baselines[-1] if baselines else known[-1]["name"]
+    what = "the strongest baseline" if baselines else "the best"
+    lines = [f"### Paired differences to {reference}, {what}, history removed", ""]
+    lines += ["95% paired bootstrap interval; p from a sign-flip permutation test.", ""]
+    for result in known:
+        if result["name"] != reference:
+            rows = compare_runs(ranks[reference], ranks[result["name"]])
+            lines += [differences_table(reference, result["name"], rows), ""]
+    return lines
 
 
 def run(a: Path, b: Path, /, *, seed: int = 0) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.bench.evaluation_compare import compare_runs, differences_table
+from llmrec.bench.evaluation_compare import differences
 from llmrec.bench.report import table
 from llmrec.errors import DataError
 from llmrec.metrics.plots import bucket_labels, plot_models, plot_slices
@@ -92,7 +92,8 @@ def _ranking_section(
         lines += ["### History not removed", "", *_table(other, COLUMNS), ""]
     lines += ["### What is recommended (history removed)", "", *_table(group, LIST_COLUMNS), ""]
     lines += _slices(group, stem, out)
-    lines += _differences(group, where)
+    runs = [_find_cases(result["name"], where) for result in group]
+    lines += differences(group, [run for run in runs if run is not None])
     return lines
 
 
@@ -141,19 +142,6 @@ def _slices(group: list[Result], stem: str, out: Path) -> list[str]:
         picture = f"{stem}-{name}.png"
         plot_slices(sliced, name, metric, out / picture)
         lines += ["", f"![{metric} by {name.replace('_', ' ')}]({picture})", ""]
-    return lines
-
-
-def _differences(group: list[Result], where: dict[str, list[Path]]) -> list[str]:
-    """Each run against the best one, where the ranks of their cases are at hand."""
-    runs = [run for result in group if (run := _find_cases(result["name"], where)) is not None]
-    if len(runs) < 2:
-        return []
-    best = runs[-1]  # the group is sorted by ndcg@10
-    lines = [f"### Paired differences to {best.name}, history removed", ""]
-    lines += ["95% paired bootstrap interval; p from a sign-flip permutation test.", ""]
-    for run in runs[:-1]:
-        lines += [differences_table(run.name, best.name, compare_runs(run, best)), ""]
     return lines
 
 

@@ -25,6 +25,7 @@ from llmrec.content.fusion.modalities import read_modalities
 from llmrec.content.fusion.settings import FusionConfig
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
+from llmrec.files import locked
 from llmrec.metrics.bootstrap import bootstrap_means, intervals
 from llmrec.metrics.results import read_result, write_result
 from llmrec.stage import Manifest, folder_hash
@@ -103,11 +104,11 @@ def run(
     kept = ("encoder", "train", "test_users", "cold_items")  # what trainings depend on
     stamp = Manifest("bench-fusion", {key: settings[key] for key in kept}, inputs, seed=seed)
     folder = (work or Path("runs") / out.stem) / stamp.fingerprint[:16]
-    repeats = [_answers(task, config, seed + n, folder) for n in range(config.repeats)]
+    with locked(folder):
+        repeats = [_answers(task, config, seed + n, folder) for n in range(config.repeats)]
     metrics, spans = figures(task, [answers for answers, _ in repeats], config, seed)
     write_result(
         out,
-        name=out.stem,
         dataset=dataset.parent.name if dataset.name == "dataset" else dataset.name,
         split=f"test users ({config.test_users:.0%}), item to item",
         model=f"cross-attention over {', '.join(task.modalities.names)}",
@@ -130,7 +131,7 @@ def _answers(
     """One repeat's answers, and what is worth knowing of each encoder's training.
 
     The answers are ``whole``, ``cold`` and ``missing``, way -> metric -> float64 ``[queries]``, and
-    ``people``, way -> metric -> float64 ``[cases]``, of the same cases as ``task.test``.
+    ``by_user``, way -> metric -> float64 ``[cases]``, of the same cases as ``task.test``.
     """
     from llmrec.bench.fusion_compare import TRAINED, compare_missing, compare_whole, train_encoder
 
@@ -156,7 +157,7 @@ def _answers(
         "whole": {name: one.by_query() for name, one in found.items()},
         "cold": {name: one.where(task.cold).by_query() for name, one in found.items()},
         "missing": compare_missing(task, trained, config.missing, config.draws, seed),
-        "people": {name: one.values for name, one in found.items()},
+        "by_user": {name: one.values for name, one in found.items()},
     }
     return answers, log
 
@@ -170,8 +171,8 @@ def figures(
     metrics: dict[str, float] = {}
     spans: dict[str, list[float]] = {}
 
-    def note(name: str, values: Values, people: np.ndarray | None = None) -> None:
-        found = intervals(values, people, config.resamples, seed)
+    def note(name: str, values: Values, users: np.ndarray | None = None) -> None:
+        found = intervals(values, users, config.resamples, seed)
         for metric, value in values.items():
             metrics[f"{name}_{metric}"] = float(value.mean())
             spans[f"{name}_{metric}"] = found[metric]
@@ -183,15 +184,15 @@ def figures(
     for prefix, part in (("", "whole"), ("cold_", "cold"), ("missing_", "missing")):
         for way, values in means[part].items():
             note(f"{prefix}{way}", values)
-    for prefix, part, people in (
+    for prefix, part, users in (
         ("fused", "whole", None),
         ("cold_fused", "cold", None),
-        ("user_fused", "people", task.test.users),
+        ("user_fused", "by_user", task.test.users),
     ):
         ways = means[part]
         for rival in RIVALS:
             pairs = {metric: ways["fused"][metric] - ways[rival][metric] for metric in METRICS}
-            note(f"{prefix}_minus_{rival}", pairs, people)
+            note(f"{prefix}_minus_{rival}", pairs, users)
     for way, values in means["missing"].items():
         whole = means["whole"][way.removesuffix("_zeros")]
         for metric in METRICS:

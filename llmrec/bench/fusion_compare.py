@@ -3,7 +3,7 @@
 ``text_raw``: the text's vectors as they are. ``text``: an encoder of text alone. ``concat_raw``:
 all blocks side by side as they are, zeros for what is missing. ``concat``: an MLP over that.
 ``concat_plain``: the same, trained without hiding modalities. ``fused``: cross-attention. The
-encoders are trained alike: the same losses, people, steps, seed and choice of the epoch.
+encoders are trained alike: the same losses, users, steps, seed and choice of the epoch.
 
 Users are parted: pairs to train on come from some, the best epoch is chosen on others, and the
 figures are of yet others. Some items, ``cold``, occur in no pair and in no choice of an epoch: what
@@ -57,9 +57,9 @@ class Task:
 
     Attributes:
         modalities: of the catalogue.
-        pairs: of the people to learn from, without cold items.
-        validation: cases of the people who choose the epoch, without cold items.
-        test: cases of the people who are measured, with all items.
+        pairs: of the users to learn from, without cold items.
+        validation: cases of the users who choose the epoch, without cold items.
+        test: cases of the users who are measured, with all items.
         cold: bool ``[items]``.
     """
 
@@ -83,15 +83,15 @@ def make_task(
     cold_items: float,
     seed: int,
 ) -> Task:
-    """Part people and items.
+    """Part users and items.
 
     Args:
-        test_users: share of the people who are measured.
+        test_users: share of the users who are measured.
         cold_items: share of the items that nobody's behaviour tells of in training.
 
     Raises:
         ConfigError: if there is no text to compare with, or no second modality.
-        DataError: if a part of the people has nothing to train or to measure on.
+        DataError: if a part of the users has nothing to train or to measure on.
     """
     if TEXT not in modalities.names or len(modalities.names) < 2:
         raise ConfigError(
@@ -120,7 +120,7 @@ def make_task(
     for what, size in sizes.items():
         if not size:
             raise DataError(
-                f"{dataset.folder}: parting {len(liked)} people leaves no {what}; "
+                f"{dataset.folder}: parting {len(liked)} users leaves no {what}; "
                 "give a larger dataset or other shares"
             )
     return task
@@ -238,6 +238,6 @@ def counts(task: Task) -> dict[str, Any]:
         "test_cases": len(task.test),
         "test_queries": len(np.unique(task.test.queries)),
         "cold_queries": len(np.unique(task.cold_test.queries)),
-        "test_people": len(np.unique(task.test.users)),
+        "test_users": len(np.unique(task.test.users)),
         **{f"with_{name}": int(column.sum()) for name, column in columns},
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.report import table, with_interval, write_page
-from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
+from llmrec.metrics.plots import drawing, interval_bars
 
 _NAMES = {
     "text_raw": "text as it is",
@@ -47,10 +47,10 @@ def write_fusion_report(result: Mapping[str, Any], out: Path) -> Path:
     lines = [f"# Fusing modalities: {result['dataset']}", ""]
     lines += [
         f"{counts['items']:,} items ({has}). From one item that somebody liked, find the others "
-        f"they liked: {counts['test_cases']:,} cases of {counts['test_people']:,} people, "
+        f"they liked: {counts['test_cases']:,} cases of {counts['test_users']:,} users, "
         f"{counts['test_queries']:,} queries, over the whole catalogue. Encoders learned from "
-        f"{counts['pairs']:,} pairs of other people, each {settings['repeats']} time(s); their "
-        f"epoch {also}chosen on yet other people. {counts['cold_items']:,} cold items occur in "
+        f"{counts['pairs']:,} pairs of other users, each {settings['repeats']} time(s); their "
+        f"epoch {also}chosen on yet other users. {counts['cold_items']:,} cold items occur in "
         f"no pair; {counts['cold_queries']:,} of them are queries.",
         "",
         f"Missing: each modality an item has is hidden with chance {settings['missing']:g}, text "
@@ -68,7 +68,7 @@ def _differences(result: Mapping[str, Any]) -> list[str]:
     """Lines of a list: the fused vectors against each other way."""
     where = {
         "fused": "all queries",
-        "user_fused": "all cases, people resampled",
+        "user_fused": "all cases, users resampled",
         "cold_fused": "cold queries",
     }
     lines = []
@@ -93,15 +93,13 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Bars with 95% intervals: a panel a situation, a bar a way."""
-    pyplot = open_pyplot()
-    figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(12, 4), sharey=True)
-    for panel, (column, title) in zip(panels, _PANELS.items(), strict=True):
-        there = [row for row in rows if row[column] is not None]
-        names = [row["way"] for row in there]
-        colours = ["tab:orange" if name == "fused" else "tab:blue" for name in names]
-        values, spans = ([row[key] for row in there] for key in (column, f"{column}_span"))
-        interval_bars(panel, names, values, spans, colours)
-        panel.set_title(title)
-        panel.tick_params(axis="x", rotation=30)
-    panels[0].set_ylabel("Recall@10")
-    save_figure(pyplot, figure, path)
+    with drawing(path, 1, len(_PANELS), figsize=(12, 4), sharey=True) as panels:
+        for panel, (column, title) in zip(panels, _PANELS.items(), strict=True):
+            there = [row for row in rows if row[column] is not None]
+            names = [row["way"] for row in there]
+            colours = ["tab:orange" if name == "fused" else "tab:blue" for name in names]
+            values, spans = ([row[key] for row in there] for key in (column, f"{column}_span"))
+            interval_bars(panel, names, values, spans, colours)
+            panel.set_title(title)
+            panel.tick_params(axis="x", rotation=30)
+        panels[0].set_ylabel("Recall@10")

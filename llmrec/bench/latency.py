@@ -26,6 +26,7 @@ from llmrec.bench.checks import check_choice, result_file
 from llmrec.config import check_ranges
 from llmrec.llm.llama import SIZES
 from llmrec.metrics.results import write_result
+from llmrec.serving.timing import Stopwatch
 
 if TYPE_CHECKING:
     from llmrec.bench.random_shop import RandomShop
@@ -176,7 +177,6 @@ def _measure(
     metrics = percentiles(timed) | {name: float(count) for name, count in counts.items()}
     write_result(
         out,
-        name=out.stem,
         dataset=dataset,
         model=model,
         metrics=metrics,
@@ -223,20 +223,18 @@ def _click_requests(model: ClickModel, count: int, seed: int) -> Iterator[Timing
     while True:
         requests, items, sources, counters = draw_request(model.builder, count, rng)
         place = np.full(items.shape, -1)
-        marks = [time.perf_counter()]
-        inputs = model.builder(requests, items, place, sources, counters)
-        marks.append(time.perf_counter())
-        logits, _ = model.networks.run(inputs)
-        marks.append(time.perf_counter())
         fields = {
             "category": model.item_features.category[items[0]].astype(np.int64),
             "position": place[0],
         }
-        model.probabilities(logits[0, :, 0], fields)
-        marks.append(time.perf_counter())
-        parts = np.diff(marks) * 1000
-        names = ("features", "head", "calibration")
-        yield dict(zip(names, parts.tolist(), strict=True)) | {"total": float(parts.sum())}
+        watch = Stopwatch()
+        with watch.step("features"):
+            inputs = model.builder(requests, items, place, sources, counters)
+        with watch.step("head"):
+            logits, _ = model.networks.run(inputs)
+        with watch.step("calibration"):
+            model.probabilities(logits[0, :, 0], fields)
+        yield watch.timings_ms()
 
 
 def _cascade_requests(config: CascadeLatencyConfig, folder: Path) -> Iterator[Timings]:

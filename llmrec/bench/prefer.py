@@ -23,11 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from llmrec.bench.prefer_report import write_preference_report
-from llmrec.bench.recipe_runs import open_recipe, run_apart, run_stages, training_counts
-from llmrec.bench.tune import Values, load_tuned, opened
+from llmrec.bench.recipe_runs import (
+    TuningBenchConfig,
+    open_recipe,
+    run_apart,
+    run_stages,
+    training_counts,
+    tune_apart,
+)
+from llmrec.bench.recommenders import load_adapted, load_tuned
+from llmrec.bench.tune import Values
 from llmrec.config import as_dict, build_section
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
@@ -43,31 +49,21 @@ START = "supervised"
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class PreferBenchConfig:
+@dataclass(frozen=True, kw_only=True)
+class PreferBenchConfig(TuningBenchConfig):
     """A recipe of this benchmark.
 
     Attributes:
-        name: of the result and of the run's folder.
-        source: recipe that the data and the base come from.
-        model: which of its models is the base.
         supervised: settings of ``llmrec tune``.
         rewards: what all are measured by.
         runs: recipes of ``llmrec prefer``, by name.
         impressions: file of impressions in the run's folder, for the runs that read them.
-        seed: of everything.
-        resamples: bootstrap resamples behind the 95% intervals.
     """
 
-    name: str
-    source: Path
-    model: str
     supervised: TuneConfig
     rewards: RewardConfig
     runs: dict[str, Path]
     impressions: Path | None = None
-    seed: int = 0
-    resamples: int = 2000
 
     def __post_init__(self) -> None:
         if self.supervised.method == "full":
@@ -92,14 +88,15 @@ def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None
     """
     config, out, results = open_recipe(PreferBenchConfig, recipe, out, results)
     started = time.monotonic()
-    run_stages(config.source, config.model, ("index", "train"), str(recipe), out)
+    run_stages(config, ("index", "train"), str(recipe), out)
     dataset = out / "dataset"
-    tuned = _supervise(config, out / "models" / config.model / "model", dataset, out)
+    base, tuned = out / "models" / config.model / "model", out / START
+    tune_apart(as_dict(config.supervised), tuned, config.seed, base, dataset)
     folders = {START: tuned} | {
         name: _prefer(config, name, tuned, dataset, out) for name in config.runs
     }
     values = {START: measure(load_tuned(tuned), dataset, config)} | {
-        name: measure(opened(tuned / "base", folders[name] / "adapter"), dataset, config)
+        name: measure(load_adapted(tuned / "base", folders[name] / "adapter"), dataset, config)
         for name in config.runs
     }
     rows = [row_of(name, values, config) for name in folders]
@@ -129,14 +126,6 @@ def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None
     )
     write_preference_report(read_result(results), results.parent)
     return results
-
-
-def _supervise(config: PreferBenchConfig, base: Path, dataset: Path, out: Path) -> Path:
-    recipe, tuned = out / f"{START}.yaml", out / START
-    settings = {"tune": as_dict(config.supervised)}
-    recipe.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    run_apart("tune", recipe, tuned, config.seed, base=base, dataset=dataset)
-    return tuned
 
 
 def _prefer(config: PreferBenchConfig, name: str, tuned: Path, dataset: Path, out: Path) -> Path:

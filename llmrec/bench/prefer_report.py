@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.report import table, write_page
-from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
+from llmrec.metrics.plots import drawing, interval_bars
 
 _COLUMNS = {
     "run": "run",
@@ -54,13 +54,11 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """What each run changes, with 95% intervals: a panel a metric."""
-    pyplot = open_pyplot()
-    figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(11, 3.4))
-    runs = [row for row in rows if "range_total" in row]
-    for panel, (metric, label) in zip(panels, _PANELS.items(), strict=True):
-        values, spans = ([row[f"{key}_{metric}"] for row in runs] for key in ("gain", "range"))
-        interval_bars(panel, [row["run"] for row in runs], values, spans)
-        panel.axhline(0, color="black", linewidth=0.8)
-        panel.set_title(label)
-    panels[0].set_ylabel("difference to supervised")
-    save_figure(pyplot, figure, path)
+    with drawing(path, 1, len(_PANELS), figsize=(11, 3.4)) as panels:
+        runs = [row for row in rows if "range_total" in row]
+        for panel, (metric, label) in zip(panels, _PANELS.items(), strict=True):
+            values, spans = ([row[f"{key}_{metric}"] for row in runs] for key in ("gain", "range"))
+            interval_bars(panel, [row["run"] for row in runs], values, spans)
+            panel.axhline(0, color="black", linewidth=0.8)
+            panel.set_title(label)
+        panels[0].set_ylabel("difference to supervised")

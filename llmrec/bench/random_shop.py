@@ -57,6 +57,7 @@ class RandomShopConfig:
     Attributes:
         items, users: of the shop; events: of each user.
         dim: of fused vectors.
+        spare: item tokens without an item.
         size: of the LLaMA, a key of :data:`llmrec.llm.llama.SIZES`.
         max_items: events of a history that it reads.
         network: of the click model.
@@ -67,6 +68,7 @@ class RandomShopConfig:
     users: int = 20_000
     events: int = 25
     dim: int = 64
+    spare: int = 0
     size: str = "micro"
     max_items: int = 50
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -108,9 +110,7 @@ def make_shop(folder: Path, settings: RandomShopConfig) -> RandomShop:
     """Write a shop into a folder."""
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
-    topic = rng.integers(_TOPICS, size=settings.items)
-    dataset = _write_dataset(folder / "dataset", settings, topic, rng)
-    model = _write_model(folder / "model", settings, dataset)
+    topic, dataset, model = make_model(folder, settings, rng)
     user, item, time = _draw_log(settings, topic, rng)
     item_features = _draw_item_features(settings, topic, rng)
     ctr = _write_ctr(
@@ -118,6 +118,15 @@ def make_shop(folder: Path, settings: RandomShopConfig) -> RandomShop:
     )
     bundle = build.run(dataset, model, folder / "bundle", ctr=ctr)
     return RandomShop(bundle, bundle / "ctr", user, item, time)
+
+
+def make_model(
+    folder: Path, settings: RandomShopConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, Path, Path]:
+    """Write a dataset and a language model; the topic of each item, and the two folders."""
+    topic = rng.integers(_TOPICS, size=settings.items)
+    dataset = _write_dataset(folder / "dataset", settings, topic, rng)
+    return topic, dataset, _write_model(folder / "model", settings, dataset)
 
 
 def _write_dataset(
@@ -142,7 +151,7 @@ def _write_dataset(
 
 
 def _write_model(out: Path, settings: RandomShopConfig, dataset: Path) -> Path:
-    ids = ItemIds.atomic(settings.items)
+    ids = ItemIds.atomic(settings.items, settings.spare)
     vocabulary = Vocabulary.of(BASE_TOKENS, (), ids)
     template, prefix = load_template("recommend"), [1]
     longest = HistoryEncoder(vocabulary, ids, prefix, settings.max_items).max_tokens()

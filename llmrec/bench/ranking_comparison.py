@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrec.bench.agreement import same_order
+from llmrec.bench.agreement import all_differ, same_order
 from llmrec.types import Ranking
 
 TOLERANCE = 1e-4  # of log-probabilities: what rounding in float32 alone makes of them
@@ -32,10 +32,9 @@ class RankingComparison:
 
     def same(self, one: Ranking, other: Ranking) -> np.ndarray:
         """Which users' lists are the same, ties aside; bool ``[users]``."""
-        values = [self._trained(ranking.items) for ranking in (one, other)]
-        return (
-            same_order(values[0], values[1], self.tolerance) & _all_differ(one) & _all_differ(other)
-        )
+        values, reference = self._trained(one.items), self._trained(other.items)
+        different = all_differ(one.items) & all_differ(other.items)
+        return same_order(values, reference, self.tolerance) & different
 
     def error(self, way: str) -> float:
         """Largest difference between a way's scores and those of the trained model."""
@@ -73,13 +72,6 @@ class RankingComparison:
         """The trained model's scores of listed items; -inf where the list has ended."""
         values = np.take_along_axis(self.scores, items.clip(min=0), axis=1)
         return np.where(items < 0, -np.inf, values)
-
-
-def _all_differ(ranking: Ranking) -> np.ndarray:
-    """Whether no item stands twice in a list; bool ``[users]``."""
-    ordered = np.sort(ranking.items, axis=1)
-    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
-    return ~twice.any(axis=1)
 
 
 def _difference(one: Ranking, other: Ranking) -> float:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
+
+import yaml
 
 from llmrec.bench.checks import result_file
 from llmrec.config import build, load_recipe, load_yaml
@@ -14,15 +17,26 @@ from llmrec.errors import ConfigError, LlmrecError
 from llmrec.stage import Manifest
 
 
-class Named(Protocol):
-    """A benchmark's recipe."""
+@dataclass(frozen=True, kw_only=True)
+class TuningBenchConfig:
+    """What the recipes of both benchmarks hold.
 
-    @property
-    def name(self) -> str:
-        """Of the result and of the run's folder."""
+    Attributes:
+        name: of the result and of the run's folder.
+        source: recipe that the data and the base come from.
+        model: which of its models is the base.
+        seed: of everything.
+        resamples: bootstrap resamples behind the 95% intervals.
+    """
+
+    name: str
+    source: Path
+    model: str
+    seed: int = 0
+    resamples: int = 2000
 
 
-AnyConfig = TypeVar("AnyConfig", bound=Named)
+AnyConfig = TypeVar("AnyConfig", bound=TuningBenchConfig)
 
 
 def open_recipe(
@@ -39,24 +53,23 @@ def open_recipe(
 
 
 def run_stages(
-    source: Path, model: str, stages: Sequence[str], where: str, out: Path
+    config: TuningBenchConfig, stages: Sequence[str], where: str, out: Path
 ) -> dict[str, Any]:
-    """Make the data of a recipe, and some stages of one of its models.
+    """Make the data of the source recipe, and some stages of its model.
 
     Args:
-        source: the recipe.
-        model: which of its models.
         stages: of the model, such as ``index`` and ``train``.
         where: the benchmark's recipe, for messages.
         out: the run's folder.
 
     Returns:
-        the recipe as it stands in the file, variables replaced.
+        the source recipe as it stands in the file, variables replaced.
 
     Raises:
         ConfigError: if the recipe has no such model.
         LlmrecError: if a stage fails; its own message is above.
     """
+    source, model = config.source, config.model
     recipe, _ = load_recipe(source, out)
     models = recipe.get("models") or {}
     if model not in models:
@@ -83,6 +96,14 @@ def run_apart(command: str, recipe: Path, out: Path, seed: int, **folders: Path)
     arguments = [command, str(recipe), *flags, f"--out={out}", f"--seed={seed}"]
     print(f"\n== {out.name}", flush=True)
     _run(arguments, out.name)
+
+
+def tune_apart(settings: dict[str, Any], out: Path, seed: int, base: Path, dataset: Path) -> None:
+    """:func:`run_apart` of ``llmrec tune``, its recipe written beside ``out``."""
+    recipe = out.with_name(f"{out.name}.yaml")
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(yaml.safe_dump({"tune": settings}, sort_keys=False), encoding="utf-8")
+    run_apart("tune", recipe, out, seed, base=base, dataset=dataset)
 
 
 def training_counts(manifest: Manifest) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import drawing
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -77,7 +77,7 @@ def write_decode_report(result: Result, out: Path) -> Path:
             metrics,
         )
     if result.get("returning"):
-        lines += ["## People who come back", ""]
+        lines += ["## Users who come back", ""]
         known = result["returning"][0]["events_known"]
         lines += [f"A history of {known} items that is remembered, and one more.", ""]
         lines += [*table(result["returning"], _RETURNING_COLUMNS), ""]
@@ -159,38 +159,35 @@ def print_metrics(metrics: Mapping[str, float], intervals: Mapping[str, list[flo
 
 def _plot_engines(rows: Sequence[Row], path: Path) -> None:
     """Horizontal bars: users a second, and the memory added beside."""
-    pyplot = open_pyplot()
     names = [row["engine"] for row in rows]
-    figure, (speed, memory) = pyplot.subplots(1, 2, figsize=(9, 1.2 + 0.5 * len(rows)), sharey=True)
-    for panel, name, label, color in (
-        (speed, "users_per_s", "users a second (log scale)", "tab:blue"),
-        (memory, "peak_mib", "memory added by answering, MiB", "tab:orange"),
-    ):
-        bars = panel.barh(names, [row[name] or 0.0 for row in rows], color=color, alpha=0.75)
-        panel.bar_label(bars, [shown(row[name]) for row in rows], padding=3)
-        panel.set_xlabel(label)
-        panel.margins(x=0.25)
-    speed.set_xscale("log")
-    speed.invert_yaxis()
-    save_figure(pyplot, figure, path)
+    size = 9, 1.2 + 0.5 * len(rows)
+    with drawing(path, 1, 2, figsize=size, sharey=True) as (speed, memory):
+        for panel, name, label, color in (
+            (speed, "users_per_s", "users a second (log scale)", "tab:blue"),
+            (memory, "peak_mib", "memory added by answering, MiB", "tab:orange"),
+        ):
+            bars = panel.barh(names, [row[name] or 0.0 for row in rows], color=color, alpha=0.75)
+            panel.bar_label(bars, [shown(row[name]) for row in rows], padding=3)
+            panel.set_xlabel(label)
+            panel.margins(x=0.25)
+        speed.set_xscale("log")
+        speed.invert_yaxis()
 
 
 def _plot_sizes(rows: Sequence[Row], path: Path) -> None:
     """Building, memory and steps over the number of items."""
-    pyplot = open_pyplot()
     items = [row["items"] for row in rows]
     panels = (
         ("build_s", "build, s", "log"),
         ("peak_mib", "peak memory of building, MiB", "log"),
         ("step_ms", "a decoding step, ms", "linear"),
     )
-    figure, places = pyplot.subplots(1, len(panels), figsize=(11, 3.4))
-    for place, (name, label, scale) in zip(places, panels, strict=True):
-        place.plot(items, [row[name] for row in rows], marker="o")
-        place.set_xscale("log")
-        place.set_yscale(scale)
-        place.set_xlabel("items")
-        place.set_ylabel(label)
-        if scale == "linear":
-            place.set_ylim(0, 1.25 * max(row[name] for row in rows))
-    save_figure(pyplot, figure, path)
+    with drawing(path, 1, len(panels), figsize=(11, 3.4)) as places:
+        for place, (name, label, scale) in zip(places, panels, strict=True):
+            place.plot(items, [row[name] for row in rows], marker="o")
+            place.set_xscale("log")
+            place.set_yscale(scale)
+            place.set_xlabel("items")
+            place.set_ylabel(label)
+            if scale == "linear":
+                place.set_ylim(0, 1.25 * max(row[name] for row in rows))

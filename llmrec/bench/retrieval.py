@@ -13,7 +13,7 @@ import numpy as np
 
 from llmrec.errors import CatalogError, DataError
 from llmrec.metrics.bootstrap import intervals
-from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
+from llmrec.metrics.plots import drawing, interval_bars
 from llmrec.ranking.retrieval.source import Limits, Source, blocks, check_sources
 from llmrec.types import Cases
 
@@ -89,27 +89,26 @@ def plot_recall(table: Sequence[Row], path: str | Path) -> Path:
     Args:
         path: the PNG to write.
     """
-    pyplot = open_pyplot()
     names = [row.source for row in table]
-    figure, panel = pyplot.subplots(figsize=(max(4.8, 1.1 * len(names)), 4))
     colours = ["tab:grey" if name == UNION else "tab:blue" for name in names]
-    interval_bars(
-        panel, names, [row.recall for row in table], [row.interval for row in table], colours
-    )
-    panel.bar(names, [row.only for row in table], color="tab:orange", label="found by it alone")
-    for place, row in enumerate(table):
-        panel.annotate(
-            f"{row.recall:.2f}\n{row.candidates:,.0f} items",
-            (place, row.interval[1]),
-            textcoords="offset points",
-            xytext=(0, 4),
-            ha="center",
-            fontsize=8,
+    with drawing(Path(path), figsize=(max(4.8, 1.1 * len(names)), 4)) as panel:
+        interval_bars(
+            panel, names, [row.recall for row in table], [row.interval for row in table], colours
         )
-    panel.set_ylim(0, max(row.interval[1] for row in table) * 1.2 or 1.0)
-    panel.set_ylabel("recall of the item chosen next")
-    panel.legend(loc="upper left", fontsize=8)
-    return save_figure(pyplot, figure, Path(path))
+        panel.bar(names, [row.only for row in table], color="tab:orange", label="found by it alone")
+        for place, row in enumerate(table):
+            panel.annotate(
+                f"{row.recall:.2f}\n{row.candidates:,.0f} items",
+                (place, row.interval[1]),
+                textcoords="offset points",
+                xytext=(0, 4),
+                ha="center",
+                fontsize=8,
+            )
+        panel.set_ylim(0, max(row.interval[1] for row in table) * 1.2 or 1.0)
+        panel.set_ylabel("recall of the item chosen next")
+        panel.legend(loc="upper left", fontsize=8)
+    return Path(path)
 
 
 def recall(

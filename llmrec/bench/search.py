@@ -193,7 +193,6 @@ def run(
     print_metrics(metrics, spans)
     write_result(
         out,
-        name=out.stem,
         dataset=str(dataset),
         split=SPLIT,
         model=model,

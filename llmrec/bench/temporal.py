@@ -45,7 +45,7 @@ def run(temporal: Path, out: Path, *, seed: int = 0) -> Path:
         truth = [row["truth"] for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{path}: cannot be read ({error}); run llmrec train temporal again"
+            f"{path}: cannot be read ({error}); run llmrec train temporal again with --verify"
         ) from None
     if not rows:
         raise CatalogError(f"{temporal}: no videos were left out; train with --leave-out")
@@ -60,7 +60,6 @@ def run(temporal: Path, out: Path, *, seed: int = 0) -> Path:
     print_metrics(metrics, spans)
     return write_result(
         out,
-        name=out.stem,
         metrics=metrics,
         dataset=str(temporal),
         split="held_out",

@@ -28,7 +28,7 @@ from llmrec.config import check_ranges
 from llmrec.generation.beam_search import decode_slots
 from llmrec.generation.engine import TorchEngine
 from llmrec.generation.frontier import NEG_INF, Frontier, Scoring
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 from llmrec.generation.trie import ItemTrie
 from llmrec.llm.llama import SIZES
 from llmrec.llm.vocabulary import Vocabulary
@@ -110,7 +110,6 @@ def run(config: TrieBenchConfig, out: Path = OUT, results: Path | None = None) -
             )
     write_result(
         path,
-        name=path.stem,
         dataset=f"random: {config.levels} levels of {config.codes} codes",
         model=f"random {config.size} LLaMA",
         metrics=trie_metrics(rows),
@@ -200,7 +199,9 @@ def measure_steps(config: TrieBenchConfig, folder: str) -> list[Row]:
 
 
 @torch.inference_mode()
-def _walk(engine: TorchEngine, trie: ItemTrie, prefix: Prefix, beams: int) -> tuple[float, float]:
+def _walk(
+    engine: TorchEngine, trie: ItemTrie, prefix: PrefillState, beams: int
+) -> tuple[float, float]:
     """Seconds that a step takes, and that looking up its children in the trie takes."""
     frontier = Frontier.root(engine, trie, Scoring("level"), prefix)
     children, scores = frontier.expand()

@@ -34,9 +34,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from llmrec.bench.recipe_runs import open_recipe, run_apart, run_stages, training_counts
+from llmrec.bench.recipe_runs import (
+    TuningBenchConfig,
+    open_recipe,
+    run_stages,
+    training_counts,
+    tune_apart,
+)
+from llmrec.bench.recommenders import load_recommender, load_tuned
 from llmrec.bench.tune_report import write_tuning_report
 from llmrec.config import build
 from llmrec.data import cohorts
@@ -55,31 +61,21 @@ Run = dict[str, Any]
 Values = dict[str, np.ndarray]  # metric to float64 [cases]
 
 
-@dataclass(frozen=True)
-class TuneBenchConfig:
+@dataclass(frozen=True, kw_only=True)
+class TuneBenchConfig(TuningBenchConfig):
     """A recipe of this benchmark.
 
     Attributes:
-        name: of the result and of the run's folder.
-        source: recipe that the data and the base's settings come from.
-        model: which of its models is the base.
         runs: settings of ``llmrec tune`` by run, and ``learning_rates`` to choose from.
         tune: settings that all runs share.
         newest: share of the users, or of the events, that the base has not seen.
         by: ``users`` or ``time``.
-        seed: of everything.
-        resamples: bootstrap resamples behind the 95% intervals.
     """
 
-    name: str
-    source: Path
-    model: str
     runs: dict[str, Any]
     tune: dict[str, Any] = field(default_factory=dict)
     newest: float = 0.2
     by: cohorts.By = "users"
-    seed: int = 0
-    resamples: int = 2000
 
     def __post_init__(self) -> None:
         for name in [self.name, *self.runs]:
@@ -127,7 +123,7 @@ def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None
     started = time.monotonic()
     base, older, newest = prepare(config, str(recipe), out)
     groups = (Dataset(newest), Dataset(older))
-    measured = {"base": measure(opened(base, None), *groups)}
+    measured = {"base": measure(load_recommender(base), *groups)}
     rows: list[Run] = [{"run": "base", "method": "base"}]
     for name in config.runs:
         tuned, rate = tune_best(config, name, base, newest, out / "tune")
@@ -168,7 +164,7 @@ def run(recipe: Path, /, *, out: Path | None = None, results: Path | None = None
 
 def prepare(config: TuneBenchConfig, where: str, out: Path) -> tuple[Path, Path, Path]:
     """The base and the two cohorts' datasets, made where they are not there."""
-    recipe = run_stages(config.source, config.model, ("index",), where, out)
+    recipe = run_stages(config, ("index",), where, out)
     older, newest = cohorts.run(out / "dataset", out / "cohorts", config.newest, config.by)
     settings = build(
         train.TrainConfig,
@@ -192,37 +188,10 @@ def tune_best(
     found = []
     for rate in config.rates(name):
         out = folder / f"{name}@{rate:g}"
-        recipe = folder / f"{out.name}.yaml"
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = config.settings(name, rate)
-        recipe.write_text(yaml.safe_dump({"tune": settings}, sort_keys=False), encoding="utf-8")
-        run_apart("tune", recipe, out, config.seed, base=base, dataset=newest)
+        tune_apart(config.settings(name, rate), out, config.seed, base, newest)
         found.append((read_manifest(out).counts["validation_ndcg"], out, rate))
     _, best, rate = max(found, key=lambda one: one[0])
     return best, rate
-
-
-def load_tuned(folder: Path) -> Scorer | ListRecommender:
-    """The result of ``llmrec tune`` as it is served.
-
-    Raises:
-        ArtifactError: if it cannot be opened.
-    """
-    if (folder / "model").is_dir():
-        return opened(folder / "model", None)
-    return opened(folder / "base", folder / "adapter")
-
-
-def opened(base: Path, adapter: Path | None) -> Scorer | ListRecommender:
-    """A model as it is served, with an adapter or without."""
-    from llmrec.bench.recommenders import load_recommender
-
-    if adapter is None:
-        return load_recommender(base)
-    from llmrec.generation.multi_lora import load_llm_with_adapters
-    from llmrec.llm.adapters import read_adapter
-
-    return load_llm_with_adapters(base, [adapter]).with_adapter(read_adapter(adapter).name)
 
 
 def method_of(manifest: Manifest) -> str:

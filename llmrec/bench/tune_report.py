@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.bench.report import listed, table, write_page
-from llmrec.metrics.plots import interval_bars, open_pyplot, save_figure
+from llmrec.metrics.plots import drawing, interval_bars
 
 _COLUMNS = {
     "run": "run",
@@ -91,21 +91,19 @@ def _trained(row: Mapping[str, Any]) -> int | None:
 
 def _plot(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Bars with 95% intervals, a bar a run, coloured by method."""
-    pyplot = open_pyplot()
-    figure, panel = pyplot.subplots(figsize=(1.5 + 1.1 * len(rows), 4))
     names, heights, spans = ([row[key] for row in rows] for key in ("run", "ndcg@10", "interval"))
-    interval_bars(panel, names, heights, spans, [_COLOURS[row["method"]] for row in rows])
-    for place, row in enumerate(rows):
-        if trained := _trained(row):
-            panel.annotate(
-                f"{trained / 1000:,.0f} k",
-                (place, 0),
-                ha="center",
-                xytext=(0, 4),
-                textcoords="offset points",
-                fontsize=8,
-            )
-    panel.set_ylabel("NDCG@10 of the newest part")
-    panel.set_title("numbers in the bars: trained parameters")
-    panel.tick_params(axis="x", rotation=20)
-    save_figure(pyplot, figure, path)
+    with drawing(path, figsize=(1.5 + 1.1 * len(rows), 4)) as panel:
+        interval_bars(panel, names, heights, spans, [_COLOURS[row["method"]] for row in rows])
+        for place, row in enumerate(rows):
+            if trained := _trained(row):
+                panel.annotate(
+                    f"{trained / 1000:,.0f} k",
+                    (place, 0),
+                    ha="center",
+                    xytext=(0, 4),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
+        panel.set_ylabel("NDCG@10 of the newest part")
+        panel.set_title("numbers in the bars: trained parameters")
+        panel.tick_params(axis="x", rotation=20)

@@ -151,7 +151,9 @@ def load_model(folder: Path, device: str, dtype: str) -> Any:
 
     disable_progress_bar()
     kind = getattr(torch, dtype)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=kind, local_files_only=True, trust_remote_code=False
+    )
     model = model.to(device).eval()
     with torch.inference_mode():
         model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=device))

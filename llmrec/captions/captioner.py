@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from llmrec.captions.engine import CaptionQuery, Engine, Generation
+from llmrec.captions.engine import CaptionEngine, CaptionQuery, Generation
 from llmrec.captions.inputs import ItemLoader, LoadedItem
 from llmrec.captions.prompting import TASKS
 from llmrec.captions.table import CAPTIONS, SCHEMA, SKIPPED, STAGE, columns, empty_row, row_of
 from llmrec.content.schema import save_resolved
 from llmrec.content.shards import Shards
 from llmrec.data.dataset import Dataset
-from llmrec.jsonl import read_jsonl, write_jsonl
+from llmrec.jsonl import read_json, read_jsonl, write_jsonl
 from llmrec.stage import StageRun
 
 SHARD_ITEMS = 64
@@ -41,10 +41,10 @@ class Captioner:
     dataset: Dataset
     rows: Sequence[int]
     loader: ItemLoader
-    start: Callable[[], Engine]
+    start: Callable[[], CaptionEngine]
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> CaptionEngine:
         """Started once."""
         return self.start()
 
@@ -103,7 +103,7 @@ class Captioner:
         with pq.ParquetWriter(run.folder / CAPTIONS, columns(schema)) as whole:
             for folder in shards.folders():
                 whole.write_table(pq.read_table(folder / CAPTIONS))
-                counts.update(json.loads((folder / _COUNTS).read_text(encoding="utf-8")))
+                counts.update(read_json(folder / _COUNTS))
         shards.join_lines(SKIPPED, run.folder / SKIPPED)
         save_resolved(schema, run.folder / SCHEMA)
         run.counts.update({"items": len(self.rows), "captioned": 0, "without_input": 0} | counts)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ArtifactError, one_line
+from llmrec.jsonl import read_json
 
 VERSION = 1
 MISSING, UNKNOWN = 0, 1
@@ -154,7 +155,7 @@ class CaptionVocabulary:
             ArtifactError: if it is missing, damaged or of a newer version.
         """
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = read_json(path)
             _check_version(path, raw)
             features = {name: _values(ids) for name, ids in raw["features"].items()}
             tokens = features.pop(TOKENS)
@@ -162,7 +163,8 @@ class CaptionVocabulary:
             return cls(fields, tokens, bool(raw["summary"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
-                f"{path}: is no vocabulary ({one_line(error)}); run llmrec embed captions again"
+                f"{path}: is no vocabulary ({one_line(error)}); run llmrec embed captions again "
+                "with --verify"
             ) from None
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llmrec.captions.prompting import ModelInput, Task, enhance_schema, has_bos, render_prompt
-from llmrec.content.features.models import weights_hash
+from llmrec.content.features.models import check_layers, weights_hash
 from llmrec.content.schema import Schema
-from llmrec.errors import ArtifactError, one_line, require
+from llmrec.errors import ArtifactError, LlmrecError, one_line, require
 from llmrec.stage import MANIFEST, folder_hash
 
 SUPPORTED_MODELS = ("llava", "llava_next_video")
@@ -82,18 +82,16 @@ class ResponseFormat:
         return sum(longest) + _QUOTES_AND_COLON * len(self.schema.names) + 2
 
 
-class Engine(Protocol):
+class CaptionEngine(Protocol):
     """Generates responses, greedily."""
 
     name: str
 
     def generate(self, queries: Sequence[CaptionQuery]) -> list[Generation]:
         """One response a query, in order."""
-        ...
 
     def close(self) -> None:
         """Free what it holds."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -183,8 +181,9 @@ def open_multimodal(base: str | Path) -> MultimodalModel:
 
     name = str(base)
     local = Path(name).is_dir()
+    check_layers(name)
     try:
-        config = AutoConfig.from_pretrained(name, local_files_only=local)
+        config = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
         if config.model_type not in SUPPORTED_MODELS:
             raise ArtifactError(
                 f"{name}: a {config.model_type!r} model, which takes no pictures; give a "
@@ -192,8 +191,13 @@ def open_multimodal(base: str | Path) -> MultimodalModel:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            processor = AutoProcessor.from_pretrained(name, local_files_only=local)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+            processor = AutoProcessor.from_pretrained(
+                name, local_files_only=local, trust_remote_code=False
+            )
+    except LlmrecError:
+        raise
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
         reason = one_line(error)[:300]
         raise ArtifactError(f"{name}: not a multimodal model that can be read ({reason})") from None
     if getattr(processor, "chat_template", None) is None:

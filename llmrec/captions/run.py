@@ -27,7 +27,7 @@ from typing import Any
 
 from llmrec.captions.captioner import Captioner
 from llmrec.captions.engine import (
-    Engine,
+    CaptionEngine,
     MultimodalModel,
     ResponseFormat,
     model_hash,
@@ -184,7 +184,7 @@ def _start(
     model: MultimodalModel,
     formats: ResponseFormat,
     config: CaptionConfig,
-) -> Engine:
+) -> CaptionEngine:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # of reading weights, beside the one that counts

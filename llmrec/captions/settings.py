@@ -8,8 +8,8 @@ from typing import Literal
 
 from llmrec.captions.prompting import SOURCES
 from llmrec.config import check_ranges
+from llmrec.content.media.container import MAX_PIXELS
 from llmrec.content.media.download import MediaLimits
-from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.video import Choice
 from llmrec.errors import ConfigError
 

@@ -56,7 +56,7 @@ class CaptionTable:
         try:
             schema = load_resolved(Path(folder) / SCHEMA)
         except ArtifactError as error:
-            raise ArtifactError(f"{error}; run llmrec caption again") from None
+            raise ArtifactError(f"{error}; run llmrec caption again with --verify") from None
         path = Path(folder) / CAPTIONS
         with reading(path, COMMAND), pq.ParquetFile(path) as file:
             found, n_items = file.schema_arrow, file.metadata.num_rows

@@ -22,7 +22,7 @@ ALL_ALLOWED = -1  # 32 set bits
 
 
 class TransformersCaptionEngine:
-    """An :class:`~llmrec.captions.engine.Engine` on ``transformers``.
+    """An :class:`~llmrec.captions.engine.CaptionEngine` on ``transformers``.
 
     Args:
         model: that generates.
@@ -48,7 +48,8 @@ class TransformersCaptionEngine:
 
         self.model, self.formats = model, formats
         self.device, self.batch_size = device, batch_size
-        loaded, _ = load_multimodal(model.base, dtype=getattr(torch, dtype))
+        self._dtype = getattr(torch, dtype)
+        loaded, _ = load_multimodal(model.base, dtype=self._dtype)
         self._loaded: Any = loaded.to(device).eval()
         # the folder's own settings may sample, or punish what is repeated
         self._loaded.generation_config = GenerationConfig(
@@ -56,7 +57,6 @@ class TransformersCaptionEngine:
             eos_token_id=sorted(model.end_tokens),
             pad_token_id=model.tokenizer.pad_token_id or min(model.end_tokens),
         )
-        self._dtype = getattr(torch, dtype)
         self._grammars = {
             task: compile_schema(model.vocabulary, schema)
             for task in TASKS

@@ -12,7 +12,8 @@ from typing import Any
 from llmrec.captions.engine import CaptionQuery, Generation, MultimodalModel, ResponseFormat
 from llmrec.captions.inputs import takes_video, vllm_media
 from llmrec.captions.prompting import Task
-from llmrec.errors import ArtifactError, one_line, require
+from llmrec.errors import require
+from llmrec.llm.vllm_process import open_vllm
 
 
 class VllmCaptionEngine:
@@ -91,40 +92,18 @@ class VllmCaptionEngine:
 
 def _start(model: MultimodalModel, dtype: str, batch_size: int, memory_gib: float) -> Any:
     import torch
-    from vllm import LLM
 
-    gpu = torch.cuda.is_available()
     memory: dict[str, Any] = {}
-    if not gpu:
-        _check_head_size(model)
+    if not torch.cuda.is_available():
         # there is no free memory of its own to fill; only whole blocks are shared by prompts
         memory = {"kv_cache_memory_bytes": int(memory_gib * 2**30), "block_size": 32}
-    try:
-        return LLM(
-            model=model.base,
-            dtype=dtype,
-            enforce_eager=not gpu,
-            max_num_seqs=batch_size,
-            generation_config="vllm",  # the folder's own settings may sample
-            logprobs_mode="raw_logprobs",  # after the constraint's mask
-            enable_prefix_caching=True,
-            limit_mm_per_prompt={"video" if takes_video(model.processor) else "image": 1},
-            structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
-            **memory,
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ArtifactError(f"{model.base}: vLLM cannot serve it ({one_line(error)})") from error
-
-
-def _check_head_size(model: MultimodalModel) -> None:
-    """On a CPU, vLLM starts with any model and dies of some with the first request."""
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-
-    text = model.config.get_text_config()
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    known = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in known:
-        raise ArtifactError(
-            f"{model.base}: its attention heads are {size} wide; on a CPU vLLM serves "
-            f"{', '.join(map(str, known))}; use --engine transformers"
-        )
+    return open_vllm(
+        model.base,
+        model.config,
+        dtype=dtype,
+        max_num_seqs=batch_size,
+        logprobs_mode="raw_logprobs",  # after the constraint's mask
+        limit_mm_per_prompt={"video" if takes_video(model.processor) else "image": 1},
+        structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
+        **memory,
+    )

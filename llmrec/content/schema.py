@@ -23,6 +23,7 @@ import numpy as np
 from llmrec.config import build, check_ranges, load_yaml
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.jsonl import read_json
 from llmrec.prompts import templates_folder
 from llmrec.types import Item
 
@@ -177,7 +178,7 @@ def load_resolved(path: str | Path) -> Schema:
         ArtifactError: if the file is missing, damaged or something else.
     """
     try:
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields = read_json(Path(path))
         return build(Schema, {"fields": fields}, Path(path).name)
     except (OSError, ValueError, ConfigError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error})") from None

@@ -11,7 +11,6 @@ shards.remove()
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.files import put_in_place
 from llmrec.stage import reading
 
 
@@ -45,7 +45,7 @@ class Shards:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         yield unfinished
-        os.replace(unfinished, self._place(number))
+        put_in_place(unfinished, self._place(number))
 
     def folders(self) -> list[Path]:
         """The finished pieces in order."""

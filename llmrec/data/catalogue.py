@@ -1,11 +1,11 @@
 """The catalogue while ``ingest`` runs: any shop's item rows -> ``items.parquet``.
 
-Rows are made uniform and go to a file on disk at once; memory holds only the identifiers.
+Rows are made uniform and go to a file on disk at once; memory holds only the identifiers. Prices
+wait there as they are written, since only the whole column says which mark its decimals have.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter
@@ -17,8 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.data.columns import WholeNumbers
+from llmrec.data.reading import Reading
 from llmrec.data.source import ITEM_FIELDS, MEDIA_FIELDS, TEXT_FIELDS, RawItem
 from llmrec.data.timestamps import UnreadableTimeError, to_seconds
+from llmrec.data.values import DecimalMark, amount, number, to_list, to_pairs, to_text
 from llmrec.errors import DataError
 
 _TYPES = {
@@ -29,12 +32,22 @@ _TYPES = {
     "available_from": pa.float64(),
 }
 SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in ITEM_FIELDS])
+_WRITTEN_PRICE = (pa.field("digits", pa.string()), pa.field("currency", pa.string()))
+_SPILLED = pa.schema([*SCHEMA, *_WRITTEN_PRICE])
 _FLUSH = 20_000  # rows
 _YES, _NO = {"true", "1", "yes", "y", "t"}, {"false", "0", "no", "n", "f"}
 
 
 class CatalogueWriter:
-    """Items by identifier, in the order they came."""
+    """Items by identifier, in the order they came.
+
+    Attributes:
+        index: position of every identifier.
+        described: how many items the file has; further ones are those that only events name.
+        counts: what there is to say of them.
+        unreadable: values that could not be read, by the field.
+        currencies: of prices, as they are written.
+    """
 
     def __init__(
         self,
@@ -42,6 +55,8 @@ class CatalogueWriter:
         separator: str,
         keep_first: bool,
         media_files: Mapping[str, str] | None = None,
+        reading: Reading | None = None,
+        whole: WholeNumbers | None = None,
     ) -> None:
         """
         Args:
@@ -49,42 +64,71 @@ class CatalogueWriter:
             separator: what parts categories and attributes in a text cell.
             keep_first: skip an identifier that occurs again instead of refusing it.
             media_files: field to the path, with ``{item_id}``, of files that are named by item.
+            reading: how the items are read; takes note of rows that are skipped.
+            whole: looks at the whole column of identifiers.
         """
         self._media_files = dict(media_files or {})
         self.index: dict[str, int] = {}
-        self.counts: Counter[str] = Counter()
+        fields = ("prices", "categories", "attributes")
+        self.counts: Counter[str] = Counter(dict.fromkeys((f"{n}_unreadable" for n in fields), 0))
+        self.unreadable: dict[str, Counter[str]] = {}
         self._separator, self._keep_first, self._spill = separator, keep_first, spill
+        self._reading, self._whole = reading or Reading(), whole
+        self._missing = frozenset(["", *self._reading.options.missing])
+        self._mark = DecimalMark("price", self._reading.options.decimal)
+        self.currencies: Counter[str] = Counter()
         self._pending: list[dict[str, Any]] = []
-        self.described = 0  # items of the file; further codes are of items that only events name
+        self.described = 0
         self._writer: Any = None
 
     def add(self, item: RawItem) -> None:
         """Take one row.
 
         Raises:
-            DataError: for an item without or with a repeated identifier.
+            DataError: for an item without or with a repeated identifier, or a row that cannot be
+                read.
         """
-        item_id = _text(item.fields.get("item_id"))
-        if not item_id:
-            raise DataError(f"{item.path}: row {item.row}: no item_id; every item needs one")
+        try:
+            item_id = self._identifier(item)
+            row = self._uniform(item_id, item)
+        except DataError as error:
+            self._reading.skip(error)
+            return
         if item_id in self.index:
             if not self._keep_first:
                 raise DataError(
-                    f"{item.path}: row {item.row}: item_id {item_id!r} occurs a second time; "
-                    "remove one row, or set duplicate_items: first"
+                    f"{item.path}: row {item.row}: item_id {item_id[:80]!r} occurs a second "
+                    "time; remove one row, or set duplicate_items: first"
                 )
             self.counts["items_repeated"] += 1
             return
         self.index[item_id] = len(self.index)
-        self._pending.append(self._uniform(item_id, item))
+        self._pending.append(row)
         if len(self._pending) == _FLUSH:
             self._flush()
 
+    def _identifier(self, item: RawItem) -> str:
+        value = item.fields.get("item_id")
+        if isinstance(value, list | tuple | dict):
+            kind = type(value).__name__
+            raise DataError(f"{item.path}: row {item.row}: item_id is a {kind}, not one text")
+        item_id = to_text(value)
+        if item_id in self._missing:
+            raise DataError(f"{item.path}: row {item.row}: no item_id; every item needs one")
+        if item_id.endswith(".0") and self._whole is not None:
+            item_id = self._whole.shortened(pa.array([item_id]))[0].as_py()
+        return item_id
+
     def end(self) -> None:
-        """No more rows come; later identifiers are items of which nothing else is known."""
+        """No more rows come; later identifiers are items of which nothing else is known.
+
+        Raises:
+            DataError: if the mark of the decimals of prices is not clear.
+        """
         self._flush()
         if self._writer is not None:
             self._writer.close()
+        self._mark.decide()
         self.described = len(self.index)
 
     def write(self, path: Path, kept: np.ndarray) -> None:
@@ -102,7 +146,7 @@ class CatalogueWriter:
             for start, table in self._stored():
                 part = table.filter(pa.array(keep[start : start + table.num_rows]))
                 untitled += sum(not title for title in part["title"].to_pylist())
-                writer.write_table(part)
+                writer.write_table(self._priced(part))
             for start in range(0, len(bare), _FLUSH):
                 rows = [empty_row(name) for name in bare[start : start + _FLUSH]]
                 writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
@@ -122,27 +166,128 @@ class CatalogueWriter:
         if not self._pending:
             return
         if self._writer is None:
-            self._writer = pa.ipc.new_stream(str(self._spill), SCHEMA)
-        self._writer.write_table(pa.Table.from_pylist(self._pending, SCHEMA))
+            self._writer = pa.ipc.new_stream(str(self._spill), _SPILLED)
+        self._writer.write_table(pa.Table.from_pylist(self._pending, _SPILLED))
         self._pending.clear()
+
+    def _priced(self, rows: pa.Table) -> pa.Table:
+        """Rows as they are written: prices as numbers; currencies, if there are several, beside."""
+        digits, currency = rows["digits"].to_pylist(), rows["currency"].to_pylist()
+        prices, attributes = rows["price"].to_pylist(), rows["attributes"].to_pylist()
+        mark = self._mark.decide()
+        for at, text in enumerate(digits):
+            if text is None:
+                continue
+            prices[at] = number(text, mark)
+            if prices[at] is None:
+                self._unreadable("prices", text)
+            elif currency[at] and len(self.currencies) > 1:
+                attributes[at].append(f"currency={currency[at]}")
+        rows = rows.drop_columns(["digits", "currency"])
+        for name, values in (("price", prices), ("attributes", attributes)):
+            rows = rows.set_column(
+                SCHEMA.get_field_index(name), SCHEMA.field(name), pa.array(values, _TYPES[name])
+            )
+        return rows
 
     def _uniform(self, item_id: str, item: RawItem) -> dict[str, Any]:
         fields, folder = item.fields, item.path.parent
-        price, readable = to_price(fields.get("price"))
-        self.counts["prices_unreadable"] += not readable
         return {
             "item_id": item_id,
-            **{name: _text(fields.get(name)) for name in TEXT_FIELDS},
-            "categories": to_list(fields.get("categories"), self._separator),
-            "price": price,
-            "attributes": self._pairs(item),
+            **{name: to_text(fields.get(name)) for name in TEXT_FIELDS},
+            "categories": self._categories(fields.get("categories")),
+            **self._price(item),
+            "attributes": self._attributes(fields.get("attributes"), item.more),
             **{
-                name: _media(fields.get(name), folder) or self._named_by_item(name, item_id)
+                name: self._media(fields.get(name), folder) or self._named_by_item(name, item_id)
                 for name in MEDIA_FIELDS
             },
-            "in_stock": _in_stock(fields.get("in_stock"), item),
-            "available_from": _time(fields.get("available_from"), item),
+            "in_stock": self._in_stock(item),
+            "available_from": self._available_from(item),
         }
+
+    def _unreadable(self, field: str, value: Any) -> None:
+        self.counts[f"{field}_unreadable"] += 1
+        self.unreadable.setdefault(field, Counter())[to_text(value)[:80]] += 1
+
+    def _is_missing(self, value: Any) -> bool:
+        return value is None or (isinstance(value, str) and value.strip() in self._missing)
+
+    def _price(self, item: RawItem) -> dict[str, Any]:
+        """The price as a number, or its digits and currency as they are written."""
+        value: Any = item.fields.get("price")
+        if self._is_missing(value):
+            return {}
+        if isinstance(value, str):
+            found = amount(value)
+            if found is not None:
+                digits, currency = found
+                self._mark.see(digits, f"{item.path}: row {item.row}")
+                if currency:
+                    self.currencies[currency] += 1
+                return {"digits": digits, "currency": currency}
+        else:
+            try:
+                price = float(value)
+            except (ValueError, TypeError, OverflowError):
+                price = math.nan
+            if math.isfinite(price) and price >= 0:
+                return {"price": price}
+        self._unreadable("prices", value)
+        return {}
+
+    def _categories(self, value: Any) -> list[str]:
+        if self._is_missing(value):
+            return []
+        try:
+            return to_list(value, self._separator)
+        except ValueError:
+            self._unreadable("categories", value)
+            return [to_text(value)]  # the brackets may be part of a name
+
+    def _attributes(self, value: Any, more: Mapping[str, Any]) -> list[str]:
+        found = to_pairs(more, self._separator)
+        if self._is_missing(value):
+            return found
+        try:
+            own = to_pairs(value, self._separator)
+        except ValueError:
+            self._unreadable("attributes", value)
+            return found
+        return [pair for pair in own if pair.split("=", 1)[0] not in more] + found
+
+    def _media(self, value: Any, folder: Path) -> str | None:
+        """A URL as it is; a path from the item file's folder as an absolute path."""
+        text = "" if self._is_missing(value) else to_text(value)
+        if not text:
+            return None
+        return text if "://" in text else os.path.abspath(folder / text)
+
+    def _available_from(self, item: RawItem) -> float | None:
+        """A time in any usual notation as seconds since 1970 UTC."""
+        value = item.fields.get("available_from")
+        if self._is_missing(value):
+            return None
+        try:
+            seconds = float(to_seconds(pa.array([value]))[0][0])
+        except (UnreadableTimeError, pa.ArrowException) as error:
+            raise DataError(
+                f"{item.path}: row {item.row}: available_from is no time ({error}); write ISO 8601 "
+                "or seconds since 1970, or leave it out"
+            ) from None
+        return None if math.isnan(seconds) else seconds
+
+    def _in_stock(self, item: RawItem) -> bool:
+        value = item.fields.get("in_stock")
+        text = "" if self._is_missing(value) else to_text(value).lower()
+        if text in _YES or not text:
+            return True
+        if text in _NO:
+            return False
+        raise DataError(
+            f"{item.path}: row {item.row}: in_stock is {str(value)[:80]!r}; write true or false, "
+            "or leave it out"
+        )
 
     def _named_by_item(self, name: str, item_id: str) -> str | None:
         """The file of an item whose row names none, if there is one."""
@@ -155,130 +300,8 @@ class CatalogueWriter:
         self.counts[f"{name}_files"] += 1
         return path
 
-    def _pairs(self, item: RawItem) -> list[str]:
-        value = item.fields.get("attributes")
-        try:
-            return to_pairs(value, self._separator)
-        except (ValueError, TypeError, AttributeError):
-            raise DataError(
-                f"{item.path}: row {item.row}: attributes are {value!r}; "
-                'write {"colour": "red"} or colour=red'
-            ) from None
-
-
-def to_price(value: Any) -> tuple[float | None, bool]:
-    """A price, and whether the value could be read (an absent one can).
-
-    >>> to_price("$1,234.50"), to_price(float("nan")), to_price(None), to_price("3 - 5")
-    ((1234.5, True), (None, False), (None, True), (None, False))
-    """
-    if value is None or value == "":
-        return None, True
-    try:
-        price = float(
-            value.strip().lstrip("$€£").replace(",", "") if isinstance(value, str) else value
-        )
-    except (ValueError, TypeError):
-        return None, False
-    return (price, True) if math.isfinite(price) and price >= 0 else (None, False)
-
-
-def to_list(value: Any, separator: str) -> list[str]:
-    """A list of distinct texts out of a list, nested lists, a JSON list or separated text.
-
-    >>> to_list([["Beauty", "Hair"], ["Beauty"]], "|"), to_list("a | b", "|")
-    (['Beauty', 'Hair'], ['a', 'b'])
-    """
-    if isinstance(value, str):
-        value = _json_or(value, "[", value.split(separator))
-    elif not isinstance(value, list | tuple):
-        value = [] if value is None else [value]
-    flat: list[str] = []
-    for entry in value:
-        flat += to_list(entry, separator) if isinstance(entry, list | tuple) else [_text(entry)]
-    return list(dict.fromkeys(text for text in flat if text))
-
-
-def to_pairs(value: Any, separator: str) -> list[str]:
-    """Attributes as ``name=value`` texts out of a mapping, pairs, a JSON object or such texts.
-
-    Raises:
-        ValueError, TypeError or AttributeError: for anything else.
-
-    >>> to_pairs({"colour": "red", "sizes": [1, 2], "none": None}, "|"), to_pairs("a=1|b=2", "|")
-    (['colour=red', 'sizes=1,2'], ['a=1', 'b=2'])
-    """
-    if isinstance(value, str):
-        value = _json_or(value, "{", value.split(separator))
-    if isinstance(value, list | tuple):
-        value = dict(
-            entry.split("=", 1) if isinstance(entry, str) else entry
-            for entry in value
-            if not isinstance(entry, str) or "=" in entry
-        )
-    pairs = []
-    for name, content in (value or {}).items():
-        text = ",".join(map(_text, content)) if isinstance(content, list) else _text(content)
-        if text:  # the first "=" parts name and value, so a name must not hold one
-            pairs.append(f"{_text(name).replace('=', '_')}={text}")
-    return pairs
-
 
 def empty_row(item_id: str) -> dict[str, Any]:
     """The row of an item of which nothing else is known."""
     text = dict.fromkeys(TEXT_FIELDS, "")
     return {"item_id": item_id, **text, "categories": [], "attributes": [], "in_stock": True}
-
-
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, list | tuple):
-        return " ".join(filter(None, map(_text, value)))
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
-def _json_or(text: str, opening: str, otherwise: Any) -> Any:
-    if text.lstrip().startswith(opening):
-        try:
-            return json.loads(text)
-        except ValueError:
-            pass  # not JSON after all: plain text that starts with a bracket
-    return otherwise
-
-
-def _media(value: Any, folder: Path) -> str | None:
-    """A URL as it is; a path from the item file's folder as an absolute path."""
-    text = _text(value)
-    if not text:
-        return None
-    return text if "://" in text else os.path.abspath(folder / text)
-
-
-def _time(value: Any, item: RawItem) -> float | None:
-    """A time in any usual notation as seconds since 1970 UTC."""
-    if value is None or value == "":
-        return None
-    try:
-        seconds = float(to_seconds(pa.array([value]))[0][0])
-    except (UnreadableTimeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"{item.path}: row {item.row}: available_from is no time ({error}); write ISO 8601 or "
-            "seconds since 1970, or leave it out"
-        ) from None
-    return None if math.isnan(seconds) else seconds
-
-
-def _in_stock(value: Any, item: RawItem) -> bool:
-    text = _text(value).lower()
-    if text in _YES or not text:
-        return True
-    if text in _NO:
-        return False
-    raise DataError(
-        f"{item.path}: row {item.row}: in_stock is {value!r}; write true or false, or leave it out"
-    )

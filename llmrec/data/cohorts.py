@@ -54,7 +54,8 @@ def run(dataset: Path, /, out: Path, newest: float = 0.2, by: By = "users") -> t
     inputs = {"dataset": folder_hash(dataset)}
     folders = []
     for cohort in COHORTS:
-        manifest = Manifest("ingest", {"cohort": cohort, "newest": newest, "by": by}, inputs)
+        settings = {"cohort": cohort, "newest": newest, "by": by}
+        manifest = Manifest("ingest", settings, inputs, command="data cohorts")
 
         def work(stage: StageRun, cohort: str = cohort) -> None:
             older, later = (_by_users if by == "users" else _by_time)(parent, newest)
@@ -111,8 +112,8 @@ def _write(dataset: Dataset, events: pa.Table, stage: StageRun) -> None:
     events = events.set_column(column, events.schema.field(column), pa.array(numbers[user]))
     pq.write_table(events, stage.folder / "events.parquet")
     shutil.copy(dataset.folder / "items.parquet", stage.folder)
-    names = pa.array(dataset.user_ids, pa.string()).filter(pa.array(keep))
-    pq.write_table(pa.table({"user_id": names}), stage.folder / "users.parquet")
+    users = dataset.users.slice(0, len(keep)).filter(pa.array(keep))
+    pq.write_table(users, stage.folder / "users.parquet")
     split = events["split"].to_numpy()
     stage.counts.update(
         users=int(keep.sum()),

@@ -7,7 +7,8 @@ A dataset folder holds
   video, audio, in_stock, domain``; ``categories`` a list of strings, ``attributes`` a list
   of ``"name=value"`` strings);
 * ``users.parquet``: ``user_id``; the row number is the *user index*; users without a sequence,
-  who only have events of other types, come last;
+  who only have events of other types, come last; where a file described users, also
+  ``attributes``, a list of ``"name=value"`` strings such as ``"membership=gold"``;
 * ``events.parquet``: sorted by user, then time: ``user`` int32, ``item`` int32, ``type``,
   ``timestamp`` float64 seconds (null when unknown), ``rating``, ``text``, ``session``,
   ``context`` (JSON text), ``split`` (0 train, 1 validation, 2 test; -1: part of histories and
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from llmrec.errors import DataError
-from llmrec.stage import Manifest, read_manifest, reading
+from llmrec.stage import MANIFEST, Manifest, read_manifest, reading
 from llmrec.types import Cases, Histories, Item
 
 Split = Literal["train", "validation", "test"]
@@ -44,7 +45,7 @@ class Dataset:
     @cached_property
     def items(self) -> pa.Table:
         """The catalogue table; row number = item index."""
-        return _read(self.folder / "items.parquet")
+        return _read(self.folder / "items.parquet", "item_id")
 
     @property
     def n_items(self) -> int:
@@ -61,28 +62,49 @@ class Dataset:
         return {item_id: row for row, item_id in enumerate(self.item_ids)}
 
     def item(self, index: int) -> Item:
-        """One catalogue row as an :class:`~llmrec.types.Item`."""
-        row = self.items.slice(index, 1).to_pylist()[0]
-        row["attributes"] = dict(pair.split("=", 1) for pair in row["attributes"] or [])
-        row["categories"] = tuple(row["categories"] or ())
-        row |= {name: row[name] or "" for name in ("title", "description", "brand", "domain")}
-        return Item(**row)
+        """One catalogue row as an :class:`~llmrec.types.Item`.
+
+        Raises:
+            ArtifactError: if the catalogue has other columns than ingest writes.
+        """
+        with reading(self.folder / "items.parquet", "llmrec ingest"):
+            row = self.items.slice(index, 1).to_pylist()[0]
+            row["attributes"] = dict(pair.split("=", 1) for pair in row["attributes"] or [])
+            row["categories"] = tuple(row["categories"] or ())
+            row |= {name: row[name] or "" for name in ("title", "description", "brand", "domain")}
+            return Item(**row)
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """The table of users; row number = user index."""
+        return _read(self.folder / "users.parquet", "user_id")
 
     @cached_property
     def all_user_ids(self) -> list[str]:
         """The shop's identifier of every user, by user index."""
-        return _read(self.folder / "users.parquet")["user_id"].to_pylist()
+        return self.users["user_id"].to_pylist()
+
+    @cached_property
+    def user_attributes(self) -> list[dict[str, str]]:
+        """What is known of every user, such as ``{"membership": "gold"}``, by user index."""
+        if "attributes" not in self.users.column_names:
+            return [{} for _ in self.all_user_ids]
+        return [
+            dict(pair.split("=", 1) for pair in pairs or ())
+            for pairs in self.users["attributes"].to_pylist()
+        ]
 
     @property
     def user_ids(self) -> list[str]:
         """Those of users with a sequence, by user index."""
-        without_sequence = self.manifest.counts.get("users_without_sequence", 0)
-        return self.all_user_ids[: len(self.all_user_ids) - without_sequence]
+        with reading(self.folder / MANIFEST, "llmrec ingest"):
+            without_sequence = self.manifest.counts.get("users_without_sequence", 0)
+            return self.all_user_ids[: len(self.all_user_ids) - without_sequence]
 
     @property
     def events(self) -> pa.Table:
         """Every event, all columns; read anew each time, since it may be large."""
-        return _read(self.folder / "events.parquet")
+        return _read(self.folder / "events.parquet", "user", "item", "split")
 
     @property
     def sequence_events(self) -> pa.Table:
@@ -92,7 +114,7 @@ class Dataset:
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
         columns = ["user", "item", "timestamp", "split"]
-        table = _of_sequences(_read(self.folder / "events.parquet", columns))
+        table = _of_sequences(_read(self.folder / "events.parquet", columns=columns))
         return {
             name: table[name].to_numpy().astype(np.float64 if name == "timestamp" else np.int32)
             for name in columns
@@ -109,17 +131,20 @@ class Dataset:
         start, end = np.searchsorted(self._columns["user"], [user, user + 1])
         return self._times(slice(start, end))
 
-    def train_histories(self, share: float = 1.0) -> Histories:
-        """Every user's training events; users without any have an empty history.
+    def is_train(self, share: float = 1.0, *, validation: bool = False) -> np.ndarray:
+        """Which rows of :attr:`sequence_events` are training events: bool ``[events]``.
 
         Args:
             share: of these events, the earliest by time, that are taken.
+            validation: the events of the validation part count as well.
 
         Raises:
             DataError: for a share of events whose times are not known.
         """
         c = self._columns
-        keep = c["split"] == SPLIT_CODES["train"]
+        keep: np.ndarray = c["split"] == SPLIT_CODES["train"]
+        if validation:
+            keep |= c["split"] == SPLIT_CODES["validation"]
         if share < 1:
             times = c["timestamp"][keep]
             if np.isnan(times).any():
@@ -128,6 +153,18 @@ class Dataset:
                     "share: 1"
                 )
             keep &= c["timestamp"] <= np.quantile(times, share)
+        return keep
+
+    def train_histories(self, share: float = 1.0, *, validation: bool = False) -> Histories:
+        """Every user's training events; users without any have an empty history.
+
+        Args:
+            share, validation: as for :meth:`is_train`.
+
+        Raises:
+            DataError: for a share of events whose times are not known.
+        """
+        c, keep = self._columns, self.is_train(share, validation=validation)
         counts = np.bincount(c["user"][keep], minlength=len(self.user_ids))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(c["item"][keep], offsets, self._times(keep))
@@ -152,6 +189,19 @@ def _of_sequences(events: pa.Table) -> pa.Table:
     return events.filter(pc.not_equal(events["split"], OTHER_TYPE))
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(path: Path, *required: str, columns: list[str] | None = None) -> pa.Table:
+    """A file of the dataset.
+
+    Args:
+        required: columns that it must have, beside ``columns``.
+
+    Raises:
+        ArtifactError: if it cannot be read or lacks one.
+    """
     with reading(path, "llmrec ingest"):
-        return pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns)
+        table.validate(full=True)  # what it calls text is UTF-8
+        for name in (*required, *(columns or ())):
+            if name not in table.column_names:
+                raise ValueError(f"no column {name!r}")
+        return table

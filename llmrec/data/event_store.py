@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from llmrec.data.dataset import Dataset
 from llmrec.errors import DataError
+from llmrec.parsing import parse_json
 from llmrec.types import EVENT_TYPES, Histories
 
 EVENT_CODES = {name: code for code, name in enumerate(EVENT_TYPES)}
@@ -23,7 +23,7 @@ class EventStore:
 
     Attributes:
         user, item: int32 ``[events]``.
-        kind: int8 ``[events]``, position in ``EVENT_TYPES``.
+        kind: int8 ``[events]``, position in ``EVENT_TYPES``; an own type of the shop is a rating.
         time: float64 ``[events]``, seconds since 1970 UTC.
         rating: float32 ``[events]``, NaN where there is none.
         user_ids: by user index.
@@ -51,6 +51,7 @@ class EventStore:
                 "from what came before what; say at ingest which column holds the time"
             )
         kind = pc.index_in(table["type"], value_set=pa.array(EVENT_TYPES))
+        kind = kind.fill_null(EVENT_CODES["rating"])
         return cls(
             user=table["user"].to_numpy().astype(np.int32),
             item=table["item"].to_numpy().astype(np.int32),
@@ -119,7 +120,7 @@ def read_context(text: str | None) -> dict[str, str]:
     """A context as ingest wrote it: JSON text, or nothing."""
     if not text:
         return {}
-    return {str(name): str(value) for name, value in json.loads(text).items() if value is not None}
+    return {str(name): str(value) for name, value in parse_json(text).items() if value is not None}
 
 
 def rows_before(

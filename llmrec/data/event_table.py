@@ -1,10 +1,11 @@
 """All events while ``ingest`` runs: small columns in memory, then ``events.parquet``.
 
-An event takes 33 bytes of memory; its texts wait on disk (:mod:`llmrec.data.external_sort`).
+An event takes 34 bytes of memory; its texts wait on disk (:mod:`llmrec.data.external_sort`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.data.external_sort import ExternalSort
-from llmrec.types import EVENT_TYPES
 
 SCHEMA = pa.schema(
     [
@@ -37,8 +37,9 @@ class EventTable:
 
     Attributes:
         user, item: int32 codes.
-        kind: int8, position in ``EVENT_TYPES``.
+        kind: int8, position in the types of the settings.
         time, rating: float64, NaN unknown.
+        split: int8, the split that the data itself gives it.
         row: int64, number of the event among those that were read and kept.
     """
 
@@ -47,6 +48,7 @@ class EventTable:
     kind: np.ndarray
     time: np.ndarray
     rating: np.ndarray
+    split: np.ndarray
     row: np.ndarray
 
     def __len__(self) -> int:
@@ -72,13 +74,16 @@ class EventTable:
             columns = getattr(self, field.name), getattr(more, field.name)
             setattr(self, field.name, np.concatenate(columns))
 
-    def write(self, path: Path, split: np.ndarray, texts: ExternalSort) -> None:
+    def write(
+        self, path: Path, split: np.ndarray, texts: ExternalSort, types: Sequence[str]
+    ) -> None:
         """Write ``events.parquet``: the events in their order, joined with their texts.
 
         Args:
             split: int8 ``[n]``.
+            types: names by ``kind``.
         """
-        types = pa.array(EVENT_TYPES)
+        names = pa.array(types)
         start = 0
         with pq.ParquetWriter(path, SCHEMA) as writer:
             for table in texts.ordered(self.row, _PART):
@@ -87,7 +92,7 @@ class EventTable:
                 columns = [
                     pa.array(self.user[part]),
                     pa.array(self.item[part]),
-                    types.take(pa.array(self.kind[part])),
+                    names.take(pa.array(self.kind[part])),
                     pa.array(self.time[part], from_pandas=True),  # NaN becomes null
                     pa.array(self.rating[part], from_pandas=True),
                     *table.columns,

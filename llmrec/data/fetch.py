@@ -26,7 +26,7 @@ from tqdm import tqdm
 from llmrec.data.settings import FORMATS
 from llmrec.data.source import Download
 from llmrec.errors import ArtifactError, ConfigError, DataError
-from llmrec.stage import file_hash
+from llmrec.files import file_hash, locked, sync, write_whole
 
 _BLOCK = 1 << 20  # bytes
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ssl.SSLError)
@@ -116,8 +116,14 @@ def download(url: str, target: Path, expected: str | None, missing: str, retry: 
 
     Raises:
         DataError: if it cannot be had; a wrong file does not stay.
+        ArtifactError: if another run downloads it.
         OSError: if it cannot be written.
     """
+    with locked(target):
+        _download(url, target, expected, missing, retry)
+
+
+def _download(url: str, target: Path, expected: str | None, missing: str, retry: Retry) -> None:
     record = target.with_name(target.name + ".sha256")
     if expected is None and record.is_file():
         expected = record.read_text().split()[0]
@@ -137,10 +143,11 @@ def download(url: str, target: Path, expected: str | None, missing: str, retry: 
                 f"{url}: sha256 is {found}, expected {expected}; the partial file was removed: "
                 "fetch it again, or correct the checksum"
             )
+        sync(part)
         os.replace(part, target)
         _forget(part)
     if not record.exists():
-        record.write_text(f"{file_hash(target)}  {target.name}\n")
+        write_whole(record, f"{file_hash(target)}  {target.name}\n")
 
 
 def _try_until_complete(url: str, part: Path, missing: str, retry: Retry) -> None:

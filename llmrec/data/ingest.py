@@ -1,9 +1,10 @@
 """Raw files -> dataset folder: ``llmrec ingest RECIPE.yaml --out DIR``.
 
 Reads any of :data:`llmrec.data.settings.FORMATS`, filters, orders and splits, and writes the folder
-that :mod:`llmrec.data.dataset` describes. It streams: texts stay on disk and an event costs 33
+that :mod:`llmrec.data.dataset` describes. It streams: texts stay on disk and an event costs 34
 bytes of memory. Filters run in this order, and the manifest counts what each dropped: no user or
-item, unknown type, unknown item, rating, no time, exact duplicate, repeated item, k-core.
+item, unknown type, unknown item, unreadable, rating, no time, exact duplicate, repeated item,
+k-core. Where most of a log would be dropped without being asked for, it stops.
 
 All types of event are kept in one dataset. Those in ``event_types`` alone make the catalogue, the
 sequences and their splits, so these are the same whatever other types a log holds.
@@ -13,24 +14,31 @@ from __future__ import annotations
 
 import importlib
 import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from llmrec.config import as_dict
 from llmrec.data import splitting
+from llmrec.data.archives import archive_of
 from llmrec.data.catalogue import CatalogueWriter
+from llmrec.data.columns import WholeNumbers, identifiers
 from llmrec.data.dataset import OTHER_TYPE, SPLIT_CODES
 from llmrec.data.event_reader import EventReader
 from llmrec.data.event_table import EventTable
 from llmrec.data.external_sort import ExternalSort
+from llmrec.data.ingest_report import print_report, refuse_losses
+from llmrec.data.raw_files import strings
 from llmrec.data.settings import FORMATS, IngestConfig
 from llmrec.data.source import Source
+from llmrec.data.user_table import UserAttributes, with_users, write_users
 from llmrec.errors import DataError
-from llmrec.stage import Manifest, StageRun, file_hash, run_stage
+from llmrec.files import file_hash
+from llmrec.stage import Manifest, StageRun, run_stage
 
 Counts = dict[str, Any]
 
@@ -47,10 +55,16 @@ def run(config: IngestConfig, out: Path, seed: int = 0) -> Path:
         DataError: if the data cannot be read or nothing is left of it.
         ArtifactError: if ``out`` cannot be written.
     """
-    source: Source = importlib.import_module(FORMATS[config.format]).open_source(config)
-    inputs = {str(path): _hash(path) for path in source.files}
+    source = open_source(config)
+    inputs = {str(path): _hash(path) for path in map(archive_of, source.files)}
     manifest = Manifest("ingest", as_dict(config), inputs, seed=seed)
     return run_stage(out, manifest, lambda stage: _ingest(config, source, stage, seed))
+
+
+def open_source(config: IngestConfig) -> Source:
+    """The raw data that the settings name."""
+    found: Source = importlib.import_module(FORMATS[config.format]).open_source(config)
+    return found if config.users is None else with_users(found, config)
 
 
 def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) -> None:
@@ -64,15 +78,16 @@ def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) ->
     user_codes, item_codes = reader.users.order(), reader.items.order()
     events.user, _ = splitting.compact(events.user, len(user_codes), user_codes)
     events.item, _ = splitting.compact(events.item, len(item_codes), item_codes)
-    times_known = _sort(events, config, reader, counts)
+    times_known = _sort(events, config, reader)
+    refuse_losses(config, reader, catalogue)
 
     others = events.remove(~reader.is_learned(events.kind))
     _filter(events, config, reader)
     if not len(events):
         raise DataError(_nothing_left(config, reader, len(others)))
-    if times_known:
-        events.take(splitting.shuffle_ties(events.user, events.time, seed))
-    split = _split(events, config)
+    rank = partial(_ranks, catalogue, item_codes)
+    counts["order"], odd = _order(events, times_known, config.order or source.order, rank, seed)
+    split = _split(events, config, seed)
     counts |= {name: int((split == code).sum()) for name, code in SPLIT_CODES.items()}
     if times_known:
         counts["ties"] = _count_ties(events, split)
@@ -88,7 +103,7 @@ def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) ->
     counts["items_without_events"] = len(items) - len(np.unique(events.item))
 
     in_catalogue = np.isin(others.item, items)
-    reader.dropped["not_in_catalogue"] = int((~in_catalogue).sum())
+    reader.drops.count("not_in_catalogue", ~in_catalogue)
     others.take(np.flatnonzero(in_catalogue))
     if len(others):
         others.user, users = splitting.compact(others.user, len(user_codes), users)
@@ -103,22 +118,45 @@ def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) ->
 
     catalogue.write(stage.folder / "items.parquet", item_codes[items])
     user_ids = list(reader.users.index)
-    names = pa.array([user_ids[code] for code in user_codes[users]], pa.string())
-    pq.write_table(pa.table({"user_id": names}), stage.folder / "users.parquet")
-    events.write(stage.folder / "events.parquet", split, texts)
+    names = [user_ids[code] for code in user_codes[users]]
+    described = None
+    if source.users is not None:
+        described = UserAttributes(source.users(), reader.users.index)
+        counts |= described.counts
+    write_users(stage.folder / "users.parquet", names, described)
+    events.write(stage.folder / "events.parquet", split, texts, config.types)
     shutil.rmtree(spill)
     counts |= {
-        "dropped": {reason: n for reason, n in reader.dropped.items() if n},
-        "unknown_types": dict(reader.unknown_types),
+        "dropped": reader.drops.by_reason(),
+        "unknown_types": dict(reader.drops.values.get("unknown_type", {})),
         "times_unusable": reader.bad_times,
+        "times_in_future": reader.times.late,
         "ratings_unusable": reader.bad_ratings,
+        "currencies": dict(catalogue.currencies),
         **catalogue.counts,
     }
+    print_report(config, source, reader, catalogue, counts, odd)
+
+
+def empty_catalogue(config: IngestConfig, source: Source, spill: Path) -> CatalogueWriter:
+    """A catalogue that is to be written as the settings say.
+
+    Args:
+        spill: a file to keep the rows in until they are written.
+    """
+    keep_first = (config.duplicate_items or source.duplicate_items) == "first"
+    return CatalogueWriter(
+        spill,
+        config.list_separator,
+        keep_first,
+        config.media_files,
+        source.item_reading,
+        WholeNumbers(partial(_item_ids, config)),
+    )
 
 
 def _read_items(config: IngestConfig, source: Source, spill: Path) -> CatalogueWriter:
-    keep_first = (config.duplicate_items or source.duplicate_items) == "first"
-    catalogue = CatalogueWriter(spill, config.list_separator, keep_first, config.media_files)
+    catalogue = empty_catalogue(config, source, spill)
     if source.items is not None:
         for item in source.items():
             catalogue.add(item)
@@ -131,15 +169,25 @@ def _read_items(config: IngestConfig, source: Source, spill: Path) -> CatalogueW
 def _read_events(
     config: IngestConfig, source: Source, catalogue: CatalogueWriter, texts: ExternalSort
 ) -> EventReader:
-    reader = EventReader(config, source, catalogue.index, texts)
+    reader = EventReader(config, source, catalogue.index, texts, partial(open_source, config))
     for chunk in source.events():
         reader.add(chunk)
+    reader.count_skipped()
     if not reader.read:
         raise DataError(f"{config.events}: holds no events; check the file")
+    if config.timestamp_unit == "auto" and config.timestamp_format is None:
+        reader.times.check()
     return reader
 
 
-def _sort(events: EventTable, config: IngestConfig, reader: EventReader, counts: Counts) -> bool:
+def _item_ids(config: IngestConfig) -> Iterator[pa.Array]:
+    """The identifiers of the item file, read once more."""
+    items = open_source(config).items
+    assert items is not None  # an item led here
+    yield identifiers(strings([item.fields.get("item_id") for item in items()]))
+
+
+def _sort(events: EventTable, config: IngestConfig, reader: EventReader) -> bool:
     """Sort by user, then time, without exact duplicates; return whether times are known."""
     learned = reader.is_learned(events.kind)
     timeless = np.isnan(events.time)
@@ -149,44 +197,113 @@ def _sort(events: EventTable, config: IngestConfig, reader: EventReader, counts:
                 f"{config.events}: no event has a usable time; "
                 "set split: leave-one-out, which then follows the order of the file"
             )
-        counts["order"] = "no times in the data: the order of the file was kept"
-        events.take(splitting.time_order(events.user, events.row))
+        # given splits of several files are in the order of time, whatever the files' names
+        events.take(np.lexsort((events.row, events.split, events.user)))
         return False
-    counts["order"] = "by time; events of one user at one time are shuffled"
-    reader.dropped["no_time"] = int(timeless.sum())
+    reader.drops.count("no_time", timeless)
     if timeless.any():
         events.take(np.flatnonzero(~timeless))
     events.take(splitting.time_order(events.user, events.time))
     if config.duplicates != "keep":
         e = events
         equal = splitting.exact_duplicates(e.user, e.item, e.kind, e.time, e.rating)
-        reader.dropped["duplicate"] = int(equal.sum())
+        reader.drops.count("duplicate", equal)
         events.take(np.flatnonzero(~equal))
     return True
+
+
+def _order(
+    events: EventTable,
+    times_known: bool,
+    order: str | None,
+    rank: Callable[[], np.ndarray],
+    seed: int,
+) -> tuple[str, list[str]]:
+    """Put the events of a user in order that no time orders.
+
+    Args:
+        order: ``file``, ``random``, or None: shuffled at equal times, else as in the file.
+        rank: place of each item in the order of the items' names.
+
+    Returns:
+        how events are ordered, and what looks odd about it.
+    """
+    tied = np.ones(len(events), dtype=bool)
+    if times_known:
+        tied, _ = splitting.ties(events.user, events.time)
+    share = None
+    if tied.any():
+        share = splitting.ascending_share(events.user, rank()[events.item], tied)
+    by_name = share is not None and not 0.1 < share < 0.9
+    odd = []
+    if times_known:
+        if by_name:
+            odd.append(
+                "events of one user at one time stand in the order of their items' names: times "
+                "are too coarse to say what came last"
+            )
+        if order == "file":
+            return "by time; events of one user at one time as in the file", odd
+        events.take(splitting.shuffle_ties(events.user, events.time, seed))
+        return "by time; events of one user at one time are shuffled", odd
+    if order == "random":
+        events.take(splitting.shuffle_ties(events.user, np.zeros(len(events)), seed))
+        return "no times in the data: events of one user are shuffled", odd
+    if order is None:
+        odd.append(
+            "no event has a time, so the order of the file is taken for the order of time; say so "
+            "with order: file, or else set order: random"
+        )
+    if by_name:
+        odd.append(
+            "events of one user stand in the order of their items' names: what came last is not "
+            "known, and a model will learn the alphabet; set order: random"
+        )
+    return "no times in the data: the order of the file was kept", odd
+
+
+def _ranks(catalogue: CatalogueWriter, item_codes: np.ndarray) -> np.ndarray:
+    """int64 ``[items]``, place of each item in the order of names: as numbers, if all are."""
+    names = np.array(list(catalogue.index))[item_codes]
+    if all(map(str.isdecimal, names.tolist())):
+        names = names.astype(np.float64)
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[np.argsort(names)] = np.arange(len(names))
+    return ranks
 
 
 def _filter(events: EventTable, config: IngestConfig, reader: EventReader) -> None:
     """Drop repeated items and what is outside the k-core."""
     if config.duplicates == "first-per-item":
         first = splitting.first_per_item(events.user, events.item)
-        reader.dropped["repeated_item"] = int((~first).sum())
+        reader.drops.count("repeated_item", ~first)
         events.take(np.flatnonzero(first))
     if config.k_core > 1:
         core = splitting.k_core(events.user, events.item, config.k_core)
-        reader.dropped["outside_core"] = int((~core).sum())
+        reader.drops.count("outside_core", ~core)
         events.take(np.flatnonzero(core))
 
 
-def _split(events: EventTable, config: IngestConfig) -> np.ndarray:
-    if config.split == "leave-one-out":
-        return splitting.leave_one_out(events.user)
-    split = splitting.global_time(events.time, config.validation_share, config.test_share)
+def _split(events: EventTable, config: IngestConfig, seed: int) -> np.ndarray:
     shares = {"train": 1.0, "validation": config.validation_share, "test": config.test_share}
+    if config.split == "leave-one-out":
+        return splitting.leave_out(events.user)
+    if config.split == "leave-k-out":
+        return splitting.leave_out(events.user, config.leave_k)
+    if config.split == "given":
+        split, shares, fix = events.split, {"train": 1.0, "test": 1.0}, "check what it is given by"
+    else:
+        fix = "change validation_share and test_share, or use leave-one-out"
+        both = config.validation_share, config.test_share
+        if config.split == "random":
+            split = splitting.at_random(len(events), *both, seed)
+        else:
+            split = splitting.global_time(events.time, *both)
     for name, share in shares.items():
         if share > 0 and not (split == SPLIT_CODES[name]).any():
             raise DataError(
-                f"{config.events}: split: global-time leaves no {name} events of "
-                f"{len(events)}; change validation_share and test_share, or use leave-one-out"
+                f"{config.events}: split: {config.split} leaves no {name} events of "
+                f"{len(events)}; {fix}"
             )
     return split
 
@@ -207,7 +324,7 @@ def _count_ties(events: EventTable, split: np.ndarray) -> Counts:
 
 
 def _nothing_left(config: IngestConfig, reader: EventReader, others: int) -> str:
-    reasons = reader.dropped | {"not_in_event_types": others}
+    reasons = reader.drops.by_reason() | {"not_in_event_types": others}
     dropped = ", ".join(f"{n} {reason}" for reason, n in reasons.items() if n)
     fix = "lower k_core" if reasons.get("outside_core") else "check the columns and the filters"
     return f"{config.events}: no events left of {reader.read} (dropped: {dropped}); {fix}"

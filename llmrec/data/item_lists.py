@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llmrec.data import raw_files
 from llmrec.data.dataset import Dataset
+from llmrec.data.values import to_text
 from llmrec.errors import DataError
 
 HELD_OUT = "held_out"
@@ -18,18 +19,18 @@ HELD_OUT = "held_out"
 def read_item_list(path: str | Path) -> list[str]:
     """Item ids of a file, in its order.
 
-    The file has one id a line; or, as ``.jsonl``, one object with ``item_id`` a line, of which
-    those with a ``split`` count only where that is ``held_out`` (the demo shop's ground truth).
+    The file has one id a line; or it is a table, such as ``.jsonl`` or ``.csv``, with ``item_id``:
+    then rows with a ``split`` count only where that is ``held_out`` (the demo shop's ground truth).
 
     Raises:
         DataError: if the file cannot be read, a line is malformed, or no item is left.
     """
     path = Path(path)
-    if path.suffix == ".jsonl":
+    if raw_files.is_table(path):
         rows = read_labels(path)
         ids = [row["item_id"] for row in rows if row.get("split", HELD_OUT) == HELD_OUT]
     else:
-        ids = [line.strip() for _, line in _lines(path)]
+        ids = [line.strip() for _, line in raw_files.text_lines(path)]
     if not ids:
         raise DataError(f"{path}: lists no item; one item id a line is expected")
     return ids
@@ -60,25 +61,13 @@ def left_out_items(dataset: Dataset, path: Path | None) -> np.ndarray:
 
 
 def read_labels(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file of JSON lines, each with an ``item_id``.
+    """The rows of a table file, such as JSON lines, each with an ``item_id``.
 
     Raises:
-        DataError: if it cannot be read or a line is malformed.
+        DataError: if it cannot be read or a row is malformed.
     """
-    for number, line in _lines(path):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}: line {number}: not JSON ({error})") from None
-        if not isinstance(row, dict) or not isinstance(row.get("item_id"), str):
-            raise DataError(f"{path}: line {number}: has no item_id")
-        yield row
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of the lines that are not blank."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    for row, labels in raw_files.rows(path, (), {"item_id": "every row needs one"}):
+        item_id = to_text(labels.get("item_id"))
+        if not item_id:
+            raise DataError(f"{path}: row {row}: no item_id; every row needs one")
+        yield labels | {"item_id": item_id}

@@ -44,9 +44,8 @@ def run(folder: Path, /, out: Path) -> Path:
     )
     if not paths:
         raise DataError(f"{folder}: holds no pictures ({', '.join(ENDINGS)})")
-    manifest = Manifest(
-        "ingest", {"format": "pictures", "folder": str(folder)}, {"paths": _stamp(folder, paths)}
-    )
+    config, inputs = {"format": "pictures", "folder": str(folder)}, {"paths": _stamp(folder, paths)}
+    manifest = Manifest("ingest", config, inputs, command="data pictures")
 
     def work(run: StageRun) -> None:
         with pq.ParquetWriter(run.folder / "items.parquet", SCHEMA) as table:

@@ -1,41 +1,40 @@
-"""Read CSV, JSON-lines and Parquet files, plain or gzipped, a chunk at a time.
+"""Read CSV, JSON and Parquet files, plain, gzipped or in a .zip, a chunk at a time.
 
 Nothing here holds a whole file in memory. Every fault of a file is a
-:class:`~llmrec.errors.DataError` that names the file, the row and the fix. Rows are numbered
-as a person sees them: from 1, the header of a CSV file being row 1.
+:class:`~llmrec.errors.DataError` that names the file, the row and the fix. Rows of text files are
+lines, numbered from 1, whatever stands in them: the header of a CSV file is row 1.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import itertools
 import json
-import re
-import zlib
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
+from llmrec.data.archives import archive_of, is_archive, members
+from llmrec.data.raw_csv import DelimitedFile, Rows
+from llmrec.data.raw_json import json_rows as json_rows
+from llmrec.data.raw_streams import open_stream, readable, utf8_parts
+from llmrec.data.raw_streams import text_lines as text_lines
+from llmrec.data.reading import Reading, ReadingOptions
 from llmrec.errors import DataError
+from llmrec.files import file_hash
 
 JSON_CHUNK = 50_000  # rows
 PARQUET_CHUNK = 200_000  # rows
-CSV_BLOCK = 8 << 20  # bytes; a record must fit into one block
 _KINDS = {
     **{".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"},
-    **dict.fromkeys((".jsonl", ".json", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".jsonl", ".json", ".ndjson"), "json"),
 }
+_EXACT = 2**53  # whole numbers up to here are exact as floats
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Chunk:
     """
 
     path: Path
-    rows: Sequence[int]
+    rows: Rows
     columns: dict[str, pa.Array]
 
     def where(self, keep: np.ndarray) -> Chunk:
@@ -60,181 +59,137 @@ class Chunk:
         return Chunk(self.path, np.asarray(self.rows)[keep], columns)
 
 
-def kind(path: Path) -> str:
-    """``csv``, ``tsv``, ``jsonl`` or ``parquet``, from the file's name.
+def kind(path: Path, options: ReadingOptions | None = None) -> str:
+    """``csv``, ``tsv``, ``json`` or ``parquet``, from the file's name.
 
     Raises:
-        DataError: for any other name.
+        DataError: for any other name, unless the options say what parts its cells.
     """
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    if suffix not in _KINDS:
-        raise DataError(
-            f"{path}: unknown kind of file; name it .csv, .tsv, .jsonl (each also .gz) or .parquet"
-        )
-    return _KINDS[suffix]
+    if is_table(path):
+        return _KINDS[_ending(path)]
+    if options is not None and options.delimiter != "auto":
+        return "csv"
+    raise DataError(
+        f"{path}: unknown kind of file; name it .csv, .tsv, .jsonl (each also .gz) or .parquet, or "
+        "say what parts its cells with the option delimiter"
+    )
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it holds a table."""
+    return _ending(path) in _KINDS
+
+
+def _ending(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def files_at(path: Path) -> list[Path]:
-    """The file itself, or a folder's data files by name.
+    """The file itself, or the data files of a folder or a .zip by name.
 
     Raises:
         DataError: if there is nothing there.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if is_archive(path) or archive_of(path) != path:
+        files = [file for file in members(archive_of(path)) if path in (file, *file.parents)]
+    elif path.is_dir():
+        files = [file for file in path.iterdir() if file.is_file()]
+    else:
+        files = [path] if path.is_file() else []
+    if files == [path]:
+        return files
+    if not files and not path.is_dir():
         raise DataError(f"{path}: no such file; check the path in the recipe")
-    files = (p for p in path.iterdir() if p.is_file())
-    found = sorted(p for p in files if p.name.removesuffix(".gz").endswith(tuple(_KINDS)))
+    found = sorted(filter(is_table, files))
     if not found:
-        raise DataError(f"{path}: the folder holds no .csv, .jsonl or .parquet file")
+        raise DataError(f"{path}: it holds no .csv, .tsv, .jsonl or .parquet file")
     return found
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while reading ``path`` into a DataError that names it."""
-    try:
-        yield
-    except EOFError:
-        raise DataError(
-            f"{path}: the gzip data ends too early; the download was cut off, fetch it again"
-        ) from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip data ({error}); fetch the file again") from None
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path in the recipe") from None
-    except pa.ArrowException as error:
-        raise DataError(_explain(path, str(error))) from None
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise DataError(f"{path}: cannot be read ({reason})") from None
+def input_hashes(name: str, path: Path) -> dict[str, str]:
+    """The files of :func:`files_at` as inputs of a stage: ``NAME/FILE`` -> sha256."""
+    files = dict.fromkeys(map(archive_of, files_at(path)))
+    return {f"{name}/{file.name}": file_hash(file) for file in files}
 
 
-class _Counted(io.FileIO):
-    """A file that updates a progress bar as it is read."""
-
-    def __init__(self, path: Path, update: Callable[[int], Any]) -> None:
-        super().__init__(path)
-        self._update = update
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        size = super().readinto(buffer)
-        self._update(size or 0)
-        return size
-
-
-@contextmanager
-def open_stream(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, unzipped if its name ends in .gz, with a progress bar on a terminal."""
-    size = path.stat().st_size
-    if size == 0:
-        raise DataError(f"{path}: the file is empty")
-    bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
-    with bar, io.BufferedReader(_Counted(path, bar.update), 1 << 20) as raw:
-        if path.suffix.lower() == ".gz":
-            with gzip.GzipFile(fileobj=raw) as stream:
-                yield cast(BinaryIO, stream)
-        else:
-            yield raw
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """``(row, line)`` of every line that is not blank.
-
-    Raises:
-        DataError: for bytes that are not UTF-8, naming the row and the byte.
-    """
-    with reading(path), open_stream(path) as stream:
-        for row, raw in enumerate(stream, 1):
-            try:
-                line = raw.decode("utf-8-sig" if row == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}: row {row}, byte {error.start + 1}: not valid UTF-8; save the file as "
-                    "UTF-8"
-                ) from None
-            if line.strip():
-                yield row, line
-
-
-def json_rows(
-    path: Path, parse: Callable[[str], Any] = json.loads
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """``(row, object)`` of a JSON-lines file.
-
-    Args:
-        parse: turns a line into an object, or raises ValueError.
-
-    Raises:
-        DataError: for a line that is no object, naming its row.
-    """
-    for row, line in text_lines(path):
-        try:
-            value = parse(line)
-        except (ValueError, SyntaxError, RecursionError) as error:
-            reason = getattr(error, "msg", str(error))
-            raise DataError(
-                f"{path}: row {row}: not a readable JSON object ({reason}); fix or remove the line"
-            ) from None
-        if not isinstance(value, dict):
-            raise DataError(
-                f"{path}: row {row}: expected a JSON object such as "
-                f'{{"item_id": "..."}}, got {type(value).__name__}'
-            )
-        if "\\ud" in line or "\\uD" in line:
-            value = _encodable(value)
-        yield row, value
-
-
-def _encodable(value: Any) -> Any:
-    """Half of a surrogate pair, which some logs hold as an escape, becomes a question mark."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, list):
-        return [_encodable(entry) for entry in value]
-    if isinstance(value, dict):
-        return {_encodable(k): _encodable(v) for k, v in value.items()}
-    return value
-
-
-def chunks(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Iterator[Chunk]:
+def chunks(
+    path: Path,
+    wanted: Sequence[str],
+    required: dict[str, str],
+    reading: Reading | None = None,
+) -> Iterator[Chunk]:
     """A table file in chunks, only the wanted columns that it has.
 
     Args:
         wanted: the file's column names to read.
         required: those that must be there, each with the fix.
+        reading: how to read; takes note of what is skipped.
 
     Raises:
         DataError: for a missing column or a damaged file.
     """
-    if kind(path) == "jsonl":
-        return packed(path, json_rows(path), wanted, required)
-    return (_parquet if kind(path) == "parquet" else _csv)(path, wanted, required)
+    reading = reading or Reading()
+    form = kind(path, reading.options)
+    if form == "json":
+        yield from packed(path, _objects(path, required, reading), wanted)
+    elif form == "parquet":
+        yield from _parquet(path, wanted, required)
+    else:
+        with readable(path), closing(utf8_parts(path, reading)) as parts:
+            file = DelimitedFile(path, parts, form == "tsv", reading)
+            check_columns(path, file.names, required)
+            names = _wanted(wanted, file.names)
+            for numbers, columns in file.chunks(names):
+                yield Chunk(path, numbers, columns)
 
 
 def rows(
-    path: Path, wanted: Sequence[str], required: dict[str, str]
+    path: Path,
+    wanted: Sequence[str],
+    required: dict[str, str],
+    reading: Reading | None = None,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """``(row, values)`` of a table file; for small tables such as a catalogue."""
-    if kind(path) == "jsonl":
-        for number, (row, record) in enumerate(json_rows(path)):
-            if number == 0:
-                check_columns(path, list(record), required)
-            yield row, record
+    """``(row, values)`` of a table file; for small tables such as a catalogue.
+
+    Args:
+        wanted: as for :func:`chunks`, but none stands for all.
+    """
+    reading = reading or Reading()
+    if kind(path, reading.options) == "json":
+        yield from _objects(path, required, reading)
         return
-    for chunk in chunks(path, wanted, required):
+    for chunk in chunks(path, wanted, required, reading):
         names = list(chunk.columns)
         lists = [chunk.columns[name].to_pylist() for name in names]
         for row, *values in zip(chunk.rows, *lists, strict=True):
-            yield row, dict(zip(names, values, strict=True))
+            yield int(row), dict(zip(names, values, strict=True))
+
+
+def _wanted(wanted: Sequence[str], present: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys(wanted or present) if name in present]
+
+
+def _objects(
+    path: Path, required: dict[str, str], reading: Reading
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a JSON file, of which at least one has each required key."""
+    records = json_rows(path, reading=reading)
+    first = list(itertools.islice(records, JSON_CHUNK))
+    present = dict.fromkeys(key for _, record in first for key in record)
+    if first and not present.keys() >= required.keys():
+        if len(first) == JSON_CHUNK:  # then perhaps a later row has it
+            for _, record in json_rows(path, reading=Reading(reading.options)):
+                present |= dict.fromkeys(record)
+        check_columns(path, list(present), required)
+    yield from first
+    yield from records
 
 
 def check_columns(path: Path, present: Sequence[str], required: dict[str, str]) -> None:
     """Raise a DataError that names the first required column that is not present."""
     for name, fix in required.items():
         if name not in present:
-            columns = ", ".join(map(repr, present[:20]))
+            columns = ", ".join(repr(column[:40]) for column in present[:20])
             raise DataError(f"{path}: no column {name!r} (it has {columns}); {fix}")
 
 
@@ -247,117 +202,66 @@ def _as_text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # 7.0 and 7 are one identifier
     return None if value != value else str(value)
 
 
-def _csv(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Iterator[Chunk]:
-    delimiter = "\t" if kind(path) == "tsv" else ","
-    header = _csv_header(path, delimiter)
-    check_columns(path, header, required)
-    names = [name for name in dict.fromkeys(wanted) if name in header]
-    row = 2
-    with reading(path), open_stream(path) as stream:
-        reader = pa_csv.open_csv(
-            stream,
-            pa_csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False),
-            # reviews hold line breaks inside quotes
-            pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            pa_csv.ConvertOptions(
-                include_columns=names,
-                column_types={name: pa.string() for name in names},
-                strings_can_be_null=True,
-                null_values=[""],
-            ),
-        )
-        for batch in reader:
-            columns = {name: batch.column(i) for i, name in enumerate(names)}
-            yield Chunk(path, range(row, row + batch.num_rows), columns)
-            row += batch.num_rows
-
-
-def _csv_header(path: Path, delimiter: str) -> list[str]:
-    for _, line in text_lines(path):
-        header = next(csv.reader([line], delimiter=delimiter))
-        twice = {name for name in header if header.count(name) > 1}
-        if twice:
-            raise DataError(f"{path}: row 1: the column {twice.pop()!r} occurs twice; rename one")
-        return header
-    raise DataError(f"{path}: the file is empty")
-
-
 def packed(
-    path: Path,
-    records: Iterator[tuple[int, dict[str, Any]]],
-    names: Sequence[str],
-    required: dict[str, str] | None = None,
+    path: Path, records: Iterable[tuple[int, dict[str, Any]]], names: Sequence[str]
 ) -> Iterator[Chunk]:
     """Rows that come one by one, packed into chunks.
 
     Args:
         records: ``(row, values by column)``.
         names: the columns to keep.
-        required: as for :func:`chunks`; the first chunk must have them.
-
-    Raises:
-        DataError: for a missing column.
     """
-    for first in itertools.count(0):
-        batch = list(itertools.islice(records, JSON_CHUNK))
-        if not batch:
-            return
-        if first == 0:
-            present = dict.fromkeys(key for _, record in batch for key in record)
-            check_columns(path, list(present), required or {})
+    records = iter(records)
+    while batch := list(itertools.islice(records, JSON_CHUNK)):
         columns = {name: json_column([record.get(name) for _, record in batch]) for name in names}
         yield Chunk(path, [row for row, _ in batch], columns)
 
 
 def json_column(values: list[Any]) -> pa.Array:
-    """Values of one key as numbers if all are, else as text."""
-    numeric = all(v is None or type(v) in (int, float) for v in values)
-    if numeric and any(isinstance(v, float) for v in values):
-        return pa.array([None if v is None else float(v) for v in values], pa.float64())
-    if numeric and all(v is None or abs(v) < 2**63 for v in values):
-        return pa.array(values, pa.int64())
+    """Values of one key as numbers if all are and none loses a digit, else as text."""
+    numbers = [v for v in values if v is not None]
+    if all(type(v) in (int, float) for v in numbers):
+        if all(type(v) is int and abs(v) < 2**63 for v in numbers):
+            return pa.array(values, pa.int64())
+        if all(abs(v) <= _EXACT for v in numbers if type(v) is int):
+            return pa.array([None if v is None else float(v) for v in values], pa.float64())
     return strings(values)
 
 
 def _parquet(path: Path, wanted: Sequence[str], required: dict[str, str]) -> Iterator[Chunk]:
-    with reading(path):
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty")
+    with readable(path), open_stream(path) as stream:
         row = 1
-        with pq.ParquetFile(path) as file:
+        try:
+            opened = pq.ParquetFile(stream)
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{path}: cannot be read (a column's name is not UTF-8); write the file again"
+            ) from None
+        with opened as file:
             present = list(file.schema_arrow.names)
             check_columns(path, present, required)
-            names = [name for name in dict.fromkeys(wanted) if name in present]
-            bar = tqdm(total=file.metadata.num_rows, desc=f"reading {path.name}", disable=None)
-            with bar:
-                for batch in file.iter_batches(PARQUET_CHUNK, columns=names):
-                    columns = {name: batch.column(name) for name in names}
-                    yield Chunk(path, range(row, row + batch.num_rows), columns)
-                    row += batch.num_rows
-                    bar.update(batch.num_rows)
+            names = _wanted(wanted, present)
+            for batch in file.iter_batches(PARQUET_CHUNK, columns=names):
+                batch.validate(full=True)  # what it calls text is UTF-8
+                columns = {name: _plain(path, name, batch.column(name)) for name in names}
+                yield Chunk(path, range(row, row + batch.num_rows), columns)
+                row += batch.num_rows
 
 
-def _explain(path: Path, message: str) -> str:
-    """An error of Arrow in a CSV or Parquet file as one line."""
-    if "UTF8" in message or "UTF-8" in message:
-        deque(text_lines(path), maxlen=0)  # says where
-        return f"{path}: not valid UTF-8; save the file as UTF-8"
-    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", message)
-    if ragged:
-        row, expected, got = ragged.groups()
-        return (
-            f"{path}: row {row}: has {got} columns, the header has {expected}; "
-            "quote fields that hold the separator"
-        )
-    if "straddling" in message or "out of sync" in message:
-        return f"{path}: a quoted field never ends; close its quote"
-    if "Empty CSV" in message:
-        return f"{path}: the file is empty"
-    first_line = message.splitlines()[0] if message else "unreadable"
-    return f"{path}: cannot be read ({first_line}); write the file again"
+def _plain(path: Path, name: str, values: pa.Array) -> pa.Array:
+    """A column without what only storage knows: dictionaries, bytes for text, long offsets."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    kinds = ("binary", "large_binary", "fixed_size_binary", "large_string", "string_view")
+    if str(values.type).split("[")[0] not in kinds:
+        return values
+    try:
+        return values.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        raise DataError(f"{path}: the column {name!r} holds bytes that are not text") from None

@@ -1,29 +1,37 @@
-"""What a raw format gives to ``llmrec ingest``: items, events, and where they can be downloaded."""
+"""What a raw format gives to ``llmrec ingest``: items, events, users, and its downloads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from llmrec.data.raw_files import Chunk, files_at
+from llmrec.data.reading import Reading
 from llmrec.types import Event, Item
 
 ITEM_FIELDS = tuple(Item.__dataclass_fields__)
 TEXT_FIELDS = ("title", "description", "brand", "domain")
 MEDIA_FIELDS = ("image", "video", "audio")
 EVENT_FIELDS = tuple(Event.__dataclass_fields__)
+USER_FIELDS = ("user_id", "age", "gender", "place", "membership")
+PROPERTY_FIELDS = ("item_id", "property", "value", "timestamp")
 
 
 @dataclass(frozen=True)
 class RawItem:
-    """One item as a source gives it: fields of ``ITEM_FIELDS``, values in any usual form."""
+    """One item as a source gives it: fields of ``ITEM_FIELDS``, values in any usual form.
+
+    Attributes:
+        more: further attributes; they count instead of those of the same name in ``fields``.
+    """
 
     path: Path
     row: int
     fields: dict[str, Any]
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,24 @@ class Source:
         items: reads the catalogue; None if there is no item file.
         events: reads the events; columns are named as in ``EVENT_FIELDS``, ``user_id`` and
             ``item_id`` are always there.
+        users: reads what is known of users, ``user_id`` and a column for each other thing; None
+            if no file says.
+        item_reading, event_reading, user_reading: what was skipped and noticed while they were
+            read.
         default_type: of events that do not name one.
+        order: of events that no time orders: ``file`` where the format itself says that they are.
         duplicate_items, drop_unseen_items: what the settings of these names are by default.
     """
 
     files: list[Path]
     items: Callable[[], Iterable[RawItem]] | None
     events: Callable[[], Iterable[Chunk]]
+    users: Callable[[], Iterable[Chunk]] | None = None
+    item_reading: Reading = field(default_factory=Reading)
+    event_reading: Reading = field(default_factory=Reading)
+    user_reading: Reading = field(default_factory=Reading)
     default_type: str = "purchase"
+    order: Literal["file", "random"] | None = None
     duplicate_items: Literal["error", "first"] = "error"
     drop_unseen_items: bool = False
 

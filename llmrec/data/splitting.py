@@ -6,11 +6,21 @@ Events are given by int32 ``user`` and ``item``, float64 ``time`` (NaN: unknown)
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 
 from llmrec.data.dataset import SPLIT_CODES
+from llmrec.errors import DataError
 
 TRAIN, VALIDATION, TEST = (SPLIT_CODES[name] for name in ("train", "validation", "test"))
+_NAMES = {  # of splits, as published data sets have them
+    **dict.fromkeys(("train", "training", "base"), TRAIN),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+_FEWEST_PAIRS = 20  # that say whether names are sorted
 
 
 def time_order(user: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -47,6 +57,25 @@ def shuffle_ties(user: np.ndarray, time: np.ndarray, seed: int) -> np.ndarray:
     order = np.arange(len(user))
     order[tied] = tied[np.lexsort((np.random.default_rng(seed).random(len(tied)), group))]
     return order
+
+
+def ascending_share(user: np.ndarray, rank: np.ndarray, at: np.ndarray) -> float | None:
+    """Of events and the one before of the same user, the share whose item comes later by its name.
+
+    It is 1 or 0 where items were sorted by name, and half where they stand in no such order.
+
+    Args:
+        rank: ``[n]``, place of each event's item in the order of names.
+        at: bool ``[n]``, the events to look at, each beside the one before it.
+
+    Returns:
+        None where there are too few to say.
+
+    >>> ascending_share(np.zeros(30, int), np.arange(30), np.ones(30, bool))
+    1.0
+    """
+    at = np.flatnonzero(at[1:] & (user[1:] == user[:-1]) & (rank[1:] != rank[:-1])) + 1
+    return float((rank[at] > rank[at - 1]).mean()) if len(at) >= _FEWEST_PAIRS else None
 
 
 def exact_duplicates(
@@ -95,19 +124,55 @@ def k_core(user: np.ndarray, item: np.ndarray, k: int) -> np.ndarray:
         keep = smaller
 
 
-def leave_one_out(user: np.ndarray) -> np.ndarray:
-    """int8 ``[n]``: a user's last event is test, the one before it validation.
+def leave_out(user: np.ndarray, k: int = 1) -> np.ndarray:
+    """int8 ``[n]``: a user's last ``k`` events are test, the ``k`` before them validation.
 
-    Users with fewer than three events stay in training.
+    Users with fewer than ``2 k + 1`` events stay in training.
 
-    >>> leave_one_out(np.array([0, 0, 0, 0, 1, 1]))
-    array([0, 0, 1, 2, 0, 0], dtype=int8)
+    >>> leave_out(np.array([0, 0, 0, 0, 1, 1])), leave_out(np.array([0, 0, 0, 0, 0, 0]), 2)
+    (array([0, 0, 1, 2, 0, 0], dtype=int8), array([0, 0, 1, 1, 2, 2], dtype=int8))
     """
-    split = np.full(len(user), TRAIN, dtype=np.int8)
     counts = np.bincount(user)
-    last = np.cumsum(counts)[counts >= 3] - 1
-    split[last], split[last - 1] = TEST, VALIDATION
+    from_end = np.cumsum(counts)[user] - np.arange(len(user))  # 1 is the last
+    split = np.full(len(user), TRAIN, dtype=np.int8)
+    split[from_end <= 2 * k] = VALIDATION
+    split[from_end <= k] = TEST
+    split[counts[user] < 2 * k + 1] = TRAIN
     return split
+
+
+def at_random(n: int, validation: float, test: float, seed: int) -> np.ndarray:
+    """int8 ``[n]``: each event is test or validation with these probabilities."""
+    draw = np.random.default_rng(seed).random(n)
+    split = np.full(n, TRAIN, dtype=np.int8)
+    split[draw < validation + test] = VALIDATION
+    split[draw < test] = TEST
+    return split
+
+
+def code_of(name: str) -> int:
+    """The code of a split by a name of it; -1 for any other name.
+
+    >>> code_of("Valid"), code_of("fold 3")
+    (1, -1)
+    """
+    return _NAMES.get(name.strip().lower(), -1)
+
+
+def code_of_file(path: Path) -> int:
+    """The code of the split that a file's name says, such as ``ml-100k.valid.inter``.
+
+    Raises:
+        DataError: if it says none, or several.
+    """
+    words = re.split("[^a-z]+", path.name.lower())
+    found = {_NAMES[word] for word in words if word in _NAMES}
+    if len(found) != 1:
+        raise DataError(
+            f"{path}: its name says none of train, validation and test; name it so, or give the "
+            "column that says it: event_columns: {split: ...}"
+        )
+    return found.pop()
 
 
 def global_time(time: np.ndarray, validation: float, test: float) -> np.ndarray:

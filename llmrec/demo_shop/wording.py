@@ -11,88 +11,19 @@ from typing import TypeVar
 import numpy as np
 
 from llmrec.demo_shop.kinds import ProductKind
-from llmrec.demo_shop.vocabulary import COLOURS, LINES, OCCASIONS, PATTERNS, SEASONS, STYLES
+from llmrec.demo_shop.vocabulary import (
+    COLOURS,
+    LINES,
+    OCCASIONS,
+    PATTERNS,
+    SEASONS,
+    STYLES,
+    read_tables,
+)
 
 T = TypeVar("T")
 
-_TITLES = (
-    "{brand} {colour} {material} {noun}",
-    "{style} {noun} in {colour}",
-    "{pattern} {material} {noun}, {colour}",
-    "{brand} {line} {noun}",
-    "{line} {pattern} {noun} by {brand}",
-    "{brand} {style} {noun}, {colour}",
-    "{colour} {pattern} {noun}",
-    "{line} {noun}: {style}, {material}",
-    "{brand} {shape} {noun} in {colour} {material}",
-    "{style} {pattern} {noun} by {brand}",
-)
-_OPENERS = (
-    "{A} {style} {noun} in {material}.",
-    "Meet the {line}: {a} {noun} with {a_shape} shape.",
-    "{A} {noun} in {colour} {material}.",
-    "{brand} at its best: {style}, simple to live with, made of {material}.",
-    "Our {style} take on the {noun}, made with {material}.",
-    "{material}, {shape}, {colour}: {a} {noun} to keep.",
-)
-_LOOKS = (
-    "The {pattern} finish comes in {colour}.",
-    "Shown in {colour}.",
-    "A {pattern} design.",
-    "Its {colour} tone goes with most things.",
-    "The {shape} shape is the one people ask for.",
-    "",
-    "",
-)
-_USES = (
-    "Made for {occasion}.",
-    "Think of {occasion}.",
-    "Ideal for {occasion}.",
-    "{season}",
-    "{season} Made for {occasion}.",
-    "",
-)
-_CARE = (
-    "Easy to care for.",
-    "Made in small runs.",
-    "Packed without plastic.",
-    "Two-year guarantee.",
-    "",
-    "",
-    "",
-)
-_REVIEWS = {
-    1: (
-        "Not at all what I expected, the {material} feels thin.",
-        "The {colour} looks wrong in daylight. Sent my complaint.",
-        "Fell apart within a week.",
-        "Poor. I would not buy this {noun} again.",
-    ),
-    2: (
-        "The {noun} is fine but not for this price.",
-        "Disappointed by the {material}.",
-        "Colour is off, more dull than {colour}.",
-        "The {pattern} look did not work for me.",
-    ),
-    3: (
-        "Does what it should, nothing more.",
-        "Nice {colour}, but the {material} could be better.",
-        "Okay for {occasion}, I suppose.",
-        "Average {noun}; delivery was quick.",
-    ),
-    4: (
-        "Really pleased, the {colour} is lovely.",
-        "Good {material}, good shape. Would buy from {brand} again.",
-        "Works well for {occasion}.",
-        "I like the {pattern} look more than I thought I would.",
-    ),
-    5: (
-        "Exactly the {colour} I hoped for. Love it!",
-        "The best {noun} I have owned; the {material} feels wonderful.",
-        "Perfect for {occasion}. My friends keep asking where it is from.",
-        "So {style}! {brand} never lets me down.",
-    ),
-}
+TEXTS = read_tables("texts")  # templates, and the README
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
@@ -140,7 +71,7 @@ def make_title(
     """A title that is not in ``taken`` yet; adds it there."""
     for attempt in range(30):
         words = _words(rng, kind, attributes, brand)
-        template = pick(rng, _TITLES)
+        template = pick(rng, TEXTS["titles"])
         if attributes["pattern"] == "plain":
             words["pattern"] = ""  # nobody advertises a plain thing as plain
         if words["material"] in words["noun"]:
@@ -162,7 +93,7 @@ def make_description(
 ) -> str:
     """One to four sentences that mention some of the attributes."""
     words = _words(rng, kind, attributes, brand)
-    template = " ".join(pick(rng, part) for part in (_OPENERS, _LOOKS, _USES, _CARE))
+    template = " ".join(pick(rng, part) for part in TEXTS["description"].values())
     # The article depends on the word that follows it in this template.
     follows = "style" if "{A} {style}" in template else "noun"
     article = "a pair of" if kind.plural else _article(words[follows])
@@ -183,7 +114,7 @@ def make_review(
 ) -> str:
     """A short review whose tone follows the rating (1 to 5)."""
     words = _words(rng, kind, attributes, brand)
-    text = pick(rng, _REVIEWS[rating]).format(**words)
+    text = pick(rng, TEXTS["reviews"][rating]).format(**words)
     if sent_back:
         text += " Sent it back."
     return _sentence_case(text)

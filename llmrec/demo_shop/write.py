@@ -14,49 +14,11 @@ from typing import Any
 from llmrec.config import as_dict, check_ranges
 from llmrec.demo_shop.ground_truth import ground_truth
 from llmrec.demo_shop.shop import DemoShop, Impression, generate
+from llmrec.demo_shop.wording import TEXTS
 from llmrec.errors import ConfigError
 from llmrec.jsonl import write_jsonl
 from llmrec.stage import Manifest, StageRun, run_stage
 from llmrec.types import Event, Item
-
-_README = """\
-A generated shop. No person, brand or product in it is real.
-
-items.jsonl: {n_items} items
-  item_id, title, description, brand, categories, price, attributes, in_stock, domain.
-  attributes is the ground truth of what a picture would show.
-
-events.jsonl: {n_events} events of {n_users} users, sorted by user, then time
-  user_id, item_id, type, timestamp (seconds since 1970 UTC), session, context; ratings and
-  reviews also have rating and text. A field that does not apply is left out.
-  Every click follows a view and may lead to cart and purchase of that item in the same
-  session. Nobody clicks an item twice, so the sequence for next-item prediction is that of
-  type "click" ({n_clicks} events). Ratings, reviews and returns come days later, in no session.
-
-impressions.jsonl: {n_lists} lists that were shown
-  items from the top position down and, in the same order, clicked (0 or 1). At most one item
-  of a list is clicked; its click event has the same user and session. "shuffled" lists were
-  shown in random order: they show position bias alone.
-
-truth.json: what is hidden from a model
-  tastes, relations, season and true click probabilities.
-
-{media}Made with:  llmrec data demo --seed {seed} --items {n_items} --users {n_users}{flags}
-"""
-_README_MEDIA = """\
-images/, videos/, audio/: {n_pictures} pictures, {n_videos} clips, {n_spoken} spoken descriptions
-  named in the items' image, video and audio. Kind, colour and pattern can be seen in a picture
-  and in most frames of a clip; the attribute "motion" (still, turning, in_use) only in the
-  order of a clip's frames.
-
-queries/queries.jsonl: {n_queries} spoken questions
-  file, text, category and colour asked for, and items, all that are right.
-
-media_truth.jsonl: what a model should make of every item's pictures and sound
-  category, group, colour, accent, pattern, motion, transcript (null without sound) and split:
-  the {n_held_out} items marked "held_out" are for tests, so train nothing on them.
-
-"""
 
 
 @dataclass(frozen=True)
@@ -98,7 +60,8 @@ def run(config: DemoShopConfig, out: Path, seed: int = 0) -> Path:
         shop = generate(seed, config.items, config.users)
         _write_files(shop, stage, config.views if config.media else 0)
 
-    return run_stage(out, Manifest("demo", as_dict(config), seed=seed), work)
+    manifest = Manifest("demo", as_dict(config), seed=seed, command="data demo")
+    return run_stage(out, manifest, work)
 
 
 def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
@@ -110,7 +73,7 @@ def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
 
         items, counts = write_media(shop.items, shop.seed, run.folder, views)
         run.counts.update(counts)
-        about_media = _README_MEDIA.format(**{f"n_{name}": n for name, n in counts.items()})
+        about_media = TEXTS["readme_media"].format(**{f"n_{name}": n for name, n in counts.items()})
         flags = " --media" + (f" --views {views}" if views > 1 else "")
     types = Counter(event.type for event in shop.events)
     run.counts.update(
@@ -125,7 +88,7 @@ def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
     write_jsonl(run.folder / "impressions.jsonl", map(_impression_row, shop.impressions))
     truth = json.dumps(ground_truth(shop), allow_nan=False)
     (run.folder / "truth.json").write_text(truth + "\n", encoding="utf-8")
-    readme = _README.format(
+    readme = TEXTS["readme"].format(
         n_items=len(shop.items),
         n_events=len(shop.events),
         n_users=len(shop.profiles),

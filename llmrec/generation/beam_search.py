@@ -21,7 +21,7 @@ from llmrec.config import check_ranges
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.constraints import LeafConstraints
 from llmrec.generation.frontier import NEG_INF, DecodingEngine, Frontier, Normalise, Scoring
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 from llmrec.generation.trie import ItemTrie
 
 
@@ -91,7 +91,7 @@ def decode_slots(trie: ItemTrie, beams: int) -> int:
 def beam_search(
     engine: DecodingEngine,
     trie: ItemTrie,
-    prefix: Prefix,
+    prefix: PrefillState,
     constraints: LeafConstraints,
     n: int,
     options: SearchOptions,

@@ -8,13 +8,17 @@ from __future__ import annotations
 import torch
 
 from llmrec.generation.frontier import NEG_INF, DecodingEngine, Frontier, Scoring
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 from llmrec.generation.trie import ItemTrie
 
 
 @torch.inference_mode()
 def score_candidates(
-    engine: DecodingEngine, trie: ItemTrie, prefix: Prefix, items: torch.Tensor, scoring: Scoring
+    engine: DecodingEngine,
+    trie: ItemTrie,
+    prefix: PrefillState,
+    items: torch.Tensor,
+    scoring: Scoring,
 ) -> torch.Tensor:
     """Log-probability of each candidate after each history.
 

@@ -17,7 +17,7 @@ import torch
 from llmrec.generation.beam_search import SearchOptions, SearchResult, beam_search
 from llmrec.generation.constraints import LeafConstraints
 from llmrec.generation.engine import TorchEngine
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 from llmrec.generation.trie import ItemTrie
 
 WIDTH = 64  # prompts and exclusions are padded to its multiples, so that shapes come again
@@ -28,7 +28,7 @@ Replay = Callable[[], SearchResult]
 
 @dataclass
 class _Captured:
-    prefix: Prefix
+    prefix: PrefillState
     constraints: LeafConstraints
     replay: Replay
 
@@ -55,7 +55,7 @@ class CudaGraphSearch:
         self._lock = threading.Lock()  # a graph's tensors hold one request at a time
 
     def __call__(
-        self, prefix: Prefix, constraints: LeafConstraints, n: int, options: SearchOptions
+        self, prefix: PrefillState, constraints: LeafConstraints, n: int, options: SearchOptions
     ) -> SearchResult:
         """The best n items for every user; arguments as for :func:`beam_search`."""
         if constraints.allowed is not None or constraints.counts is not None:
@@ -85,7 +85,7 @@ class CudaGraphSearch:
         return beam_search(self.engine, self.trie, prefix, constraints, n, options)
 
     def _make(
-        self, prefix: Prefix, constraints: LeafConstraints, n: int, options: SearchOptions
+        self, prefix: PrefillState, constraints: LeafConstraints, n: int, options: SearchOptions
     ) -> _Captured:
         users = torch.arange(len(prefix), device=prefix.lengths.device)
         slots = prefix.keys[0].shape[2] - prefix.width if prefix.keys else 0
@@ -97,7 +97,7 @@ class CudaGraphSearch:
         return _Captured(own, limits, self._capture(work))
 
 
-def _copy(source: Prefix, target: Prefix) -> None:
+def _copy(source: PrefillState, target: PrefillState) -> None:
     """Put a prefix in the place of another of the same shape."""
     width = source.width
     for new, old in zip(source.keys + source.values, target.keys + target.values, strict=True):

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from llmrec.errors import ConfigError, one_line
-from llmrec.generation.kv_cache import DecodeState, Prefix
+from llmrec.generation.kv_cache import DecodeState, PrefillState
 from llmrec.generation.layer import additive_mask, run_layer
 from llmrec.llm.vocabulary import Vocabulary
 
@@ -74,9 +74,9 @@ class TorchEngine:
         mask: torch.Tensor,
         *,
         slots: int = 0,
-        past: Prefix | None = None,
+        past: PrefillState | None = None,
         keep: bool = True,
-    ) -> Prefix:
+    ) -> PrefillState:
         """Run the model over prompts, or over what follows a cached beginning of them.
 
         Args:
@@ -117,9 +117,11 @@ class TorchEngine:
                 only=lengths - 1 if last else None,
             )
         hidden = body.norm(states)[:, 0]
-        return Prefix(keys, values, batch.total, hidden, batch.present, batch.width)
+        return PrefillState(keys, values, batch.total, hidden, batch.present, batch.width)
 
-    def prefill_prompts(self, prompts: list[np.ndarray], slots: int, multiple: int = 1) -> Prefix:
+    def prefill_prompts(
+        self, prompts: list[np.ndarray], slots: int, multiple: int = 1
+    ) -> PrefillState:
         """:meth:`prefill` of token ids, one row a user.
 
         Args:
@@ -212,7 +214,7 @@ class _PrefillBatch:
     """Positions and attention masks of one :meth:`TorchEngine.prefill`."""
 
     def __init__(
-        self, tokens: torch.Tensor, lengths: torch.Tensor, past: Prefix | None, slots: int
+        self, tokens: torch.Tensor, lengths: torch.Tensor, past: PrefillState | None, slots: int
     ) -> None:
         self.past, self.slots, self.lengths = past, slots, lengths
         self.new = tokens.shape[1]

@@ -12,7 +12,7 @@ import torch
 from llmrec.generation.beam_search import SearchOptions, SearchResult, beam_search, check_scores
 from llmrec.generation.constraints import LeafConstraints
 from llmrec.generation.frontier import NEG_INF, DecodingEngine, Frontier
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 from llmrec.generation.trie import ItemTrie
 
 CHUNK = 256  # prefixes expanded at once
@@ -22,7 +22,7 @@ CHUNK = 256  # prefixes expanded at once
 def exact_search(
     engine: DecodingEngine,
     trie: ItemTrie,
-    prefix: Prefix,
+    prefix: PrefillState,
     constraints: LeafConstraints,
     n: int,
     options: SearchOptions,

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from llmrec.generation.kv_cache import DecodeState, Prefix
+from llmrec.generation.kv_cache import DecodeState, PrefillState
 from llmrec.generation.trie import Children, ItemTrie
 from llmrec.generation.trie_levels import ENDED
 
@@ -27,11 +27,9 @@ class DecodingEngine(Protocol):
         self, codes: torch.Tensor, level: int, parents: torch.Tensor, state: DecodeState
     ) -> DecodeState:
         """One decode step: append one code to each beam."""
-        ...
 
     def logits(self, hidden: torch.Tensor, level: int) -> torch.Tensor:
         """float32 ``[..., codes]`` over the codes of a level that items can have today."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Frontier:
 
     @classmethod
     def root(
-        cls, engine: DecodingEngine, trie: ItemTrie, scoring: Scoring, prefix: Prefix
+        cls, engine: DecodingEngine, trie: ItemTrie, scoring: Scoring, prefix: PrefillState
     ) -> Frontier:
         """The start: one empty beam a user."""
         nodes = torch.zeros_like(prefix.lengths)[:, None]

@@ -16,7 +16,7 @@ import torch
 
 from llmrec.errors import ConfigError
 from llmrec.generation.engine import TorchEngine, right_pad
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 
 BLOCK = 16  # tokens; beginnings are looked up at its multiples
 SPARE = 4  # an entry gets a quarter more places than its prompt has tokens
@@ -89,7 +89,7 @@ class HistoryCache:
         with self._lock:
             return asdict(self._metrics)
 
-    def prefill(self, engine: TorchEngine, prompts: list[np.ndarray], slots: int) -> Prefix:
+    def prefill(self, engine: TorchEngine, prompts: list[np.ndarray], slots: int) -> PrefillState:
         """The KV cache of prompts; only what is not cached of them is computed.
 
         Args:
@@ -189,7 +189,7 @@ def _blocks(tokens: np.ndarray) -> tuple[int, ...]:
     return tuple(hash(raw[:end].tobytes()) for end in range(BLOCK, len(raw) + 1, BLOCK))
 
 
-def _cached_prefix(matches: list[_Match], slots: int) -> Prefix | None:
+def _cached_prefix(matches: list[_Match], slots: int) -> PrefillState | None:
     """What is cached of each user's prompt, as :meth:`TorchEngine.prefill` continues it.
 
     It is padded on the right; None where nothing is cached.
@@ -215,7 +215,7 @@ def _cached_prefix(matches: list[_Match], slots: int) -> Prefix | None:
                 for part, cached in zip(whole, layer, strict=True):
                     part[user, :, : k.length] = cached[:, : k.length]
     lengths = torch.tensor(counts, device=some.device)
-    return Prefix(
+    return PrefillState(
         keys=[layer[0] for layer in memory],
         values=[layer[1] for layer in memory],
         lengths=lengths,

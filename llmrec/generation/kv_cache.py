@@ -1,4 +1,4 @@
-"""The KV cache of a batch of prompts, and of what beams generate after them.
+"""The KV cache of a batch of prompts (prefill), and of what beams generate after them (decode).
 
 The keys and values of a prompt are held once per user. What the beams generate since is kept as
 a tree beside them: a beam's token attends to the prompt and to its own ancestors, which a small
@@ -13,7 +13,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Prefix:
+class PrefillState:
     """The KV cache of a batch of prompts, after prefill.
 
     Attributes:
@@ -35,7 +35,7 @@ class Prefix:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def select(self, users: torch.Tensor, slots: int) -> Prefix:
+    def select(self, users: torch.Tensor, slots: int) -> PrefillState:
         """Some of the users (int64 indices), with ``slots`` free places behind their prompts."""
 
         def moved(old: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ class Prefix:
             new[:, :, : self.width] = old[users, :, : self.width]
             return new
 
-        return Prefix(
+        return PrefillState(
             [moved(keys) for keys in self.keys],
             [moved(values) for values in self.values],
             self.lengths[users],
@@ -65,13 +65,13 @@ class DecodeState:
         steps: tokens that each beam has generated.
     """
 
-    prefix: Prefix
+    prefix: PrefillState
     hidden: torch.Tensor
     ancestors: torch.Tensor
     steps: int
 
     @classmethod
-    def start(cls, prefix: Prefix) -> DecodeState:
+    def start(cls, prefix: PrefillState) -> DecodeState:
         """One beam a user, before its first token."""
         none = torch.zeros(len(prefix), 1, 0, dtype=torch.bool, device=prefix.lengths.device)
         return cls(prefix, prefix.hidden[:, None], none, 0)

@@ -29,7 +29,7 @@ from llmrec.generation.cuda_graph import WIDTH, CudaGraphSearch
 from llmrec.generation.engine import TorchEngine
 from llmrec.generation.exact_search import exact_search
 from llmrec.generation.history_cache import HistoryCache
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 from llmrec.generation.trie import ItemTrie
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
@@ -198,7 +198,7 @@ class Llm:
         return scores
 
     def _search(
-        self, prefix: Prefix, limits: LeafConstraints, n: int, options: SearchOptions
+        self, prefix: PrefillState, limits: LeafConstraints, n: int, options: SearchOptions
     ) -> SearchResult:
         if options.exact:
             return exact_search(self.engine, self.trie, prefix, limits, n, options)
@@ -206,7 +206,7 @@ class Llm:
             return self._graphed(prefix, limits, n, options)
         return beam_search(self.engine, self.trie, prefix, limits, n, options)
 
-    def prefill(self, prompts: list[np.ndarray], slots: int) -> Prefix:
+    def prefill(self, prompts: list[np.ndarray], slots: int) -> PrefillState:
         """The KV cache of prompts, from the history cache as far as it has them.
 
         Args:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from llmrec.content.features.models import check_layers
 from llmrec.errors import ArtifactError, one_line
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.frontier import Normalise
@@ -18,7 +19,6 @@ def load_llm(
     folder: str | Path,
     *,
     beams: int = 50,
-    batch_size: int = 128,
     cache_bytes: int = 0,
     normalise: Normalise = "children",
 ) -> Llm:
@@ -26,7 +26,6 @@ def load_llm(
 
     Args:
         beams: beam width for semantic IDs.
-        batch_size: users answered at once.
         cache_bytes: size of the history cache; 0 for none.
         normalise: see :class:`~llmrec.generation.frontier.Scoring`.
 
@@ -34,16 +33,17 @@ def load_llm(
         ArtifactError: if its files are missing or do not fit together.
         ConfigError: if the model is not of the LLaMA family.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     folder = Path(folder)
     ids, encoder = read_layout(folder)
+    check_layers(folder)
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
+            folder, local_files_only=True, output_loading_info=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
         raise ArtifactError(f"{folder}: not a trained llmrec model ({one_line(error)})") from None
     if loading["missing_keys"]:  # transformers would go on with random weights
         missing = sorted(loading["missing_keys"])[0]
@@ -57,7 +57,6 @@ def load_llm(
         model,
         encoder,
         ids,
-        batch_size=batch_size,
         beams=beams,
         options=SearchOptions(normalise=normalise),
         cache=cache,

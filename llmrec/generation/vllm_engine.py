@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from llmrec.errors import LlmrecError
-from llmrec.generation.kv_cache import DecodeState, Prefix
+from llmrec.generation.kv_cache import DecodeState, PrefillState
 from llmrec.generation.trie import ItemTrie
 from llmrec.llm.vocabulary import Vocabulary
 
@@ -22,7 +22,7 @@ ITEM_PREFIX = "llmrec_item_prefix"  # how many of a prompt's last tokens begin a
 
 
 @dataclass(frozen=True)
-class _VllmPrefix(Prefix):
+class _VllmPrefillState(PrefillState):
     """Prompts that vLLM has cached; ``hidden`` holds log-probabilities of the first codes.
 
     Attributes:
@@ -31,9 +31,9 @@ class _VllmPrefix(Prefix):
 
     rows: torch.Tensor
 
-    def select(self, users: torch.Tensor, slots: int) -> _VllmPrefix:
+    def select(self, users: torch.Tensor, slots: int) -> _VllmPrefillState:
         chosen = super().select(users, slots)
-        return _VllmPrefix(**vars(chosen), rows=self.rows[users])
+        return _VllmPrefillState(**vars(chosen), rows=self.rows[users])
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,20 @@ class VllmDecodingEngine:
     adapters: Sequence[Any]
     keep: int | None
 
-    def prefill(self) -> Prefix:
+    def prefill(self) -> PrefillState:
         """Read all prompts."""
         users = len(self.prompts)
         rows = torch.arange(users)
         hidden = self._next_codes(rows, torch.zeros(users, 0, dtype=torch.int64))
-        nothing = torch.zeros(users, 0, dtype=torch.bool)
-        return _VllmPrefix([], [], torch.zeros(users, dtype=torch.int64), hidden, nothing, 0, rows)
+        nothing, lengths = torch.zeros(users, 0, dtype=torch.bool), torch.zeros_like(rows)
+        return _VllmPrefillState([], [], lengths, hidden, nothing, 0, rows)
 
     def extend(
         self, codes: torch.Tensor, level: int, parents: torch.Tensor, state: DecodeState
     ) -> DecodeState:
         """One decode step; see :meth:`~llmrec.generation.engine.TorchEngine.extend`."""
         prefix = state.prefix
-        assert isinstance(prefix, _VllmPrefix)
+        assert isinstance(prefix, _VllmPrefillState)
         own = codes[..., None]
         if isinstance(state, _VllmState):
             before = state.codes.gather(1, parents[..., None].expand(-1, -1, state.steps))

@@ -28,7 +28,6 @@ from llmrec.generation.trie import ItemTrie
 from llmrec.generation.vllm_engine import VllmDecodingEngine
 from llmrec.generation.vllm_start import (
     VllmSettings,
-    check_head_size,
     model_and_adapters,
     read_config,
     start_vllm,
@@ -72,9 +71,7 @@ class VllmLlm:
         model, adapters = model_and_adapters(Path(folder), adapters)
         self.adapters = check_adapters(model, adapters) if adapters else {}
         self.ids, encoder = read_layout(model)
-        config = read_config(model)
-        check_head_size(model, config)
-        self.encoder = encoder.limited(context_of(config))
+        self.encoder = encoder.limited(context_of(read_config(model)))
         self.trie = ItemTrie(self.ids.codes)
         self.llm = start_vllm(model, self.encoder.max_tokens(), self.adapters, self.settings)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from llmrec.config import check_ranges
+from llmrec.content.features.models import check_layers
 from llmrec.errors import ArtifactError, ConfigError, one_line
 from llmrec.llm.adapters import read_adapter
 from llmrec.llm.layout import ADAPTERS
+from llmrec.llm.vllm_process import open_vllm
 from llmrec.stage import MANIFEST, read_manifest
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # LoRA ranks that vLLM takes
@@ -46,11 +46,12 @@ class VllmSettings:
 
 
 def model_and_adapters(folder: Path, adapters: Sequence[str | Path]) -> tuple[Path, list[Path]]:
-    """The model's folder and those of its adapters."""
+    """The model's folder and those of its adapters; a bundle's files are checked."""
     if not (folder / MANIFEST).is_file() or read_manifest(folder).stage != "bundle":
         return folder, [Path(adapter) for adapter in adapters]
     if adapters:
         raise ConfigError(f"adapters: {folder} is a bundle and brings its own; give its model")
+    read_manifest(folder, hashes=True)
     return folder / "model", sorted((folder / ADAPTERS).glob("*"))
 
 
@@ -58,31 +59,16 @@ def read_config(model: Path) -> Any:
     """The model's ``config.json``, as transformers reads it."""
     from transformers import AutoConfig
 
+    check_layers(model)
     try:
-        return AutoConfig.from_pretrained(model, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+        return AutoConfig.from_pretrained(model, local_files_only=True, trust_remote_code=False)
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
         raise ArtifactError(f"{model}: not a trained llmrec model ({one_line(error)})") from None
-
-
-def check_head_size(model: Path, config: Any) -> None:
-    """On a CPU, vLLM starts with any model and dies of some with the first request."""
-    if torch.cuda.is_available():
-        return
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    known = CPUAttentionBackend.get_supported_head_sizes()
-    if size not in known:
-        raise ArtifactError(
-            f"{model}: its attention heads are {size} wide; on a CPU vLLM serves "
-            f"{', '.join(map(str, known))}"
-        )
 
 
 def start_vllm(model: Path, longest: int, adapters: dict[str, Path], settings: VllmSettings) -> Any:
     """vLLM on a model's folder."""
-    from vllm import LLM
-
     own: dict[str, Any] = {}
     if adapters:
         # One place more than there are adapters: on a CPU, vLLM's kernels let a request without
@@ -92,24 +78,19 @@ def start_vllm(model: Path, longest: int, adapters: dict[str, Path], settings: V
             "max_loras": len(adapters) + 1,
             "max_lora_rank": _lora_rank(adapters),
         }
-    try:
-        return LLM(
-            model=str(model),
-            dtype=settings.dtype,
-            skip_tokenizer_init=True,  # token ids in, token ids out
-            enforce_eager=not torch.cuda.is_available(),
-            max_model_len=longest,
-            generation_config="vllm",  # the model's own may cut beams off
-            max_logprobs=-1,
-            logprobs_mode="processed_logprobs",  # what the constraint leaves adds up to one
-            logits_processors=[CONSTRAINT],
-            enable_prefix_caching=True,
-            block_size=settings.block_size,
-            kv_cache_memory_bytes=int(settings.memory_gib * 2**30),
-            **own,
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        raise ArtifactError(f"{model}: vLLM cannot serve it ({one_line(error)})") from error
+    return open_vllm(
+        model,
+        read_config(model),
+        dtype=settings.dtype,
+        skip_tokenizer_init=True,  # token ids in, token ids out
+        max_model_len=longest,
+        max_logprobs=-1,
+        logprobs_mode="processed_logprobs",  # what the constraint leaves adds up to one
+        logits_processors=[CONSTRAINT],
+        block_size=settings.block_size,
+        kv_cache_memory_bytes=int(settings.memory_gib * 2**30),
+        **own,
+    )
 
 
 def _lora_rank(adapters: dict[str, Path]) -> int:

@@ -13,27 +13,32 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import tyro
 
 from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import combine_blocks, load_blocks
 from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError, require
+from llmrec.files import file_hash
 from llmrec.item_ids.collisions import (
     UniqueCodes,
     count_collisions,
     resolve_extra_level,
     resolve_last_level,
 )
-from llmrec.item_ids.item_ids import CollisionStrategy, IdKind, ItemIds
+from llmrec.item_ids.continued import continued_ids, known_rows, usual_spare
+from llmrec.item_ids.item_ids import CollisionStrategy, IdKind, ItemIds, id_files
 from llmrec.item_ids.quantizer import FittedQuantizer, content_codebooks
 from llmrec.item_ids.report import format_report, level_report, plot_code_use
 from llmrec.item_ids.rq_kmeans import fit_rq_kmeans
 from llmrec.item_ids.rq_vae_settings import RqVaeConfig
+from llmrec.jsonl import read_json
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 
 STAGE = "index"
@@ -46,6 +51,8 @@ class IndexConfig:
 
     Attributes:
         kind: ``atomic`` (one token an item) or ``semantic`` (a few codes an item).
+        base: folder of an earlier result, or of a model: its items keep their IDs, new ones get
+            theirs in the same way, and further settings are those of that.
         method: ``rq-kmeans`` or ``rq-vae``, for semantic IDs.
         levels: codes an item, before an extra level.
         codebook_size: codes a level; lowered when there are fewer items.
@@ -59,6 +66,7 @@ class IndexConfig:
     """
 
     kind: IdKind = "atomic"
+    base: Annotated[Path | None, tyro.conf.arg(aliases=("--from",))] = None
     method: Literal["rq-kmeans", "rq-vae"] = "rq-kmeans"
     levels: int = 3
     codebook_size: int = 256
@@ -105,20 +113,26 @@ def run(
     if config.kind == "semantic" and features is None:
         raise ConfigError("features: semantic item ids need the folder of llmrec embed")
     inputs = input_hashes(dataset=dataset, features=features)
+    if config.base is not None:
+        inputs |= {f"base/{path.name}": file_hash(path) for path in id_files(config.base)}
     manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed)
 
     def work(stage_run: StageRun) -> None:
-        n_items = Dataset(dataset).n_items
+        names = Dataset(dataset).item_ids
+        n_items = len(names)
         if n_items == 0:
             raise CatalogError(f"{dataset}: the catalogue has no items; ingest some first")
+        blocks = None if features is None else load_blocks(features)
+        if config.base is not None:
+            _continue(stage_run, config, config.base, names, blocks)
+            return
         vectors = None
-        if features is not None:
-            blocks = load_blocks(features)
+        if blocks is not None:
             vectors = combine_blocks(blocks, config.block_weights, n_items, str(features))
-        _index(stage_run, config, n_items, vectors, seed)
+        _index(stage_run, config, names, vectors, seed)
 
-    folder = run_stage(out, manifest, work)
-    print(format_report(json.loads((folder / REPORT).read_text(encoding="utf-8"))))
+    folder = run_stage(out, manifest, work, reads=[dataset, features])
+    print(format_report(read_json(folder / REPORT)))
     return folder
 
 
@@ -141,20 +155,44 @@ def build_ids(
         if vectors is None:
             raise ConfigError("features: semantic item ids need content vectors")
         return _semantic(config, vectors, seed)
-    spare = config.spare if config.spare is not None else max(64, math.ceil(n_items / 20))
+    spare = config.spare if config.spare is not None else usual_spare(n_items)
     ids = ItemIds.atomic(n_items, spare, vectors, {} if vectors is None else config.block_weights)
     report = {"kind": "atomic", "items": n_items, "tokens": ids.n_tokens, "spare": spare}
     return ids, report
 
 
+def _continue(
+    run: StageRun,
+    config: IndexConfig,
+    base: Path,
+    names: list[str],
+    blocks: Mapping[str, np.ndarray] | None,
+) -> None:
+    old = ItemIds.load(id_files(base)[0].parent)
+    if old.kind != config.kind:
+        raise ConfigError(f"kind: the IDs of {base} are {old.kind}; set the same")
+    ids = continued_ids(old, names, blocks, str(base))
+    known = int((known_rows(old, names, str(base)) >= 0).sum())
+    report = {
+        "kind": ids.kind,
+        "items": ids.n_items,
+        "tokens": ids.n_tokens,
+        "known": known,
+        "new": ids.n_items - known,
+    }
+    ids.save(run.folder)
+    (run.folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    run.counts.update(report)
+
+
 def _index(
-    run: StageRun, config: IndexConfig, n_items: int, vectors: np.ndarray | None, seed: int
+    run: StageRun, config: IndexConfig, names: list[str], vectors: np.ndarray | None, seed: int
 ) -> None:
     started = time.monotonic()
-    ids, report = build_ids(config, n_items, vectors, seed)
+    ids, report = build_ids(config, len(names), vectors, seed)
     # Not among the manifest's counts: those stand for the result, and time is none.
     report["seconds"] = round(time.monotonic() - started, 2)
-    ids.save(run.folder)
+    replace(ids, names=tuple(names)).save(run.folder)
     (run.folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if ids.kind == "semantic":
         plot_code_use(ids.codes, ids.level_sizes, run.folder / "code_usage.png")

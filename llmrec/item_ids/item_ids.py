@@ -26,15 +26,30 @@ import numpy as np
 
 from llmrec.content.features.blocks import check_finite, combine_blocks
 from llmrec.errors import ArtifactError, CatalogError, DataError
+from llmrec.files import read_versioned
 from llmrec.item_ids.collisions import resolve_extra_level, resolve_last_level, row_keys
 from llmrec.item_ids.quantizer import ResidualQuantizer
+from llmrec.jsonl import read_json
 from llmrec.stage import reading
 
 IdKind = Literal["atomic", "semantic"]
 CollisionStrategy = Literal["last-level", "extra-level"]
 SCHEMA_VERSION = 1
 _HEADER, _TENSORS = "item_ids.json", "item_ids.safetensors"
-_QUANTIZER = "quantizer.safetensors"
+_QUANTIZER, _NAMES = "quantizer.safetensors", "names.json"
+
+
+def id_files(folder: str | Path) -> list[Path]:
+    """The files of item IDs in a folder of ``llmrec index`` or of a model, the header first.
+
+    Raises:
+        ArtifactError: if there are none.
+    """
+    for place in (Path(folder), Path(folder) / "item_ids"):
+        if (place / _HEADER).is_file():
+            names = (_TENSORS, _QUANTIZER, _NAMES)
+            return [place / _HEADER, *(place / name for name in names if (place / name).is_file())]
+    raise ArtifactError(f"{folder}: holds no item IDs; give a folder of llmrec index, or a model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +68,10 @@ class ItemIds:
         quantizer: makes codes of content vectors (semantic).
         collisions: how semantic IDs were made unique; see :mod:`llmrec.item_ids.collisions`.
         blocks: weight of each feature block in the content vectors; empty without content.
+        names: the shop's identifier of every item; empty where they are not known.
 
     Raises:
-        ArtifactError: if the codes do not fit the levels or two items share an ID.
+        ArtifactError: if the codes do not fit the levels or the names, or two items share an ID.
     """
 
     kind: IdKind
@@ -65,6 +81,7 @@ class ItemIds:
     quantizer: ResidualQuantizer | None = None
     collisions: CollisionStrategy = "last-level"
     blocks: Mapping[str, float] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         codes = self.codes
@@ -76,6 +93,8 @@ class ItemIds:
             raise ArtifactError(
                 f"item ids: {len(self.token_vectors)} token vectors for {self.n_tokens} tokens"
             )
+        if self.names and len(self.names) != len(codes):
+            raise ArtifactError(f"item ids: {len(self.names)} names for {len(codes)} items")
         if self.kind == "atomic":
             if not np.array_equal(codes[:, 0], np.arange(len(codes))):
                 raise ArtifactError("item ids: an atomic code must be the item's index")
@@ -182,12 +201,13 @@ class ItemIds:
         """Content vectors float32 ``[n_items, dim]`` of feature blocks, as these IDs use them."""
         return combine_blocks(features, self.blocks, n_items, "new items")
 
-    def assign_new(self, vectors: np.ndarray) -> ItemIds:
+    def assign_new(self, vectors: np.ndarray, names: Sequence[str] | None = None) -> ItemIds:
         """IDs for items that were added to the end of the catalogue; existing IDs stay.
 
         Args:
             vectors: float32 ``[new items, dim]`` content vectors, as :meth:`content` makes them
                 (``dim`` is 0 for atomic IDs without content).
+            names: of the new items; None gives IDs without any names.
 
         Raises:
             CatalogError: if no ID is left for an item.
@@ -198,8 +218,9 @@ class ItemIds:
         if vectors.ndim != 2 or vectors.shape[1] != dim:
             raise DataError(f"new items: vectors have shape {vectors.shape}, expected [n, {dim}]")
         check_finite(vectors, "new items")
+        all_names = () if names is None else (*self.names, *names)
         if self.kind == "atomic":
-            return self._extend_atomic(vectors)
+            return self._extend_atomic(vectors, all_names)
         quantizer = cast(ResidualQuantizer, self.quantizer)
         latents = quantizer.latents(vectors)
         codes = quantizer.codes(latents)
@@ -209,19 +230,21 @@ class ItemIds:
             new = resolve_extra_level(distances, codes, self.level_sizes[-1], self.codes)
         else:
             new = resolve_last_level(quantizer, latents, codes, self.codes)
-        return replace(self, codes=np.concatenate([self.codes, new.codes]))
+        codes = np.concatenate([self.codes, new.codes])
+        return replace(self, codes=codes, names=all_names)
 
-    def _extend_atomic(self, vectors: np.ndarray) -> ItemIds:
+    def _extend_atomic(self, vectors: np.ndarray, names: tuple[str, ...]) -> ItemIds:
         total = self.n_items + len(vectors)
         if total > self.capacity:
             raise CatalogError(
                 f"{len(vectors)} new items, but only {self.capacity - self.n_items} spare item "
-                "tokens are left; run llmrec index again with a larger spare, then train"
+                "tokens are left; ingest them with the others and train on from the model, which "
+                "gives it more tokens"
             )
         token_vectors = self.token_vectors.copy()
         token_vectors[self.n_items : total] = vectors
         codes = np.arange(total, dtype=np.int32)[:, None]
-        return replace(self, codes=codes, token_vectors=token_vectors)
+        return replace(self, codes=codes, token_vectors=token_vectors, names=names)
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
@@ -243,12 +266,15 @@ class ItemIds:
             "collisions": self.collisions,
             "blocks": dict(self.blocks),
             "quantizer": self.quantizer is not None,
+            "names": bool(self.names),
         }
         (folder / _HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         tensors = {"codes": self.codes, "token_vectors": self.token_vectors}
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / _TENSORS)
         if self.quantizer is not None:
             self.quantizer.save(folder / _QUANTIZER)
+        if self.names:
+            (folder / _NAMES).write_text(json.dumps(self.names), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> ItemIds:
@@ -262,13 +288,12 @@ class ItemIds:
 
         folder = Path(folder)
         with reading(f"{folder}: item ids", "llmrec index"):
-            header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
-            if header["schema_version"] > SCHEMA_VERSION:
-                raise ArtifactError(
-                    f"{folder / _HEADER}: written by a newer llmrec; upgrade llmrec"
-                )
+            header = read_versioned(
+                folder / _HEADER, "header of item ids", SCHEMA_VERSION, "run llmrec index again"
+            )
             tensors = load_file(folder / _TENSORS)
             quantizer = ResidualQuantizer.load(folder / _QUANTIZER) if header["quantizer"] else None
+            names = tuple(read_json(folder / _NAMES)) if header.get("names") else ()
             return cls(
                 header["kind"],
                 tensors["codes"],
@@ -277,4 +302,5 @@ class ItemIds:
                 quantizer,
                 header["collisions"],
                 header["blocks"],
+                names,
             )

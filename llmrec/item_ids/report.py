@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import string
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llmrec.errors import MissingExtraError
 from llmrec.item_ids.quantizer import ResidualQuantizer, relative_mse
-from llmrec.metrics.plots import open_pyplot, save_figure
-
-logger = logging.getLogger(__name__)
+from llmrec.metrics.plots import drawing
 
 
 def code_use(codes: np.ndarray, size: int) -> dict[str, float]:
@@ -32,13 +28,12 @@ def code_use(codes: np.ndarray, size: int) -> dict[str, float]:
     """
     counts = np.bincount(codes, minlength=size)
     share = counts[counts > 0] / max(len(codes), 1)
-    perplexity = float(np.exp(-(share * np.log(share)).sum()))
     used = int((counts > 0).sum())
     return {
         "size": size,
         "used": used,
         "usage": round(used / size, 4),
-        "perplexity": round(perplexity, 2),
+        "perplexity": round(float(np.exp(-(share * np.log(share)).sum())), 2),
     }
 
 
@@ -60,6 +55,11 @@ def level_report(
 
 def format_report(report: dict[str, Any]) -> str:
     """The report as lines for a terminal."""
+    if "known" in report:
+        return (
+            f"{report['items']:,} items, {report['kind']} ids: {report['known']:,} as they were, "
+            f"{report['new']:,} new"
+        )
     lines = [f"{report['items']:,} items, {report['kind']} ids, {report['tokens']:,} item tokens"]
     if report["kind"] == "atomic":
         return f"{lines[0]}, {report['spare']:,} of them spare"
@@ -85,24 +85,20 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def plot_code_use(codes: np.ndarray, sizes: tuple[int, ...], path: Path) -> None:
-    """Draw how many items each code has, sorted, one panel a level; nothing without matplotlib.
+    """Draw how many items each code has, sorted, one panel a level.
 
     Args:
         codes: int ``[n, levels]``.
         sizes: codes a level.
         path: the PNG to write.
     """
-    try:
-        pyplot = open_pyplot()
-    except MissingExtraError as error:
-        logger.info("no picture of the code use: %s", error)
-        return
-    figure, panels = pyplot.subplots(1, len(sizes), figsize=(3.2 * len(sizes), 2.8), squeeze=False)
-    for level, (panel, size) in enumerate(zip(panels[0], sizes, strict=True)):
-        counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
-        panel.fill_between(np.arange(size), counts, step="mid")
-        panel.axhline(len(codes) / size, color="grey", linewidth=0.8, linestyle="--")
-        panel.set_title(f"level {string.ascii_lowercase[level]}: {(counts > 0).sum()} of {size}")
-        panel.set_xlabel("codes, most used first")
-    panels[0][0].set_ylabel("items")
-    save_figure(pyplot, figure, path)
+    figsize = 3.2 * len(sizes), 2.8
+    with drawing(path, 1, len(sizes), figsize=figsize, squeeze=False) as panels:
+        for level, (panel, size) in enumerate(zip(panels[0], sizes, strict=True)):
+            counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
+            panel.fill_between(np.arange(size), counts, step="mid")
+            panel.axhline(len(codes) / size, color="grey", linewidth=0.8, linestyle="--")
+            letter = string.ascii_lowercase[level]
+            panel.set_title(f"level {letter}: {(counts > 0).sum()} of {size}")
+            panel.set_xlabel("codes, most used first")
+        panels[0][0].set_ylabel("items")

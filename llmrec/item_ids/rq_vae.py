@@ -9,7 +9,6 @@ its latents, and codes that no item used since the last look restart from random
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from llmrec.content.features.models import pick_device
 from llmrec.item_ids.quantizer import FittedQuantizer, ResidualQuantizer, nearest, relative_mse
 from llmrec.item_ids.rq_kmeans import kmeans
 from llmrec.item_ids.rq_vae_settings import RqVaeConfig
+from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 
 # What one level quantized: residuals [n, latent_dim] and their codes [n].
 Level = tuple[torch.Tensor, torch.Tensor]
@@ -94,9 +94,7 @@ def fit_rq_vae(
 def _train(model: RqVae, data: torch.Tensor, settings: RqVaeConfig, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, step / settings.steps)))
-    )
+    schedule = learning_rate_schedule("cosine", warmup=0, total=settings.steps)
     warmup = int(settings.warmup * settings.steps)
     last_restart = int(0.9 * settings.steps)  # restarted codes need time to settle
     used = [torch.zeros(len(book), dtype=torch.bool) for book in model.codebooks]
@@ -107,8 +105,8 @@ def _train(model: RqVae, data: torch.Tensor, settings: RqVaeConfig, seed: int) -
         loss, levels = model(data[rows.to(data.device)], quantized=step >= warmup)
         optimizer.zero_grad()
         loss.backward()
+        set_learning_rate(optimizer, schedule(step))
         optimizer.step()
-        schedule.step()
         for in_use, (_, codes) in zip(used, levels, strict=False):
             in_use[codes.cpu()] = True
         if levels and (step - warmup + 1) % settings.restart_every == 0 and step < last_restart:

@@ -11,22 +11,23 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from llmrec.errors import ArtifactError, ConfigError, one_line, require
+from llmrec.files import file_hash, read_versioned, replacing
 from llmrec.llm.layout import LAYOUT
 from llmrec.llm.lora_rules import check_name, why_not_plain
-from llmrec.stage import file_hash
+from llmrec.parsing import parse_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 INFO, CONFIG, WEIGHTS = "llmrec_adapter.json", "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -42,7 +43,8 @@ class AdapterInfo:
         base_name: that base's folder name, for messages.
         created: when, ISO 8601 UTC.
         rank, alpha: of the LoRA matrices.
-        weights_hash: sha256 of ``adapter_model.safetensors``.
+        weights_hash, config_hash: sha256 of ``adapter_model.safetensors`` and
+            ``adapter_config.json``.
     """
 
     name: str
@@ -54,6 +56,7 @@ class AdapterInfo:
     rank: int
     alpha: float
     weights_hash: str
+    config_hash: str
     schema_version: int = SCHEMA_VERSION
 
 
@@ -94,14 +97,15 @@ def save_adapter(
     """Write the active adapter of a peft model.
 
     Args:
-        folder: made if it is not there; ``llmrec_adapter.json`` is written last.
+        folder: is whole or, after an error, as it was; an earlier adapter is replaced.
         name: what requests will call it: letters, digits and hyphens.
         base: folder of the base it was trained on.
 
     Raises:
         ConfigError: for a name that cannot be used, an adapter that is not plain LoRA inside the
             blocks, or a model of which more was trained than the adapter.
-        ArtifactError: if ``base`` is no expanded base.
+        ArtifactError: if ``base`` is no expanded base, ``folder`` holds something else than an
+            adapter, or another run writes there.
     """
     peft = require("peft", "tune")
     folder, adapters = Path(folder), peft_model.base_model.active_adapters
@@ -120,24 +124,27 @@ def save_adapter(
     reason = why_not_plain(config.to_dict(), state) or _trained_besides(peft_model, Path(base))
     if reason is not None:
         raise ConfigError(f"adapter {name!r}: {reason}")
+    if folder.exists() and not (folder / INFO).is_file() and any(folder.iterdir()):
+        raise ArtifactError(f"{folder}: holds something else than an adapter; give another folder")
     made_for, base_name = base_hash(base), Path(base).resolve().name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INFO).unlink(missing_ok=True)
     config.inference_mode, config.base_model_name_or_path = True, base_name
-    config.save_pretrained(folder)
-    _save_weights(state, folder / WEIGHTS)
-    info = AdapterInfo(
-        name=name,
-        version=version,
-        task=task,
-        base_hash=made_for,
-        base_name=base_name,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        rank=config.r,
-        alpha=config.lora_alpha,
-        weights_hash=file_hash(folder / WEIGHTS),
-    )
-    (folder / INFO).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
+    with replacing(folder) as part:
+        config.save_pretrained(part)
+        plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        save_file(plain, part / WEIGHTS, metadata={"format": "pt"})
+        info = AdapterInfo(
+            name=name,
+            version=version,
+            task=task,
+            base_hash=made_for,
+            base_name=base_name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            rank=config.r,
+            alpha=config.lora_alpha,
+            weights_hash=file_hash(part / WEIGHTS),
+            config_hash=file_hash(part / CONFIG),
+        )
+        (part / INFO).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
     return folder
 
 
@@ -149,15 +156,7 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
             plain LoRA inside the blocks.
     """
     folder = Path(folder)
-    raw = read_json(folder / INFO)
-    schema = raw.get("schema_version")
-    if not isinstance(schema, int):
-        raise ArtifactError(f"{folder / INFO}: has no schema_version; it is not an adapter's")
-    if schema > SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{folder / INFO}: written with schema version {schema}, this llmrec reads up to "
-            f"{SCHEMA_VERSION}; upgrade llmrec"
-        )
+    raw = read_versioned(folder / INFO, "LoRA adapter", SCHEMA_VERSION, "save the adapter again")
     known = {field.name for field in fields(AdapterInfo)}
     try:
         info = AdapterInfo(**{key: value for key, value in raw.items() if key in known})
@@ -176,6 +175,10 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
     reason = why_not_plain(config, tensors)
     if reason is not None:
         raise ArtifactError(f"{folder}: {reason}")
+    if file_hash(folder / CONFIG) != info.config_hash:
+        raise ArtifactError(
+            f"{folder / CONFIG}: is not what {INFO} was written for; save the adapter again"
+        )
     check_name(info.name)
     return info
 
@@ -252,13 +255,6 @@ def _trained_besides(peft_model: Any, base: Path) -> str | None:
     return None
 
 
-def _save_weights(state: Mapping[str, torch.Tensor], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    plain = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    save_file(plain, path, metadata={"format": "pt"})
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds a mapping.
 
@@ -266,7 +262,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ArtifactError: if it is missing or holds something else.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path}: not found; is this an adapter's folder?") from None
     except (OSError, ValueError) as error:

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from llmrec.errors import ConfigError
+from llmrec.content.features.models import check_layers
+from llmrec.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +39,25 @@ SIZES = {
 }
 
 
+def llama_config(size: Size, vocab_size: int, max_tokens: int, tokens: dict[str, int]) -> Any:
+    """The ``LlamaConfig`` of a shape; arguments as of :func:`from_size`."""
+    from transformers import LlamaConfig
+
+    return LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=size.width,
+        intermediate_size=size.feed_forward,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        max_position_embeddings=max_tokens,
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
+        architectures=["LlamaForCausalLM"],
+        **tokens,
+    )
+
+
 def from_size(name: str, vocab_size: int, max_tokens: int, tokens: dict[str, int]) -> Any:
     """A fresh LLaMA of a named size.
 
@@ -50,24 +70,11 @@ def from_size(name: str, vocab_size: int, max_tokens: int, tokens: dict[str, int
     Raises:
         ConfigError: for an unknown size.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
 
     if name not in SIZES:
         raise ConfigError(f"base: unknown size {name!r}; known sizes: {', '.join(SIZES)}")
-    size = SIZES[name]
-    config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=size.width,
-        intermediate_size=size.feed_forward,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.heads,
-        max_position_embeddings=max(256, max_tokens),
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=True,
-        **tokens,
-    )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(llama_config(SIZES[name], vocab_size, max(256, max_tokens), tokens))
 
 
 def from_folder(base: str, vocab_size: int, dtype: torch.dtype) -> Any:
@@ -76,13 +83,14 @@ def from_folder(base: str, vocab_size: int, dtype: torch.dtype) -> Any:
     Raises:
         ConfigError: if it cannot be loaded, or is not built like a LLaMA.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    check_layers(base)
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, trust_remote_code=False)
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
+        reason = one_line(error)[:300]
         raise ConfigError(
             f"base: {base!r} is neither a size ({', '.join(SIZES)}) nor a causal LM that "
             f"transformers can load from a folder or a hub ({reason})"

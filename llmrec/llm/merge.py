@@ -15,9 +15,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from llmrec.content.features.models import check_layers
 from llmrec.errors import ArtifactError, one_line
+from llmrec.files import file_hash
 from llmrec.llm.adapters import CONFIG, attach, base_hash, check_adapters, read_adapter
-from llmrec.stage import MANIFEST, Manifest, StageRun, file_hash, read_manifest, run_stage
+from llmrec.stage import MANIFEST, Manifest, StageRun, read_manifest, run_stage
 
 STAGE = "merge"
 # What the merged model writes anew, or what is true of the base's own training only.
@@ -55,7 +57,8 @@ def run(base: Path, adapter: Path, out: Path) -> Path:
     if dataset is not None:
         inputs["dataset"] = dataset
     config = {"adapter": info.name, "version": info.version, "task": info.task}
-    manifest = Manifest(STAGE, config, inputs, counts={"base_name": base.resolve().name})
+    counts = {"base_name": base.resolve().name}
+    manifest = Manifest(STAGE, config, inputs, counts, command="model merge")
 
     def work(stage: StageRun) -> None:
         # the other format is the one a quantised base had
@@ -74,7 +77,10 @@ def merged(base: Path, adapter: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     ((name, folder),) = check_adapters(base, [adapter]).items()
-    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True).eval()
+    check_layers(base)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, local_files_only=True, trust_remote_code=False
+    ).eval()
     if getattr(model, "is_quantized", False):
         model = model.dequantize()
     try:
@@ -84,7 +90,7 @@ def merged(base: Path, adapter: Path) -> Any:
 
 
 def copy_companions(base: Path, folder: Path) -> None:
-    """Copy a base's other files: tokenizer, layout, item IDs, projection."""
+    """Copy a base's other files: tokenizer, layout, item IDs."""
     ignored = shutil.ignore_patterns(*_NOT_COPIED)
     for path in base.iterdir():
         if path.name in ignored(str(base), [path.name]):

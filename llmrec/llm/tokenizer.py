@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, one_line
 from llmrec.llm.llama import SIZES
 
 BASE_VOCABULARY = 1024  # tokens of a size name's own tokenizer
@@ -58,9 +58,10 @@ def load_tokenizer(base: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(base)
-    except (OSError, ValueError, KeyError) as error:  # KeyError: a tokenizer.json without a part
-        reason = str(error).strip().splitlines()[0]
+        return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
+        reason = one_line(error)[:300]
         raise ConfigError(
             f"base: {base!r} is neither a size nor a folder or hub id with a loadable tokenizer "
             f"({reason})"

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.files import write_whole
+from llmrec.jsonl import read_json
 
 
 def cached_json(path: Path, compute: Callable[[], Any]) -> Any:
     """Compute a result and keep it in a file; a resumed run reads the file."""
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     result = compute()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(result))

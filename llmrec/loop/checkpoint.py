@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from llmrec.errors import ArtifactError
-from llmrec.files import write_whole
+from llmrec.files import sync, write_whole
+from llmrec.jsonl import read_json
 from llmrec.loop.state import TrainingState
 
 TENSORS, STATE, BEST = "checkpoint.safetensors", "checkpoint.json", "best.safetensors"
@@ -53,6 +54,7 @@ def save_checkpoint(
     tensors_file = f"{state.step}-{TENSORS}"
     contiguous = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
     save_file(contiguous, folder / tensors_file)
+    sync(folder / tensors_file)
     # the switch: from here on the new checkpoint counts
     write_whole(folder / STATE, json.dumps(vars(state) | {"tensors": tensors_file}))
     for stale in folder.glob(f"*-{TENSORS}"):
@@ -72,7 +74,7 @@ def load_checkpoint(
     if not path.is_file():
         return False
     try:
-        saved: dict[str, Any] = json.loads(path.read_text())
+        saved: dict[str, Any] = read_json(path)
         tensors = load_file(folder / saved["tensors"])
         model.load_state_dict(_under(tensors, "model."))
         _restore_optimizer(optimizer, _under(tensors, "optimizer."))

@@ -1,9 +1,9 @@
 """How sure is a click metric: 95% intervals, and paired differences between models.
 
-Whole people are resampled (a cluster bootstrap), because the rows of one person are not
+Whole users are resampled (a cluster bootstrap), because the rows of one user are not
 independent, and with them the trainings of a model, where there are several seeds. A resample is a
-number of times each person was drawn, so that nothing is copied:
-every metric but AUC is a ratio of sums over people, which are taken once, and AUC keeps one sort
+number of times each user was drawn, so that nothing is copied:
+every metric but AUC is a ratio of sums over users, which are taken once, and AUC keeps one sort
 and changes weights. 150,000 rows, 5 models and 1,000 resamples are seconds on one core.
 
 In a resample the bins of ECE stay those of the whole sample. A resample also adds chance to
@@ -48,9 +48,9 @@ class _Model:
     """What of one model's predictions is kept for resampling.
 
     Attributes:
-        sums: float64 ``[people, 5 + bins]``: rows, clicks, log loss, GAUC's rows times AUC,
+        sums: float64 ``[users, 5 + bins]``: rows, clicks, log loss, GAUC's rows times AUC,
             GAUC's rows; then predicted minus observed clicks of each bin of ECE.
-        negatives, positives: int64, the person of each row in the order of ``pairs``.
+        negatives, positives: int64, the user of each row in the order of ``pairs``.
     """
 
     sums: np.ndarray
@@ -62,7 +62,7 @@ class _Model:
         """Every metric of some resamples.
 
         Args:
-            times: float64 ``[resamples, people]``, how often each person was drawn.
+            times: float64 ``[resamples, users]``, how often each user was drawn.
 
         Returns:
             float64 ``[resamples]`` by metric; NaN where it is undefined.
@@ -122,34 +122,34 @@ class ClickBootstrap:
 def bootstrap(
     labels: np.ndarray,
     predictions: Mapping[str, np.ndarray],
-    people: np.ndarray,
+    users: np.ndarray,
     groups: np.ndarray,
     resamples: int = 1000,
     seed: int = 0,
 ) -> ClickBootstrap:
-    """Measure models on all rows and on resamples of people and of trainings.
+    """Measure models on all rows and on resamples of users and of trainings.
 
     Args:
         labels: float ``[n]`` of 0 and 1.
         predictions: name of a model to its probabilities, float ``[n]``, or ``[trainings, n]`` of
             trainings that differ in their seed: the model's value is the mean over them, and a
             resample draws as many of them with replacement.
-        people: int ``[n]``, who is resampled whole.
-        groups: int ``[n]``, GAUC's groups, each of one person: the people again, or their lists.
+        users: int ``[n]``, who is resampled whole.
+        groups: int ``[n]``, GAUC's groups, each of one user: the users again, or their lists.
 
     Raises:
-        DataError: if the arrays do not fit, a group holds rows of several people, every label is
+        DataError: if the arrays do not fit, a group holds rows of several users, every label is
             the same, or no group has both labels.
     """
     if not predictions:
         raise DataError("there is no model to measure")
-    owner = _owners(people, groups, len(np.asarray(labels)))
+    owner = _owners(users, groups, len(np.asarray(labels)))
     models = {
         name: [_model(labels, training, owner, groups) for training in np.atleast_2d(p)]
         for name, p in predictions.items()
     }
-    n_people = int(owner.max()) + 1
-    values = {name: _mean(trainings, np.ones((1, n_people))) for name, trainings in models.items()}
+    n_users = int(owner.max()) + 1
+    values = {name: _mean(trainings, np.ones((1, n_users))) for name, trainings in models.items()}
     for name, value in values.items():
         undefined = [metric for metric in METRICS if np.isnan(value[metric][0])]
         if undefined:
@@ -160,7 +160,7 @@ def bootstrap(
     chosen = {name: _drawn_trainings(name, len(m), resamples, seed) for name, m in models.items()}
     parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in models}
     done = 0
-    for times in draw_counts(n_people, resamples, seed):
+    for times in draw_counts(n_users, resamples, seed):
         for name, trainings in models.items():
             rows = chosen[name][done : done + len(times)]
             parts[name].append(_mean(trainings, times, rows))
@@ -198,41 +198,41 @@ def _mean(
     return means
 
 
-def _owners(people: np.ndarray, groups: np.ndarray, rows: int) -> np.ndarray:
-    """Persons as int64 ``[n]`` without gaps; every group must be of one of them."""
-    people, groups = np.asarray(people), np.asarray(groups)
-    for name, values in (("people", people), ("groups", groups)):
+def _owners(users: np.ndarray, groups: np.ndarray, rows: int) -> np.ndarray:
+    """Users as int64 ``[n]`` without gaps; every group must be of one of them."""
+    users, groups = np.asarray(users), np.asarray(groups)
+    for name, values in (("users", users), ("groups", groups)):
         if values.shape != (rows,):
             raise DataError(f"{name} has shape {values.shape}, labels have ({rows},)")
     if not rows:
         raise DataError("there are no rows to measure")
-    owner = np.unique(people, return_inverse=True)[1]
+    owner = np.unique(users, return_inverse=True)[1]
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     shared = np.flatnonzero(owner != owner[first[group]])
     if len(shared):
         raise DataError(
-            f"row {shared[0]}: group {groups[shared[0]]} holds rows of several people; "
-            "give groups that lie within a person, such as the people or their lists"
+            f"row {shared[0]}: group {groups[shared[0]]} holds rows of several users; "
+            "give groups that lie within a user, such as the users or their lists"
         )
     return owner
 
 
 def _model(labels: np.ndarray, p: np.ndarray, owner: np.ndarray, groups: np.ndarray) -> _Model:
     labels, p, ones = check_probabilities(labels, p, None)
-    n_people = int(owner.max()) + 1
+    n_users = int(owner.max()) + 1
 
-    def per_person(values: np.ndarray, of: np.ndarray = owner) -> np.ndarray:
-        return np.bincount(of, weights=values, minlength=n_people)
+    def per_user(values: np.ndarray, of: np.ndarray = owner) -> np.ndarray:
+        return np.bincount(of, weights=values, minlength=n_users)
 
     aucs, sizes, row = group_aucs(labels, p, groups)
     bins = equal_mass_bins(p, ECE_BINS)
     n_bins = int(bins.max()) + 1
-    gaps = np.bincount(owner * n_bins + bins, weights=p - labels, minlength=n_people * n_bins)
-    sums = [per_person(ones), per_person(labels), per_person(row_losses(labels, p))]
-    sums += [per_person(sizes * aucs, owner[row]), per_person(sizes, owner[row])]
+    gaps = np.bincount(owner * n_bins + bins, weights=p - labels, minlength=n_users * n_bins)
+    sums = [per_user(ones), per_user(labels), per_user(row_losses(labels, p))]
+    sums += [per_user(sizes * aucs, owner[row]), per_user(sizes, owner[row])]
     pairs = Pairs.of(labels, p, np.zeros(len(p), dtype=np.int64))
     return _Model(
-        np.column_stack([*sums, gaps.reshape(n_people, n_bins)]),
+        np.column_stack([*sums, gaps.reshape(n_users, n_bins)]),
         pairs,
         owner[pairs.negatives],
         owner[pairs.positives],
@@ -244,7 +244,7 @@ def _interval(value: float, drawn: np.ndarray) -> Interval:
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         raise DataError(
-            "no resample has clicked and unclicked rows; there are too few people for an interval"
+            "no resample has clicked and unclicked rows; there are too few users for an interval"
         )
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(value, float(low), float(high))

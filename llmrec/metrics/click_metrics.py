@@ -67,7 +67,7 @@ def auc_of(pairs: Pairs, negatives: np.ndarray, positives: np.ndarray) -> float:
 def group_aucs(
     labels: np.ndarray, p: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """AUC of every group (a person, a list) that has both labels; arrays that were checked.
+    """AUC of every group (a user, a list) that has both labels; arrays that were checked.
 
     GAUC is their mean, weighted by the groups' rows.
 

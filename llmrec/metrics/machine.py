@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -28,13 +27,8 @@ def command_line() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python, llmrec and the libraries that decide a result."""
-    found = {"python": platform.python_version(), "llmrec": __version__} | library_versions()
-    for name in _MORE_LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    own = {"python": platform.python_version(), "llmrec": __version__}
+    return own | library_versions() | library_versions(_MORE_LIBRARIES)
 
 
 def machine() -> dict[str, Any]:

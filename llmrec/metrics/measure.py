@@ -11,7 +11,7 @@ Ties go to the smaller item index, as everywhere in llmrec.
 
 from __future__ import annotations
 
-import os
+import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from llmrec.errors import ArtifactError, ConfigError, DataError
+from llmrec.files import write_whole
 from llmrec.metrics.metrics import NOT_FOUND, list_ranks, target_ranks
 from llmrec.recommender import ListRecommender, Scorer, history_mask, top_n
 from llmrec.types import Cases, Histories
@@ -170,9 +171,9 @@ def _resumed(
             return dict(saved)
     arrays = _batch(recommender, batch, n, with_history)
     checkpoint.mkdir(parents=True, exist_ok=True)
-    beside = checkpoint / "writing.npz"
-    np.savez(beside, allow_pickle=False, **arrays)
-    os.replace(beside, path)
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_whole(path, content.getvalue())
     return arrays
 
 

@@ -63,15 +63,6 @@ def recall(ranks: np.ndarray, k: int) -> np.ndarray:
     return (np.asarray(ranks) < k).astype(np.float64)
 
 
-def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Hit rate; equal to recall when every case has one target.
-
-    >>> hit_rate(np.array([0, 9]), 5)
-    array([1., 0.])
-    """
-    return recall(ranks, k)
-
-
 def precision(ranks: np.ndarray, k: int) -> np.ndarray:
     """Share of the k places that hold the target: 1/k or 0.
 
@@ -117,17 +108,10 @@ def reciprocal_rank(ranks: np.ndarray, limit: int) -> np.ndarray:
     return np.where(ranks < limit, 1 / (np.minimum(ranks, limit) + 1.0), 0.0)
 
 
-def average_precision(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Average precision at k; with one target it is the reciprocal rank cut at k.
-
-    >>> average_precision(np.array([1, 9]), 5)
-    array([0.5, 0. ])
-    """
-    return reciprocal_rank(ranks, k)
-
-
 def per_case(ranks: np.ndarray, n_items: int, ks: Sequence[int]) -> dict[str, np.ndarray]:
     """Every metric of ranks, one value a case.
+
+    With one target a case, hit rate is recall, and average precision the reciprocal rank.
 
     Args:
         ranks: int64 ``[cases]``.
@@ -147,11 +131,11 @@ def per_case(ranks: np.ndarray, n_items: int, ks: Sequence[int]) -> dict[str, np
     values = {}
     for k in ks:
         values[f"recall@{k}"] = recall(ranks, k)
-        values[f"hr@{k}"] = hit_rate(ranks, k)
+        values[f"hr@{k}"] = recall(ranks, k)
         values[f"precision@{k}"] = precision(ranks, k)
         values[f"f1@{k}"] = f1(ranks, k)
         values[f"ndcg@{k}"] = ndcg(ranks, k)
-        values[f"map@{k}"] = average_precision(ranks, k)
+        values[f"map@{k}"] = reciprocal_rank(ranks, k)
         values[f"mrr@{k}"] = reciprocal_rank(ranks, k)
     values["mrr"] = reciprocal_rank(ranks, n_items)
     return values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,17 @@ def plot_models(results: Sequence[dict[str, Any]], path: Path, metrics: Sequence
         path: the PNG to write.
         metrics: names that every result has.
     """
-    pyplot = open_pyplot()
     names = [result["name"] for result in results]
-    width = max(6.4, 1.1 * len(names) * len(metrics))
-    figure, panels = pyplot.subplots(1, len(metrics), figsize=(width, 4), squeeze=False)
-    for panel, metric in zip(panels[0], metrics, strict=True):
-        heights = [result["metrics"][metric] for result in results]
-        spans = [result.get("intervals", {}).get(metric) for result in results]
-        interval_bars(panel, names, heights, spans)
-        panel.set_title(metric)
-        panel.set_ylim(bottom=0)
-        panel.tick_params(axis="x", rotation=30)
-    return save_figure(pyplot, figure, path)
+    size = max(6.4, 1.1 * len(names) * len(metrics)), 4
+    with drawing(path, 1, len(metrics), figsize=size, squeeze=False) as panels:
+        for panel, metric in zip(panels[0], metrics, strict=True):
+            heights = [result["metrics"][metric] for result in results]
+            spans = [result.get("intervals", {}).get(metric) for result in results]
+            interval_bars(panel, names, heights, spans)
+            panel.set_title(metric)
+            panel.set_ylim(bottom=0)
+            panel.tick_params(axis="x", rotation=30)
+    return path
 
 
 def interval_bars(
@@ -56,24 +56,23 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
     Args:
         name: ``item_popularity`` or ``history_length``.
     """
-    pyplot = open_pyplot()
-    figure, panel = pyplot.subplots(figsize=(6.8, 4))
     labels = bucket_labels(results, name)
-    for number, result in enumerate(results):
-        found = result["slices"][name]
-        shift = (number - (len(results) - 1) / 2) * 0.08  # so that intervals do not overlap
-        places = [i for i, label in enumerate(labels) if label in found]
-        heights = [found[labels[i]]["metrics"][metric] for i in places]
-        spans = [found[labels[i]]["intervals"][metric] for i in places]
-        xs = [i + shift for i in places]
-        line = panel.plot(xs, heights, marker="o", label=result["name"])[0]
-        panel.vlines(xs, [s[0] for s in spans], [s[1] for s in spans], color=line.get_color())
-    panel.set_xticks(range(len(labels)), labels)
-    panel.set_xlabel(_AXIS.get(name, name))
-    panel.set_ylabel(metric)
-    panel.set_ylim(bottom=0)
-    panel.legend()
-    return save_figure(pyplot, figure, path)
+    with drawing(path, figsize=(6.8, 4)) as panel:
+        for number, result in enumerate(results):
+            found = result["slices"][name]
+            shift = (number - (len(results) - 1) / 2) * 0.08  # so that intervals do not overlap
+            places = [i for i, label in enumerate(labels) if label in found]
+            heights = [found[labels[i]]["metrics"][metric] for i in places]
+            spans = [found[labels[i]]["intervals"][metric] for i in places]
+            xs = [i + shift for i in places]
+            line = panel.plot(xs, heights, marker="o", label=result["name"])[0]
+            panel.vlines(xs, [s[0] for s in spans], [s[1] for s in spans], color=line.get_color())
+        panel.set_xticks(range(len(labels)), labels)
+        panel.set_xlabel(_AXIS.get(name, name))
+        panel.set_ylabel(metric)
+        panel.set_ylim(bottom=0)
+        panel.legend()
+    return path
 
 
 def bucket_labels(results: Sequence[dict[str, Any]], name: str) -> list[str]:
@@ -86,20 +85,21 @@ def bucket_labels(results: Sequence[dict[str, Any]], name: str) -> list[str]:
     return sorted(labels, key=lambda label: int(label.rstrip("+").split("-")[0]))
 
 
-def open_pyplot() -> Any:
-    """matplotlib's pyplot, drawing into files.
+@contextmanager
+def drawing(
+    path: Path, rows: int = 1, columns: int = 1, *, figsize: tuple[float, float], **options: Any
+) -> Iterator[Any]:
+    """Axes to draw on; what is drawn is written as a PNG in the end, its folder made.
+
+    Args:
+        figsize: inches.
+        options: of ``Figure.subplots``.
 
     Raises:
         MissingExtraError: if matplotlib is not installed.
     """
-    require("matplotlib", "eval").use("Agg")
-    return require("matplotlib.pyplot", "eval")
-
-
-def save_figure(pyplot: Any, figure: Any, path: Path) -> Path:
-    """Write a figure as a PNG, its folder made, and forget it."""
+    figure = require("matplotlib.figure", "eval").Figure(figsize=figsize)
+    yield figure.subplots(rows, columns, **options)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return path

@@ -10,7 +10,7 @@ import numpy as np
 
 from llmrec.errors import DataError
 from llmrec.metrics.click_metrics import Reliability, ece, reliability
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import drawing
 
 RARE = 0.2  # where every bin's mean probability is below, both axes are logarithmic
 _HISTOGRAM = 40  # bins of the histogram
@@ -40,26 +40,24 @@ def plot_reliability(
         raise DataError("a reliability diagram needs a prediction; none was given")
     tables = {name: reliability(labels, p, bins) for name, p in predictions.items()}
     rare = all(table.mean_p.max() < RARE for table in tables.values())
-    pyplot = open_pyplot()
-    figure, (top, bottom) = pyplot.subplots(
-        2, 1, figsize=(6.2, 7.2), sharex=True, height_ratios=[4, 1]
-    )
     low, high = _span(tables, rare)
-    top.plot([low, high], [low, high], color="grey", linestyle="--", linewidth=1)
-    for number, (name, table) in enumerate(tables.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        error = ece(labels, predictions[name], bins)
-        _draw(top, table, f"{name} (ECE {error:.4f})", colour, rare)
     edges = np.geomspace(low, high, _HISTOGRAM + 1) if rare else np.linspace(low, high, 41)
-    for number, p in enumerate(predictions.values()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        bottom.hist(np.clip(p, low, high), edges, histtype="step", color=colour)
-    if rare:
-        top.set(xscale="log", yscale="log")
-    top.set(xlim=(low, high), ylim=(low, high), ylabel="observed click rate")
-    top.legend(loc="upper left")
-    bottom.set(xlabel="predicted click probability", ylabel="rows")
-    return save_figure(pyplot, figure, path)
+    shape: dict[str, Any] = {"figsize": (6.2, 7.2), "sharex": True, "height_ratios": [4, 1]}
+    with drawing(path, 2, 1, **shape) as (top, bottom):
+        top.plot([low, high], [low, high], color="grey", linestyle="--", linewidth=1)
+        for number, (name, table) in enumerate(tables.items()):
+            colour = _COLOURS[number % len(_COLOURS)]
+            error = ece(labels, predictions[name], bins)
+            _draw(top, table, f"{name} (ECE {error:.4f})", colour, rare)
+        for number, p in enumerate(predictions.values()):
+            colour = _COLOURS[number % len(_COLOURS)]
+            bottom.hist(np.clip(p, low, high), edges, histtype="step", color=colour)
+        if rare:
+            top.set(xscale="log", yscale="log")
+        top.set(xlim=(low, high), ylim=(low, high), ylabel="observed click rate")
+        top.legend(loc="upper left")
+        bottom.set(xlabel="predicted click probability", ylabel="rows")
+    return path
 
 
 def _draw(panel: Any, table: Reliability, name: str, colour: str, rare: bool) -> None:

@@ -21,9 +21,12 @@ import pyarrow.parquet as pq
 
 from llmrec.errors import ArtifactError, DataError
 from llmrec.files import write_whole
+from llmrec.jsonl import read_json
 from llmrec.metrics.machine import command_line, machine, peak_mib, versions
 from llmrec.metrics.measure import Evaluation
 from llmrec.metrics.metrics import per_case
+from llmrec.parsing import parse_json
+from llmrec.stage import MANIFEST
 
 CASES_SUFFIX = ".cases.parquet"
 
@@ -31,8 +34,8 @@ CASES_SUFFIX = ".cases.parquet"
 def write_result(
     path: str | Path,
     *,
-    name: str,
     metrics: Mapping[str, float],
+    name: str | None = None,
     dataset: str = "",
     split: str = "",
     model: str = "",
@@ -47,6 +50,7 @@ def write_result(
     Args:
         path: ends in ``.json``; folders are made.
         metrics: flat, metric name to figure.
+        name: None takes the file's.
         intervals: 95%, metric name to ``[low, high]``.
         seconds: how long measuring took.
         command: what to type to measure it again; None takes the running command.
@@ -60,7 +64,7 @@ def write_result(
     if wrong:
         raise DataError(f"{path}: {wrong[0]} is {metrics[wrong[0]]}, not a figure; not written")
     result = {
-        "name": name,
+        "name": path.stem if name is None else name,
         "dataset": dataset,
         "split": split,
         "model": model,
@@ -80,6 +84,11 @@ def write_result(
     return path
 
 
+def result_files(folder: Path) -> list[Path]:
+    """The result files of a folder of ``llmrec evaluate``, by name."""
+    return sorted(path for path in folder.glob("*.json") if path.name != MANIFEST)
+
+
 def read_result(path: str | Path) -> dict[str, Any]:
     """Read a result file.
 
@@ -88,7 +97,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        result = read_json(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such result file; run llmrec evaluate first") from None
     except (OSError, ValueError) as error:
@@ -155,7 +164,7 @@ def read_cases(path: str | Path) -> CaseRanks:
     path = Path(path)
     try:
         table = pq.read_table(path)
-        about = json.loads(table.schema.metadata[b"llmrec"])
+        about = parse_json(table.schema.metadata[b"llmrec"])
         columns = {name: table[name].to_numpy() for name in table.column_names}
         return CaseRanks(
             **about,

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llmrec.bench.baselines import BASELINES, STRONG
 from llmrec.config import build
 from llmrec.errors import ConfigError
 from llmrec.flags import config_class
@@ -172,19 +173,25 @@ def _click_model(run: _Run) -> list[Step]:
     """The click model, and what it is worth."""
     if not run.has("ctr"):
         return []
-    known = [name for name, model in run.recipe.models.items() if model.index is not None]
-    for name in run.recipe.ctr.models or []:
+    recipe, ctr = run.recipe, run.recipe.ctr
+    known = [name for name, model in recipe.models.items() if model.index is not None]
+    named = [("models", name) for name in ctr.models or []]
+    if ctr.refreshed is not None:
+        named.append(("refreshed", ctr.refreshed))
+    for option, name in named:
         if name not in known:
             raise ConfigError(
-                f"{run.where}: ctr.models: {name!r} is no model with item IDs of this recipe; it "
+                f"{run.where}: ctr.{option}: {name!r} is no model with item IDs of this recipe; it "
                 f"has {', '.join(known) or 'none'}"
             )
-    models = tuple(run.out / "models" / name / "model" for name in _scored(run.recipe))
+    homes = {name: run.out / "models" / name / "model" for name in known}
+    models = tuple(homes[name] for name in _scored(recipe))
     steps = [run.call("ctr", models=models)]
-    if run.recipe.ctr.bench:
-        result = run.out / "report" / f"{run.recipe.name}.json"
+    if ctr.bench:
+        result = run.out / "report" / f"{recipe.name}.json"
         kept = {"sources": run.out / "ctr_sources", "work": run.out / "ctr_bench"}
-        bench = run.call("bench ctr", models=models, out=result, **kept)
+        refreshed = None if ctr.refreshed is None else homes[ctr.refreshed]
+        bench = run.call("bench ctr", models=models, refreshed=refreshed, out=result, **kept)
         steps.append(Step("ctr-bench", bench.run))
     return steps
 
@@ -193,8 +200,10 @@ def _scored(recipe: Recipe) -> list[str]:
     """The models whose scores the click model reads; the last one serves."""
     if "ctr" not in recipe.sections:
         return []
-    known = [name for name, model in recipe.models.items() if model.index is not None]
-    return known if recipe.ctr.models is None else recipe.ctr.models
+    if recipe.ctr.models is not None:
+        return recipe.ctr.models
+    models = recipe.models.items()
+    return [n for n, one in models if one.index is not None and n != recipe.ctr.refreshed]
 
 
 def _bundles(run: _Run) -> list[Step]:
@@ -210,26 +219,53 @@ def _bundles(run: _Run) -> list[Step]:
             features=run.folder("features/"),  # what words are compared with
             model=run.out / "models" / name / "model",
             ctr=run.out / "ctr" if name in serves else None,
+            hybrid=run.folder("models/*/hybrid/", name),
             out=run.out / "models" / name / "bundle",
         )
         steps.append(Step(f"{name}/bundle", bundle))
     return steps
 
 
+def _rankings(run: _Run, bundles: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """What is measured, by the name of its result: arguments of ``llmrec evaluate``.
+
+    Raises:
+        ConfigError: for a baseline that there is not.
+    """
+    recipe, features = run.recipe, run.folder("features/")
+    for name in recipe.baselines:
+        if name not in (*BASELINES, STRONG):
+            known = ", ".join([*BASELINES, STRONG])
+            raise ConfigError(f"{run.where}: baselines: {name!r} is none of {known}")
+    rankings: dict[str, dict[str, Any]] = {
+        name: {"baselines" if name == STRONG else "model": name, "features": features}
+        for name in recipe.baselines
+    }
+    hybrids = [name for name, model in recipe.models.items() if model.hybrid is not None]
+    for name in recipe.models:
+        model = run.out / "models" / name / "model"
+        alone = name in hybrids or name not in bundles
+        rankings[name] = {"model": model if alone else bundles[name]}
+        if name in hybrids:
+            both = "hybrid" if len(hybrids) == 1 else f"{name}-hybrid"
+            rankings[both] = {"model": bundles[name]}
+    return rankings
+
+
 def _evaluations(run: _Run) -> list[Step]:
     """The same evaluation for all, one page of it, and a look at what serves."""
     recipe, steps, results = run.recipe, [], []
-    homes = {name: run.out / "models" / name for name in recipe.models}
-    bundles = {n: homes[n] / "bundle" for n, m in recipe.models.items() if m.index is not None}
-    targets: dict[str, str | Path] = {name: name for name in recipe.baselines}
-    targets |= {name: bundles.get(name, home / "model") for name, home in homes.items()}
-    for name, target in targets.items():
+    bundles = {
+        name: run.out / "models" / name / "bundle"
+        for name, model in recipe.models.items()
+        if model.index is not None
+    }
+    for name, target in _rankings(run, bundles).items():
         result = f"{recipe.name}-{name.replace('item-knn', 'itemknn')}"
         folder = run.out / "evaluation" / result
-        call = run.call("evaluate", model=target, out=folder)
+        call = run.call("evaluate", out=folder, **target)
         steps.append(Step(f"{name}/evaluate", call.run))
-        settings = recipe.sections.get("evaluate", {})
-        results.append(folder / f"{settings.get('name') or result}.json")
+        results.append(folder)
     if results:
         page = partial(report.evaluations, results, run.out / "report", recipe.results)
         steps.append(Step("report", page))

@@ -9,10 +9,10 @@
     embed: {}                              # optional: one vector an item, for content
     media: {root: ..., clip: {}, ...}      # optional: pictures, videos, speech (MediaOptions)
     models:                                # as many as one likes; all share the dataset
-      atomic: {index: {...}, train: {...}} # index, train, bundle, evaluate
+      atomic: {index: {...}, train: {...}, hybrid: {}} # index, train, hybrid, bundle, evaluate
       sasrec: {train: {kind: sasrec}}      # no index: trained and evaluated, not bundled
     ctr: {...}                             # optional: click probabilities (CtrOptions)
-    baselines: [popularity, item-knn]      # evaluated only
+    baselines: [strong]                    # evaluated only: all, tuned on validation, or names
     evaluate: {}
 
 ``${out}`` is the run's folder, any other ``${NAME}`` an environment variable; paths are
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from llmrec.config import build, check_keys, load_recipe
+from llmrec.config import SEEDS, build, check_keys, check_ranges, load_recipe, shown
 from llmrec.errors import ConfigError
 from llmrec.stages import STAGES, Stage
 
@@ -41,12 +41,14 @@ class Model:
     Attributes:
         train: settings of the train stage.
         index: settings of its item IDs; None for a model that needs none (and gets no bundle).
+        hybrid: settings of the item graph that ranks with it; None for the model alone.
         vectors: whose vectors its content comes from: ``text`` of the embed stage, or ``fused``
             of media.fusion.
     """
 
     train: Settings = field(default_factory=dict)
     index: Settings | None = None
+    hybrid: Settings | None = None
     vectors: Literal["text", "fused"] = "text"
 
 
@@ -77,12 +79,15 @@ class CtrOptions:
 
     Attributes:
         models: names of the recipe's models whose scores the click model reads; None for all
-            with item IDs. The last one serves.
+            with item IDs but ``refreshed``. The last one serves.
         bench: whether to measure on the test part as well.
+        refreshed: name of a model, trained with ``learn_validation``, that the bench ranks with
+            alone beside the cascade.
     """
 
     models: list[str] | None = None
     bench: bool = False
+    refreshed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,13 +118,18 @@ class Recipe:
     sections: dict[str, Settings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_ranges(self, SEEDS, "seed")
         for name in [self.name, *self.models, *self.baselines]:
             if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
-                raise ConfigError(f"{name!r} names a folder: use letters, digits, '_', '-' and '.'")
+                raise ConfigError(
+                    f"{shown(name)} names a folder: use letters, digits, '_', '-' and '.'"
+                )
         twice = set(self.models) & set(self.baselines)
         if twice:
             raise ConfigError(f"{min(twice)!r} is both a model and a baseline: rename the model")
         for name, model in self.models.items():
+            if model.hybrid is not None and model.index is None:
+                raise ConfigError(f"models.{name}: hybrid: needs `index`, a model with item IDs")
             if model.vectors == "fused" and "media.fusion" not in self.sections:
                 raise ConfigError(f"models.{name}: vectors: fused needs `media: {{fusion: ...}}`")
 
@@ -151,7 +161,7 @@ def read_recipe(
     options, sections = _split(raw, stages)
     for place, section in sections.items():
         if not isinstance(section, dict):
-            raise ConfigError(f"{path}: {place}: expected settings, got {section!r}")
+            raise ConfigError(f"{path}: {place}: expected settings, got {shown(section)}")
     known = [f.name for f in fields(Recipe) if f.name != "sections"]
     check_keys(options, [*known, *_children(stages, "")], str(path))
     for name, cls in _OPTIONS.items():

@@ -43,11 +43,16 @@ def captions_sheet(captions: Path, dataset: Path, media: MediaOptions, out: Path
     print(path, flush=True)
 
 
-def evaluations(results: list[Path], out: Path, copies: Path | None) -> None:
-    """Print one line a result, write the page, copy the result files to ``copies``."""
-    from llmrec.bench.evaluation_report import write_report
-    from llmrec.metrics.results import read_result
+def evaluations(folders: list[Path], out: Path, copies: Path | None) -> None:
+    """Print one line a result, write the page, copy the result files to ``copies``.
 
+    Args:
+        folders: of ``llmrec evaluate``.
+    """
+    from llmrec.bench.evaluation_report import write_report
+    from llmrec.metrics.results import read_result, result_files
+
+    results = [path for folder in folders for path in result_files(folder)]
     found = [read_result(path) for path in results]
     metrics = [name for name in _METRICS if all(name in result["metrics"] for result in found)]
     print(f"{'history removed':<28}" + "".join(f"{name:>12}" for name in metrics))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmrec.errors import ConfigError
+from llmrec.files import locked
 from llmrec.pipeline.plan import Step, plan
 from llmrec.pipeline.recipe import read_recipe
 
@@ -33,13 +34,16 @@ def run(
 
     Raises:
         ConfigError: before any work, naming the section and the key.
+        ArtifactError: if another run writes to its folder.
     """
     if only is not None and start is not None:
         raise ConfigError("--only and --start: give one of the two")
     checked, folder = read_recipe(recipe, out)
     steps = select(plan(checked, folder, str(recipe)), only, start)
     started = time.monotonic()
-    execute(steps)
+    # between two stages as well: what one wrote is still to be read by the next
+    with locked(folder):
+        execute(steps)
     print(f"\n{checked.name}: done in {time.monotonic() - started:.1f} s; see {folder}")
 
 

@@ -12,5 +12,7 @@ A request's way, whichever door it comes through:
   :mod:`~llmrec.serving.click_ranker` where the bundle has a click model;
 * the same :class:`~llmrec.serving.request.RecommendResponse` goes back.
 
-:mod:`~llmrec.serving.build` makes a bundle, :mod:`~llmrec.serving.bundle` opens it.
+:mod:`~llmrec.serving.build` makes a bundle, :mod:`~llmrec.serving.bundle` opens it,
+:mod:`~llmrec.serving.add_items` gives it more items. :mod:`~llmrec.serving.similar` ranks by
+closeness to an item, :mod:`~llmrec.serving.everyone` answers for all users of a dataset at once.
 """

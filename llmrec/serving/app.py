@@ -16,6 +16,7 @@ fields and give the same items. ``model`` may name an adapter of the bundle.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from datetime import datetime
 from pathlib import Path
@@ -33,12 +34,14 @@ from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.serving import openai_api as api
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.filters import CatalogFilter
-from llmrec.serving.history import dataset_histories
+from llmrec.serving.history import dataset_attributes, dataset_histories
 from llmrec.serving.metrics import HistoryCacheCollector
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendResponse
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
+OUR_FAULT = "the service failed; its log says why"
+LOG = logging.getLogger(__name__)
 FILTER_FIELDS = tuple(field.name for field in dataclasses.fields(CatalogFilter))
 
 
@@ -55,6 +58,7 @@ def serve(
     beams: int = 50,
     cache_mib: int = 256,
     calibrated: bool = True,
+    verify: bool = True,
 ) -> None:
     """Serve a bundle over an OpenAI-compatible API.
 
@@ -66,13 +70,21 @@ def serve(
         beams: beam width for semantic IDs.
         cache_mib: memory for the histories of users who come back, in MiB; 0 for none.
         calibrated: let the bundle's click model rank, where it has one.
+        verify: check the sha256 of every file of the bundle first.
     """
     import uvicorn
 
-    histories = None if dataset is None else dataset_histories(Dataset(dataset))
+    opened = None if dataset is None else Dataset(dataset)
     recommender = Recommender.load(
-        bundle, histories=histories, beams=beams, cache_mib=cache_mib, calibrated=calibrated
+        bundle,
+        histories=None if opened is None else dataset_histories(opened),
+        attributes=None if opened is None else dataset_attributes(opened),
+        beams=beams,
+        cache_mib=cache_mib,
+        calibrated=calibrated,
+        verify=verify,
     )
+    recommender.bundle.open_text_encoder()
     uvicorn.run(create_app(recommender), host=host, port=port)
 
 
@@ -97,7 +109,7 @@ def create_app(recommender: Recommender) -> FastAPI:
         head = {"model": name, "catalog_version": bundle.catalog_version}
         return head, recommender.answer(request)
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=["GET", "HEAD"])
     def healthz() -> dict[str, str]:
         return {
             "status": "ok",
@@ -122,14 +134,14 @@ def create_app(recommender: Recommender) -> FastAPI:
     def chat(body: api.ChatBody) -> dict[str, Any] | StreamingResponse:
         head, response = answer(body)
         if body.stream:
-            return _stream(api.chat_chunks(head, response))
+            return _stream(api.chat_chunks(head, response, body.stream_options.include_usage))
         return api.chat_completion(head, response)
 
     @app.post("/v1/completions", response_model=None)
     def completions(body: api.CompletionBody) -> dict[str, Any] | StreamingResponse:
         head, response = answer(body)
         if body.stream:
-            return _stream(api.text_chunks(head, response))
+            return _stream(api.text_chunks(head, response, body.stream_options.include_usage))
         return api.text_completion(head, response)
 
     @app.post("/v1/recommendations")
@@ -171,6 +183,11 @@ def _add_error_handlers(app: FastAPI) -> None:
         message = str(error)
         return _error(400, message, param=_field(message.partition(":")[0]))
 
+    @app.exception_handler(api.UnknownFieldError)
+    def unknown_field(_request: Request, error: LlmrecError) -> JSONResponse:
+        message = str(error)
+        return _error(400, message, param=message.partition(":")[0])
+
     @app.exception_handler(UnknownModelError)
     def unknown_model(_request: Request, error: LlmrecError) -> JSONResponse:
         return _error(404, str(error), param="model", code="model_not_found")
@@ -178,6 +195,9 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def wrong_shape(_request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            place, reason = first["loc"][-1], first["ctx"]["error"]
+            return _error(400, f"body: is no JSON: {reason} at character {place}")
         where = ".".join(str(part) for part in first["loc"] if part != "body")
         reason = first["msg"].removeprefix("Value error, ")
         return _error(400, f"{where or 'body'}: {reason}", param=where or None)
@@ -186,13 +206,14 @@ def _add_error_handlers(app: FastAPI) -> None:
     def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
         return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
 
-    @app.exception_handler(LlmrecError)
+    @app.exception_handler(LlmrecError)  # its message names paths of this machine
     def broken_bundle(_request: Request, error: LlmrecError) -> JSONResponse:
-        return _error(500, str(error))
+        LOG.error("%s", error)
+        return _error(500, OUR_FAULT)
 
     @app.exception_handler(Exception)  # the server's log gets the traceback
     def our_fault(_request: Request, error: Exception) -> JSONResponse:
-        return _error(500, "the service failed; its log says why")
+        return _error(500, OUR_FAULT)
 
 
 def _field(place: str) -> str | None:

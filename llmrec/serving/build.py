@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from llmrec.config import as_dict
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.jsonl import read_json
 from llmrec.llm.layout import ADAPTERS
 from llmrec.ranking.rerank.settings import RerankConfig
 from llmrec.stage import (
@@ -23,7 +24,7 @@ from llmrec.stage import (
     run_stage,
 )
 
-CTR = "ctr"  # folder of a bundle
+CTR, HYBRID = "ctr", "hybrid"  # folders of a bundle
 OWN_NAME = "llmrec"  # begins the model's own names
 NO_RERANKING = RerankConfig()
 
@@ -35,6 +36,7 @@ def run(
     features: Path | None = None,
     adapters: Sequence[Path] = (),
     ctr: Path | None = None,
+    hybrid: Path | None = None,
     rerank: RerankConfig = NO_RERANKING,
 ) -> Path:
     """Collect what serves into one folder.
@@ -43,9 +45,10 @@ def run(
         dataset: folder of llmrec ingest.
         model: folder of a language model, of llmrec train, model expand or model merge.
         out: folder to write.
-        features: folder of llmrec embed, for queries in words.
+        features: folder of llmrec embed, for queries in words; its text model comes with it.
         adapters: folders of LoRA adapters that were made for this model.
         ctr: folder of llmrec ctr, the click model.
+        hybrid: folder of llmrec hybrid, the item graph that ranks with the language model.
         rerank: how the list of the click model is re-ranked.
 
     Raises:
@@ -54,11 +57,12 @@ def run(
         ConfigError: if two adapters have the same name, one has the model's, or there is no click
             model whose list could be re-ranked.
     """
+    from llmrec.content.features.item_encoder import copy_text_encoder
     from llmrec.llm.adapters import CONFIG, INFO, WEIGHTS, check_adapters
 
     if rerank.options and ctr is None:
         raise ConfigError("--rerank: needs a click model; give its folder as --ctr")
-    inputs = input_hashes(dataset=dataset, model=model, features=features, ctr=ctr)
+    inputs = input_hashes(dataset=dataset, model=model, features=features, ctr=ctr, hybrid=hybrid)
     stage_of = read_manifest(model).stage
     parts = [(model, stage_of if stage_of in MODEL_STAGES else "train")]
     if features is not None:
@@ -66,8 +70,10 @@ def run(
     for folder, stage in parts:
         if read_manifest(folder, stage).inputs.get("dataset") != inputs["dataset"]:
             command = f"model {stage}" if stage in ("expand", "merge") else stage
+            goes_on = f", with --base {folder} to go on from it" if stage == "train" else ""
             raise ArtifactError(
-                f"{folder}: was not made from {dataset}; run llmrec {command} again on this dataset"
+                f"{folder}: was not made from {dataset}; run llmrec {command} again on this "
+                f"dataset{goes_on}"
             )
     layout = model / "llmrec.json"
     if not layout.is_file():
@@ -83,9 +89,17 @@ def run(
         inputs |= adapter_inputs(name, folder)
     if ctr is not None:
         _check_ctr(ctr, dataset, inputs)
+    if hybrid is not None and read_manifest(hybrid, HYBRID).inputs["model"] != inputs["model"]:
+        raise ArtifactError(
+            f"{hybrid}: was weighed against another model than {model}; run llmrec hybrid again"
+        )
     settings = {"rerank": as_dict(rerank)} if rerank.options else {}
 
+    reads = [dataset, model, features, ctr, hybrid]
+
     def work(stage: StageRun) -> None:
+        for part in filter(None, reads):
+            read_manifest(part, hashes=True)
         shutil.copytree(model, stage.folder / "model")
         for name, folder in found.items():
             (stage.folder / ADAPTERS / name).mkdir(parents=True)
@@ -94,15 +108,18 @@ def run(
         shutil.copy(dataset / "items.parquet", stage.folder)
         if features is not None:
             shutil.copytree(features, stage.folder / "features")
+            copy_text_encoder(features, stage.folder)
         if ctr is not None:
             shutil.copytree(ctr, stage.folder / CTR)
-        template = json.loads(layout.read_text(encoding="utf-8"))["template"]
+        if hybrid is not None:
+            shutil.copytree(hybrid, stage.folder / HYBRID)
+        template = read_json(layout)["template"]
         prompts = stage.folder / "prompts"
         prompts.mkdir()
         (prompts / f"{template['name']}.json").write_text(json.dumps(template), encoding="utf-8")
         stage.counts["items"] = pq.read_metadata(dataset / "items.parquet").num_rows
 
-    return run_stage(out, Manifest("bundle", settings, inputs), work)
+    return run_stage(out, Manifest("bundle", settings, inputs), work, reads=reads)
 
 
 def _check_ctr(ctr: Path, dataset: Path, inputs: Mapping[str, str]) -> None:

@@ -7,8 +7,10 @@
       model/               Hugging Face folder with tokenizer, item IDs and layout
       items.parquet        the catalogue
       features/            content vectors of the catalogue (when there are any)
+      text_encoder/        the model that reads words (where it is no part of a package)
       prompts/             the templates the model was trained with
       adapters/NAME/       LoRA adapters of the model (when there are any)
+      hybrid/              the item graph that ranks with the model (when there is one)
       ctr/                 the click model (when there is one)
 
 ``llmrec bundle`` writes it; :class:`Bundle` opens it.
@@ -16,7 +18,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,17 +30,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.files import damaged_files, unlisted_files
 from llmrec.llm.layout import ADAPTERS
 from llmrec.ranking.rerank.settings import RerankConfig
-from llmrec.serving.build import CTR, OWN_NAME, adapter_inputs
+from llmrec.serving.build import CTR, HYBRID, OWN_NAME, adapter_inputs
 from llmrec.serving.item_table import ItemTable
 from llmrec.stage import Manifest, folder_hash, read_manifest
 
 if TYPE_CHECKING:
     from llmrec.content.features.item_encoder import QuerySimilarity
     from llmrec.generation.llm import Llm
+    from llmrec.ranking.hybrid.prior import GraphPrior
 
 MIB = 2**20
+LOG = logging.getLogger(__name__)
+FEATURES = "features"  # folder of a bundle
+TITLE_LENGTH = 60  # of a title in a reason
 
 
 class Bundle:
@@ -47,24 +58,35 @@ class Bundle:
         beams: beam width for semantic IDs.
         cache_mib: MiB of keys and values of histories that the model and its adapters keep, for
             users who come back; 0 for none.
+        verify: check the sha256 of every file; sizes are checked in any case.
 
     Attributes:
         model_name: what requests call the model.
         adapters: name, version and task of each adapter, by the name that requests use.
         items: the catalogue.
         llm: the language model without adapter.
+        prior: what the item graph adds to the language model's ranking, or None.
         ctr: folder of the click model, or None.
         rerank: how the list of the click model is re-ranked.
 
     Raises:
-        ArtifactError: if the folder is not a bundle or is damaged.
+        ArtifactError: if the folder is not a bundle or is damaged, naming the file.
     """
 
-    def __init__(self, folder: str | Path, *, beams: int = 50, cache_mib: int = 0) -> None:
+    def __init__(
+        self, folder: str | Path, *, beams: int = 50, cache_mib: int = 0, verify: bool = True
+    ) -> None:
+        self.folder = Path(folder)
+        manifest = _read_manifest(self.folder)
+        with _checked(self.folder, manifest, verify):
+            self._open(manifest, beams, cache_mib)
+        self.prior = self._open_prior() if HYBRID in manifest.inputs else None
+        self._lock = threading.Lock()
+
+    def _open(self, manifest: Manifest, beams: int, cache_mib: int) -> None:
         from llmrec.generation.multi_lora import load_llm_with_adapters
 
-        self.folder = Path(folder)
-        manifest = read_manifest(folder, "bundle")
+        folder = self.folder
         model_hash = folder_hash(self.folder / "model")
         if manifest.inputs.get("model") != model_hash:
             raise ArtifactError(
@@ -95,7 +117,11 @@ class Bundle:
                 f"{folder}: the model knows {self.llm.n_items} items, items.parquet holds "
                 f"{len(self.item_ids)}; run llmrec bundle again"
             )
-        self._lock = threading.Lock()
+
+    def _open_prior(self) -> GraphPrior:
+        from llmrec.ranking.hybrid.prior import GraphPrior
+
+        return GraphPrior.load(self.folder / HYBRID, len(self.item_ids))
 
     def llm_of(self, adapter: str | None) -> Llm:
         """The language model with an adapter, or without one for None.
@@ -111,15 +137,87 @@ class Bundle:
         Raises:
             ConfigError: if the bundle holds no text vectors.
         """
-        with self._lock:  # one thread loads the encoder
-            similarity = self._query_similarity
-        return similarity.cosines(query)
+        return self._texts("query").cosines(query)
+
+    def text_vectors(self, field: str) -> np.ndarray:
+        """Text vectors of the items, float32 ``[items, dim]``.
+
+        Args:
+            field: of the request that needs them, for the message.
+
+        Raises:
+            ConfigError: if the bundle holds none.
+        """
+        return self._texts(field).vectors
+
+    def quoted_title(self, item: int) -> str:
+        """An item's title in quotes, a long one cut, as reasons have it."""
+        title = self.titles[item]
+        if len(title) > TITLE_LENGTH:
+            title = title[: TITLE_LENGTH - 1].rstrip() + "…"
+        return repr(title)
+
+    def _texts(self, field: str) -> QuerySimilarity:
+        if not (self.folder / FEATURES).is_dir():
+            raise ConfigError(
+                f"{field}: this bundle holds no text features to compare with; give a history "
+                "instead, or make the bundle again with --features"
+            )
+        with self._lock:  # one thread reads the vectors
+            return self._query_similarity
+
+    def open_text_encoder(self) -> None:
+        """Open the model that reads words, where there is one, so that no request waits for it.
+
+        Raises:
+            ArtifactError: if it is not there, or not the one that made the vectors.
+            MissingExtraError: if what runs it is not installed.
+        """
+        if (self.folder / FEATURES).is_dir():
+            self._texts("query").open_encoder()
 
     @cached_property
     def _query_similarity(self) -> QuerySimilarity:
         from llmrec.content.features.item_encoder import QuerySimilarity
 
         return QuerySimilarity(self.folder, len(self.items))
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    """A bundle's manifest; its files are there, and no others in what libraries read."""
+    manifest = read_manifest(folder, "bundle")
+    added = [name for name in unlisted_files(folder, manifest.files) if "/" in name]
+    if added:
+        raise ArtifactError(f"{folder / added[0]}: is no part of the bundle; remove it")
+    return manifest
+
+
+@contextmanager
+def _checked(folder: Path, manifest: Manifest, verify: bool) -> Iterator[None]:
+    """Check the sha256 of a bundle's files: of small ones, which say what there is to open, before
+    the block, and of large ones while it opens them.
+
+    Raises:
+        ArtifactError: naming a file that differs, whatever the block made of it.
+    """
+    if not verify:
+        LOG.warning("llmrec: warning: %s: files are not verified; damage may go unnoticed", folder)
+        yield
+        return
+    large = {name: entry for name, entry in manifest.files.items() if entry[0] > MIB}
+    small = {name: entry for name, entry in manifest.files.items() if name not in large}
+    _refuse(damaged_files(folder, small, hashes=True), manifest)
+    with ThreadPoolExecutor(1) as pool:
+        damage = pool.submit(damaged_files, folder, large, hashes=True)
+        try:
+            yield
+        finally:
+            _refuse(damage.result(), manifest)
+
+
+def _refuse(damage: list[str], manifest: Manifest) -> None:
+    if damage:
+        raise ArtifactError(f"{damage[0]}; {manifest.remedy}")
 
 
 def _adapter_folders(bundle: Path, manifest: Manifest) -> list[Path]:

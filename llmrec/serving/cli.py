@@ -1,11 +1,13 @@
-"""``llmrec recommend``: ranked items for a history, for a user of a dataset, or for nobody.
+"""``llmrec recommend`` and ``llmrec similar``: ranked items on the terminal or in a file.
 
 llmrec recommend BUNDLE --history ID ID ...
 llmrec recommend BUNDLE --dataset DIR --user NAME
+llmrec recommend BUNDLE --dataset DIR --all --out FILE
 llmrec recommend BUNDLE --history ID ID ... --in-stock --categories Shoes --price-max 80
 llmrec recommend BUNDLE --history ID ID ... --candidates ID ID ...
 llmrec recommend BUNDLE --history ID ID ... --adapter NAME
 llmrec recommend BUNDLE --history ID ID ... --context device=mobile
+llmrec similar ID --bundle BUNDLE
 """
 
 from __future__ import annotations
@@ -24,14 +26,20 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.serving.bundle import Bundle
-from llmrec.serving.filters import CatalogFilter
-from llmrec.serving.history import as_events, dataset_histories
+from llmrec.serving.everyone import recommend_all
+from llmrec.serving.history import as_events, dataset_attributes, dataset_histories
+from llmrec.serving.item_flags import ItemFlags, item_ids
 from llmrec.serving.recommender import Recommender
-from llmrec.serving.request import RecommendRequest
+from llmrec.serving.request import DEFAULT_N, RecommendRequest, RecommendResponse
 from llmrec.types import Recommendation
 
 BEAM_SEARCH = SearchOptions()
+ANY_ITEM = ItemFlags()
 HISTORY_LINES = 6  # of a user's history that are printed
+
+Number = Annotated[int | None, tyro.conf.arg(aliases=("-n",))]
+Flattened = tyro.conf.arg(name="")  # the flags of a settings class, without its own name
+AsJson = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 def recommend(
@@ -40,26 +48,21 @@ def recommend(
     history: Sequence[str] = (),
     user: str | None = None,
     dataset: Path | None = None,
+    everyone: Annotated[bool, tyro.conf.arg(name="all")] = False,
+    file: Annotated[Path | None, tyro.conf.arg(name="out")] = None,
     query: str = "",
     candidates: Sequence[str] = (),
-    n: Annotated[int | None, tyro.conf.arg(aliases=("-n",))] = None,
+    n: Number = None,
     adapter: str | None = None,
     calibrated: bool = True,
     context: Sequence[str] = (),
     rerank: Sequence[str] = (),
-    now: float | None = None,
+    now: str | None = None,
     exclude_history: bool = True,
-    exclude: Sequence[str] = (),
-    allow: Sequence[str] = (),
-    in_stock: bool = False,
-    categories: Sequence[str] = (),
-    brands: Sequence[str] = (),
-    domains: Sequence[str] = (),
-    attributes: Sequence[str] = (),
-    price_min: float | None = None,
-    price_max: float | None = None,
-    options: Annotated[SearchOptions, tyro.conf.arg(name="")] = BEAM_SEARCH,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    items: Annotated[ItemFlags, Flattened] = ANY_ITEM,
+    options: Annotated[SearchOptions, Flattened] = BEAM_SEARCH,
+    verify: bool = True,
+    as_json: AsJson = False,
 ) -> None:
     """Print ranked items. Item ids may also be read from files with one a line, given as @FILE.
 
@@ -67,7 +70,9 @@ def recommend(
         bundle: folder of llmrec bundle.
         history: item ids, oldest first.
         user: the user of --dataset whose history to take.
-        dataset: folder of llmrec ingest that knows --user.
+        dataset: folder of llmrec ingest that knows --user, or those of --all.
+        everyone: recommend to every user of --dataset, into --out.
+        file: of --all, a row an item: .jsonl or .parquet.
         query: what is wanted, in words.
         candidates: item ids; these are ranked, and no others.
         n: how many items; 10, or all candidates.
@@ -75,64 +80,70 @@ def recommend(
         calibrated: let the bundle's click model rank, where it has one.
         context: of the request, NAME=VALUE each, such as device=mobile.
         rerank: settings of re-ranking, NAME=VALUE each, such as per_category=2.
-        now: time of the request, seconds since 1970 UTC.
+        now: time of the request, ISO 8601 or seconds since 1970 UTC.
         exclude_history: leave out what is in the history.
-        exclude: item ids not to recommend.
-        allow: item ids that alone may be recommended.
-        in_stock: only items in stock.
-        categories: any of these is in the item's category path.
-        brands: the item's brand is any of these.
-        domains: the item's domain is any of these.
-        attributes: NAME=VALUE each; of one name, any of the values.
-        price_min: lowest price.
-        price_max: highest price.
+        items: which items may be recommended.
         options: how the language model searches.
+        verify: check the sha256 of every file of the bundle first.
         as_json: print JSON.
     """
-    histories = None if dataset is None else dataset_histories(Dataset(dataset))
-    if user is not None:
-        if history:
-            raise ConfigError("--user: has a history of its own; leave out --history")
-        if histories is None:
-            raise ConfigError("--user: needs --dataset, the folder whose users it names")
-        if histories(user) is None:
-            raise ConfigError(f"--user: {user!r} is not among the users of {dataset}")
-    listed = _item_ids(candidates, "--candidates")
+    _check_whose(history, user, dataset, everyone, file)
+    listed = item_ids(candidates, "--candidates")
     request = RecommendRequest(
-        None if user is not None else _item_ids(history, "--history") or [],
-        n if n is not None else len(listed or ()) or 10,
+        None if user is not None or everyone else item_ids(history, "--history") or [],
+        n if n is not None else len(listed or ()) or DEFAULT_N,
         user=user,
         query=query,
         candidates=listed,
         context=settings_of(context, "--context"),
-        where=CatalogFilter(
-            in_stock=True if in_stock else None,
-            categories=tuple(categories),
-            brands=tuple(brands),
-            price_min=price_min,
-            price_max=price_max,
-            domains=tuple(domains),
-            attributes=_attributes(attributes),
-        ),
-        exclude=_item_ids(exclude, "--exclude") or (),
-        allow=_item_ids(allow, "--allow"),
+        **items.request_fields(),
         exclude_history=exclude_history,
-        now=now,
+        now=_time(now),
         adapter=adapter,
         calibrated=calibrated,
         rerank=settings_of(rerank, "--rerank") or None,
         options=options,
     )
+    opened = None if dataset is None else Dataset(dataset)
+    histories = None if opened is None else dataset_histories(opened)
+    if user is not None and histories is not None and histories(user) is None:
+        raise ConfigError(f"--user: {user!r} is not among the users of {dataset}")
     recommender = Recommender.load(
-        bundle, histories=histories, beams=options.beams, calibrated=calibrated
+        bundle,
+        histories=histories,
+        attributes=None if opened is None else dataset_attributes(opened),
+        beams=options.beams,
+        calibrated=calibrated,
+        verify=verify,
     )
-    response = recommender.answer(request)
-    for note in response.notes:
-        print(f"note: {note}", file=sys.stderr)
-    if as_json:
-        print(json.dumps([one.as_dict() for one in response.recommendations], indent=2))
+    if opened is not None and file is not None:
+        recommend_all(recommender, opened, request, file)
     else:
-        print("".join(f"{_line(one)}\n" for one in response.recommendations), end="")
+        _print(recommender.answer(request), as_json)
+
+
+def similar(
+    item: str,
+    /,
+    bundle: Path,
+    n: Number = None,
+    items: Annotated[ItemFlags, Flattened] = ANY_ITEM,
+    verify: bool = True,
+    as_json: AsJson = False,
+) -> None:
+    """Print the items most like one.
+
+    Args:
+        item: its id.
+        bundle: folder of llmrec bundle.
+        n: how many items; 10 by default.
+        items: which items may be recommended.
+        verify: check the sha256 of every file of the bundle first.
+        as_json: print JSON.
+    """
+    n = DEFAULT_N if n is None else n
+    request = RecommendRequest(None, n, similar_to=item, **items.request_fields())
+    _print(Recommender.load(bundle, verify=verify).answer(request), as_json)
 
 
 def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int = 0) -> str:
@@ -169,40 +180,51 @@ def _user(
     return "\n".join([*lines, ""])
 
 
+def _check_whose(
+    history: Sequence[str],
+    user: str | None,
+    dataset: Path | None,
+    everyone: bool,
+    file: Path | None,
+) -> None:
+    """Check that the flags name one history, or everybody's.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    if user is not None:
+        if history:
+            raise ConfigError("--user: has a history of its own; leave out --history")
+        if dataset is None:
+            raise ConfigError("--user: needs --dataset, the folder whose users it names")
+    if everyone:
+        if history or user is not None:
+            raise ConfigError("--all: is everybody of --dataset; leave out --history and --user")
+        if dataset is None or file is None:
+            raise ConfigError("--all: needs --dataset, whose users it means, and --out, a file")
+    elif file is not None:
+        raise ConfigError("--out: is the file of --all; give --all, or leave it out")
+
+
+def _time(now: str | None) -> float | str | None:
+    try:
+        return None if now is None else float(now)
+    except ValueError:
+        return now
+
+
+def _print(response: RecommendResponse, as_json: bool) -> None:
+    for note in response.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if as_json:
+        print(json.dumps([one.as_dict() for one in response.recommendations], indent=2))
+    else:
+        print("".join(f"{_line(one)}\n" for one in response.recommendations), end="")
+
+
 def _line(one: Recommendation) -> str:
     if one.p_click is None:
         return f"{one.rank:3}  {one.score:9.3f}  {one.item_id:>14}  {one.title[:90]}"
     sources = ",".join(one.sources)
     start = f"{one.rank:3}  {one.p_click:7.2%}  {one.item_id:>14}  {one.title[:60]:60}"
     return f"{start}  {one.reason}  [{sources}]"
-
-
-def _item_ids(words: Sequence[str], flag: str) -> list[str] | None:
-    """The item ids of a flag, files read; None where it was not given.
-
-    Raises:
-        ConfigError: if a file is no text, or there are none.
-    """
-    ids: list[str] = []
-    for word in words:
-        if word.startswith("@"):
-            try:
-                lines = Path(word[1:]).read_text(encoding="utf-8").splitlines()
-            except UnicodeDecodeError:
-                raise ConfigError(f"{flag}: {word[1:]} is not UTF-8 text") from None
-            ids += [line.strip() for line in lines if line.strip()]
-        else:
-            ids.append(word)
-    if words and not ids:
-        raise ConfigError(f"{flag}: names no item; give item ids, or @FILE with one a line")
-    return ids or None
-
-
-def _attributes(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for pair in pairs:
-        name, is_pair, value = pair.partition("=")
-        if not is_pair:
-            raise ConfigError(f"--attributes: {pair!r} is not NAME=VALUE")
-        found[name] = (*found.get(name, ()), value)
-    return found

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _PRICE_RATIO = np.log(1.25)  # a price within a quarter of the user's mean is like it
 _MIN_PRICES = 3
-_TITLE_LENGTH = 60
 
 
 class ClickRanker:
@@ -44,6 +43,9 @@ class ClickRanker:
     Args:
         bundle: opened.
         model: its click model, opened.
+
+    Attributes:
+        sources: of candidates, the language model without adapter among them.
 
     Raises:
         ArtifactError: if bundle and click model do not belong together.
@@ -71,7 +73,7 @@ class ClickRanker:
                 f"{model.folder}: reads the sources {', '.join(names)}, and there are "
                 f"{', '.join(source_names(self._catalogue))}; run llmrec ctr again"
             )
-        self._sources = make_sources(self._catalogue, model.snapshot)
+        self.sources = make_sources(self._catalogue, model.snapshot)
 
     def rank(self, query: Query) -> list[Recommendation]:
         """The first n candidates of a request in their order."""
@@ -101,14 +103,14 @@ class ClickRanker:
     def _sources_of(self, query: Query) -> list[Source]:
         """The sources, the language model being the one that the request names."""
         if not self._reads_llm:
-            return self._sources
+            return self.sources
         options = query.request.options
         if options is not None:  # scores stay those that the click model was fitted to
             fitted = query.llm.options
             options = replace(options, normalise=fitted.normalise, temperature=fitted.temperature)
         llm = timed_llm(query.llm, query.watch, options)
         generated = Generated(self._catalogue.with_model(llm), self.model.snapshot)
-        return [generated if source.name == Generated.name else source for source in self._sources]
+        return [generated if source.name == Generated.name else source for source in self.sources]
 
     def _candidates(self, sources: list[Source], histories: Histories, query: Query) -> Candidates:
         config = self.model.retrieval
@@ -173,7 +175,7 @@ class ClickRanker:
         usual_price = self._usual_price(history)
         reasons = []
         for row in rows.tolist():
-            reason = explain(sources, found, row, history, self._quoted_title)
+            reason = explain(sources, found, row, history, self.bundle.quoted_title)
             if words:
                 reason = f"close in meaning to {words!r}" + (f"; {reason}" if reason else "")
             elif not reason:
@@ -190,12 +192,6 @@ class ClickRanker:
         prices = self.model.item_features.price[history]
         prices = prices[prices > 0]  # NaN is not
         return float(np.log(prices).mean()) if len(prices) >= _MIN_PRICES else None
-
-    def _quoted_title(self, item: int) -> str:
-        title = self.bundle.titles[item]
-        if len(title) > _TITLE_LENGTH:
-            title = title[: _TITLE_LENGTH - 1].rstrip() + "…"
-        return repr(title)
 
     def _recommendation(
         self,

@@ -79,10 +79,7 @@ class CatalogFilter:
         Raises:
             ConfigError: for an unknown field or a value of the wrong type.
         """
-        try:
-            return build(cls, values, "where")
-        except OverflowError:
-            raise ConfigError("where: a price is too large") from None
+        return build(cls, values, "where")
 
     def passes(self, items: pa.Table) -> np.ndarray:
         """Which items are like this.

@@ -15,10 +15,11 @@ from llmrec.errors import ConfigError
 from llmrec.ranking.ctr.request_context import RequestContext, request_context
 from llmrec.ranking.ctr.settings import HistoryConfig
 from llmrec.serving.item_table import ItemTable
-from llmrec.serving.request import History, RecommendRequest, check_times
+from llmrec.serving.request import History, RecommendRequest, seconds
 from llmrec.types import EVENT_TYPES, Event, Histories
 
 KnownHistories = Mapping[str, History] | Callable[[str], History | None]
+KnownAttributes = Callable[[str], Mapping[str, str]]
 
 _FIELDS = ("item_id", "type", "timestamp", "rating")
 _LARGEST = 1e300
@@ -91,20 +92,21 @@ def read_history(
         usual_type: of an event whose type is not given.
 
     Raises:
-        CatalogError: for an item id that is not in the catalogue.
         ConfigError: naming the event and field that is wrong.
     """
     history, notes = request.history, list[str]()
     if history is None:
         history, notes = _known_history(request.user, known)
     rows = [_read_event(row, event, usual_type) for row, event in enumerate(history)]
-    times = [row[2] for row in rows] if request.history_times is None else request.history_times
+    times = request.times_in_seconds() or [row[2] for row in rows]
+    found, unknown = items.find("history", [row[0] for row in rows])
+    notes += unknown
     events = UserEvents(
-        items.rows("history", [row[0] for row in rows]),
+        found,
         np.array([EVENT_CODES[row[1]] for row in rows], dtype=np.int8),
         np.array(times, dtype=np.float64),
         np.array([row[3] for row in rows], dtype=np.float32),
-    )
+    ).select(found >= 0)
     if not np.isnan(events.times).any():
         events = events.select(np.argsort(events.times, kind="stable"))
     late = events.times >= before
@@ -126,6 +128,12 @@ def dataset_histories(dataset: Dataset) -> Callable[[str], History | None]:
         return as_events([dataset.item_ids[i] for i in dataset.history(user)], dataset.times(user))
 
     return history
+
+
+def dataset_attributes(dataset: Dataset) -> KnownAttributes:
+    """What a dataset knows of its users by name; nothing of others."""
+    known = dict(zip(dataset.all_user_ids, dataset.user_attributes, strict=True))
+    return lambda user_id: known.get(user_id, {})
 
 
 def as_events(item_ids: list[str], times: np.ndarray | None) -> History:
@@ -162,8 +170,7 @@ def _read_event(row: int, event: object, usual_type: str) -> tuple[str, str, flo
     event_type = event.get("type") or usual_type
     if event_type not in EVENT_TYPES:
         raise ConfigError(f"{where}.type: {event_type!r} is not one of {', '.join(EVENT_TYPES)}")
-    time = _number(event.get("timestamp"), f"{where}.timestamp")
-    check_times(f"{where}.timestamp", (time,))
+    time = seconds(f"{where}.timestamp", event.get("timestamp"))
     return event["item_id"], event_type, time, _number(event.get("rating"), f"{where}.rating")
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmrec.serving.request import RecommendRequest
 
 FILTERS = 32  # catalogue filters that are kept, and as many allow-lists
+NAMED = 3  # unknown items in a note
 
 
 class ItemTable:
@@ -30,7 +31,7 @@ class ItemTable:
         path: the file.
 
     Attributes:
-        item_ids, titles: by item index.
+        item_ids, titles: by item index; an item without a title has its identifier for one.
         index: item index by identifier.
 
     Raises:
@@ -41,34 +42,51 @@ class ItemTable:
         self._path = path
         items = _read(path, ["item_id", "title"])
         self.item_ids: list[str] = items["item_id"].to_pylist()
-        self.titles: list[str] = items["title"].to_pylist()
+        titles = items["title"].to_pylist()
+        self.titles: list[str] = [
+            title or item_id for title, item_id in zip(titles, self.item_ids, strict=True)
+        ]
         self.index = {item_id: row for row, item_id in enumerate(self.item_ids)}
         self._where_filter = lru_cache(FILTERS)(self._make_where_filter)
         self._allow_filter = lru_cache(FILTERS)(self._make_allow_filter)
+        self._allowed = lru_cache(FILTERS)(self._find_allowed)
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def rows(self, field: str, item_ids: Sequence[str]) -> np.ndarray:
-        """Item indices, int64.
+    def find(self, field: str, item_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        """Item indices, int64, -1 for what is not in the catalogue, and a note that names it."""
+        rows = np.array([self.index.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
+        unknown = list(dict.fromkeys(item_ids[row] for row in np.flatnonzero(rows < 0)))
+        if not unknown:
+            return rows, []
+        named = ", ".join(map(repr, unknown[:NAMED])) + (", ..." if unknown[NAMED:] else "")
+        what = f"{named} is" if len(unknown) == 1 else f"{len(unknown)} items ({named}) are"
+        return rows, [f"{field}: {what} not in the catalogue and left out"]
+
+    def find_some(self, field: str, item_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+        """Item indices, int64, of what is in the catalogue, and a note that names the rest.
 
         Raises:
-            CatalogError: for an identifier that is not in the catalogue, naming ``field``.
+            CatalogError: if there are identifiers and none is in the catalogue.
         """
-        for item_id in item_ids:
-            if item_id not in self.index:
-                raise CatalogError(f"{field}: {item_id!r} is not in the catalogue")
-        return np.array([self.index[item_id] for item_id in item_ids], dtype=np.int64)
+        rows, notes = self.find(field, item_ids)
+        if len(rows) and (rows < 0).all():
+            raise CatalogError(f"{field}: {item_ids[0]!r} is not in the catalogue")
+        return rows[rows >= 0], notes
 
-    def constraints(self, request: RecommendRequest) -> Constraints:
-        """What a request may be answered with, beside its history.
+    def constraints(self, request: RecommendRequest) -> tuple[Constraints, list[str]]:
+        """What a request may be answered with, beside its history, and notes on unknown items.
 
         Raises:
-            CatalogError: for an identifier that is not in the catalogue.
+            CatalogError: if no item of the allow-list is in the catalogue.
             CatalogError, ConfigError: see :meth:`CatalogFilter.passes`.
         """
-        exclude = self.rows("exclude", request.exclude)
-        return Constraints(exclude, self.filter(request.catalog_filter, request.allow))
+        exclude, notes = self.find("exclude", request.exclude)
+        if request.allow is not None:
+            notes += self._allowed(tuple(request.allow))[1]
+        allowed = self.filter(request.catalog_filter, request.allow)
+        return Constraints(exclude[exclude >= 0], allowed), notes
 
     def filter(
         self, where: CatalogFilter | None, allow: Sequence[str] | None = None
@@ -99,8 +117,12 @@ class ItemTable:
         return ItemFilter(where.passes(self._catalogue))
 
     def _make_allow_filter(self, where: CatalogFilter | None, allow: tuple[str, ...]) -> ItemFilter:
-        allowed = ItemFilter.of_items(self.rows("allow", allow), len(self))
+        allowed, _ = self._allowed(allow)
         return allowed if where is None else allowed & self._where_filter(where)
+
+    def _find_allowed(self, allow: tuple[str, ...]) -> tuple[ItemFilter, list[str]]:
+        rows, notes = self.find_some("allow", allow)
+        return ItemFilter.of_items(rows, len(self)), notes
 
     @cached_property
     def _catalogue(self) -> pa.Table:

@@ -2,23 +2,69 @@
 
 Every route reads the fields of a :class:`~llmrec.serving.request.RecommendRequest` and answers with
 those of a :class:`~llmrec.serving.request.RecommendResponse`; chat and text completions have their
-own beside them, and the list as text.
+own beside them, and the list as text. Of OpenAI's further fields those that change nothing here,
+such as ``temperature``, are accepted; what would change the answer is refused by name.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from llmrec.serving.request import RecommendRequest, RecommendResponse
+from llmrec.errors import ConfigError
+from llmrec.serving.request import DEFAULT_N, RecommendRequest, RecommendResponse
 from llmrec.types import Recommendation
 
 Json = dict[str, Any]
+
+# Of OpenAI's fields: what has no meaning for a ranked list
+WITHOUT_EFFECT = {
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "verbosity",
+}
+# ... and what would make it another answer, with the values that ask for nothing
+NOT_DONE: dict[str, tuple[Any, ...]] = {
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "modalities": (["text"],),
+    "logprobs": (False, 0),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "stop": ([], ""),
+    "echo": (False,),
+    "suffix": ("",),
+    "best_of": (1,),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+}
+EVENTS = "events"  # another name of the field history
+
+
+class UnknownFieldError(ConfigError):
+    """A request has a field that is not known, or that is not done here."""
 
 
 class RecommendFields(BaseModel):
@@ -29,17 +75,45 @@ class RecommendFields(BaseModel):
     history: list[Any] | None = Field(
         None, description="item ids or events (item_id, type, timestamp, rating), oldest first"
     )
-    history_times: list[float] | None = Field(None, description="seconds since 1970 UTC")
+    history_times: list[float | str | None] | None = Field(
+        None, description="seconds since 1970 UTC, or ISO 8601"
+    )
+    similar_to: str | None = Field(None, description="the items most like this one are wanted")
     candidates: list[str] | None = Field(None, description="item ids to rank, and no others")
     context: dict[str, Any] | None = Field(None, description="of the request: device, place, ...")
-    now: float | None = Field(None, description="time of the request, seconds since 1970 UTC")
-    n: int = Field(10, ge=1, le=100, strict=True, description="items wanted")
+    now: float | str | None = Field(None, description="of the request, as history_times")
+    n: int = Field(DEFAULT_N, ge=1, le=100, strict=True, description="items wanted")
     exclude_history: bool = True
     exclude: list[str] = Field(default_factory=list, description="item ids not to recommend")
     allow: list[str] | None = Field(None, description="item ids that alone may be recommended")
     where: dict[str, Any] | None = Field(None, description="what items must be like")
     calibrated: bool = Field(True, description="let the click model rank, where there is one")
     rerank: dict[str, Any] | None = Field(None, description="diversity, per_category, ...")
+
+    openai: ClassVar[bool] = True  # whether OpenAI's further fields may be there
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, body: Any) -> Any:
+        """Refuse fields that are not known; null is the default of any."""
+        if not isinstance(body, dict):
+            return body
+        given = {name: value for name, value in body.items() if value is not None}
+        if EVENTS in given:
+            if "history" in given:
+                raise UnknownFieldError(f"{EVENTS}: is another name of history; give one of them")
+            given["history"] = given.pop(EVENTS)
+        for name, value in given.items():
+            if name in cls.model_fields:
+                continue
+            if cls.openai and name in NOT_DONE:
+                if value not in NOT_DONE[name]:
+                    raise UnknownFieldError(f"{name}: is not done here; leave it out")
+            elif not (cls.openai and name in WITHOUT_EFFECT):
+                close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else "leave it out"
+                raise UnknownFieldError(f"{name}: is no field of a request; {hint}")
+        return given
 
     def words(self) -> str:
         """The query."""
@@ -55,8 +129,7 @@ class RecommendFields(BaseModel):
 class ListBody(RecommendFields):
     """Body of ``/v1/recommendations``."""
 
-    model_config = ConfigDict(extra="forbid")
-
+    openai = False
     query: str = ""
 
     def words(self) -> str:
@@ -85,11 +158,18 @@ class Message(BaseModel):
         return (self.content or "").strip()
 
 
+class StreamOptions(BaseModel):
+    """How a stream ends."""
+
+    include_usage: bool = False
+
+
 class ChatBody(RecommendFields):
     """Body of ``/v1/chat/completions``; the last user message is the query."""
 
     messages: list[Message] = Field(min_length=1)
     stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
 
     def words(self) -> str:
         of_user = [message.text for message in self.messages if message.role == "user"]
@@ -101,6 +181,7 @@ class CompletionBody(RecommendFields):
 
     prompt: str = ""
     stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
 
     def words(self) -> str:
         return self.prompt
@@ -113,7 +194,12 @@ def as_text(recommendations: list[Recommendation]) -> str:
     """The recommendations as a short list in words."""
     if not recommendations:
         return "Nothing in the catalogue is left to recommend."
-    return "\n".join(f"{one.rank}. {one.title} [{one.item_id}]" for one in recommendations)
+    return "\n".join(f"{one.rank}. {_name(one)}" for one in recommendations)
+
+
+def _name(one: Recommendation) -> str:
+    """The title and the identifier, which stands alone where it is the title."""
+    return one.title if one.title == one.item_id else f"{one.title} [{one.item_id}]"
 
 
 def chat_completion(head: Json, response: RecommendResponse) -> Json:
@@ -127,13 +213,17 @@ def chat_completion(head: Json, response: RecommendResponse) -> Json:
     return _head(head, "chat.completion") | {"choices": [choice]} | response.as_dict()
 
 
-def chat_chunks(head: Json, response: RecommendResponse) -> Iterator[Json]:
-    """The same in parts: a line of text each, then one with the recommendations."""
+def chat_chunks(head: Json, response: RecommendResponse, usage: bool) -> Iterator[Json]:
+    """The same in parts: a line of text each, then one with the recommendations.
+
+    Args:
+        usage: whether the tokens follow in a part of their own, as OpenAI has it.
+    """
     deltas: list[Json] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": line} for line in _lines(response)]
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     last = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    return _chunks(_head(head, "chat.completion.chunk"), choices, last, response)
+    return _chunks(_head(head, "chat.completion.chunk"), choices, last, response, usage)
 
 
 def text_completion(head: Json, response: RecommendResponse) -> Json:
@@ -142,13 +232,13 @@ def text_completion(head: Json, response: RecommendResponse) -> Json:
     return _head(head, "text_completion") | {"choices": [choice]} | response.as_dict()
 
 
-def text_chunks(head: Json, response: RecommendResponse) -> Iterator[Json]:
+def text_chunks(head: Json, response: RecommendResponse, usage: bool) -> Iterator[Json]:
     """The same in parts, as :func:`chat_chunks`."""
     choices: list[Json] = [
         {"index": 0, "text": line, "finish_reason": None} for line in _lines(response)
     ]
     last = {"index": 0, "text": "", "finish_reason": "stop"}
-    return _chunks(_head(head, "text_completion"), choices, last, response)
+    return _chunks(_head(head, "text_completion"), choices, last, response, usage)
 
 
 def server_sent_events(chunks: Iterable[Json]) -> Iterator[str]:
@@ -159,11 +249,15 @@ def server_sent_events(chunks: Iterable[Json]) -> Iterator[str]:
 
 
 def _chunks(
-    head: Json, choices: list[Json], last: Json, response: RecommendResponse
+    head: Json, choices: list[Json], last: Json, response: RecommendResponse, usage: bool
 ) -> Iterator[Json]:
+    fields = response.as_dict()
+    tokens = {"usage": fields.pop("usage")}
     for choice in choices:
         yield head | {"choices": [choice]}
-    yield head | {"choices": [last]} | response.as_dict()
+    yield head | {"choices": [last]} | fields
+    if usage:
+        yield head | {"choices": []} | tokens
 
 
 def _head(head: Json, kind: str) -> Json:

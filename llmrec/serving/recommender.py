@@ -10,20 +10,24 @@ What is ranked:
 
 * ``candidates`` where the request names them;
 * with a ``query``, the 100 items whose text is closest to it, of those that may be recommended;
-* otherwise what the language model generates and, with a click model, further sources propose.
+* otherwise what the language model generates, or an item graph beside it leads to, and what, with
+  a click model, further sources propose.
 
 Who ranks: the click model wherever the bundle has one, unless the request says
-``calibrated=False``; the language model otherwise. A query without a history is the one exception:
-its items stay in the order of their closeness, and a click model only adds its probabilities.
+``calibrated=False``; otherwise the language model, with the item graph where the bundle has one. A
+query without a history is the one exception: its items stay in the order of their closeness, and a
+click model only adds its probabilities.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -34,11 +38,16 @@ from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
 from llmrec.recommender import top_n
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.click_ranker import ClickRanker
-from llmrec.serving.history import KnownHistories, read_history
+from llmrec.serving.history import KnownAttributes, KnownHistories, read_history
 from llmrec.serving.query import Query
-from llmrec.serving.request import History, RecommendRequest, RecommendResponse
+from llmrec.serving.request import DEFAULT_N, History, RecommendRequest, RecommendResponse
+from llmrec.serving.similar import SimilarItems
 from llmrec.serving.timing import Stopwatch, timed_llm
-from llmrec.types import Ranking, Recommendation
+from llmrec.types import Histories, Ranking, Recommendation
+
+if TYPE_CHECKING:
+    from llmrec.generation.llm import Llm
+    from llmrec.ranking.hybrid.recommender import HybridLlm
 
 QUERY_CANDIDATES = 100  # items closest to a query that are ranked
 
@@ -56,6 +65,8 @@ class Recommender:
         bundle: opened.
         click_model: that of the bundle, opened; None to rank by the language model alone.
         histories: of users by name, or a function that gives one (None for an unknown user).
+        attributes: what is known of a user by name, such as ``{"membership": "gold"}``; a click
+            model reads it beside the context of a request.
 
     Raises:
         ArtifactError: if bundle and click model do not belong together.
@@ -66,8 +77,10 @@ class Recommender:
         bundle: Bundle,
         click_model: ClickModel | None = None,
         histories: KnownHistories | None = None,
+        attributes: KnownAttributes | None = None,
     ) -> None:
-        self.bundle, self.click_model, self.histories = bundle, click_model, histories
+        self.bundle, self.click_model = bundle, click_model
+        self.histories, self.attributes = histories, attributes
         self._click_ranker = None if click_model is None else ClickRanker(bundle, click_model)
 
     @classmethod
@@ -76,18 +89,20 @@ class Recommender:
         bundle: str | Path | Bundle,
         *,
         histories: KnownHistories | None = None,
+        attributes: KnownAttributes | None = None,
         beams: int = 50,
         cache_mib: int = 0,
         calibrated: bool = True,
         engine: Literal["onnx", "torch"] = "onnx",
         threads: int = 1,
+        verify: bool = True,
     ) -> Self:
         """Open a bundle, and its click model where it has one.
 
         Args:
             bundle: a folder, or one that is opened already.
-            histories: as for the class.
-            beams, cache_mib: as for :class:`~llmrec.serving.bundle.Bundle`.
+            histories, attributes: as for the class.
+            beams, cache_mib, verify: as for :class:`~llmrec.serving.bundle.Bundle`.
             calibrated: False leaves the click model closed.
             engine: what runs the click model's network.
             threads: of ONNX Runtime.
@@ -97,43 +112,94 @@ class Recommender:
             MissingExtraError: if there is a click model and ONNX Runtime is not installed.
         """
         if not isinstance(bundle, Bundle):
-            bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib)
+            bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib, verify=verify)
         if bundle.ctr is None or not calibrated:
-            return cls(bundle, None, histories)
-        return cls(bundle, ClickModel.load(bundle.ctr, engine=engine, threads=threads), histories)
+            return cls(bundle, None, histories, attributes)
+        click_model = ClickModel.load(bundle.ctr, engine=engine, threads=threads)
+        return cls(bundle, click_model, histories, attributes)
 
     def recommend(
-        self, history: History | None = None, n: int = 10, **fields: Any
+        self, history: History | None = None, n: int = DEFAULT_N, **fields: Any
     ) -> RecommendResponse:
         """:meth:`answer` for the fields of a :class:`~llmrec.serving.request.RecommendRequest`."""
         return self.answer(RecommendRequest(history, n, **fields))
+
+    def similar(self, item_id: str, n: int = DEFAULT_N, **fields: Any) -> RecommendResponse:
+        """The items most like one: :meth:`answer` for a request of ``similar_to``."""
+        return self.answer(RecommendRequest(None, n, similar_to=item_id, **fields))
 
     def answer(self, request: RecommendRequest) -> RecommendResponse:
         """The ranked list for a request.
 
         Raises:
-            CatalogError: for an item id that is not in the catalogue, or a name in ``where`` that
-                no item has.
+            CatalogError: if none of the items of a list is in the catalogue, or for a name in
+                ``where`` that no item has.
             ConfigError: for a field that makes no sense or that the bundle cannot serve.
         """
-        ranker = self._click_ranker if request.calibrated else None
-        query, notes = self._read(request, ranker)
-        found = self._rank_by_llm(query) if ranker is None else ranker.rank(query)
-        most = query.llm.max_events if ranker is None else min(MOST_POSITIVES, query.llm.max_events)
-        read = min(len(query.positives), most)
-        notes += _notes(len(query.positives), read, request.n, len(found))
-        return RecommendResponse(found, len(query.events), read, notes, query.watch.timings_ms())
+        if request.similar_to is not None:
+            return self._similar(request, request.similar_to)
+        return self._answer([request])[0]
+
+    def answer_all(
+        self, request: RecommendRequest, users: Sequence[str]
+    ) -> list[RecommendResponse]:
+        """The lists of several users for the same request, worked out together.
+
+        Args:
+            users: whose histories to take, in place of the request's own.
+
+        Raises:
+            CatalogError, ConfigError: as for :meth:`answer`.
+        """
+        return self._answer([replace(request, history=None, user=user) for user in users])
+
+    def _answer(self, requests: list[RecommendRequest]) -> list[RecommendResponse]:
+        """Answers to requests that differ in their history alone."""
+        ranker, watch = self._click_ranker if requests[0].calibrated else None, Stopwatch()
+        read = [self._read(request, ranker, watch) for request in requests]
+        queries = [query for query, _ in read]
+        if ranker is None:
+            lists = self._rank_by_llm(queries)
+        else:
+            lists = [ranker.rank(query) for query in queries]
+        most = queries[0].llm.max_events
+        most = most if ranker is None else min(MOST_POSITIVES, most)
+        timings = watch.timings_ms()
+        return [
+            _response(query, found, notes, most, timings)
+            for (query, notes), found in zip(read, lists, strict=True)
+        ]
+
+    def _similar(self, request: RecommendRequest, item_id: str) -> RecommendResponse:
+        items, watch = self.bundle.items, Stopwatch()
+        events, notes = read_history(request, self.histories, items, math.nan, "click")
+        constraints, unknown = items.constraints(request)
+        if request.exclude_history:
+            constraints = constraints.excluding(events.items)
+        (item,), _ = items.find_some("similar_to", [item_id])
+        now = request.now_in_seconds(math.nan)
+        with watch.step("retrieve"):
+            found = self._similar_items.rank(int(item), request.n, now, constraints)
+        notes += unknown
+        if len(found) < request.n:
+            notes.append(f"only {len(found)} of {request.n} items: no more are known to be like it")
+        return RecommendResponse(found, len(events), 0, notes, _usage(0, 0), watch.timings_ms())
+
+    @cached_property
+    def _similar_items(self) -> SimilarItems:
+        return SimilarItems(self.bundle, self._click_ranker)
 
     def _read(
-        self, request: RecommendRequest, ranker: ClickRanker | None
+        self, request: RecommendRequest, ranker: ClickRanker | None, watch: Stopwatch
     ) -> tuple[Query, list[str]]:
         """A request as the rankers read it, and notes on what they cannot use of it."""
-        watch, items = Stopwatch(), self.bundle.items
+        items = self.bundle.items
         llm = self.bundle.llm_of(request.adapter)
         now, context, notes = math.nan, np.zeros(0, dtype=np.int32), list[str]()
         if ranker is not None:
             now = time.time()
-            context, notes = _read_context(request.context or {}, ranker.model)
+            known = self.attributes(request.user) if self.attributes and request.user else {}
+            context, notes = _read_context(request.context or {}, known, ranker.model)
             if request.adapter is not None:
                 notes.append(OTHER_ADAPTER)
         elif request.rerank:
@@ -142,7 +208,7 @@ class Recommender:
             )
         elif request.context:
             notes.append(NO_CONTEXT)
-        now = now if request.now is None else request.now
+        now = request.now_in_seconds(now)
         config = None if ranker is None else ranker.model.history
         usual_type = "click" if config is None else config.types[0]
         before = math.nan if ranker is None else now  # click models are fitted to what came before
@@ -153,21 +219,29 @@ class Recommender:
         if ranker is not None and not len(events):
             notes.append(NO_HISTORY)
         positives = events.positives(config)
-        constraints = items.constraints(request)
+        constraints, unknown = items.constraints(request)
+        notes += unknown
         if request.exclude_history:
             constraints = constraints.excluding(positives.items)
-        chosen, similarity = self._chosen(request, constraints, watch)
+        chosen, similarity = self._chosen(request, constraints, watch, notes)
         query = Query(
             request, events, positives, now, context, constraints, chosen, similarity, llm, watch
         )
         return query, notes
 
     def _chosen(
-        self, request: RecommendRequest, constraints: Constraints, watch: Stopwatch
+        self,
+        request: RecommendRequest,
+        constraints: Constraints,
+        watch: Stopwatch,
+        notes: list[str],
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The items to rank and their similarity to the query, where the request has any."""
+        """The items to rank and their similarity to the query, where the request has any; adds a
+        note on candidates that are not in the catalogue."""
         if request.candidates is not None:
-            return np.unique(self.bundle.items.rows("candidates", request.candidates)), None
+            rows, unknown = self.bundle.items.find_some("candidates", request.candidates)
+            notes += unknown
+            return np.unique(rows), None
         words = request.query.strip()
         if not words:
             return None, None
@@ -179,38 +253,104 @@ class Recommender:
         there = closest.items[0] >= 0
         return closest.items[0][there], closest.scores[0][there]
 
-    def _rank_by_llm(self, query: Query) -> list[Recommendation]:
-        """The list of the language model alone."""
-        request, llm = query.request, timed_llm(query.llm, query.watch)
-        histories = query.positives.histories(query.now)
-        n = min(request.n, len(self.bundle.items))
-        words, history = request.query.strip(), query.positives.items
-        if query.items is None:
-            ranking = llm.recommend(
-                histories,
-                n,
-                exclude_history=False,
-                constraints=[query.constraints],
-                options=request.options,
-            )
-        elif query.similarity is not None and not len(history):
-            ranking = Ranking(query.items[None], query.similarity[None])
+    def _rank_by_llm(self, queries: list[Query]) -> list[list[Recommendation]]:
+        """The lists of the language model alone."""
+        if queries[0].items is None:
+            rankings = self._search(queries)
         else:
-            scores = llm.score_items(histories, query.items[None], options=request.options)
-            found = top_n(scores, len(query.items))
-            ranking = Ranking(query.items[found.items], found.scores)
+            rankings = [self._order(query) for query in queries]
+        return [
+            self.bundle.items.named(ranking, query.request.n, self._reason(query))
+            for query, ranking in zip(queries, rankings, strict=True)
+        ]
+
+    def _search(self, queries: list[Query]) -> list[Ranking]:
+        """What the language model finds in the catalogue."""
+        first = queries[0]
+        found = self._ranker_of(first).recommend(
+            Histories.concatenate([query.positives.histories(query.now) for query in queries]),
+            min(first.request.n, len(self.bundle.items)),
+            exclude_history=False,
+            constraints=[query.constraints for query in queries],
+            options=first.request.options,
+        )
+        return [
+            Ranking(found.items[row : row + 1], found.scores[row : row + 1])
+            for row in range(len(queries))
+        ]
+
+    def _order(self, query: Query) -> Ranking:
+        """The items of a query, ranked."""
+        items = query.items
+        assert items is not None
+        if query.similarity is not None and not len(query.positives):
+            return Ranking(items[None], query.similarity[None])
+        histories = query.positives.histories(query.now)
+        scores = self._ranker_of(query).score_items(
+            histories, items[None], options=query.request.options
+        )
+        found = top_n(scores, len(items))
+        return Ranking(items[found.items], found.scores)
+
+    def _ranker_of(self, query: Query) -> Llm | HybridLlm:
+        """The language model of a query, with the item graph where the bundle has one."""
+        llm = timed_llm(query.llm, query.watch)
+        if self.bundle.prior is None:
+            return llm
+        from llmrec.ranking.hybrid.recommender import with_prior
+
+        return with_prior(llm, self.bundle.prior)
+
+    def _reason(self, query: Query) -> str:
+        """Why the language model's items are recommended."""
+        words, history = query.request.query.strip(), query.positives.items
         if words:
             likely = " and likely after this history" if len(history) else ""
-            reason = f"close in meaning to {words!r}{likely}"
-        elif len(history):
-            reason = f"likely to follow {self.bundle.titles[history[-1]]!r}"
-        else:
-            reason = "popular with everyone; there is no history to go by"
-        return self.bundle.items.named(ranking, n, reason)
+            return f"close in meaning to {words!r}{likely}"
+        if len(history):
+            return f"likely to follow {self.bundle.titles[history[-1]]!r}"
+        return "popular with everyone; there is no history to go by"
 
 
-def _read_context(context: Mapping[str, Any], model: ClickModel) -> tuple[np.ndarray, list[str]]:
-    """A request's context, int32 ``[names]``, and notes on names that the model does not read."""
+def _response(
+    query: Query,
+    found: list[Recommendation],
+    notes: list[str],
+    most: int,
+    timings: dict[str, float],
+) -> RecommendResponse:
+    """The answer to a query.
+
+    Args:
+        most: events that the model reads.
+        timings: milliseconds by step.
+    """
+    given, n, prompt_tokens, item_tokens = len(query.positives), query.request.n, 0, 0
+    read = min(given, most)
+    if "llm" in timings:
+        (prompt,) = query.llm.prompts(query.positives.histories(query.now))
+        prompt_tokens, item_tokens = len(prompt), len(found) * query.llm.ids.levels
+    notes = notes + _notes(given, read, n, len(found))
+    usage = _usage(prompt_tokens, item_tokens)
+    return RecommendResponse(found, len(query.events), read, notes, usage, timings)
+
+
+def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    }
+
+
+def _read_context(
+    context: Mapping[str, Any], attributes: Mapping[str, str], model: ClickModel
+) -> tuple[np.ndarray, list[str]]:
+    """A request's context, int32 ``[names]``, and notes on names that the model does not read.
+
+    Args:
+        attributes: of the user, where the context does not say otherwise.
+    """
     known = model.context
     there = ", ".join(known.names) or "none"
     notes = [
@@ -218,8 +358,8 @@ def _read_context(context: Mapping[str, Any], model: ClickModel) -> tuple[np.nda
         for name in context
         if name not in known.values
     ]
-    values = {name: str(value) for name, value in context.items() if value is not None}
-    return known.encode([values])[0], notes
+    given = {name: str(value) for name, value in context.items() if value is not None}
+    return known.encode([{**attributes, **given}])[0], notes
 
 
 def _notes(given: int, read: int, n: int, found: int) -> list[str]:

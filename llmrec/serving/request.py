@@ -7,8 +7,10 @@ give back the fields of a :class:`RecommendResponse`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from llmrec.errors import CatalogError, ConfigError
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from llmrec.generation.beam_search import SearchOptions
 
 History = Sequence[str | Event | Mapping[str, Any]]  # item ids or events, oldest first
+Time = float | str | None  # seconds since 1970 UTC, or ISO 8601 text; None for unknown
 
+DEFAULT_N = 10  # items of a list, where a request does not say
 MAX_CANDIDATES = 1000  # items that are ranked at once
 MAX_SECONDS = 1e11  # in the year 5138; milliseconds of our days are above
 
@@ -35,15 +39,17 @@ class RecommendRequest:
         n: at most so many items; fewer come back where no more are left.
         user: whose history to take where none is given.
         query: words; of the items that may be recommended, those closest in meaning are ranked.
+        similar_to: an item id; the items most like it are wanted, whoever asks.
         candidates: item ids that are ranked as they are given, instead of a search.
         context: of the request, such as ``{"device": "mobile"}``; a click model reads it.
         where: what items must be like.
         exclude: item ids not to recommend.
         allow: item ids that alone may be recommended; None for all.
         exclude_history: leave out what is in the history.
-        history_times: of the events of the history, seconds since 1970 UTC, NaN for unknown.
-        now: time of the request, seconds since 1970 UTC, NaN for unknown. None: the present for a
-            click model, unknown to a language model that ranks alone.
+        history_times: of the events of the history: seconds since 1970 UTC or ISO 8601 text, which
+            is UTC where it names no zone; None or NaN for unknown.
+        now: time of the request, likewise. None: the present for a click model, unknown to a
+            language model that ranks alone.
         adapter: name of the adapter of the language model; None for the model itself.
         calibrated: let the click model rank where the bundle has one.
         rerank: settings of re-ranking instead of the bundle's, or single ones of them.
@@ -55,18 +61,19 @@ class RecommendRequest:
     """
 
     history: History | None = None
-    n: int = 10
+    n: int = DEFAULT_N
     _: KW_ONLY
     user: str | None = None
     query: str = ""
+    similar_to: str | None = None
     candidates: Sequence[str] | None = None
     context: Mapping[str, Any] | None = None
     where: CatalogFilter | Mapping[str, Any] | None = None
     exclude: Sequence[str] = ()
     allow: Sequence[str] | None = None
     exclude_history: bool = True
-    history_times: Sequence[float] | None = None
-    now: float | None = None
+    history_times: Sequence[Time] | None = None
+    now: Time = None
     adapter: str | None = None
     calibrated: bool = True
     rerank: RerankConfig | Mapping[str, Any] | None = None
@@ -79,11 +86,13 @@ class RecommendRequest:
             raise ConfigError(
                 f"history: expected a list of item ids or events, got {self.history!r}"
             )
-        times, given = self.history_times, len(self.history or ())
+        for name, value in vars(self).items():
+            check_text(name, value)
+        times, given = self.times_in_seconds(), len(self.history or ())
         if times is not None and len(times) != given:
             raise ConfigError(f"history_times: {len(times)} are given for a history of {given}")
-        check_times("history_times", () if times is None else times)
-        check_times("now", () if self.now is None else (self.now,))
+        self.now_in_seconds(math.nan)
+        self._check_similar_to()
         self._check_candidates()
         self._check_context()
 
@@ -97,6 +106,33 @@ class RecommendRequest:
         if self.where is None or isinstance(self.where, CatalogFilter):
             return self.where
         return CatalogFilter.of_dict(dict(self.where))
+
+    def now_in_seconds(self, otherwise: float) -> float:
+        """``now`` since 1970 UTC, or something else where it is None.
+
+        Raises:
+            ConfigError: if it is no time.
+        """
+        return otherwise if self.now is None else seconds("now", self.now)
+
+    def times_in_seconds(self) -> list[float] | None:
+        """``history_times`` since 1970 UTC, NaN for unknown.
+
+        Raises:
+            ConfigError: if one is no time.
+        """
+        if self.history_times is None:
+            return None
+        return [
+            seconds(f"history_times[{row}]", time) for row, time in enumerate(self.history_times)
+        ]
+
+    def _check_similar_to(self) -> None:
+        if self.similar_to is None:
+            return
+        for name in ("query", "candidates", "context", "rerank", "adapter"):
+            if getattr(self, name):
+                raise ConfigError(f"similar_to: goes by the item alone; leave out {name}")
 
     def _check_candidates(self) -> None:
         if self.candidates is None:
@@ -132,6 +168,9 @@ class RecommendResponse:
         history_given: events of the history that came with the request.
         history_read: how many of them the language model read, the newest.
         notes: what the caller should know, a sentence each.
+        usage: tokens of the language model, by OpenAI's names: ``prompt_tokens`` of the history as
+            it read it, ``completion_tokens`` of the items that come back, and ``total_tokens``;
+            all 0 where it was not asked.
         timings_ms: by step: ``retrieve`` (candidate sources, text search), ``llm`` (the language
             model), ``features`` and ``head`` (the click model), ``rerank``, and ``total``.
     """
@@ -140,6 +179,7 @@ class RecommendResponse:
     history_given: int
     history_read: int
     notes: list[str]
+    usage: dict[str, int]
     timings_ms: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
@@ -147,12 +187,52 @@ class RecommendResponse:
         return vars(self) | {"recommendations": [one.as_dict() for one in self.recommendations]}
 
 
-def check_times(field: str, times: Sequence[float]) -> None:
-    """Check that all are seconds since 1970, or NaN for one that is unknown.
+def seconds(field: str, time: Any) -> float:
+    """A time as seconds since 1970 UTC, NaN for unknown.
+
+    Args:
+        field: of the request, for messages.
+        time: a :data:`Time`.
 
     Raises:
-        ConfigError: if one is not; milliseconds are found out as well.
+        ConfigError: if it is neither; milliseconds are found out as well.
+
+    >>> seconds("now", "1970-01-02T02:00:00+02:00")
+    86400.0
     """
-    for time in times:
-        if abs(time) >= MAX_SECONDS:
-            raise ConfigError(f"{field}: {time} is not a time in seconds since 1970")
+    if time is None:
+        return math.nan
+    if isinstance(time, str):
+        try:
+            read = datetime.fromisoformat(time)
+        except ValueError:
+            raise ConfigError(
+                f"{field}: {time!r} is no time; write ISO 8601, such as 2026-03-01T12:00:00Z, or "
+                "seconds since 1970"
+            ) from None
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    if isinstance(time, bool) or not isinstance(time, int | float):
+        raise ConfigError(f"{field}: {time!r} is not a number")
+    if abs(time) >= MAX_SECONDS:
+        raise ConfigError(f"{field}: {time} is not a time in seconds since 1970")
+    return float(time)
+
+
+def check_text(field: str, value: Any) -> None:
+    """Check that all texts of a value can be written; half of a surrogate pair cannot.
+
+    Raises:
+        ConfigError: naming ``field``.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{field}: {value!r} is not text in Unicode") from None
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            check_text(field, name)
+            check_text(field, one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            check_text(field, one)

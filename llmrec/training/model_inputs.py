@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmrec.stage import file_hash
+from llmrec.files import file_hash
+from llmrec.llm.layout import LAYOUT
 
 _SUFFIXES = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja")
+
+
+def is_earlier_model(base: str | Path) -> bool:
+    """Whether a base is a folder whose vocabulary holds items already."""
+    return (Path(base) / LAYOUT).is_file()
 
 
 def model_hashes(folder: Path, name: str = "base") -> dict[str, str]:

@@ -16,7 +16,7 @@ from llmrec.bench import agree
 from llmrec.bench.agree import WAYS, compare
 from llmrec.bench.agree import test_users as users_of
 from llmrec.bench.ranking_comparison import RankingComparison
-from llmrec.bench.reference_scores import every_score, open_trained
+from llmrec.bench.reference_scores import BruteForce, open_trained
 from llmrec.cli import main
 from llmrec.data.dataset import Dataset
 from llmrec.llm import merge
@@ -36,7 +36,9 @@ def histories(tiny_data: Dataset) -> Histories:
 
 
 @pytest.fixture(scope="module")
-def vllm_merged(tuned_atomic: Tuned, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def vllm_merged(
+    vllm_here: None, tuned_atomic: Tuned, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """vLLM on the atomic base with ``recommend`` merged into it."""
     folder = tmp_path_factory.mktemp("merged") / "model"
     merge.run(tuned_atomic.base, tuned_atomic.adapters["recommend"], folder)
@@ -96,8 +98,8 @@ def test_each_adapter_gives_its_own_lists_in_every_engine(
 
 def scores_of(model: Any, vllm: Any, histories: Histories) -> np.ndarray:
     """Every item's score as trained, the history left out."""
-    prompts = vllm.encoder.encode_all(histories)
-    scores = every_score(model, prompts, vllm.ids, vllm.encoder.vocabulary.item_offset)
+    brute = BruteForce(model, vllm.encoder.vocabulary, vllm.ids)
+    scores = brute.all_scores(vllm.encoder.encode_all(histories))
     for user, history in enumerate(histories):
         scores[user, history] = -np.inf
     return scores

@@ -15,8 +15,9 @@ from llmrec.bench.agreement import same_as
 from llmrec.bench.decode import TimedEngine, make_row, ratios
 from llmrec.bench.decode_config import DecodeBenchConfig
 from llmrec.bench.decode_engines import LlmrecEngine, TransformersEngine, VllmEngine
-from llmrec.bench.exactness import BruteForce, check_exactness
+from llmrec.bench.exactness import check_exactness
 from llmrec.bench.memory import PeakMemory
+from llmrec.bench.reference_scores import BruteForce
 from llmrec.bench.returning_users import measure_returning, returning_metrics
 from llmrec.bench.worker import Timed, in_fresh_process
 from llmrec.bench.workload import (
@@ -127,10 +128,10 @@ def test_exact_search_is_what_scoring_every_item_finds(
 def test_brute_force_scores_an_item_as_reading_it_alone_does(
     workload: Workload, normalise: Normalise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmrec.bench.exactness.ITEMS_AT_ONCE", 40)  # several chunks
+    monkeypatch.setattr("llmrec.bench.reference_scores.ITEMS_AT_ONCE", 40)  # several chunks
     model = LlmrecEngine(TINY, workload).model
     prompt, codes = workload.prompts[0], workload.ids.codes
-    scores = BruteForce(model, workload, normalise).scores(prompt)
+    scores = BruteForce(model, workload.vocabulary, workload.ids, normalise).scores(prompt)
     for item in (0, 77, 149):
         tokens = workload.ids.tokens(item) + workload.vocabulary.item_offset
         whole = torch.from_numpy(np.concatenate([prompt, tokens]))[None]

@@ -92,11 +92,11 @@ def test_the_file_says_what_it_rests_on(result: dict) -> None:
     assert all(np.isfinite(span).all() for span in result["intervals"].values())
 
 
-def test_each_encoder_has_the_learning_rate_that_was_best_on_other_people(result: dict) -> None:
+def test_each_encoder_has_the_learning_rate_that_was_best_on_other_users(result: dict) -> None:
     for training in result["trainings"]:
         assert {one["learning_rate"] for one in training.values()} == {3e-3}
     page = (result["where"] / "fusion-world.md").read_text()
-    assert "their epoch and learning rate were chosen on yet other people" in page
+    assert "their epoch and learning rate were chosen on yet other users" in page
 
 
 def test_the_page_shows_the_figures_of_the_file(result: dict) -> None:
@@ -112,9 +112,9 @@ def test_text_alone_cannot_be_compared_with_itself(world: World, folders) -> Non
         make_task(Dataset(folders.dataset), world.modalities.only(["text"]), config, 0.2, 0.2, 0)
 
 
-def test_too_few_people_are_told_so(world: World, folders) -> None:
+def test_too_few_users_are_told_so(world: World, folders) -> None:
     config = build(FusionConfig, SETTINGS | {"train": {"min_rating": 6.0}}, "test")
-    with pytest.raises(DataError, match="parting 240 people leaves no pairs to learn from"):
+    with pytest.raises(DataError, match="parting 240 users leaves no pairs to learn from"):
         make_task(Dataset(folders.dataset), world.modalities, config, 0.2, 0.2, 0)
 
 

@@ -10,7 +10,7 @@ import yaml
 from test_bench_tune import LOOP, SOURCE
 
 from llmrec import cli
-from llmrec.bench import prefer
+from llmrec.bench import prefer, recipe_runs
 from llmrec.config import build
 
 PREFER = {
@@ -41,9 +41,11 @@ def recipe(home: Path, **changes: Any) -> Path:
 
 
 def test_the_command_goes_on_from_one_adapter_and_measures_all(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its commands run in this process; that they get one each, the test of ``bench tune`` sees."""
     path = recipe(tmp_path)
+    monkeypatch.setattr(recipe_runs, "_run", lambda arguments, _: cli.run_command(arguments))
     assert cli.main(["bench", "prefer", str(path), "--out", str(tmp_path / "run")]) == 0
 
     result = json.loads((tmp_path / "run" / "bench.json").read_text())

@@ -122,7 +122,7 @@ def test_a_truth_that_does_not_fit_is_one_clear_line(shop: Shop, tmp_path: Path)
     dataset, media, truth = made(RIGHT, shop, tmp_path)
     row = truth.read_text().splitlines()[0]
     for content, message in (
-        ("not json\n", "line 1: not JSON"),
+        ("not json\n", "row 1: not a readable JSON"),
         (row + '\n{"item_id": "b", "split": "held_out"}\n', "b: needs texts for category, colour"),
         (row.replace("held_out", "train") + "\n", "no item of split 'held_out' has a picture"),
     ):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from llmrec import cli
-from llmrec.bench import tune
+from llmrec.bench import recipe_runs, tune
 from llmrec.bench.tune import TuneBenchConfig
 from llmrec.errors import ConfigError
 from llmrec.stage import Manifest
@@ -83,10 +83,10 @@ def test_of_several_rates_the_best_on_validation_is_kept(
         def __init__(self, folder: Path) -> None:
             self.counts = {"validation_ndcg": quality[folder.name]}
 
-    monkeypatch.setattr(tune, "run_apart", lambda *_, **__: None)
+    monkeypatch.setattr(recipe_runs, "run_apart", lambda *_, **__: None)
     monkeypatch.setattr(tune, "read_manifest", Found)
     runs = {"one": {"method": "lora", "learning_rates": [1e-3, 1e-2, 1e-1]}}
-    config = TuneBenchConfig("bench", Path("source.yaml"), "atomic", runs)
+    config = TuneBenchConfig(name="bench", source=Path("source.yaml"), model="atomic", runs=runs)
     best, rate = tune.tune_best(config, "one", tmp_path, tmp_path, tmp_path / "tune")
     assert (best.name, rate) == ("one@0.01", 1e-2)
     written = yaml.safe_load((tmp_path / "tune" / "one@0.1.yaml").read_text())
@@ -144,7 +144,7 @@ def test_a_run_that_trains_rows_first_is_a_method_of_its_own() -> None:
 )
 def test_a_wrong_recipe_is_one_line(runs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        TuneBenchConfig("bench", Path("source.yaml"), "atomic", runs)
+        TuneBenchConfig(name="bench", source=Path("source.yaml"), model="atomic", runs=runs)
 
 
 def test_a_model_that_the_source_has_not_is_named(

@@ -85,7 +85,7 @@ def test_a_truth_that_cannot_be_used_is_told_so(captions: Path, tmp_path: Path) 
         ([], DataError, "has no item of the split 'held_out'"),
         ([{"item_id": "i1", "split": "train"}], DataError, "has no item of the split"),
         ([{"item_id": "i1"} | held], DataError, "has none of the fields colour, shape"),
-        ([{"colour": "red"}], DataError, "line 1: has no item_id"),
+        ([{"colour": "red"}], DataError, "no column 'item_id'"),
         ([{"item_id": "i9", "colour": "red"} | held], CatalogError, "such as 'i9'"),
     ):
         with pytest.raises(error, match=said):

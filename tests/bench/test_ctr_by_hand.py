@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fusion_world import write_features, write_media
 
 pytest.importorskip("torch", reason="needs the train extra")
 
@@ -20,6 +21,11 @@ from llmrec.bench.ctr_ranking import llm_ranks
 from llmrec.bench.ctr_report import gain, strongest_rival, trainings
 from llmrec.bench.ctr_variants import Bench, Trained
 from llmrec.cli import run_command
+from llmrec.content.features.blocks import FUSION_ENCODER
+from llmrec.content.fusion.embedding import embed
+from llmrec.content.fusion.encoder import FusionEncoder
+from llmrec.content.fusion.modalities import read_modalities
+from llmrec.content.fusion.settings import FusionShape
 from llmrec.errors import ConfigError
 from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_result
@@ -29,10 +35,12 @@ from llmrec.ranking.ctr.impression_log import Folders, ImpressionRows
 from llmrec.ranking.ctr.request_context import request_contexts
 from llmrec.ranking.ctr.settings import CtrConfig, LabelConfig
 from llmrec.recommender import Scorer
+from llmrec.stage import Manifest, writing
 from llmrec.types import Cases, Histories, Ranking
 
 DAY = 86_400
 HOUR = 3_600
+START = 1_704_067_200  # 2024
 
 
 def rows_of(click: list[int], people: list[int]) -> ImpressionRows:
@@ -178,7 +186,7 @@ IMPRESSIONS = [
 
 
 def start_of(day: int, row: int) -> int:
-    return day * DAY + 12 * HOUR + row * 60
+    return START + day * DAY + 12 * HOUR + row * 60
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +210,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> CtrConfig:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     home = tmp_path_factory.mktemp("by_hand")
     opening = {"user_id": "u4", "item_id": "f", "type": "view"}  # where the parts begin
-    events = [opening | {"timestamp": day * DAY + HOUR} for day in (9, 10)]
+    events = [opening | {"timestamp": START + day * DAY + HOUR} for day in (9, 10)]
     for row, (user, day, _, clicked, _) in enumerate(IMPRESSIONS):
         if clicked:
             shared = {"user_id": user, "item_id": clicked}
@@ -216,7 +224,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     # 18 events: 10 before day 9, 3 on day 9, 5 on day 10
     recipe.write_text(
         f"name: x\ningest: {{events: '{home}/events.jsonl', items: '{home}/items.jsonl', "
-        f"split: global-time, validation_share: {3 / 18}, test_share: {5 / 18}}}\n"
+        "timestamp_unit: s, split: global-time, "
+        f"validation_share: {3 / 18}, test_share: {5 / 18}}}\n"
     )
     run_command(["ingest", str(recipe), "--out", str(home / "dataset")])
     return Folders(home / "dataset")
@@ -237,7 +246,8 @@ def names_of(data: ClickDataset, indices: np.ndarray) -> str:
 
 def test_every_impression_is_in_the_part_of_its_day(data: ClickDataset) -> None:
     days = {
-        part: (data.log.impressions.time[rows] // DAY).tolist() for part, rows in data.parts.items()
+        part: ((data.log.impressions.time[rows] - START) // DAY).tolist()
+        for part, rows in data.parts.items()
     }
     assert days == {"train": [1, 1, 2, 3, 4, 5, 8], "validation": [9, 9], "test": [10, 10]}
 
@@ -331,6 +341,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "validation": len(validation[0]),
                 "captions": captions,
                 "seed": rest[-1],
+                "fused": rest[0].fused,
+                "inputs": inputs,
             }
         )
         return [Network()], [State()]
@@ -380,6 +392,44 @@ def test_each_variant_lacks_its_part_and_nothing_else(
     assert no_captions["groups"] == full["groups"] - {"captions"} and not no_captions["captions"]
     assert {call["rows"] for call in seen} == {7} and {call["validation"] for call in seen} == {2}
     assert {call["seed"] for call in seen} == {7}
+
+
+def similarity(inputs: Any) -> np.ndarray:
+    """``[requests, candidates]``, to the last event."""
+    names = [name for name, _ in inputs.names.candidate]
+    return inputs.candidate[:, :, names.index("similarity_last")]
+
+
+def test_vectors_of_text_alone_and_raw_ones_are_read_wherever_vectors_are(
+    config: CtrConfig,
+    folders: Folders,
+    data: ClickDataset,
+    seen: list[dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    blocks = {name: rng.normal(size=(6, 4)).astype(np.float32) for name in ("text", "image")}
+    text = blocks["text"] / np.linalg.norm(blocks["text"], axis=1, keepdims=True)
+    features = write_features(tmp_path / "features", text)
+    media = write_media(tmp_path / "media", {"image": blocks["image"]}, np.ones(6, bool))
+    encoder = FusionEncoder(
+        FusionShape(modalities={"text": 4, "image": 4}, dim=5, width=8, heads=2)
+    ).eval()
+    with writing(tmp_path / "fusion", Manifest("fusion", {})) as stage:
+        encoder.save(stage.folder / FUSION_ENCODER)
+    bench = bench_of(config, replace(folders, fusion=tmp_path / "fusion"), data)
+    variants = replace(bench, features=features, media=media).variants()
+    assert list(variants)[:4] == ["full", "no_time", "no_media", "raw_text"]
+    for name in ("no_media", "raw_text"):
+        variants[name].train(0)
+    alone, raw = seen
+    modalities = read_modalities(features, media, 6)
+    hidden = np.array([[True, False]] * 6)
+    np.testing.assert_array_equal(alone["fused"], embed(encoder, modalities, hidden))
+    np.testing.assert_array_equal(raw["fused"], text)
+    for call in seen:  # u1 on day 3: the last event is on item a, candidates are b, c, d
+        wanted = call["fused"][1:4] @ call["fused"][0]
+        np.testing.assert_allclose(similarity(call["inputs"])[3], wanted, atol=1e-6)
 
 
 def test_what_does_not_depend_on_a_seed_is_trained_once(

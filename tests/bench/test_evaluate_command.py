@@ -1,13 +1,19 @@
 """``llmrec evaluate`` from the command line, on a small dataset folder."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
+from tiny_models import replace_events
 
+from llmrec.bench import baselines
 from llmrec.bench.evaluate import EvaluateConfig, run
 from llmrec.cli import run_command
 from llmrec.config import build
+from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_cases, read_result
@@ -111,5 +117,110 @@ def test_wrong_settings_are_named(values, named):
 
 
 def test_unknown_model_is_named(dataset, tmp_path):
-    with pytest.raises(ConfigError, match="itemknn: neither popularity nor item-knn nor a folder"):
+    with pytest.raises(
+        ConfigError, match=r"itemknn: neither a baseline \(.*item-knn.*\) nor a fold"
+    ):
         run(EvaluateConfig(), dataset, "itemknn", tmp_path / "x")
+
+
+@pytest.fixture
+def features(tmp_path):
+    """A folder as ``llmrec embed`` writes it: 1 and 2 are alike, 3 and 4 are."""
+    vectors = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0.2], [0, 0, 1], [0, 0.2, 1], [1, 0, 1]])
+
+    def work(stage):
+        save_file({"text": vectors.astype(np.float32)}, stage.folder / "embeddings.safetensors")
+
+    return run_stage(tmp_path / "features", Manifest("embed", {}), work)
+
+
+def test_strong_baselines_are_tuned_on_validation_and_the_strongest_is_named(
+    dataset, features, tmp_path, capsys
+):
+    arguments = ["--dataset", str(dataset), "--features", str(features), "--baselines", "strong"]
+    arguments += ["--trials", "3", "--out", str(tmp_path / "run")]
+    run_command(["evaluate", *arguments, "--results", str(tmp_path / "results")])
+    names = ["ease", "item-graph", "itemknn", "popularity", "star"]
+    files = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert files == [f"toy-{name}.json" for name in names]
+    results = [read_result(tmp_path / "results" / file) for file in files]
+    assert all(result["baseline"] and result["tuning"]["trials"] == 3 for result in results)
+    figures = {result["name"]: result["metrics"]["ndcg@10"] for result in results}
+    printed = re.search(r"differences to (\S+), the strongest baseline", capsys.readouterr().out)
+    assert printed is not None
+    assert figures[printed[1]] == max(figures.values())
+
+
+def test_settings_are_chosen_by_validation_alone(dataset, monkeypatch):
+    """The grid's one other value is the better one on validation, and only there."""
+    data = Dataset(dataset)
+    asked = []
+
+    def fit(train, n_items, vectors, settings):
+        asked.append(settings)
+        scores = np.zeros((1, 6), dtype=np.float32)
+        scores[0, 0 if settings else 5] = 1  # most validation targets are item 0
+
+        class Fixed:
+            def score(self, histories):
+                return np.tile(scores, (len(histories), 1))
+
+        found = Fixed()
+        found.n_items = n_items
+        return found
+
+    monkeypatch.setitem(baselines.BASELINES, "fixed", baselines.Baseline(fit, {"x": [1]}))
+    cases = data.cases("validation")
+    settings, value = baselines.tune("fixed", data.train_histories(), 6, None, cases, trials=2)
+    assert asked == [{}, {"x": 1}]
+    assert settings == {"x": 1}
+    # validation targets are 4, 4, 0, 0, 3, 5; of the two 0s one history holds 0 already
+    assert value > 0
+
+
+def changed_items(dataset, change):
+    """Give a dataset other items: ``change(user, place, item)`` of each event."""
+    events = pq.read_table(dataset / "events.parquet")
+    items = [change(row // 4, row % 4, item) for row, item in enumerate(events["item"].to_pylist())]
+    column = pa.array(items, pa.int32())
+    replace_events(dataset, events.set_column(events.column_names.index("item"), "item", column))
+
+
+def test_a_refreshed_baseline_has_counted_what_came_before_the_targets(dataset, tmp_path):
+    """Item 4 stands once in training; as validation event of four users it overtakes 1 and 2."""
+    changed_items(dataset, lambda user, place, i: 4 if place == 2 and user in (0, 1, 2, 5) else i)
+    for refreshed, rank in ((False, 2), (True, 0)):
+        name = f"refreshed-{refreshed}"
+        run(EvaluateConfig(refreshed=refreshed), dataset, "popularity", tmp_path / name)
+        found = read_cases(tmp_path / name / f"{name}.cases.parquet")
+        assert (found.targets[4], found.ranks["rank"][4]) == (4, rank)
+
+
+def test_refreshed_needs_something_that_counts_and_events_without_times(dataset, tiny_run):
+    model = tiny_run.folder / "models" / "semantic" / "bundle"
+    with pytest.raises(ConfigError, match=r"refreshed: .* counts no events"):
+        run(EvaluateConfig(refreshed=True), dataset, str(model), dataset.parent / "x")
+    with pytest.raises(ConfigError, match="refreshed: events of this dataset have times"):
+        run(
+            EvaluateConfig(refreshed=True), tiny_run.folder / "dataset", "popularity", dataset / "y"
+        )
+
+
+def test_cold_targets_have_a_figure_of_their_own(dataset, tmp_path):
+    """Without the one event of item 5 in training it is cold, the target of one user."""
+    changed_items(dataset, lambda user, place, item: 2 if place < 2 and item == 5 else item)
+    run(EvaluateConfig(), dataset, "popularity", tmp_path / "cold")
+    result = read_result(tmp_path / "cold" / "cold.json")
+    assert (result["cold_cases"], result["metrics"]["cold_recall@10"]) == (1, 1.0)
+
+
+def test_a_baseline_that_needs_content_says_so(dataset, tmp_path):
+    with pytest.raises(ConfigError, match="star: needs content; give --features"):
+        run(EvaluateConfig(), dataset, "star", tmp_path / "x")
+
+
+def test_model_and_baselines_are_one_or_the_other(dataset, tmp_path):
+    with pytest.raises(ConfigError, match="give --model, or --baselines strong"):
+        run(EvaluateConfig(), dataset, None, tmp_path / "x")
+    with pytest.raises(ConfigError, match="give --model, or --baselines strong"):
+        run(EvaluateConfig(), dataset, "popularity", tmp_path / "x", baselines="strong")

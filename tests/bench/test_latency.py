@@ -4,9 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from llmrec.bench import latency
 from llmrec.bench.random_shop import RandomShop
 from llmrec.cli import main, run_command
 from llmrec.metrics.results import read_result
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> RandomShop:
+    """Made once for both commands."""
+    config = latency.CascadeLatencyConfig(items=100)
+    return latency._make_shop(config, tmp_path_factory.mktemp("shop"), "nano", users=40)
 
 
 def test_the_answer_of_a_click_model_is_timed(shop: RandomShop, tmp_path: Path) -> None:
@@ -14,16 +22,22 @@ def test_the_answer_of_a_click_model_is_timed(shop: RandomShop, tmp_path: Path) 
     flags = ["--ctr", str(shop.ctr), "--runs", "3", "--warmup", "1", "--out", str(out)]
     run_command(["bench", "ctr-latency", *flags])
     metrics = read_result(out)["metrics"]
-    assert metrics["candidates"] == 60
+    assert metrics["candidates"] == 100
     parts = ("features", "head", "calibration")
     assert 0 < metrics["p50_ms"] <= metrics["p99_ms"]
     assert all(0 < metrics[f"{part}_p50_ms"] <= metrics["p99_ms"] for part in parts)
 
 
-def test_the_whole_cascade_is_timed(tmp_path: Path) -> None:
+def test_the_whole_cascade_is_timed(
+    shop: RandomShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(latency, "_make_shop", lambda *given: asked.append(given) or shop)
     out = tmp_path / "cascade-latency.json"
     flags = ["--items", "100", "--users", "40", "--size", "nano", "--runs", "3", "--warmup", "1"]
     run_command(["bench", "cascade-latency", *flags, "--out", str(out)])
+    ((config, _, size, users, seed),) = asked
+    assert (config.items, size, users, seed) == (100, "nano", 40, 0)
     metrics = read_result(out)["metrics"]
     assert metrics["items"] == 100 and 0 < metrics["p50_ms"] <= metrics["p99_ms"]
     steps = ("retrieve", "llm", "features", "head", "rerank")

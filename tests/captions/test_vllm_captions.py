@@ -32,7 +32,7 @@ def model(nano: Path) -> MultimodalModel:
 
 
 @pytest.fixture(scope="module")
-def vllm(model: MultimodalModel) -> Iterator[VllmCaptionEngine]:
+def vllm(vllm_here: None, model: MultimodalModel) -> Iterator[VllmCaptionEngine]:
     engine = VllmCaptionEngine(model, FORMAT, batch_size=8)
     yield engine
     engine.close()

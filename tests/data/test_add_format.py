@@ -53,7 +53,12 @@ def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_file_and_one_line_add_a_format(tmp_path: Path) -> None:
     (tmp_path / "plays.txt").write_text("u,chess,30\nu,go,20\nv,go,10\n")
     (tmp_path / "games.txt").write_text("chess,Chess\ngo,Go\n")
-    settings = {"format": "plays", "events": "plays.txt", "items": "games.txt"}
+    settings = {
+        "format": "plays",
+        "events": "plays.txt",
+        "items": "games.txt",
+        "timestamp_unit": "s",
+    }
     settings |= {name: str(tmp_path / settings[name]) for name in ("events", "items")}
     data = Dataset(run(build(IngestConfig, settings, "ingest"), tmp_path / "out"))
     assert [row.tolist() for row in data.train_histories()] == [[1, 0], [1]]

@@ -45,6 +45,7 @@ def random_log(rows: int = 4000) -> pa.Table:
 def ingest(folder: Path, log: pa.Table, **settings: Any) -> Dataset:
     folder.mkdir()
     pq.write_table(log, folder / "log.parquet")
+    settings = {"timestamp_unit": "s", "max_dropped": 1.0} | settings
     config = IngestConfig(folder / "log.parquet", event_types=["purchase"], **settings)
     return Dataset(run(config, folder / "out", seed=5))
 

@@ -14,6 +14,7 @@ import pytest
 from llmrec.cli import run_command
 from llmrec.data.fetch import Retry, downloads, fetch
 from llmrec.errors import ArtifactError, ConfigError, DataError
+from llmrec.files import locked
 
 QUICK = Retry(tries=3, wait=0.01, timeout=5)
 REVIEWS = "reviews_Toys_5.json.gz"
@@ -122,6 +123,15 @@ def test_what_is_there_is_checked_not_fetched_again(shop: Shop, tmp_path: Path) 
     (tmp_path / REVIEWS).write_bytes(b"damaged")
     with pytest.raises(DataError, match=rf"{REVIEWS}: its sha256 is not .* fetch it again"):
         get(shop, tmp_path)
+
+
+def test_a_file_is_downloaded_by_one_at_a_time(shop: Shop, tmp_path: Path) -> None:
+    with locked(tmp_path / REVIEWS):
+        with pytest.raises(ArtifactError, match=f"{REVIEWS}: another run writes here"):
+            get(shop, tmp_path)
+        assert not shop.requests
+    get(shop, tmp_path)
+    assert names(tmp_path) == COMPLETE
 
 
 def test_a_cut_download_goes_on_where_it_stopped(shop: Shop, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.data.dataset import OTHER_TYPE, Dataset
 from llmrec.data.ingest import run
+from llmrec.data.reading import ReadingOptions
 from llmrec.data.settings import IngestConfig
 from llmrec.errors import ConfigError
 
@@ -33,6 +34,7 @@ def ingest(tmp_path: Path, events: Any, items: Any = None, **settings: Any) -> D
         paths["items"] = tmp_path / "items.jsonl"
         paths["items"].write_text("".join(json.dumps(i) + "\n" for i in items))
     seed = settings.pop("seed", 0)
+    settings.setdefault("timestamp_unit", "s")  # times of these logs are small numbers
     return Dataset(run(IngestConfig(**paths, **settings), tmp_path / "out", seed))
 
 
@@ -72,7 +74,7 @@ def test_identity_mapping_keeps_every_field(tmp_path: Path) -> None:
     )
     bought["context"] = {"device": "phone"}
     seen = event("u", "i1", "2023-11-01T00:00:00Z", type="view")
-    data = ingest(tmp_path, [bought, seen], [item, {"item_id": "i1"}])
+    data = ingest(tmp_path, [bought, seen], [item, {"item_id": "i1"}], timestamp_unit="auto")
     mug = data.item(0)
     assert mug.image == str(tmp_path / "images" / "i0.png")
     assert mug.audio is None and mug.in_stock is False and mug.price == 7.5
@@ -126,7 +128,7 @@ def test_mapped_columns_in_every_kind_of_file(tmp_path: Path, ending: str) -> No
         raw = text.encode()
         events.write_bytes(gzip.compress(raw) if ending.endswith(".gz") else raw)
     items = tmp_path / "items.csv"
-    items.write_text("sku,name,cats,cost,tint\na,Apple,fruit|red,1.5,red\nb,Bread,,NaN,\n")
+    items.write_text("sku,name,cats,cost,tint\na,Apple,fruit|red,1.5,red\nb,Bread,,cheap,\n")
     config = IngestConfig(
         events=events,
         items=items,
@@ -136,6 +138,7 @@ def test_mapped_columns_in_every_kind_of_file(tmp_path: Path, ending: str) -> No
             **{"type": "how", "text": "said"},
         },
         attribute_columns=["tint"],
+        event_reading=ReadingOptions(quote='"'),  # which .tsv has not by itself
         context_columns=["dev"],
         type_names={"buy": "purchase", "look": "view"},
         timestamp_unit="s",
@@ -158,7 +161,8 @@ def test_a_folder_of_parts_is_one_log(tmp_path: Path) -> None:
     for part in (1, 2):
         rows = [event(f"u{part}", "a", part)]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log" / f"part-{part}.parquet")
-    data = Dataset(run(IngestConfig(events=tmp_path / "log"), tmp_path / "out"))
+    config = IngestConfig(events=tmp_path / "log", timestamp_unit="s")
+    data = Dataset(run(config, tmp_path / "out"))
     assert data.user_ids == ["u1", "u2"]
     assert len(data.manifest.inputs) == 2
 
@@ -374,7 +378,12 @@ def test_command_line_with_recipe_and_with_flags(tmp_path: Path) -> None:
     [
         ({"event_columns": {"usr": "x"}}, "'usr' is not one of user_id"),
         ({"event_types": ["buy"]}, "'buy' is not one of view"),
-        ({"split": "random"}, "'random' is not one of leave-one-out"),
+        ({"split": "by-user"}, "'by-user' is not one of leave-one-out"),
+        ({"split": "leave-k-out", "leave_k": 0}, "leave_k: must be 1 or more"),
+        ({"max_dropped": 1.5}, "max_dropped: must be in"),
+        ({"event_reading": {"quote": "''"}}, "event_reading: quote: \"''\" is not one ASCII"),
+        ({"item_reading": {"encoding": "utf-9"}}, "encoding: 'utf-9' is not known"),
+        ({"item_reading": {"delimiter": ""}}, "delimiter: '' cannot part cells"),
         ({"validation_share": 0.6, "test_share": 0.4}, "nothing to train on"),
         ({"k_core": -1}, "k_core"),
         ({"formt": "table"}, "did you mean 'format'"),
@@ -402,7 +411,7 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -
     child.send_signal(signal.SIGKILL)
     assert child.wait() == -signal.SIGKILL  # it was still at work
     assert texts.exists() and not out.exists()
-    data = Dataset(run(IngestConfig(events=log), out))
+    data = Dataset(run(IngestConfig(events=log, max_dropped=1), out))
     assert data.manifest.counts["events"] == 999
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.jsonl", "out"]
     assert sorted(p.name for p in out.iterdir()) == [

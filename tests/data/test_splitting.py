@@ -1,9 +1,12 @@
 """Filters, order and splits, against answers derived by hand or by a plain loop."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from llmrec.data import splitting
+from llmrec.errors import DataError
 
 
 def test_time_order_is_stable_at_equal_times() -> None:
@@ -74,7 +77,45 @@ def test_k_core_equals_a_plain_loop(k: int) -> None:
 
 def test_leave_one_out_keeps_short_users_in_training() -> None:
     user = np.array([0, 1, 1, 2, 2, 2, 3, 3, 3, 3])
-    assert splitting.leave_one_out(user).tolist() == [0, 0, 0, 0, 1, 2, 0, 0, 1, 2]
+    assert splitting.leave_out(user).tolist() == [0, 0, 0, 0, 1, 2, 0, 0, 1, 2]
+
+
+def test_leave_k_out_holds_so_many_out_for_each_split() -> None:
+    user = np.repeat([0, 1], [5, 4])
+    assert splitting.leave_out(user, 2).tolist() == [0, 1, 1, 2, 2, 0, 0, 0, 0]
+
+
+def test_random_split_has_the_shares_and_follows_the_seed() -> None:
+    first = splitting.at_random(10_000, 0.2, 0.1, seed=1)
+    counts = np.bincount(first)
+    assert abs(counts[1] - 2000) < 150 and abs(counts[2] - 1000) < 120
+    assert (first == splitting.at_random(10_000, 0.2, 0.1, seed=1)).all()
+    assert (first != splitting.at_random(10_000, 0.2, 0.1, seed=2)).any()
+
+
+@pytest.mark.parametrize(
+    "name, code",
+    [("a.train.inter", 0), ("u1.base", 0), ("valid.csv", 1), ("dev-0.csv", 1), ("x_test.csv", 2)],
+)
+def test_a_file_s_name_says_its_split(name: str, code: int) -> None:
+    assert splitting.code_of_file(Path("data") / name) == code
+
+
+@pytest.mark.parametrize("name", ["log.csv", "train-test.csv", "latest.csv"])
+def test_a_name_that_says_no_split_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="says none of train"):
+        splitting.code_of_file(Path("data") / name)
+
+
+def test_items_in_the_order_of_their_names_are_noticed() -> None:
+    user = np.repeat(np.arange(10), 5)
+    everywhere = np.ones(50, dtype=bool)
+    rank = np.tile(np.arange(5), 10)
+    assert splitting.ascending_share(user, rank, everywhere) == 1.0
+    assert splitting.ascending_share(user, 4 - rank, everywhere) == 0.0
+    shuffled = np.random.default_rng(0).permutation(50)
+    assert 0.2 < (splitting.ascending_share(user, shuffled, everywhere) or 0) < 0.8
+    assert splitting.ascending_share(user[:10], rank[:10], everywhere[:10]) is None
 
 
 def test_global_time_never_parts_one_timestamp() -> None:

@@ -20,6 +20,7 @@ T = 1_700_000_000.0
         pa.array([int(T) * 1000]),
         pa.array([int(T) * 10**6]),
         pa.array([int(T) * 10**9]),
+        pa.array([int(T)]).cast(pa.decimal128(20, 0)),
         pa.array(["1700000000"]),
         pa.array([" 1700000000000 "]),
         pa.array(["2023-11-14T22:13:20Z"]),

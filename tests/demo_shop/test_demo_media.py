@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from llmrec.cli import run_command
-from llmrec.data.catalogue import to_pairs
+from llmrec.data.values import to_pairs
 from llmrec.demo_shop import DemoShopConfig, generate, run
 from llmrec.demo_shop.media import make_plan, write_media
 from llmrec.demo_shop.media.wording import make_voice_queries
 from llmrec.errors import ConfigError, MissingExtraError
-from llmrec.stage import file_hash, read_manifest
+from llmrec.files import file_hash
+from llmrec.stage import read_manifest
 
 FEW = 5  # items whose files are compared bit by bit
 

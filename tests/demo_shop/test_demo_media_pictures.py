@@ -17,8 +17,8 @@ from llmrec.demo_shop.media.pictures import (
     random_backdrop,
     view,
 )
-from llmrec.demo_shop.media.textures import FIXED, PALETTE, set_apart, shade, texture
-from llmrec.demo_shop.vocabulary import COLOURS, PATTERNS
+from llmrec.demo_shop.media.textures import set_apart, shade, texture
+from llmrec.demo_shop.vocabulary import COLOURS, FIXED, PALETTE, PATTERNS
 from llmrec.types import Item
 
 NAMES = list(PALETTE)

@@ -17,7 +17,7 @@ from llmrec.generation.beam_search import decode_slots
 from llmrec.generation.candidates import score_candidates
 from llmrec.generation.engine import TorchEngine, right_pad
 from llmrec.generation.frontier import Scoring
-from llmrec.generation.kv_cache import DecodeState, Prefix
+from llmrec.generation.kv_cache import DecodeState, PrefillState
 from llmrec.llm.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(12, ("gap",), (5, 6, 7), (5, 6, 7))
@@ -96,7 +96,7 @@ def token(level: int, code: int) -> int:
 
 
 @torch.inference_mode()
-def check_prefill(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix) -> None:
+def check_prefill(engine: TorchEngine, prompts: list[np.ndarray], prefix: PrefillState) -> None:
     assert prefix.lengths.tolist() == [len(prompt) for prompt in prompts]
     found = engine.logits(prefix.hidden, 0)
     expected = [own_logits(engine.model, prompt.tolist(), 0) for prompt in prompts]
@@ -104,7 +104,7 @@ def check_prefill(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix
 
 
 @torch.inference_mode()
-def check_decoding(engine: TorchEngine, prompts: list[np.ndarray], prefix: Prefix) -> None:
+def check_decoding(engine: TorchEngine, prompts: list[np.ndarray], prefix: PrefillState) -> None:
     """Beams that fork, end and change places, over two levels."""
     users = len(prompts)
     first = torch.tensor([[0, 3, 1]]).repeat(users, 1)

@@ -13,7 +13,7 @@ from tiny_shop import TinyRun
 from llmrec.bench.recommenders import load_recommender
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.generation.llm import Llm
-from llmrec.stage import MANIFEST
+from llmrec.generation.load import load_llm
 from llmrec.types import Histories
 
 HISTORIES = Histories.from_lists([[3, 4], []])
@@ -21,12 +21,15 @@ Tensors = dict[str, torch.Tensor]
 
 
 @pytest.fixture(params=["atomic", "semantic"])
-def model(request: pytest.FixtureRequest, tiny_run: TinyRun, tmp_path: Path) -> Path:
-    """A model folder that may be damaged: its manifest lists no files to be compared with."""
-    model = Path(shutil.copytree(tiny_run.model(request.param), tmp_path / "model"))
-    manifest = json.loads((model / MANIFEST).read_text())
-    (model / MANIFEST).write_text(json.dumps(manifest | {"files": {}}))
-    return model
+def model(
+    request: pytest.FixtureRequest,
+    tiny_run: TinyRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A model folder that may be damaged: its files are not compared with those of the manifest."""
+    monkeypatch.setattr("llmrec.stage.damaged_files", lambda *_: [])
+    return Path(shutil.copytree(tiny_run.model(request.param), tmp_path / "model"))
 
 
 def change(model: Path, work: Callable[[Tensors], None]) -> None:
@@ -37,12 +40,11 @@ def change(model: Path, work: Callable[[Tensors], None]) -> None:
 
 
 def test_beams_and_cache_are_passed_on(model: Path) -> None:
-    opened = load_recommender(model, beams=7, cache_bytes=1000)
-    assert isinstance(opened, Llm)
+    opened = load_llm(model, beams=7, cache_bytes=1000)
     assert opened.options.beams == 7
     assert opened.cache is not None and opened.cache.max_bytes == 1000
-    plain = load_recommender(model)
-    assert isinstance(plain, Llm) and plain.cache is None
+    plain = load_recommender(model, beams=7)
+    assert isinstance(plain, Llm) and plain.options.beams == 7 and plain.cache is None
 
 
 def test_a_model_without_rows_for_the_item_tokens(model: Path) -> None:

@@ -1,14 +1,20 @@
 """Item generation on a real vLLM: what our engine gives, whoever asks, and items only."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from recommender_contract import RecommenderContract
 from tiny_expanded import write_expanded
+from tiny_tuned import Tuned
+from vllm_here import ENVIRONMENT
 
 from llmrec.bench.agreement import same_as
 from llmrec.data.dataset import Dataset
@@ -29,6 +35,23 @@ NAMES = (None, "recommend", "gifts")
 KINDS = ("atomic", "semantic")
 TOLERANCE = 1e-4
 END = 2  # the end token of the tiny shop's models
+
+
+@pytest.fixture(scope="module")
+def vllm_atomic(tuned_atomic: Tuned) -> Iterator[VllmLlm]:
+    """In processes of its own, as users have it; the semantic one is in this process."""
+    pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
+    apart = ENVIRONMENT | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    before = psutil.Process().children(recursive=True)
+    with patch.dict(os.environ, apart), VllmLlm(tuned_atomic.bundle, beams=20) as llm:
+        started = [
+            process
+            for process in psutil.Process().children(recursive=True)
+            if process not in before and "resource_tracker" not in " ".join(process.cmdline())
+        ]
+        assert started
+        yield llm
+    assert not any(process.is_running() for process in started)
 
 
 @pytest.fixture(scope="module", params=KINDS)

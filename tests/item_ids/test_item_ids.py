@@ -1,5 +1,7 @@
 """Item IDs: one item an ID and one ID an item, whatever the vectors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -163,3 +165,16 @@ def test_a_damaged_folder_is_named(tmp_path, name: str) -> None:
     (tmp_path / name).write_bytes(b"{")
     with pytest.raises(ArtifactError, match="run llmrec index again"):
         ItemIds.load(tmp_path)
+
+
+def test_names_say_which_item_has_which_id(tmp_path) -> None:
+    ids = replace(ItemIds.atomic(3, spare=2), names=("a", "[b", "ü"))
+    ids.save(tmp_path)
+    assert ItemIds.load(tmp_path).names == ("a", "[b", "ü")
+    grown = ids.assign_new(np.zeros((1, 0), np.float32), ["d"])
+    assert grown.names == ("a", "[b", "ü", "d")
+    assert ids.assign_new(np.zeros((1, 0), np.float32)).names == ()
+    with pytest.raises(ArtifactError, match="5 names for 4 items"):
+        ids.assign_new(np.zeros((1, 0), np.float32), ["d", "e"])
+    ItemIds.atomic(2).save(tmp_path)
+    assert ItemIds.load(tmp_path).names == ()

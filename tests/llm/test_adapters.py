@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import BASE_SIZE, random_semantic_ids, tiny_llama
 
 from llmrec.errors import ArtifactError, ConfigError
+from llmrec.files import file_hash, locked
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
 from llmrec.generation.multi_lora import MultiLoraLlm, load_llm_with_adapters
@@ -31,7 +32,7 @@ from llmrec.llm.adapters import (
 from llmrec.llm.layout import save_layout
 from llmrec.llm.vocabulary import Vocabulary
 from llmrec.prompts import load_template
-from llmrec.stage import Manifest, file_hash, writing
+from llmrec.stage import Manifest, writing
 from llmrec.types import Histories, Ranking
 
 N_ITEMS = 60
@@ -254,13 +255,14 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda f: (f / INFO).unlink(), f"{INFO}: not found"),
     (lambda f: (f / CONFIG).unlink(), f"{CONFIG}: not found"),
     (lambda f: (f / WEIGHTS).unlink(), f"{WEIGHTS}: cannot be read"),
-    (lambda f: (f / INFO).write_text("{"), f"{INFO}: cannot be read"),
-    (lambda f: (f / INFO).write_text("[]"), f"{INFO}: holds no mapping"),
+    (lambda f: (f / INFO).write_text("{"), f"{INFO}: not a readable LoRA adapter"),
+    (lambda f: (f / INFO).write_text("[]"), f"{INFO}: has no schema_version"),
     (lambda f: (f / INFO).write_text("{}"), f"{INFO}: has no schema_version"),
     (lambda f: without(f / INFO, "base_hash"), f"{INFO}: a field is missing .*base_hash"),
-    (lambda f: edit(f / INFO, schema_version=9), "schema version 9, this llmrec reads up to 1"),
+    (lambda f: edit(f / INFO, schema_version=9), "schema version 9, this llmrec reads up to 2"),
     (lambda f: edit(f / INFO, name="items"), "'items' cannot be its name"),
     (lambda f: cut(f / WEIGHTS), f"{WEIGHTS}: is not what {INFO} was written for"),
+    (lambda f: edit(f / CONFIG, lora_alpha=17), f"{CONFIG}: is not what {INFO} was written for"),
     (lambda f: edit(f / CONFIG, peft_type="LOHA"), "it is LOHA, not LoRA"),
     (lambda f: edit(f / CONFIG, modules_to_save=["norm"]), "uses modules_to_save"),
     (lambda f: edit(f / CONFIG, bias="all"), "uses bias"),
@@ -340,6 +342,39 @@ def test_an_adapter_that_cannot_be_served_is_not_saved(
     with pytest.raises(ConfigError, match=f"adapter 'bad': .*{message}"):
         save_adapter(make(base), tmp_path / "bad", name="bad", version="1", task="t", base=base)
     assert not (tmp_path / "bad").exists()
+
+
+def test_an_adapter_is_replaced_whole_or_stays(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gifts"
+
+    def save(seed: int) -> None:
+        made = make_peft(base, seed, r=2 + seed)
+        save_adapter(made, folder, name="gifts", version=f"{seed}", task="t", base=base)
+
+    save(1)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for moment in ("llmrec.llm.adapters._save_weights", "llmrec.files.put_in_place"):
+        with monkeypatch.context() as patch:
+            patch.setattr(moment, lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                save(2)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    with locked(folder), pytest.raises(ArtifactError, match="another run writes here"):
+        save(2)
+    save(2)
+    assert (read_adapter(folder).version, read_adapter(folder).rank) == ("2", 4)
+    assert [path.name for path in tmp_path.iterdir()] == ["gifts"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
+
+
+def test_what_is_no_adapter_is_not_replaced(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.tex").touch()
+    with pytest.raises(ArtifactError, match="holds something else than an adapter"):
+        save_adapter(make_peft(base), tmp_path / "a", name="a", version="1", task="t", base=base)
+    assert (tmp_path / "a" / "thesis.tex").exists()
 
 
 def test_one_adapter_is_saved_at_a_time(base: Path, tmp_path: Path) -> None:

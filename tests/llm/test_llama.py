@@ -1,5 +1,7 @@
 """Fresh models of a named size, folders as a base, and dropout that leaves no trace."""
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 from tiny_models import tiny_llama
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ArtifactError, ConfigError
 from llmrec.llm.llama import SIZES, add_dropout, from_folder, from_size
 from llmrec.llm.tokenizer import add_tokens, load_tokenizer
 
@@ -50,6 +52,26 @@ def test_a_damaged_model_is_named(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ConfigError, match=f"base: '{tmp_path}'"):
         from_folder(str(tmp_path), 50, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"num_hidden_layers is 100,000, and the weights .* have only 20 tensors"),
+        ("[" * 100_000, "nested deeper than 64 levels"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_the_weights_is_refused_at_once(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    tiny_llama(40).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text()) | {"num_hidden_layers": 100_000}
+    path.write_text(content or json.dumps(config))
+    started = time.process_time()
+    with pytest.raises(ArtifactError, match=rf"^{path}: .*{message}"):
+        from_folder(str(tmp_path), 50, torch.float32)
+    assert time.process_time() - started < 2.0
 
 
 def test_a_model_of_another_family_is_named(tmp_path: Path) -> None:

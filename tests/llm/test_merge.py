@@ -78,14 +78,14 @@ def adapter(base: Path) -> Path:
 def test_the_folder_is_ordinary_and_says_what_it_is(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    (base / "item_rows").mkdir(exist_ok=True)
-    (base / "item_rows" / "projection.safetensors").write_bytes(b"kept")
+    (base / "notes").mkdir()
+    (base / "notes" / "about.txt").write_bytes(b"kept")
     (base / "log.json").write_text("[]")
     out = merge(base, adapter, tmp_path / "merged")
     names = {path.name for path in out.iterdir()}
     assert names == {path.name for path in base.iterdir()} - {"log.json"}
     assert (out / "llmrec.json").read_bytes() == (base / "llmrec.json").read_bytes()
-    assert (out / "item_rows" / "projection.safetensors").read_bytes() == b"kept"
+    assert (out / "notes" / "about.txt").read_bytes() == b"kept"
     text = "Thing <item_3> number"
     old, new = load_tokenizer(str(base)), load_tokenizer(str(out))
     assert new.encode(text) == old.encode(text)
@@ -99,7 +99,7 @@ def test_the_folder_is_ordinary_and_says_what_it_is(
     assert manifest.config == {"adapter": "gifts", "version": "3", "task": "recommend"}
     assert manifest.inputs["base"] == base_hash(base)
     assert manifest.counts["base_name"] == "base"
-    shutil.rmtree(base / "item_rows")
+    shutil.rmtree(base / "notes")
     (base / "log.json").unlink()
 
 

@@ -1,4 +1,4 @@
-"""Intervals of click metrics: people are resampled whole, models on the same resamples."""
+"""Intervals of click metrics: users are resampled whole, models on the same resamples."""
 
 import time
 
@@ -32,14 +32,14 @@ def differences(
 
 
 def a_log(
-    people: int = 60, rows: int = 20, seed: int = 0
+    users: int = 60, rows: int = 20, seed: int = 0
 ) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """Labels, two models (one knows more) and whose row it is."""
     rng = np.random.default_rng(seed)
-    owner = np.repeat(np.arange(people), rows)
-    truth = rng.normal(size=people * rows) - 1.5
-    labels = (rng.random(people * rows) < 1 / (1 + np.exp(-truth))).astype(float)
-    noisy = truth + rng.normal(size=people * rows)
+    owner = np.repeat(np.arange(users), rows)
+    truth = rng.normal(size=users * rows) - 1.5
+    labels = (rng.random(users * rows) < 1 / (1 + np.exp(-truth))).astype(float)
+    noisy = truth + rng.normal(size=users * rows)
     models = {"good": 1 / (1 + np.exp(-truth)), "noisy": 1 / (1 + np.exp(-noisy))}
     return labels, models, owner
 
@@ -69,13 +69,13 @@ def test_values_are_those_of_the_metrics() -> None:
             assert low < value < high
 
 
-def test_a_resample_is_what_copying_the_rows_of_drawn_people_gives() -> None:
-    labels, models, owner = a_log(people=12)
+def test_a_resample_is_what_copying_the_rows_of_drawn_users_gives() -> None:
+    labels, models, owner = a_log(users=12)
     rng = np.random.default_rng(7)  # as the module draws
     copies: dict[str, list[float]] = {"auc": [], "gauc": [], "log_loss": [], "ne": []}
     for drawn in rng.integers(0, 12, size=(30, 12)):
-        rows = np.concatenate([np.flatnonzero(owner == person) for person in drawn])
-        again = np.repeat(np.arange(12), 20)  # a person drawn twice is two groups
+        rows = np.concatenate([np.flatnonzero(owner == user) for user in drawn])
+        again = np.repeat(np.arange(12), 20)  # a user drawn twice is two groups
         for metric, value in measured(labels[rows], models["noisy"][rows], again).items():
             copies[metric].append(value)
     found = intervals(labels, models, owner, owner, resamples=30, seed=7)["noisy"]
@@ -85,7 +85,7 @@ def test_a_resample_is_what_copying_the_rows_of_drawn_people_gives() -> None:
 
 
 def test_differences_are_paired_and_have_the_sign_of_model_minus_base() -> None:
-    labels, models, owner = a_log(people=150)
+    labels, models, owner = a_log(users=150)
     found = differences(labels, models, "good", owner, owner, resamples=200, seed=1)
     assert list(found) == ["noisy"]
     one = intervals(labels, models, owner, owner, resamples=200, seed=1)
@@ -106,15 +106,15 @@ def test_the_gain_is_relative_and_in_percent() -> None:
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
-    labels, models, owner = a_log(people=10)
+    labels, models, owner = a_log(users=10)
     twins = {"a": models["good"], "b": models["good"].copy()}
     for figure in differences(labels, twins, "a", owner, owner, resamples=20)["b"].values():
         assert figure == (0, 0, 0)
 
 
-def test_people_are_resampled_whole() -> None:
-    # ten times the same rows of each person tell nothing new
-    labels, models, owner = a_log(people=40)
+def test_users_are_resampled_whole() -> None:
+    # ten times the same rows of each user tell nothing new
+    labels, models, owner = a_log(users=40)
     once = intervals(labels, models, owner, owner, resamples=300)["good"]
     copies = {name: np.tile(p, 10) for name, p in models.items()}
     ten = intervals(
@@ -125,7 +125,7 @@ def test_people_are_resampled_whole() -> None:
 
 
 def test_the_seed_decides_and_blocks_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels, models, owner = a_log(people=10)
+    labels, models, owner = a_log(users=10)
     first = intervals(labels, models, owner, owner, resamples=40, seed=3)
     assert intervals(labels, models, owner, owner, resamples=40, seed=3) == first
     assert intervals(labels, models, owner, owner, resamples=40, seed=4) != first
@@ -134,22 +134,22 @@ def test_the_seed_decides_and_blocks_do_not(monkeypatch: pytest.MonkeyPatch) -> 
     assert blocks["good"]["auc"] == pytest.approx(first["good"]["auc"])
 
 
-def test_groups_may_be_lists_of_a_person_but_not_of_several_people() -> None:
+def test_groups_may_be_lists_of_a_user_but_not_of_several_users() -> None:
     labels, models, owner = a_log()
     lists = np.arange(len(labels)) // 10
     found = intervals(labels, models, owner, lists, resamples=10)["good"]["gauc"]
     assert found.value == pytest.approx(gauc(labels, models["good"], lists))
-    with pytest.raises(DataError, match="row 20: group 0 holds rows of several people"):
+    with pytest.raises(DataError, match="row 20: group 0 holds rows of several users"):
         intervals(labels, models, owner, owner // 2, resamples=10)
 
 
-def test_too_few_people_still_have_an_interval_where_there_is_one() -> None:
+def test_too_few_users_still_have_an_interval_where_there_is_one() -> None:
     labels, p = np.array([0, 1, 0, 1.0]), np.array([0.1, 0.4, 0.3, 0.2])
     found = intervals(
         labels, {"m": p}, np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), resamples=20
     )["m"]
     assert found["gauc"] == (0.5, 0.0, 1.0)
-    apart = np.array([0, 1, 1, 1])  # most resamples of two people lack a label
+    apart = np.array([0, 1, 1, 1])  # most resamples of two users lack a label
     found = intervals(np.array([0, 0, 1, 1.0]), {"m": p}, apart, apart, resamples=50)["m"]
     assert np.isfinite([edge for figure in found.values() for edge in figure]).all()
 
@@ -158,7 +158,7 @@ def test_too_few_people_still_have_an_interval_where_there_is_one() -> None:
     ("change", "message"),
     [
         ({"labels": np.ones(4)}, "auc of m is undefined: it needs clicked and unclicked rows"),
-        ({"people": np.zeros(3, int)}, r"people has shape \(3,\), labels have \(4,\)"),
+        ({"users": np.zeros(3, int)}, r"users has shape \(3,\), labels have \(4,\)"),
         ({"predictions": {}}, "there is no model to measure"),
         ({"predictions": {"m": np.array([0.1, 0.2, 3.0, 0.1])}}, "row 2: p 3 is outside"),
         ({"groups": np.arange(4)}, "gauc of m is undefined: .* in one group"),
@@ -168,7 +168,7 @@ def test_what_cannot_be_measured_is_told(change: dict, message: str) -> None:
     given = {
         "labels": np.array([0, 1, 0, 1.0]),
         "predictions": {"m": np.array([0.1, 0.4, 0.3, 0.2])},
-        "people": np.array([0, 0, 1, 1]),
+        "users": np.array([0, 0, 1, 1]),
         "groups": np.array([0, 0, 1, 1]),
     }
     with pytest.raises(DataError, match=message):
@@ -176,7 +176,7 @@ def test_what_cannot_be_measured_is_told(change: dict, message: str) -> None:
 
 
 def test_a_resample_of_many_rows_costs_milliseconds() -> None:
-    labels, models, owner = a_log(people=8000)  # 160,000 rows
+    labels, models, owner = a_log(users=8000)  # 160,000 rows
     before = time.process_time()
     intervals(labels, models, owner, owner, resamples=20)
     # 1,000 resamples of 5 models within 40 s are 8 ms each; one sort a model comes on top

@@ -162,6 +162,24 @@ ctr: {models: [b, a], bench: true, width: 4}
         planned(tmp_path, text.replace("[b, a]", "[c]"))
 
 
+def test_a_refreshed_model_is_measured_alone_and_scores_nothing(tmp_path: Path) -> None:
+    text = """
+name: clicks
+ingest: {}
+models: {a: {index: {}, train: {}}, b: {index: {}, train: {}}}
+ctr: {bench: true, refreshed: b}
+"""
+    steps, out = planned(tmp_path, text)
+    execute([step for step in steps if step.stage in ("ctr", "ctr-bench", "bundle")])
+    for name in ("ctr", "bench ctr"):
+        assert calls()[name][1]["models"] == (out / "models/a/model",)
+    assert calls()["bench ctr"][1]["refreshed"] == out / "models/b/model"
+    bundles = {call[2]["out"].parent.name: call[2]["ctr"] for call in CALLS if call[0] == "bundle"}
+    assert bundles == {"a": out / "ctr", "b": None}
+    with pytest.raises(ConfigError, match=r"ctr\.refreshed: 'd' is no model with item IDs"):
+        planned(tmp_path, text.replace("refreshed: b", "refreshed: d"))
+
+
 def test_a_stage_that_takes_a_model_comes_after_it(tmp_path: Path) -> None:
     stages = toy_stages()
     takes = {"dataset": "dataset/", "model": "models/a/model/"}

@@ -10,11 +10,12 @@ import pytest
 from toy_stages import CALLS, ToyConfig, toy_stages
 
 from llmrec.config import load_yaml
-from llmrec.errors import ConfigError
+from llmrec.errors import ArtifactError, ConfigError
+from llmrec.files import locked
 from llmrec.pipeline import report
 from llmrec.pipeline.plan import Step, plan
 from llmrec.pipeline.recipe import read_recipe
-from llmrec.pipeline.run import execute, select
+from llmrec.pipeline.run import execute, run, select
 
 RECIPE = """
 name: tiny
@@ -86,7 +87,9 @@ def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
         (
             "bundle",
             None,
-            inputs | {"model": home / "atomic/model", "ctr": None, "out": home / "atomic/bundle"},
+            inputs
+            | {"model": home / "atomic/model", "ctr": None, "hybrid": None}
+            | {"out": home / "atomic/bundle"},
         ),
         *(
             (
@@ -94,15 +97,15 @@ def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
                 ToyConfig(5),
                 {
                     "dataset": dataset,
-                    "model": model,
                     "out": out / "evaluation" / f"tiny-{name}",
                     "seed": 7,
-                },
+                }
+                | target,
             )
-            for name, model in [
-                ("popularity", "popularity"),
-                ("atomic", home / "atomic/bundle"),
-                ("sasrec", home / "sasrec/model"),
+            for name, target in [
+                ("popularity", {"model": "popularity", "features": features}),
+                ("atomic", {"model": home / "atomic/bundle"}),
+                ("sasrec", {"model": home / "sasrec/model"}),
             ]
         ),
     ] == CALLS
@@ -123,7 +126,7 @@ def test_results_are_printed_a_line_each_and_copied(
     monkeypatch.setattr(
         "llmrec.bench.evaluation_report.write_report", lambda results, out: print(out / "index.md")
     )
-    report.evaluations([result], tmp_path / "report", tmp_path / "copies")
+    report.evaluations([result.parent], tmp_path / "report", tmp_path / "copies")
     printed = capsys.readouterr().out
     assert "tiny-sasrec                       0.2500      0.1250      0.0000" in printed
     assert str(tmp_path / "report" / "index.md") in printed
@@ -204,6 +207,19 @@ def test_a_stage_that_fails_stops_the_run(tmp_path: Path) -> None:
     assert [name for name, _, _ in CALLS] == ["data demo", "ingest"]
 
 
+def test_a_folder_has_one_run_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also between two stages, when none of them writes."""
+    recipe, out = write(tmp_path, "name: n\ndemo_shop: {items: 100, users: 20}\n"), tmp_path / "run"
+    with locked(out):
+        with pytest.raises(ArtifactError, match=r"run: another run writes here \(process"):
+            run(recipe, out=out)
+        assert not out.exists()
+    run(recipe, out=out)
+    assert (out / "raw" / "items.jsonl").is_file()
+    assert "demo: wrote" in capsys.readouterr().out
+    assert not (tmp_path / ".run.lock").exists()
+
+
 def test_where_a_run_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRATCH", "/scratch")
     minimal = "name: n\ningest: {source: '${SCRATCH}/in ${out}'}\n"
@@ -235,3 +251,9 @@ def test_every_shipped_recipe_fits_the_real_stages(
     monkeypatch.setenv("LLMREC_DATA", "data")
     recipe, out = read_recipe(path)
     assert plan(recipe, out, str(path))
+
+
+def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:
+    path = write(tmp_path, RECIPE.replace("popularity", "popular"))
+    with pytest.raises(ConfigError, match="baselines: 'popular' is none of popularity, item-knn"):
+        planned(path)

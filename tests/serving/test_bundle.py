@@ -1,18 +1,19 @@
 """A bundle answers in the shop's own ids, from any folder, or says in one line why it cannot."""
 
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ask_bundle import recommend, unlist
+from ask_bundle import recommend
+from edit_manifest import edit_manifest
 from tiny_shop import TinyRun
 
 from llmrec.cli import run_command
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
+from llmrec.ranking.hybrid.recommender import with_prior
 from llmrec.recommender import top_n
 from llmrec.serving.build import run
 from llmrec.serving.bundle import Bundle
@@ -97,7 +98,8 @@ def test_times_reach_a_model_with_time_tokens(atomic: Bundle, tiny_data: Dataset
     assert cases.histories.now is not None
     times, now = cases.histories.times(0).tolist(), float(cases.histories.now[0])
     answer = recommend(atomic, history, 120, history_times=times, now=now)
-    expected = atomic.llm.recommend(cases.histories, len(answer))
+    assert atomic.prior is not None
+    expected = with_prior(atomic.llm, atomic.prior).recommend(cases.histories, len(answer))
     assert ids(answer) == [atomic.item_ids[i] for i in expected.items[0]]
     blind = {found.item_id: found.score for found in recommend(atomic, history, 120)}
     assert any(abs(found.score - blind[found.item_id]) > 1e-3 for found in answer)
@@ -108,7 +110,7 @@ def test_times_reach_a_model_with_time_tokens(atomic: Bundle, tiny_data: Dataset
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"history": ["no-such-thing"]}, "history: 'no-such-thing' is not in the catalogue"),
+        ({"candidates": ["no-such-thing"]}, "candidates: 'no-such-thing' is not in the catalogue"),
         ({"history": [], "n": 0}, "n: 0 items were asked for; ask for at least 1"),
         ({"history": [], "n": -3, "query": QUERY}, "n: -3 items"),
     ],
@@ -193,7 +195,7 @@ def test_another_catalogue_than_the_models(moved: Path) -> None:
 
     items = pq.read_table(moved / "items.parquet")
     pq.write_table(items.slice(0, 100), moved / "items.parquet")
-    unlist(moved, "items.parquet")
+    edit_manifest(moved)
     with pytest.raises(ArtifactError, match=r"knows 120 items, items\.parquet holds 100"):
         Bundle(moved)
 
@@ -233,9 +235,7 @@ def test_parts_of_another_dataset_are_refused(
     with pytest.raises(ArtifactError, match=r"model: was not made from .*run llmrec train again"):
         run(other_dataset, tiny_run.model("atomic"), tmp_path / "out")
     model = Path(shutil.copytree(tiny_run.model("atomic"), tmp_path / "model"))
-    manifest = json.loads((model / "manifest.json").read_text())
-    manifest["inputs"]["dataset"] = folder_hash(other_dataset)
-    (model / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(model, inputs={"dataset": folder_hash(other_dataset)})
     features = tiny_run.folder / "features"
     with pytest.raises(ArtifactError, match=r"features: was not made .*run llmrec embed again"):
         run(other_dataset, model, tmp_path / "out", features)
@@ -248,9 +248,11 @@ def test_only_language_models_are_bundled(tiny_run: TinyRun, tmp_path: Path) -> 
 
 
 def test_a_query_ranks_with_the_scores_of_the_whole_catalogue(atomic: Bundle) -> None:
-    """The few candidates are compared by the same log-probabilities as all items."""
+    """The few candidates are compared by the same scores as all items."""
     row = atomic.index[atomic.item_ids[7]]
-    scores = atomic.llm.score(Histories.from_lists([[row]]))  # type: ignore[union-attr]
+    assert atomic.prior is not None
+    hybrid = with_prior(atomic.llm, atomic.prior)
+    scores = hybrid.score(Histories.from_lists([[row]]))  # type: ignore[union-attr]
     best = top_n(scores, 120)
     of_item = dict(zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True))
     for found in recommend(atomic, [atomic.item_ids[7]], 5, query=QUERY):

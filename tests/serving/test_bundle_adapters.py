@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ask_bundle import rank, recommend
+from edit_manifest import edit_manifest
 from tiny_shop import TinyRun
 from tiny_tuned import NAMES, Tuned
 
@@ -98,6 +99,7 @@ def test_an_adapter_of_another_base_is_refused(
     moved = Path(shutil.copytree(tuned_atomic.bundle, tmp_path / "moved"))
     shutil.rmtree(moved / "adapters" / "gifts")
     shutil.copytree(foreign, moved / "adapters" / "gifts")
+    edit_manifest(moved)
     with pytest.raises(ArtifactError, match="its adapters are not those it was made with"):
         Bundle(moved)
 
@@ -113,6 +115,7 @@ def test_a_model_that_was_exchanged_is_found_out_by_its_adapters(
     state = load_file(path)
     state["model.norm.weight"] += 1e-3
     save_file(state, path, metadata={"format": "pt"})
+    edit_manifest(moved)
     with pytest.raises(ArtifactError, match="was made for the base"):
         Bundle(moved)
 
@@ -134,6 +137,7 @@ def test_adapters_that_are_not_the_bundles_are_refused(
         (adapter / INFO).write_text(json.dumps(info))
     else:
         (adapter / WEIGHTS).write_bytes((adapter / WEIGHTS).read_bytes()[:-8])
+    edit_manifest(moved)
     with pytest.raises(ArtifactError) as caught:
         Bundle(moved)
     assert str(moved) in str(caught.value)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from ask_bundle import rank, recommend, unlist
+from ask_bundle import rank, recommend
+from edit_manifest import edit_manifest
 from tiny_shop import TinyRun
 
 from llmrec.data.dataset import Dataset
@@ -130,10 +131,12 @@ def test_nothing_left_is_an_empty_answer_with_a_note(
 
 
 @pytest.mark.parametrize("field", ["history", "exclude", "allow", "candidates"])
-def test_an_unknown_item_is_named_with_its_field(atomic: Bundle, field: str) -> None:
-    asked: dict[str, Any] = {"history": [], field: [atomic.item_ids[0], "no-such-thing"]}
-    with pytest.raises(CatalogError, match=f"^{field}: 'no-such-thing' is not in the catalogue$"):
-        recommend(atomic, **asked)
+def test_an_unknown_item_is_left_out_and_named_with_its_field(atomic: Bundle, field: str) -> None:
+    asked = Recommender(atomic).recommend(**{field: [atomic.item_ids[0], "no-such-thing"]})
+    known = Recommender(atomic).recommend(**{field: [atomic.item_ids[0]]})
+    assert asked.recommendations == known.recommendations
+    note = f"{field}: 'no-such-thing' is not in the catalogue and left out"
+    assert asked.notes == [note, *known.notes]
 
 
 def test_a_name_that_no_item_has(atomic: Bundle, shop: list[Item]) -> None:
@@ -222,8 +225,11 @@ def test_options_reach_the_search_and_the_scores(semantic: Bundle) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"history_times": [float("inf")]}, "history_times: inf is not a time in seconds"),
-        ({"history_times": [1.7e12]}, "history_times: .* is not a time in seconds since 1970"),
+        ({"history_times": [float("inf")]}, r"history_times\[0\]: inf is not a time in seconds"),
+        (
+            {"history_times": [1.7e12]},
+            r"history_times\[0\]: .* is not a time in seconds since 1970",
+        ),
         ({"now": -float("inf")}, "now: -inf is not a time in seconds"),
     ],
 )
@@ -244,7 +250,7 @@ def test_a_bundle_whose_catalogue_says_less(tiny_run: TinyRun, tmp_path: Path) -
     folder = Path(shutil.copytree(tiny_run.bundle("atomic"), tmp_path / "bundle"))
     path = folder / "items.parquet"
     pq.write_table(pq.read_table(path).select(["item_id", "title", "price"]), path)
-    unlist(folder, "items.parquet")
+    edit_manifest(folder)
     bundle = Bundle(folder)
     assert recommend(bundle, [], 3, where=CatalogFilter(price_max=1e9))
     with pytest.raises(ConfigError, match="in_stock: the catalogue has no column 'in_stock'"):

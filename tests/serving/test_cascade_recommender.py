@@ -4,10 +4,12 @@ import dataclasses
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from ask_bundle import rank
+from edit_manifest import edit_manifest
 
 import llmrec
 from llmrec.bench.random_shop import NOW, RandomShop
@@ -145,6 +147,26 @@ def test_without_a_history_context_and_popularity_decide(recommender: Recommende
     assert p[0] != p[1]
 
 
+def test_what_is_known_of_a_user_is_read_beside_the_context(recommender: Recommender) -> None:
+    attributes = {"anna": {"device": "mobile", "age": "30"}}
+    knows = Recommender(
+        recommender.bundle,
+        recommender.click_model,
+        {"anna": [], "bob": []},
+        lambda user: attributes.get(user, {}),
+    )
+    ask = {"n": 5, "now": NOW}
+
+    def p_click(**fields: Any) -> list[float | None]:
+        return [one.p_click for one in knows.recommend(None, **ask, **fields).recommendations]
+
+    mobile, desktop = ({"context": {"device": name}} for name in ("mobile", "desktop"))
+    assert p_click(user="anna") == p_click(user="bob", **mobile)
+    assert p_click(user="anna", **desktop) == p_click(user="bob", **desktop)
+    assert p_click(user="anna") != p_click(user="bob")
+    assert not any("age" in note for note in knows.recommend(None, user="anna", **ask).notes)
+
+
 def test_an_unknown_value_of_the_context_is_defined(recommender: Recommender) -> None:
     strange = recommender.recommend(n=3, context={"device": "fridge"}, now=NOW)
     absent = recommender.recommend(n=3, now=NOW)
@@ -187,7 +209,7 @@ def test_a_request_may_rerank_in_its_own_way(recommender: Recommender) -> None:
     ("wrong", "match"),
     [
         ({"history": "item-3"}, "history: expected a list"),
-        ({"history": ["item-x"]}, "history: 'item-x'"),
+        ({"allow": ["item-x"]}, "allow: 'item-x'"),
         ({"history": [{"item_id": "item-3", "timestamp": 1.7e12}]}, r"history\[0\].timestamp"),
         ({"history": [{"item_id": "item-3", "type": "sneeze"}]}, r"history\[0\].type: 'sneeze'"),
         ({"history": [{"id": "item-3"}]}, r"history\[0\]"),
@@ -197,7 +219,7 @@ def test_a_request_may_rerank_in_its_own_way(recommender: Recommender) -> None:
         ({"n": 0}, "n: 0"),
         ({"context": {"device": ["a"]}}, "context.device"),
         ({"where": {"colour": "red"}}, "colour"),
-        ({"exclude": ["item-x"]}, "exclude: 'item-x'"),
+        ({"similar_to": "item-x"}, "similar_to: 'item-x'"),
     ],
 )
 def test_a_mistake_is_named(recommender: Recommender, wrong: dict, match: str) -> None:
@@ -274,8 +296,8 @@ def test_a_bundle_keeps_how_it_is_reranked(shop: RandomShop, tmp_path: Path) -> 
 
 
 def test_a_click_model_that_was_swapped_is_noticed(copied: Path) -> None:
-    manifest = copied / "ctr" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    edit_manifest(copied / "ctr", seed=1)
+    edit_manifest(copied)
     with pytest.raises(ArtifactError, match="click model is not the one"):
         Bundle(copied)
 
@@ -286,7 +308,7 @@ def test_a_missing_part_is_named(copied: Path) -> None:
     with pytest.raises(ArtifactError, match=network.name):
         Recommender.load(copied)
     shutil.rmtree(copied / "ctr" / "snapshot")
-    with pytest.raises(ArtifactError, match=r"ctr/.*run the stage"):
+    with pytest.raises(ArtifactError, match=r"ctr/.*run llmrec bundle again"):
         Recommender.load(copied, engine="torch")
 
 

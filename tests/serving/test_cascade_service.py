@@ -54,14 +54,14 @@ def test_the_service_knows_people(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("wrong", "param"),
     [
-        ({"history": ["item-x"]}, "history"),
+        ({"allow": ["item-x"]}, "allow"),
         ({"history": [{"item_id": "item-3", "timestamp": 1.7e12}]}, "history[0].timestamp"),
         ({"history": [{"item_id": "item-3", "colour": "red"}]}, "history[0]"),
         ({"history": "item-3"}, "history"),
         ({"history": [], "history_times": [1.0]}, "history_times"),
         ({"candidates": ["item-3"], "query": "warm"}, "candidates"),
         ({"n": 0}, "n"),
-        ({"where": {"price_max": -1}}, "where"),
+        ({"where": {"price_max": -1}}, "where.price_max"),
         ({"rerank": {"mmr_lambda": 7}}, "rerank"),
         ({"wishes": 3}, "wishes"),
     ],

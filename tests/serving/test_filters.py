@@ -143,9 +143,9 @@ def test_a_catalogue_without_any_attribute() -> None:
     ("fields", "message"),
     [
         ({"price_min": 5, "price_max": 4}, r"price_min: 5(\.0)? is above price_max, 4"),
-        ({"price_min": float("nan")}, "price_min: must be 0 or more, got nan"),
+        ({"price_min": float("nan")}, "price_min: must be .*, got nan"),
         ({"price_max": -1.0}, "price_max: must be 0 or more, got -1.0"),
-        ({"price_max": float("inf")}, "price_max: must be 0 or more, got inf"),
+        ({"price_max": float("inf")}, "price_max: must be .*, got inf"),
         ({"price_max": True}, "price_max"),
         ({"in_stock": "yes"}, "in_stock"),
         ({"categories": "shoes"}, "categories: expected a list"),
@@ -172,7 +172,7 @@ def test_a_filter_from_json() -> None:
     assert CatalogFilter.of_dict({}) == CatalogFilter()
     with pytest.raises(ConfigError, match="where: unknown key 'category'; did you mean 'cat"):
         CatalogFilter.of_dict({"category": ["Shoes"]})
-    with pytest.raises(ConfigError, match="where: a price is too large"):
+    with pytest.raises(ConfigError, match="price_min: must be a number up to"):
         CatalogFilter.of_dict({"price_min": 10**400})
 
 

@@ -90,7 +90,6 @@ def test_a_stream_ends_with_the_same_fields(client: openai.OpenAI, atomic: Bundl
 @pytest.mark.parametrize(
     ("body", "message", "param"),
     [
-        ({"exclude": ["x"]}, "exclude: 'x' is not in the catalogue", "exclude"),
         ({"allow": ["x"], "stream": True}, "allow: 'x' is not in the catalogue", "allow"),
         ({"exclude": "x"}, "valid list", "exclude"),
         ({"allow": [None]}, "valid string", "allow.0"),
@@ -102,7 +101,7 @@ def test_a_stream_ends_with_the_same_fields(client: openai.OpenAI, atomic: Bundl
         ({"where": {"categories": ["zzz"]}}, "no item has 'zzz'", "where.categories"),
         ({"where": {"brands": [1]}}, "expected str, got 1", "where.brands[0]"),
         ({"where": {"price_min": 3, "price_max": 2}}, "3.0 is above price_max", "where"),
-        ({"where": {"price_max": -1}}, "price_max: must be 0 or more, got -1.0", "where"),
+        ({"where": {"price_max": -1}}, "price_max: must be 0 or more, got -1", "where.price_max"),
         ({"where": {"attributes": {"zzz": ["x"]}}}, "no item has 'zzz'", "where.attributes"),
         ({"where": {"attributes": {"a": 3}}}, "expected a list", "where.attributes.a"),
         ({"now": 1.7e12}, "now: 1700000000000.0 is not a time in seconds since 1970", "now"),

@@ -8,10 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from llmrec.bench.ctr_baselines.table import Table
-from llmrec.errors import require
+from llmrec.ranking.calibration.methods import fit_line, platt_targets
 
 Part = tuple[Table, np.ndarray]  # rows and their labels
-_RIDGE = 1e-9  # makes the slope 0 where the number is always the same
 
 
 class Baseline(ABC):
@@ -85,7 +84,7 @@ class ScoreAlone(Baseline):
         known = known if len(known) else np.zeros(1)
         self._mean, self._scale = known.mean(), known.std() or 1.0
         self._low, self._high = known.min(), known.max()
-        self._slope, self._intercept = platt(self._standard(numbers), labels)
+        self._slope, self._intercept = fit_line(self._standard(numbers), platt_targets(labels))
 
     def _logits(self, table: Table) -> np.ndarray:
         return self._slope * self._standard(table.column(self.column)) + self._intercept
@@ -93,36 +92,6 @@ class ScoreAlone(Baseline):
     def _standard(self, numbers: np.ndarray) -> np.ndarray:
         numbers = np.where(np.isnan(numbers), self._mean, numbers)
         return (np.clip(numbers, self._low, self._high) - self._mean) / self._scale
-
-
-def platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept of the likeliest sigmoid (Platt, 1999).
-
-    His targets ``(k + 1) / (k + 2)`` and ``1 / (n - k + 2)``, for k clicks among n rows, keep the
-    slope finite where the number separates them. It may be negative.
-
-    Args:
-        scores: float64 ``[n]``, finite, standardised.
-        labels: 0 or 1, ``[n]``.
-
-    >>> slope, intercept = platt(np.array([-1.0, -1.0, 1.0, 1.0]), np.array([0, 0, 1, 1]))
-    >>> round(slope, 3), abs(round(intercept, 3))  # half way to 3/4 and 1/4, not to 1 and 0
-    (1.099, 0.0)
-    """
-    labels = np.asarray(labels)
-    clicks, rows = int(labels.sum()), len(labels)
-    targets = np.where(labels == 1, (clicks + 1) / (clicks + 2), 1 / (rows - clicks + 2))
-    special, optimize = require("scipy.special", "ctr"), require("scipy.optimize", "ctr")
-
-    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
-        logits = at[0] * scores + at[1]
-        value = np.mean(np.logaddexp(0.0, logits) - targets * logits) + _RIDGE / 2 * at[0] ** 2
-        error = special.expit(logits) - targets
-        return value, np.array([np.mean(error * scores) + _RIDGE * at[0], np.mean(error)])
-
-    start = np.array([0.0, np.log((clicks + 1) / (rows - clicks + 1))])
-    found = optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-8})
-    return float(found.x[0]), float(found.x[1])
 
 
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -76,8 +76,8 @@ class Encoding:
     Attributes:
         mean, scale, low, high: float64 ``[d]``, of every number where it is known.
         edges: between the bins of every number, ascending.
-        seen: for every category, bool ``[size]``, which ids occur.
-        seen_items: bool ``[items]``.
+        seen: for every category, bool ``[size]``, which ids occur; then for the item.
+        one_hot: scikit-learn's encoder of bins, categories and item.
         n_words: ids of words.
     """
 
@@ -87,7 +87,7 @@ class Encoding:
     high: np.ndarray
     edges: tuple[np.ndarray, ...]
     seen: tuple[np.ndarray, ...]
-    seen_items: np.ndarray
+    one_hot: Any
     n_words: int
 
     @classmethod
@@ -97,49 +97,42 @@ class Encoding:
         known = [column if len(column) else np.zeros(1) for column in known]
         scales = np.array([column.std() for column in known])
         cuts = np.linspace(0, 1, BINS + 1)[1:-1]
+        edges = tuple(np.unique(np.quantile(column, cuts)) for column in known)
+        sizes = (*table.sizes, table.n_items)
+        one_hot = require("sklearn.preprocessing", "ctr").OneHotEncoder(
+            categories=[np.arange(size) for size in (*(len(e) + 2 for e in edges), *sizes)],
+            handle_unknown="ignore",
+            dtype=np.float32,
+        )
         return cls(
             mean=np.array([column.mean() for column in known]),
             scale=np.where(scales > 0, scales, 1.0),
             low=np.array([column.min() for column in known]),
             high=np.array([column.max() for column in known]),
-            edges=tuple(np.unique(np.quantile(column, cuts)) for column in known),
+            edges=edges,
             seen=tuple(
                 np.bincount(column, minlength=size) > 0
-                for column, size in zip(table.categorical.T, table.sizes, strict=True)
+                for column, size in zip((*table.categorical.T, table.item), sizes, strict=True)
             ),
-            seen_items=np.bincount(table.item, minlength=table.n_items) > 0,
+            one_hot=one_hot.fit(np.zeros((1, len(edges) + len(sizes)), dtype=np.int64)),
             n_words=table.n_words,
         )
 
     def rows(self, table: Table) -> Any:
         """float32 CSR ``[n, columns]``."""
         sparse = require("scipy.sparse", "ctr")
-        n, d, k = len(table), len(self.mean), len(self.seen)
-        width = 2 * d + k + 1
-        columns = np.empty((n, width), dtype=np.int32)
-        values = np.ones((n, width), dtype=np.float32)
-        first = d  # of the block of columns that is next
-        for i, column in enumerate(table.dense.T):
-            missing = np.isnan(column)
-            number = np.clip(column.astype(np.float64), self.low[i], self.high[i])
-            number = (number - self.mean[i]) / self.scale[i]
-            columns[:, i], values[:, i] = i, np.where(missing, 0.0, number)
-            of_bin = np.searchsorted(self.edges[i], column, side="right")
-            columns[:, d + i] = first + np.where(missing, len(self.edges[i]) + 1, of_bin)
-            first += len(self.edges[i]) + 2
-        for i, column in enumerate(table.categorical.T):
-            columns[:, 2 * d + i] = first + np.where(self._known(self.seen[i], column), column, 0)
-            first += len(self.seen[i])
-        known = self._known(self.seen_items, table.item)
-        columns[:, -1], values[:, -1] = first + np.where(known, table.item, 0), known
-        first += len(self.seen_items)
-        begins = np.arange(0, n * width + 1, width)
-        block = (values.ravel(), columns.ravel(), begins)
-        dense = sparse.csr_matrix(block, shape=(n, first))
-        return sparse.hstack([dense, table.item_words(self.n_words)[table.item]], format="csr")
-
-    @staticmethod
-    def _known(seen: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """bool ``[n]``; an id from beyond those of the fit is not known."""
-        inside = ids < len(seen)
-        return inside & seen[np.where(inside, ids, 0)]
+        held = np.clip(table.dense.astype(np.float64), self.low, self.high)
+        numbers = np.nan_to_num((held - self.mean) / self.scale).astype(np.float32)
+        ids = [
+            np.where(np.isnan(column), len(edges) + 1, np.searchsorted(edges, column, side="right"))
+            for edges, column in zip(self.edges, table.dense.T, strict=True)
+        ]
+        unknown = [0] * len(table.sizes) + [-1]  # an item that was not seen has no column
+        for seen, column, other in zip(
+            self.seen, (*table.categorical.T, table.item), unknown, strict=True
+        ):
+            inside = column < len(seen)
+            ids.append(np.where(inside & seen[np.where(inside, column, 0)], column, other))
+        one_hot = self.one_hot.transform(np.stack(ids, axis=1))
+        words = table.item_words(self.n_words)[table.item]
+        return sparse.hstack([sparse.csr_matrix(numbers), one_hot, words], format="csr")

@@ -94,20 +94,21 @@ class WordCoordinates:
     def __init__(self, table: Table, seed: int) -> None:
         self._n_words = table.n_words
         components = min(COMPONENTS, self._n_words - 1, table.n_items - 1)
-        self._map = np.zeros((self._n_words, 0), dtype=np.float32)
-        if components < 1:
-            return
-        words = table.item_words(self._n_words)
-        of_items = np.bincount(words.indices, minlength=self._n_words)
-        weights = np.log((1 + table.n_items) / (1 + of_items)) + 1
-        decomposition = require("sklearn.decomposition", "ctr")
-        svd = decomposition.TruncatedSVD(components, random_state=seed)
-        svd.fit(words.multiply(weights[None, :]).tocsr())
-        self._map = (svd.components_.T * weights[:, None]).astype(np.float32)
+        self._reduce: Any = None
+        if components > 0:
+            weighting = require("sklearn.feature_extraction.text", "ctr").TfidfTransformer(
+                norm=None
+            )
+            decomposition = require("sklearn.decomposition", "ctr")
+            svd = decomposition.TruncatedSVD(components, random_state=seed)
+            self._reduce = require("sklearn.pipeline", "ctr").make_pipeline(weighting, svd)
+            self._reduce.fit(table.item_words(self._n_words))
 
     def of(self, table: Table) -> np.ndarray:
         """float32 ``[n, components]``, of every row's item."""
-        items: np.ndarray = table.item_words(self._n_words) @ self._map
+        if self._reduce is None:
+            return np.zeros((len(table), 0), dtype=np.float32)
+        items: np.ndarray = self._reduce.transform(table.item_words(self._n_words))
         return items[table.item]
 
 

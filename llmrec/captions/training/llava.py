@@ -20,8 +20,9 @@ import torch
 
 from llmrec.captions.training.clip_tower import Pixels, open_clip_tower
 from llmrec.captions.training.llava_export import save_multimodal
-from llmrec.errors import ConfigError
-from llmrec.llm.llama import Size
+from llmrec.content.features.models import check_layers
+from llmrec.errors import ConfigError, one_line
+from llmrec.llm.llama import Size, llama_config
 from llmrec.llm.tokenizer import train_tokenizer
 
 __all__ = ["SIZES", "load_multimodal", "new_multimodal", "save_multimodal"]
@@ -119,7 +120,7 @@ def new_multimodal(
     config = _config(shape, vision, tokenizer, video, taken_over=clip is not None)
     state = torch.get_rng_state()
     torch.manual_seed(seed)
-    model = AutoModelForImageTextToText.from_config(config)
+    model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     torch.set_rng_state(state)
     if clip is not None:
         model.model.vision_tower.load_state_dict(tower.state_dict())
@@ -137,15 +138,18 @@ def load_multimodal(base: str | Path, *, dtype: Any = torch.float32) -> tuple[An
     Raises:
         ConfigError: if it cannot be loaded, is another kind of model or has no chat template.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     name = str(base)
+    check_layers(name)
     try:
-        processor = AutoProcessor.from_pretrained(name)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+        processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)
+        model = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=dtype, trust_remote_code=False
+        )
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
+        reason = one_line(error)[:300]
         raise ConfigError(
             f"base: {name!r} is neither a size ({', '.join(SIZES)}) nor a folder or hub id of a "
             f"LLaVA ({reason})"
@@ -214,22 +218,9 @@ def _end_tokens(tokenizer: Any) -> dict[str, int]:
 def _config(
     shape: MultimodalSize, vision: Any, tokenizer: Any, video: bool, *, taken_over: bool
 ) -> Any:
-    from transformers import LlamaConfig, LlavaConfig, LlavaNextVideoConfig
+    from transformers import LlavaConfig, LlavaNextVideoConfig
 
-    llama = shape.llama
-    text = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=llama.width,
-        intermediate_size=llama.feed_forward,
-        num_hidden_layers=llama.layers,
-        num_attention_heads=llama.heads,
-        num_key_value_heads=llama.heads,
-        max_position_embeddings=shape.max_tokens,
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=True,
-        architectures=["LlamaForCausalLM"],
-        **_end_tokens(tokenizer),
-    )
+    text = llama_config(shape.llama, len(tokenizer), shape.max_tokens, _end_tokens(tokenizer))
     patches = (vision.image_size // vision.patch_size) ** 2
     reads_class = taken_over and not video
     common: dict[str, Any] = {

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from llmrec.captions.training.batches import Batch
@@ -30,6 +29,7 @@ from llmrec.errors import LlmrecError
 from llmrec.loop.checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
 from llmrec.loop.graceful_stop import Stopped, stop_requested
 from llmrec.loop.optimizer import CombinedOptimizer, make_optimizer
+from llmrec.loop.precision import PRECISIONS, mixed_precision
 from llmrec.loop.progress import Line, RunProgress
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
@@ -181,11 +181,8 @@ class MultimodalTrainer:
         return loss.item()
 
     def precision(self) -> AbstractContextManager[Any]:
-        """Of a forward pass: bfloat16 where the settings say so, or there is a GPU."""
-        wanted = self.config.precision
-        if wanted == "bf16" or (wanted == "auto" and self.device.type == "cuda"):
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
+        """Of a forward pass."""
+        return mixed_precision(self.device.type, PRECISIONS[self.config.precision])
 
     def _rate(self) -> float:
         """Share of the highest learning rate; the last step is made with the least."""

@@ -21,6 +21,8 @@ from llmrec.content.clip.settings import Augmentation
 from llmrec.content.media.errors import MediaError
 from llmrec.content.media.images import decode_image
 from llmrec.content.media.source import MediaSource, prefetched
+from llmrec.files import write_whole
+from llmrec.jsonl import read_json
 
 STORE, REASONS = "pictures.npy", "pictures.json"
 ROOM = 1.25  # the stored square is larger than a view by this, so that a zoomed view is sharp
@@ -46,7 +48,7 @@ def store_pictures(
     """
     stored = round(side * ROOM)
     if (folder / REASONS).is_file():
-        reasons = json.loads((folder / REASONS).read_text(encoding="utf-8"))
+        reasons = read_json(folder / REASONS)
         return np.load(folder / STORE, mmap_mode="r"), {
             int(row): why for row, why in reasons.items()
         }
@@ -67,7 +69,7 @@ def store_pictures(
         else:
             squares[row] = square
     squares.flush()
-    (folder / REASONS).write_text(json.dumps(skipped), encoding="utf-8")
+    write_whole(folder / REASONS, json.dumps(skipped))  # from here on the store counts
     return squares, skipped
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llmrec.config import check_ranges
-from llmrec.content.features.models import Precision
-from llmrec.content.media.images import MAX_PIXELS
+from llmrec.content.media.container import MAX_PIXELS
 from llmrec.errors import ConfigError
+from llmrec.loop.precision import Precision
 
 
 def _size(vision: dict[str, Any], embed_dim: int, text_width: int, text_layers: int) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -21,6 +21,8 @@ from llmrec.content.features.temporal import TemporalEncoder, TemporalShape, mea
 from llmrec.content.features.video_encoder import VideoModality
 from llmrec.content.media.errors import MediaError
 from llmrec.content.media.source import prefetched
+from llmrec.files import write_whole
+from llmrec.jsonl import read_json
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 
 Pool = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,7 +56,7 @@ def frame_vectors(encoders: MediaEncoders, videos: list[Any], store: Path) -> Fr
     reasons = store.with_suffix(".json")
     if store.is_file():
         kept = load_file(store)
-        skipped = {int(row): why for row, why in json.loads(reasons.read_text("utf-8")).items()}
+        skipped = {int(row): why for row, why in read_json(reasons).items()}
         return Frames(kept["vectors"], kept["times"], kept["mask"].bool(), skipped)
     modality = VideoModality(encoders)
     count, dim = encoders.config.frames, modality.dim
@@ -69,8 +71,8 @@ def frame_vectors(encoders: MediaEncoders, videos: list[Any], store: Path) -> Fr
         found, when, there = (part[0].cpu() for part in modality.video.frame_vectors([clip]))
         size = len(when)
         vectors[row, :size], times[row, :size], mask[row, :size] = found, when, there
-    reasons.write_text(json.dumps(skipped), encoding="utf-8")
-    save_file({"vectors": vectors, "times": times, "mask": mask.to(torch.uint8)}, store)
+    write_whole(reasons, json.dumps(skipped))
+    write_whole(store, save({"vectors": vectors, "times": times, "mask": mask.to(torch.uint8)}))
     return Frames(vectors, times, mask, skipped)
 
 

@@ -17,9 +17,10 @@ from llmrec.content.clip.model import contrastive_loss, normalised
 from llmrec.content.clip.pictures import views
 from llmrec.content.clip.settings import ClipConfig
 from llmrec.content.clip.texts import Texts
-from llmrec.content.features.models import mixed_precision, pick_device
+from llmrec.content.features.models import pick_device
 from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
 from llmrec.loop.optimizer import make_optimizer
+from llmrec.loop.precision import mixed_precision
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
 
@@ -117,7 +118,7 @@ class ClipTrainer:
         texts, matches = self.texts.draw(rows, rng)
         pixels = views(self.squares[rows], self.side, self.config.augmentation, changes)
         tokens = self.tokenize(texts).to(self.device)
-        with mixed_precision(self.device, self.config.precision):
+        with mixed_precision(self.device.type, self.config.precision):
             raw = self.clip.encode_image(normalised(pixels).to(self.device)).float()
             words = nn.functional.normalize(self.clip.encode_text(tokens).float(), dim=-1)
         images = nn.functional.normalize(raw, dim=-1)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.errors import DataError, require
+from llmrec.jsonl import read_json
 from llmrec.stage import reading
 
 _TENSORS, _VOCABULARY = "attribute_encoder.safetensors", "attribute_tokens.json"
@@ -108,7 +109,7 @@ class AttributeEncoder:
 
         with reading(folder / _TENSORS, "llmrec embed"):
             tensors = load_file(folder / _TENSORS)
-            tokens = json.loads((folder / _VOCABULARY).read_text(encoding="utf-8"))
+            tokens = read_json(folder / _VOCABULARY)
             return cls(tuple(tokens), tensors["idf"], tensors["components"])
 
 

@@ -59,6 +59,23 @@ def load_blocks(folder: str | Path) -> dict[str, np.ndarray]:
     return _LOADERS[stage](folder)
 
 
+def content_vectors(folder: str | Path) -> np.ndarray:
+    """One vector an item: the block ``fused`` where there is one, else ``text``.
+
+    Returns:
+        float32 ``[n_items, dim]``.
+
+    Raises:
+        ArtifactError: as for :func:`load_blocks`.
+        ConfigError: if there is neither.
+    """
+    blocks = load_blocks(folder)
+    for name in (FUSED, "text"):
+        if name in blocks:
+            return blocks[name]
+    raise ConfigError(f"{folder}: has no vectors of text; give a folder of llmrec embed")
+
+
 def combine_blocks(
     features: Mapping[str, np.ndarray], blocks: Mapping[str, float], n_items: int, where: str
 ) -> np.ndarray:

@@ -20,14 +20,14 @@ import numpy as np
 from llmrec.content.features.modalities import BatchEncoder, EmbedMediaConfig
 from llmrec.content.features.models import (
     CLIP,
-    Precision,
-    mixed_precision,
+    check_layers,
     normalized,
     pick_device,
     weights_hash,
 )
 from llmrec.content.media.images import decode_image
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError, one_line, require
+from llmrec.loop.precision import Precision, mixed_precision
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,7 @@ class ImageEncoder:
         self.device = pick_device(device)
         self.precision = precision
         name, pretrained = _parsed(model)
+        check_layers(model, "open_clip_config.json")
         try:
             clip, _, prepare = open_clip.create_model_and_transforms(
                 name, pretrained=pretrained, device=self.device, require_pretrained=True
@@ -94,7 +95,7 @@ class ImageEncoder:
     def embed(self, pixels: torch.Tensor) -> torch.Tensor:
         """The image tower's output on its device, not normalised: ``[n, dim]``."""
         torch = require("torch", "media")
-        with torch.inference_mode(), mixed_precision(self.device, self.precision):
+        with torch.inference_mode(), mixed_precision(self.device.type, self.precision):
             return self.clip.encode_image(pixels.to(self.device))
 
     def encode(self, images: Sequence[Image], batch_size: int = 64) -> np.ndarray:
@@ -114,7 +115,7 @@ class ImageEncoder:
         """Embed words in the same space: float32 ``[len(texts), dim]``, rows of length 1."""
         torch = require("torch", "media")
         tokens = self._tokenize(list(texts)).to(self.device)
-        with torch.inference_mode(), mixed_precision(self.device, self.precision):
+        with torch.inference_mode(), mixed_precision(self.device.type, self.precision):
             return normalized(self.clip.encode_text(tokens))
 
 

@@ -3,17 +3,18 @@
 Everything is read from the ``embed`` stage's folder: model, text fields, attribute encoder.
 
     encoder = ItemEncoder("runs/beauty/features")
-    blocks = encoder.encode([Item("new-1", title="Red nail polish")])
+    blocks = encoder.encode(new_items.to_pylist())  # rows of a catalogue
     encoder.encode_query("nail polish") @ load_features("runs/beauty/features")["text"].T
 """
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,11 @@ from llmrec.config import build
 from llmrec.content.features.attributes import AttributeEncoder, attribute_tokens
 from llmrec.content.features.models import weights_hash
 from llmrec.content.features.text import STAGE, EmbedConfig, load_features
-from llmrec.content.features.text_encoder import TextEncoder, locate_model
-from llmrec.errors import ArtifactError, ConfigError
+from llmrec.content.features.text_encoder import MINILM, TextEncoder, locate_model
+from llmrec.errors import ArtifactError
 from llmrec.stage import read_manifest
-from llmrec.types import Item
+
+TEXT_ENCODER = "text_encoder"  # folder of a bundle
 
 
 class ItemEncoder:
@@ -33,27 +35,26 @@ class ItemEncoder:
     Args:
         folder: a finished ``embed`` stage.
         device: where the text model runs.
+        text_encoder: folder of the text model; None to find it where the settings say.
 
     Raises:
-        ArtifactError: if the folder cannot be read, or the text model is no longer the same.
+        ArtifactError: if the folder cannot be read, or the text model is not there or no longer
+            the same. No hub is asked.
     """
 
-    def __init__(self, folder: str | Path, *, device: str = "auto") -> None:
-        manifest = read_manifest(folder, STAGE)
-        self.config = build(EmbedConfig, manifest.config, str(folder))
-        if weights_hash(locate_model(self.config.model)) != manifest.inputs["model"]:
-            raise ArtifactError(
-                f"{folder}: made with other weights of {self.config.model!r} than are "
-                "installed; run llmrec embed again"
-            )
-        self.text: TextEncoder = self.config.open_text_encoder(device)
+    def __init__(
+        self, folder: str | Path, *, device: str = "auto", text_encoder: Path | None = None
+    ) -> None:
+        self.config, found = _find_text_encoder(Path(folder), text_encoder)
+        self.text: TextEncoder = self.config.open_text_encoder(device, found)
         self.attributes = AttributeEncoder.load(Path(folder)) if self.config.attributes else None
 
-    def encode(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
-        """``text`` and, where the catalogue has it, ``attributes``: float32 ``[items, dim]``."""
-        rows = [asdict(item) for item in items]
-        for row in rows:
-            row["attributes"] = [f"{name}={value}" for name, value in row["attributes"].items()]
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """``text`` and, where the catalogue has it, ``attributes``: float32 ``[items, dim]``.
+
+        Args:
+            rows: of a catalogue, as ``items.parquet`` has them.
+        """
         blocks = {"text": self.text.encode(self.config.item_texts(rows), kind="document")}
         if self.attributes is not None:
             blocks["attributes"] = self.attributes.transform([attribute_tokens(r) for r in rows])
@@ -64,25 +65,55 @@ class ItemEncoder:
         return np.asarray(self.text.encode([query])[0])
 
 
+def _find_text_encoder(features: Path, given: Path | None) -> tuple[EmbedConfig, Path]:
+    """Settings of the ``embed`` stage and the folder of its text model, whose files are checked."""
+    manifest = read_manifest(features, STAGE)
+    config = build(EmbedConfig, manifest.config, str(features))
+    folder = Path(locate_model(config.model)) if given is None else given
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{features}: its text model {config.model!r} is not on this machine; run llmrec embed "
+            "again with --verify"
+        )
+    if weights_hash(str(folder)) != manifest.inputs["model"]:
+        raise ArtifactError(
+            f"{features}: made with other weights of {config.model!r} than those in {folder}; run "
+            "llmrec embed again"
+        )
+    return config, folder
+
+
+def copy_text_encoder(features: Path, bundle: Path) -> None:
+    """Put the text model of an ``embed`` stage into a bundle, unless it is part of a package.
+
+    Raises:
+        ArtifactError: if it is not there or no longer the same.
+    """
+    config, folder = _find_text_encoder(features, None)
+    if config.model != MINILM:
+        shutil.copytree(folder, bundle / TEXT_ENCODER)
+
+
+def own_text_encoder(bundle: Path) -> Path | None:
+    """Folder of the text model that a bundle brings, if it does."""
+    folder = bundle / TEXT_ENCODER
+    return folder if folder.is_dir() else None
+
+
 class QuerySimilarity:
     """Compares words with the catalogue's text vectors; threads may call it at once.
 
     Args:
-        bundle: the folder whose ``features/`` to use.
+        bundle: the folder whose ``features/`` and ``text_encoder/`` to use.
         n_items: items of the catalogue.
 
     Raises:
-        ConfigError: if the bundle was made without features.
-        ArtifactError: if they are damaged or of another catalogue.
+        ArtifactError: if they are missing, damaged or of another catalogue.
     """
 
     def __init__(self, bundle: Path, n_items: int) -> None:
         self.folder = bundle / "features"
-        if not self.folder.is_dir():
-            raise ConfigError(
-                f"query: {bundle} holds no text features, which words are compared with; "
-                "make the bundle again with --features"
-            )
+        self._text_encoder = own_text_encoder(bundle)
         self.vectors = load_features(self.folder)["text"]
         if len(self.vectors) != n_items:
             raise ArtifactError(
@@ -98,6 +129,16 @@ class QuerySimilarity:
             vector = self._encoder.encode_query(query)
         return np.asarray(self.vectors @ vector)
 
+    def open_encoder(self) -> None:
+        """Open the text model, which the first query does otherwise.
+
+        Raises:
+            ArtifactError: if it is not there or no longer the same.
+            MissingExtraError: if what runs it is not installed.
+        """
+        with self._lock:
+            _ = self._encoder
+
     @cached_property
     def _encoder(self) -> ItemEncoder:
-        return ItemEncoder(self.folder)
+        return ItemEncoder(self.folder, text_encoder=self._text_encoder)

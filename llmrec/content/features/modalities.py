@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from llmrec.config import check_ranges
-from llmrec.content.features.models import CLIP, WHISPER, Precision
+from llmrec.content.features.models import CLIP, WHISPER
+from llmrec.content.media.container import MAX_PIXELS
 from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.errors import MediaError
-from llmrec.content.media.images import MAX_PIXELS
 from llmrec.content.media.source import MediaSource, prefetched
 from llmrec.content.media.video import Choice
 from llmrec.errors import ConfigError
+from llmrec.loop.precision import Precision
 
 OnFile = Callable[[int], object]
 

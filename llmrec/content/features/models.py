@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmrec.errors import ConfigError, require
-from llmrec.stage import file_hash
+from llmrec.errors import ArtifactError, ConfigError, one_line, require
+from llmrec.files import file_hash
+from llmrec.jsonl import read_json
 
 if TYPE_CHECKING:
     import torch
 
 CLIP = "ViT-B-32:laion2b_s34b_b79k"
 WHISPER = "base"
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
+# what configurations of transformers, open_clip and sasrec.json call it
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "layers", "depth")
 
 
 def pick_device(device: str) -> torch.device:
@@ -34,19 +36,6 @@ def pick_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device: {device!r} cannot be used here ({reason}); try auto") from None
-
-
-def mixed_precision(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Autocast for a forward pass; ``auto`` is bfloat16 on a GPU that has it, else float16, and
-    float32 on a CPU."""
-    torch = require("torch", "train")
-    if precision == "auto":
-        if device.type != "cuda":
-            return nullcontext()
-        precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, getattr(torch, precision))
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -78,3 +67,46 @@ def weights_hash(model: str) -> str:
             lines = "".join(f"{file.relative_to(path)}={file_hash(file)}\n" for file in files)
             return hashlib.sha256(lines.encode()).hexdigest()
     return model
+
+
+def check_layers(folder: str | Path, config: str = "config.json") -> None:
+    """Refuse a model that claims more layers than its weights have tensors.
+
+    Libraries build all layers before they look at the weights. What is no folder or has no
+    safetensors that can be read is let through: that is for the library to say.
+
+    Args:
+        folder: of the model, or a name that stands for one elsewhere.
+        config: its file of settings.
+
+    Raises:
+        ArtifactError: naming the file and the setting, also if the settings cannot be read.
+    """
+    path, weights, tensors = Path(folder) / config, Path(folder).glob("*.safetensors"), 0
+    if not path.is_file():
+        return
+    try:
+        claimed = list(_layers(read_json(path)))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({one_line(error)})") from None
+    safetensors = require("safetensors", "train")
+    try:
+        for part in weights:
+            with safetensors.safe_open(part, "numpy") as file:
+                tensors += len(file.keys())
+    except (OSError, safetensors.SafetensorError):
+        return
+    for name, count in claimed if tensors else ():
+        if count > tensors:
+            raise ArtifactError(
+                f"{path}: {name} is {count:,}, and the weights beside it have only {tensors:,} "
+                "tensors; get the model again"
+            )
+
+
+def _layers(config: Any) -> Iterator[tuple[str, int]]:
+    """The numbers of layers in a configuration, also in the parts of one."""
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if name in _LAYERS and isinstance(value, int):
+            yield name, value
+        yield from _layers(value)

@@ -13,6 +13,7 @@ from torch import nn
 
 from llmrec.config import build
 from llmrec.errors import ArtifactError, LlmrecError
+from llmrec.parsing import parse_json
 
 
 class ShapedNetwork(nn.Module):
@@ -41,7 +42,7 @@ class ShapedNetwork(nn.Module):
         """
         try:
             with safe_open(path, "pt") as file:
-                shape = json.loads((file.metadata() or {})[cls.kind])
+                shape = parse_json((file.metadata() or {})[cls.kind])
             made = cls(build(cls.shape, shape, str(path)))
             made.load_state_dict(load_file(path))
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, LlmrecError) as error:

@@ -27,8 +27,6 @@ from llmrec.content.features.modalities import (
 )
 from llmrec.content.features.models import (
     WHISPER,
-    Precision,
-    mixed_precision,
     pick_device,
     unit_rows,
     weights_hash,
@@ -38,6 +36,7 @@ from llmrec.content.media.audio import RATE, WINDOW_SECONDS, AudioWindow, window
 from llmrec.content.media.errors import EmptyMediaError, MediaError
 from llmrec.content.media.source import prefetched
 from llmrec.errors import ConfigError, require
+from llmrec.loop.precision import Precision, mixed_precision
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +116,7 @@ class SpeechEncoder:
         A recording's vector is the sum of its windows' sums, scaled to length 1.
         """
         torch = require("torch", "media")
-        with torch.inference_mode(), mixed_precision(self.device, self.precision):
+        with torch.inference_mode(), mixed_precision(self.device.type, self.precision):
             mels = torch.stack([mel for mel, _ in prepared]).to(self.device)
             states = self.whisper.encoder(mels)
         sums = [row[:n].float().sum(0) for row, (_, n) in zip(states, prepared, strict=True)]

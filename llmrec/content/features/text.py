@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tqdm import tqdm
 from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.attributes import AttributeEncoder, attribute_tokens
 from llmrec.content.features.models import CLIP, WHISPER, weights_hash
-from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, locate_model
+from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, fetch_model
 from llmrec.content.shards import Shards, read_catalogue
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
@@ -76,10 +77,15 @@ class EmbedConfig:
         check_ranges(self, "[1, inf)", "description_chars", "batch_size")
         check_ranges(self, "[1, inf)", "attribute_dim", "attribute_min_items")
 
-    def open_text_encoder(self, device: str | None = None) -> TextEncoder:
-        """Load the text model, on another device where one is given."""
+    def open_text_encoder(
+        self, device: str | None = None, folder: Path | None = None
+    ) -> TextEncoder:
+        """Load the text model, on another device or from a folder of its own where one is given."""
         return TextEncoder(
-            self.model, device=device or self.device, dtype=self.dtype, batch_size=self.batch_size
+            self.model if folder is None else str(folder),
+            device=device or self.device,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
         )
 
     def item_texts(self, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -153,11 +159,12 @@ def run(
         raise ConfigError("--media-root and --media-out go with --clip MODEL or --whisper MODEL")
     read_manifest(dataset, "ingest")
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
-    weights = weights_hash(locate_model(config.model))
+    weights = weights_hash(str(fetch_model(config.model)))
     inputs = {"dataset": folder_hash(dataset), "model": weights}
     manifest = Manifest(STAGE, settings, inputs, seed=seed)
     catalogue = Path(dataset) / "items.parquet"
-    run_stage(out, manifest, lambda r: _embed(r, config, catalogue, seed), resume=True)
+    work = partial(_embed, config=config, catalogue=catalogue, seed=seed)
+    run_stage(out, manifest, work, reads=[dataset], resume=True)
     if clip or whisper:
         from llmrec.content.features import media
         from llmrec.content.features.modalities import EmbedMediaConfig

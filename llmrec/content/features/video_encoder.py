@@ -24,7 +24,7 @@ from llmrec.content.features.models import normalized, weights_hash
 from llmrec.content.features.temporal import TemporalEncoder, mean_pool
 from llmrec.content.media.video import Clip, sample_frames
 from llmrec.errors import ConfigError
-from llmrec.stage import file_hash
+from llmrec.files import file_hash
 
 
 class VideoEncoder:

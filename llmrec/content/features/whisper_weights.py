@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.errors import ConfigError, LlmrecError, one_line, require
+from llmrec.jsonl import read_json
 
 _SIZES = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")
 # parts of a port's names -> openai-whisper's
@@ -85,10 +85,15 @@ def _load_tokenizer(model: Any) -> None:
 def _encoder_of(folder: Path) -> tuple[Any, int]:
     library = require("whisper.model", "media")
     torch = require("torch", "media")
-    sizes = json.loads(_only(folder, "*.cfg").read_text(encoding="utf-8"))["audio_encoder_config"]
-    encoder = library.AudioEncoder(*(int(sizes[name]) for name in _SIZES))
+    sizes = read_json(_only(folder, "*.cfg"))["audio_encoder_config"]
     with np.load(_only(folder, "*.npz"), allow_pickle=False) as stored:
         tensors = {_renamed(name): _turned(name, stored[name]) for name in stored.files}
+    layers = int(sizes["n_audio_layer"])
+    if layers > len(tensors):  # all of them would be built first
+        raise ConfigError(
+            f"speech_model: {folder} claims {layers:,} layers and has {len(tensors)} tensors"
+        )
+    encoder = library.AudioEncoder(*(int(sizes[name]) for name in _SIZES))
     encoder.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()})
     return encoder, int(sizes["n_mels"])
 

@@ -7,12 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from llmrec.data.dataset import SPLIT_CODES, Dataset
+from llmrec.data.dataset import Dataset
 from llmrec.types import Histories
 
 
 def liked_histories(
-    dataset: Dataset, min_rating: float | None = None, *, train_only: bool
+    dataset: Dataset,
+    min_rating: float | None = None,
+    *,
+    train_only: bool,
+    share: float = 1.0,
 ) -> Histories:
     """What every user liked, oldest first; users who liked nothing have an empty history.
 
@@ -20,12 +24,14 @@ def liked_histories(
         dataset: where events come from.
         min_rating: events with a lower rating are left out; events without one stay.
         train_only: leave out the events of the validation and the test split.
+        share: of the training events, the earliest, that are taken where ``train_only``.
+
+    Raises:
+        DataError: for a share of events whose times are not known.
     """
-    events = dataset.sequence_events.select(["user", "item", "rating", "split"])
+    events = dataset.sequence_events.select(["user", "item", "rating"])
     user, item = (events[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    keep = np.ones(len(user), dtype=bool)
-    if train_only:
-        keep &= events["split"].to_numpy() == SPLIT_CODES["train"]
+    keep = dataset.is_train(share) if train_only else np.ones(len(user), dtype=bool)
     if min_rating is not None:
         ratings = events["rating"].to_numpy(zero_copy_only=False).astype(np.float64)
         keep &= ~(ratings < min_rating)

@@ -70,7 +70,7 @@ def run(
         raise ConfigError("give --features (llmrec embed), --media (llmrec embed media) or both")
     settings = as_dict(config)
     del settings["train"]["device"]  # where it runs is no part of what it is
-    manifest = Manifest(FUSION_STAGE, settings, inputs, seed=seed)
+    manifest = Manifest(FUSION_STAGE, settings, inputs, seed=seed, command="train fusion")
 
     def work(stage: StageRun) -> None:
         opened = Dataset(dataset)
@@ -122,6 +122,7 @@ def _train(
     panels = {f"loss: {name}": [name] for name in ("behaviour", "contrast")}
     panels["validation"] = ["validation"]
     plot_log(state.log, stage.folder / PLOT, panels, x="epoch", mark=state.best_epoch)
+    times = dataset.train_histories(config.train.share).timestamps
     stage.counts.update(
         items=len(fused),
         dim=fused.shape[1],
@@ -130,6 +131,7 @@ def _train(
         epochs=state.epoch,
         best_epoch=state.best_epoch,
         best_validation=state.best_score,
+        learned_until=None if times is None or not len(times) else float(times.max()),
         **{f"with_{name}": n for name, n in modalities.counts.items()},
     )
     shutil.rmtree(stage.folder / "work")
@@ -143,7 +145,7 @@ def training_pairs(
     dataset: Dataset, config: FusionTrainConfig, seed: int
 ) -> tuple[ItemPairs, RetrievalCases]:
     """Pairs to learn from and cases of the users held out, of the training split's events alone."""
-    liked = liked_histories(dataset, config.min_rating, train_only=True)
+    liked = liked_histories(dataset, config.min_rating, train_only=True, share=config.share)
     rng = np.random.default_rng(seed)
     learning, held_out = split_users(len(liked), (config.validation_users,), rng)
     # of very few users nobody can be held out: then all are learned from and validated on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from llmrec.config import check_ranges
+from llmrec.config import Signed, check_ranges
 from llmrec.errors import ConfigError
 
 _COUNTS = ("epochs", "steps_per_epoch", "batch_size", "contrast_batch", "patience", "window")
@@ -78,6 +78,8 @@ class FusionTrainConfig:
         patience: stop after so many validations without a better one.
         validation_users: share of the users held back to choose the epoch.
         min_rating: an event with a lower rating is not a liking; events without a rating are.
+        share: of the training events, the earliest, that are learned from. Less than 1 for a click
+            model: it learns from later ones how far similarities hold.
         device: auto, cpu, cuda, cuda:1, ...
     """
 
@@ -94,7 +96,8 @@ class FusionTrainConfig:
     window: int = 5
     patience: int = 6
     validation_users: float = 0.1
-    min_rating: float | None = None
+    min_rating: Signed | None = None
+    share: float = 1.0
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -104,6 +107,7 @@ class FusionTrainConfig:
         check_ranges(self, "[0, 1]", "partial_share")
         check_ranges(self, "[0, 1)", "modality_dropout")
         check_ranges(self, "(0, 1)", "validation_users")
+        check_ranges(self, "(0, 1]", "share")
 
 
 @dataclass(frozen=True)

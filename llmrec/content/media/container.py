@@ -17,6 +17,7 @@ from typing import Any
 from llmrec.content.media.errors import EmptyMediaError, UndecodableError, one_line
 from llmrec.errors import require
 
+MAX_PIXELS = 50_000_000  # 150 MB as RGB; more than any camera phone makes without stitching
 _log = logging.getLogger(__name__)
 
 # By FFmpeg's names. No hls, dash, concat or image2: they open further files.
@@ -27,26 +28,37 @@ _CONTAINERS = (
 
 
 @contextmanager
-def opened(source: Path | bytes) -> Iterator[Any]:
+def opened(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Any]:
     """A PyAV input container over a file or its bytes.
+
+    Args:
+        source: a file or its bytes.
+        max_pixels: width times height above which FFmpeg decodes no frame, not even the ones that
+            it looks at to know what is in the file.
 
     Raises:
         UndecodableError: if it is in no container that is read, or what is done with it fails
             because it is damaged.
     """
-    av = require("av", "media")
+    av, limit = require("av", "media"), {"max_pixels": str(max_pixels)}
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
         try:
             container = av.open(
                 stream,
                 mode="r",
-                options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"},
+                options={
+                    "format_whitelist": _CONTAINERS,
+                    "protocol_whitelist": "none",
+                    **limit,
+                },
                 io_open=_refuse,
             )
         # FFmpeg's own errors, and OSError or ValueError for a file that only looks like one
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UndecodableError(f"not a media file that is read ({one_line(error)})") from None
         with container:
+            for stream in container.streams.video:
+                stream.codec_context.options = limit
             try:
                 yield container
             except (av.FFmpegError, ValueError) as error:
@@ -79,7 +91,8 @@ def decoded(container: Any, stream: Any) -> Iterator[Any]:
         raise EmptyMediaError(f"the {stream.type} stream is empty")
     if not frames:
         reason = f" ({one_line(failure)})" if failure else ""
-        raise UndecodableError(f"not one {stream.type} frame can be decoded{reason}")
+        size = ", or has more pixels than are read" if stream.type == "video" else ""
+        raise UndecodableError(f"not one {stream.type} frame can be decoded: damaged{size}{reason}")
     if failure is not None:
         _log.debug("damaged %s stream: %d frames, then %s", stream.type, frames, failure)
 

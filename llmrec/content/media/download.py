@@ -12,7 +12,6 @@ import ipaddress
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from functools import cached_property
 from typing import BinaryIO
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from llmrec.config import check_ranges
+from llmrec.config import check_ranges, shown
 from llmrec.content.media.addresses import Network, connect
+from llmrec.content.media.deadline import Deadline
 from llmrec.content.media.errors import SourceError, TooLargeError, one_line
 from llmrec.errors import ConfigError
 from llmrec.version import __version__
@@ -39,7 +39,8 @@ class MediaLimits:
     Attributes:
         max_bytes: a larger file is refused, at the latest when so much has come.
         timeout: seconds without an answer that end an attempt.
-        deadline: seconds that one file may take in all, however slowly it trickles.
+        deadline: seconds that one file may take in all, however slowly it trickles: looking up
+            its server's address, connecting and redirects are counted.
         max_redirects: hops before giving up.
         networks: networks that may be reached although they are not public, such as
             ``10.1.0.0/16`` for a shop's own file server.
@@ -57,8 +58,10 @@ class MediaLimits:
         for text in self.networks:
             try:
                 ipaddress.ip_network(text)
-            except ValueError as error:
-                raise ConfigError(f"networks: {error}; write it as 10.1.0.0/16") from None
+            except ValueError:
+                raise ConfigError(
+                    f"networks: {shown(text)} is no network; write it as 10.1.0.0/16"
+                ) from None
 
     @cached_property
     def allowed(self) -> tuple[Network, ...]:
@@ -76,10 +79,10 @@ def download(url: str, out: BinaryIO, limits: MediaLimits) -> int:
         SourceError: if a hop may not be followed, the server fails, or time is up.
         TooLargeError: if there are more than ``limits.max_bytes`` bytes.
     """
-    ends = time.monotonic() + limits.deadline
+    deadline = Deadline(limits.deadline)
     target = _checked(url, None)
     for _ in range(limits.max_redirects + 1):
-        with _response(target, limits, ends) as response:
+        with _response(target, limits, deadline) as response:
             if response.status in _REDIRECTS:
                 place = response.getheader("Location")
                 if not place:
@@ -116,20 +119,17 @@ def _checked(url: str, before: SplitResult | None) -> SplitResult:
 
 @contextmanager
 def _response(
-    target: SplitResult, limits: MediaLimits, ends: float
+    target: SplitResult, limits: MediaLimits, deadline: Deadline
 ) -> Iterator[http.client.HTTPResponse]:
     """The response to a GET, its connection cut when time is up."""
     assert target.hostname is not None
     host = target.hostname
-    left = ends - time.monotonic()
-    if left <= 0:
-        raise SourceError(f"{host}: took more than {limits.deadline:g} s")
     port = target.port or _PORTS[target.scheme]
-    link = connect(host, port, min(limits.timeout, left), limits.allowed)
+    link = connect(host, port, limits.timeout, deadline, limits.allowed)
     link.settimeout(limits.timeout)
     late, spare = threading.Event(), link.dup()
     # A server that sends a byte now and then never times out by itself.
-    timer = threading.Timer(ends - time.monotonic(), _cut, (spare, late))
+    timer = threading.Timer(deadline.left, _cut, (spare, late))
     timer.daemon = True
     timer.start()
     connection = http.client.HTTPConnection(host, port)
@@ -143,13 +143,13 @@ def _response(
         with connection.getresponse() as response:
             yield response
             if late.is_set():  # the cut looks like the end of a file without a length
-                raise SourceError(f"{host}: took more than {limits.deadline:g} s")
+                raise SourceError(deadline.message(host))
     # ValueError: http.client on an answer that is no HTTP
     except (OSError, http.client.HTTPException, ValueError) as error:
         if getattr(error, "errno", None) in _FULL:
             raise  # our disk, not their server
-        reason = f"took more than {limits.deadline:g} s" if late.is_set() else one_line(error)
-        raise SourceError(f"{host}: {reason}") from None
+        reason = deadline.message(host) if late.is_set() else f"{host}: {one_line(error)}"
+        raise SourceError(reason) from None
     finally:
         timer.cancel()
         spare.close()

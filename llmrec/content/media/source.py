@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import stat
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,7 +25,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 from llmrec.content.media.download import MediaLimits, download
 from llmrec.content.media.errors import EmptyMediaError, MediaError, SourceError, TooLargeError
 from llmrec.errors import ConfigError
-from llmrec.files import write_whole
+from llmrec.files import file_hash, sync, write_whole
+from llmrec.jsonl import read_json
 
 T = TypeVar("T")
 
@@ -117,30 +118,32 @@ class MediaSource:
             return path
         contents = self.cache / "contents"
         contents.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=contents, prefix=".download-")
+        part = contents / f".{secrets.token_hex(8)}.part"
         try:
-            with os.fdopen(descriptor, "w+b") as file:
+            with open(part, "x+b") as file:
                 self._check_size(download(url, cast(BinaryIO, file), self.limits))
                 file.seek(0)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             path = contents / digest
-            os.replace(name, path)
+            sync(part)
+            os.replace(part, path)
         finally:
-            Path(name).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
         record.parent.mkdir(parents=True, exist_ok=True)
         write_whole(record, json.dumps({"url": url, "sha256": digest}))
         return path
 
     def _cached(self, record: Path) -> Path | None:
-        """What an earlier download of the same URL kept, if it is still there."""
+        """What an earlier download of the same URL kept, if it is still there and the same."""
         assert self.cache is not None
         try:
-            digest = str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
+            digest = str(read_json(record)["sha256"])
             path = self.cache / "contents" / digest
-            size = path.stat().st_size
+            if file_hash(path) != digest:
+                return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        self._check_size(size)  # it may be from a run that allowed more
+        self._check_size(path.stat().st_size)  # it may be from a run that allowed more
         return path
 
 

@@ -18,9 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from llmrec.content.media.container import decoded, opened
+from llmrec.content.media.container import MAX_PIXELS, decoded, opened
 from llmrec.content.media.errors import EmptyMediaError, MediaError, TooLargeError
-from llmrec.content.media.images import MAX_PIXELS
 from llmrec.errors import require
 
 Choice = Literal["even", "scenes"]
@@ -70,7 +69,7 @@ def sample_frames(
     seconds = _checked_seconds(source, max_pixels)
     found: list[_Frame] = []
     if choice == "even" and seconds > _SEEK_SECONDS:
-        found = _by_seeking(source, n, side, seconds)
+        found = _by_seeking(source, n, side, max_pixels, seconds)
     if len(found) < n:
         found = max(found, _in_one_pass(source, n, choice, side, max_pixels, seconds), key=len)
     found.sort(key=lambda frame: frame.time)
@@ -154,7 +153,7 @@ def _in_one_pass(
     source: Path | bytes, n: int, choice: Choice, side: int, max_pixels: int, seconds: float
 ) -> list[_Frame]:
     even, scenes = _Evenly(n), _Scenes(n)
-    with opened(source) as container:
+    with opened(source, max_pixels) as container:
         stream = _picture_track(container)
         if seconds > _SEEK_SECONDS:  # key frames are all that a long clip needs
             stream.codec_context.skip_frame = "NONKEY"
@@ -174,12 +173,14 @@ def _in_one_pass(
     return (chosen + rest)[:n]
 
 
-def _by_seeking(source: Path | bytes, n: int, side: int, seconds: float) -> list[_Frame]:
+def _by_seeking(
+    source: Path | bytes, n: int, side: int, max_pixels: int, seconds: float
+) -> list[_Frame]:
     """The frames at ``n`` even times; those that cannot be reached are missing."""
     found: dict[float, _Frame] = {}
     for target in _middles(0.0, seconds, n):
         try:
-            with opened(source) as container:
+            with opened(source, max_pixels) as container:
                 stream = _picture_track(container)
                 frame = _frame_at(container, stream, float(target), side)
         except (MediaError, require("av", "media").FFmpegError):
@@ -202,7 +203,7 @@ def _frame_at(container: Any, stream: Any, target: float, side: int) -> _Frame |
 
 def _checked_seconds(source: Path | bytes, max_pixels: int) -> float:
     """The length that the file states, 0 when it does not."""
-    with opened(source) as container:
+    with opened(source, max_pixels) as container:
         stream = _picture_track(container)
         _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
         if stream.duration and stream.time_base:

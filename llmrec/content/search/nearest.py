@@ -169,11 +169,11 @@ def load_index(path: Path, dim: int, n: int) -> Any:
     except RuntimeError as error:  # of any kind: a file that is gone, cut short, or something else
         reason = str(error).splitlines()[-1].split("Error: ")[-1][:100]
         raise ArtifactError(
-            f"{path}: cannot be read ({reason}); run llmrec search index again"
+            f"{path}: cannot be read ({reason}); run llmrec search index again with --verify"
         ) from None
     if (index.d, index.ntotal) != (dim, n):
         raise ArtifactError(
             f"{path}: holds {index.ntotal:,} vectors of {index.d} numbers, expected {n:,} of {dim}"
-            "; run llmrec search index again"
+            "; run llmrec search index again with --verify"
         )
     return index

@@ -8,17 +8,18 @@ Source: https://cseweb.ucsd.edu/~jmcauley/datasets.html and https://amazon-revie
 
 from __future__ import annotations
 
-import ast
 import html
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llmrec.data import raw_files
+from llmrec.data.reading import Reading
 from llmrec.data.settings import IngestConfig
 from llmrec.data.source import Download, RawItem, Source
+from llmrec.data.values import parse_literal
 from llmrec.errors import DataError
+from llmrec.parsing import parse_json
 
 DOWNLOADS = {
     "amazon-2014": Download(
@@ -51,20 +52,23 @@ def open_source(config: IngestConfig) -> Source:
     """
     year = config.format.removeprefix("amazon-")
     names = ("user_id", "item_id", "timestamp", "rating", "text")
+    item_reading, event_reading = Reading(config.item_reading), Reading(config.event_reading)
     return Source.of_files(
         config.items,
         config.events,
-        lambda path: _items(path, year),
-        lambda path: raw_files.packed(path, _events(path, year), names),
+        lambda path: _items(path, year, item_reading),
+        lambda path: raw_files.packed(path, _events(path, year, event_reading), names),
+        item_reading=item_reading,
+        event_reading=event_reading,
         default_type="review",
         duplicate_items="first",
         drop_unseen_items=True,
     )
 
 
-def _events(path: Path, year: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _events(path: Path, year: str, reading: Reading) -> Iterator[tuple[int, dict[str, Any]]]:
     user, item, time, rating, headline, body = _EVENT_KEYS[year]
-    for number, (row, review) in enumerate(raw_files.json_rows(path)):
+    for number, (row, review) in enumerate(raw_files.json_rows(path, reading=reading)):
         if number == 0:
             _check_shape(path, row, review, (user, item, time), year)
         texts = [_plain(review.get(key)) for key in (headline, body)]
@@ -80,29 +84,25 @@ def _events(path: Path, year: str) -> Iterator[tuple[int, dict[str, Any]]]:
         )
 
 
-def _items(path: Path, year: str) -> Iterator[RawItem]:
+def _items(path: Path, year: str, reading: Reading) -> Iterator[RawItem]:
     key = "parent_asin" if year == "2023" else "asin"
     fields = _item_2023 if year == "2023" else _item_2014_2018
-    parse = _literal_line if year == "2014" else json.loads
-    for number, (row, record) in enumerate(raw_files.json_rows(path, parse)):
+    # metadata lines of 2014 are Python literals, in some mirrors JSON
+    parse = parse_literal if year == "2014" else parse_json
+    for number, (row, record) in enumerate(raw_files.json_rows(path, parse, reading)):
         if number == 0:
             _check_shape(path, row, record, (key,), year)
         try:
             ours = fields(record)
         except (ValueError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{path}: row {row}: not a product as amazon-{year} has them ({error}); "
-                "fix or remove the line"
-            ) from None
+            reading.skip(
+                DataError(
+                    f"{path}: row {row}: not a product as amazon-{year} has them ({error}); "
+                    "fix or remove the line"
+                )
+            )
+            continue
         yield RawItem(path, row, {"item_id": record.get(key), **ours})
-
-
-def _literal_line(line: str) -> Any:
-    """A line of the 2014 metadata: a Python literal, in some mirrors JSON."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return ast.literal_eval(line.strip())
 
 
 def _check_shape(
@@ -132,7 +132,7 @@ def _item_2014_2018(record: dict[str, Any]) -> dict[str, Any]:
 def _item_2023(record: dict[str, Any]) -> dict[str, Any]:
     details = record.get("details") or {}
     if isinstance(details, str):  # some mirrors hold it as JSON text
-        details = json.loads(details)
+        details = parse_json(details)
     brand = details.get("Brand") or record.get("store")
     price = record.get("price")
     attributes = {"main_category": record.get("main_category"), **details}

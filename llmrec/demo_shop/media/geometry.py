@@ -17,7 +17,7 @@ class Part:
 
     Attributes:
         role: what fills it: ``body`` (the item's pattern), ``dark`` and ``light`` (shades of
-            its colour), a fixed material (see ``textures.FIXED``) or ``hole`` (nothing).
+            its colour), a fixed colour (see ``vocabulary.FIXED``) or ``hole`` (nothing).
         outline: the polygon's corners.
     """
 

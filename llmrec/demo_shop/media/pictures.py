@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from llmrec.demo_shop.media.clothing import CLOTHING
 from llmrec.demo_shop.media.geometry import Part, Point
 from llmrec.demo_shop.media.home import HOME
-from llmrec.demo_shop.media.textures import FIXED, PALETTE, shade, texture, vary
+from llmrec.demo_shop.media.textures import shade, texture, vary
+from llmrec.demo_shop.vocabulary import FIXED, PALETTE, Colour
 
 DRAWINGS: dict[str, tuple[Part, ...]] = CLOTHING | HOME
 PICTURE_PIXELS = 128
@@ -86,7 +87,7 @@ def _to_pixels(point: Point, stretch: np.ndarray, pixels: int) -> tuple[float, f
     return (x + _MARGIN) / (2 * _MARGIN) * pixels, (y + _MARGIN) / (2 * _MARGIN) * pixels
 
 
-def _rgb(colour: np.ndarray | tuple[int, ...]) -> tuple[int, int, int, int]:
+def _rgb(colour: np.ndarray | Colour) -> tuple[int, int, int, int]:
     red, green, blue = (int(value) for value in np.clip(colour, 0, 255))
     return red, green, blue, 255
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import _ctypes  # the only way to unload a library; ctypes itself has none
 import ctypes
 import math
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,8 +137,4 @@ def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
 
 def write_wav(path: str | Path, samples: np.ndarray) -> None:
     """16-bit mono WAV at ``SAMPLE_RATE``."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
+    require("scipy.io.wavfile", "demo").write(path, SAMPLE_RATE, samples.astype("<i2"))

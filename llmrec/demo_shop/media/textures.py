@@ -4,43 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-Colour = tuple[int, int, int]
+from llmrec.demo_shop.vocabulary import Colour
 
-# The plain values of ``vocabulary.COLOURS`` as seen; every item varies a little around them.
-PALETTE: dict[str, Colour] = {
-    "red": (203, 32, 38),
-    "orange": (243, 128, 24),
-    "yellow": (248, 208, 42),
-    "green": (48, 142, 66),
-    "blue": (58, 132, 222),
-    "navy": (26, 38, 98),
-    "purple": (128, 56, 160),
-    "pink": (246, 146, 184),
-    "brown": (116, 70, 38),
-    "beige": (222, 198, 156),
-    "black": (34, 32, 34),
-    "white": (246, 246, 244),
-    "grey": (140, 143, 147),
-}
-
-# Materials that do not take the item's colour.
-FIXED: dict[str, Colour] = {
-    **PALETTE,
-    "metal": (186, 190, 196),
-    "gold": (214, 172, 66),
-    "wood": (162, 112, 66),
-    "fur": (226, 214, 200),
-    "lens": (44, 50, 58),
-    "coffee": (74, 44, 26),
-    "steam": (214, 216, 220),
-    "leaf": (62, 132, 62),
-    "flame": (246, 132, 30),
-    "yolk": (250, 204, 60),
-    "glow": (255, 240, 176),
-    "rain": (110, 158, 210),
-    "pinkish": (236, 120, 150),
-    "lemon": (250, 220, 90),
-}
 _CLEAR = 110.0  # RGB distance from which two colours are told apart at a glance
 _COARSEST, _FINEST = 0.34, 0.24  # period of a pattern, in units of the drawing
 

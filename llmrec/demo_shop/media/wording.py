@@ -12,30 +12,9 @@ import numpy as np
 
 from llmrec.demo_shop.kinds import KIND_INDEX, KINDS
 from llmrec.demo_shop.vocabulary import COLOURS, OCCASIONS
-from llmrec.demo_shop.wording import pick
+from llmrec.demo_shop.wording import TEXTS, pick
 from llmrec.types import Item
 
-_DESCRIPTIONS = (
-    "{this} {colour} {noun} {be} made of {material}, in a {pattern} design.",
-    "Here {be} {brand}'s {noun} in {colour} {material}, with a {pattern} look.",
-    "{colour} and {pattern}: {this} {noun} {be} made for {occasion}.",
-    "{this} {noun} {be} {colour} and {pattern}. Think of {occasion}.",
-)
-_BY_CATEGORY = (
-    "Find me the best {noun}.",
-    "Which {noun} can you recommend?",
-    "I would like to see every kind of {noun}.",
-)
-_BY_COLOUR = (
-    "Do you have anything in {colour}?",
-    "Show me things that are {colour}.",
-    "Everything {colour}, please.",
-)
-_BY_BOTH = (
-    "Find me the best {colour} {noun}.",
-    "Which {colour} {noun} can you recommend?",
-    "Any {noun} in {colour}, please.",
-)
 _N_BOTH = 50  # queries that name a category and a colour
 
 
@@ -58,7 +37,7 @@ def spoken_description(item: Item, rng: np.random.Generator) -> str:
     """A sentence or two that name the item's kind, colour and pattern."""
     attributes = item.attributes
     plural = KINDS[KIND_INDEX[attributes["category"]]].plural
-    text = pick(rng, _DESCRIPTIONS).format(
+    text = pick(rng, TEXTS["spoken_descriptions"]).format(
         this="These" if plural else "This",
         be="are" if plural else "is",
         noun=attributes["category"],
@@ -93,7 +72,7 @@ def _query(
         if category in (None, item.attributes["category"])
         and colour in (None, item.attributes["colour"])
     )
-    templates = _BY_COLOUR if category is None else _BY_CATEGORY if colour is None else _BY_BOTH
-    text = pick(rng, templates).format(noun=category, colour=colour)
+    names = "by_colour" if category is None else "by_category" if colour is None else "by_both"
+    text = pick(rng, TEXTS["voice_queries"][names]).format(noun=category, colour=colour)
     if right:
         yield VoiceQuery(text, category, colour, right)

@@ -40,8 +40,8 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Parameters:
     """
     centre, spread = float(logits.mean()), float(logits.std()) or 1.0
     x = (logits - centre) / spread
-    targets = _platt_targets(labels)
-    slope, offset = _fit_line(x, targets)
+    targets = platt_targets(labels)
+    slope, offset = fit_line(x, targets)
     if slope < _LEAST_SLOPE:
         slope, offset = _LEAST_SLOPE, _fit_offset(_LEAST_SLOPE * x, targets)
     return {"slope": slope / spread, "offset": offset - slope * centre / spread}
@@ -62,7 +62,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Parameters:
     """
     from scipy.optimize import brentq
 
-    targets = _platt_targets(labels)
+    targets = platt_targets(labels)
 
     def slope(log_scale: float) -> float:
         return float(logits @ (expit(np.exp(log_scale) * logits) - targets))
@@ -207,12 +207,13 @@ def _line(parameters: Parameters, x: Any) -> Any:
     return parameters["slope"] * x + parameters["offset"]
 
 
-def _platt_targets(labels: np.ndarray) -> np.ndarray:
+def platt_targets(labels: np.ndarray) -> np.ndarray:
+    """Platt's own targets, float64 ``[n]``: see :func:`fit_platt`."""
     clicks, rows = labels.sum(), len(labels)
     return np.where(labels == 1, (clicks + 1) / (clicks + 2), 1 / (rows - clicks + 2))
 
 
-def _fit_line(x: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+def fit_line(x: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     """Slope and offset of least log loss, of standardised ``x``."""
     from scipy.optimize import minimize
 

@@ -93,7 +93,8 @@ def run_source_features(config: CtrConfig, folders: Folders, out: Path, seed: in
         snapshots.save(stage.folder / _SNAPSHOTS)
         stage.counts.update(impressions=len(log.impressions), sources=list(found.names))
 
-    return run_stage(out, Manifest(SOURCES_STAGE, settings, inputs, seed=seed), work)
+    manifest = Manifest(SOURCES_STAGE, settings, inputs, seed=seed, command="ctr")
+    return run_stage(out, manifest, work)
 
 
 def read_source_features(folder: Path) -> tuple[SourceFeatures, Snapshots]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from llmrec.content.features.blocks import load_fused
+from llmrec.data import raw_files
 from llmrec.data.dataset import SPLIT_CODES, Dataset
 from llmrec.data.event_store import EventStore
 from llmrec.errors import ConfigError, DataError
@@ -37,13 +39,13 @@ class Folders:
     def inputs(self, config: CtrConfig) -> dict[str, str]:
         """What stands for each, and for the file of labels, among a stage's inputs."""
         models = {f"model/{number}": folder for number, folder in enumerate(self.models)}
-        return input_hashes(
-            dataset=self.dataset,
-            fusion=self.fusion,
-            captions=self.captions,
-            labels=config.labels.file,
-            **models,
-        )
+        labels = config.labels.file
+        return {
+            **input_hashes(
+                dataset=self.dataset, fusion=self.fusion, captions=self.captions, **models
+            ),
+            **({} if labels is None else raw_files.input_hashes("labels", labels)),
+        }
 
     def fused(self, n_items: int) -> np.ndarray:
         """The fused vectors; a column of zeros where there are none."""
@@ -118,25 +120,53 @@ class ImpressionLog:
 
         Raises:
             ConfigError: if the dataset is not split by time.
-            DataError: naming file, row and field.
+            DataError: naming file, row and field; if a part has no impression, or the training or
+                validation part not both clicks and others.
         """
         dataset = Dataset(folders.dataset)
         split = TimeSplit.of(dataset)
         events = EventStore.open(dataset)
         contexts = dataset.events["context"].to_pylist()
         impressions = read_impressions(config.labels, events, contexts, dataset.item_index, seed)
+        impressions = impressions.with_user_attributes(dataset.user_attributes)
         for name, rows in split.parts(impressions.time).items():
-            if not len(rows):
-                raise DataError(
-                    f"labels: there is no impression in the {name} part of {folders.dataset}; "
-                    "impressions and events must be of the same time"
-                )
+            _check_part(name, impressions.select(rows), impressions.time, folders.dataset)
         return cls(dataset, events, impressions, split)
 
     def catalogue(self, config: CtrConfig, folders: Folders) -> Catalogue:
         """The items as candidate sources read them, without a language model."""
         fused = folders.fused(self.dataset.n_items)
         return Catalogue(fused, config.retrieval, available_from=available_from(self.dataset))
+
+
+def _check_part(name: str, part: Impressions, times: np.ndarray, dataset: Path) -> None:
+    """Refuse a part that nothing can be learned from, or measured on.
+
+    Args:
+        times: of the impressions of all parts.
+
+    Raises:
+        DataError: naming the part.
+    """
+    if not len(part):
+        days = [_day(time) for time in (times.min(), times.max())]
+        raise DataError(
+            f"labels: there is no impression in the {name} part of {dataset}; they are from "
+            f"{days[0]} to {days[1]}, and impressions and events must be of the same time"
+        )
+    click = part.click[part.mask]
+    if name == "test" or len(np.unique(click)) > 1:
+        return
+    what = "no click" if not click.any() else "nothing that was not clicked"
+    raise DataError(
+        f"labels: the {name} part of {dataset} has {what} among {click.size:,} shown items, and a "
+        "probability is learned from both; give a log with both, or change the shares of "
+        "`ingest: {split: global-time}`"
+    )
+
+
+def _day(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).date().isoformat()
 
 
 @dataclass(frozen=True, eq=False)

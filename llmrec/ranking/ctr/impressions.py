@@ -6,10 +6,8 @@ Everything is sorted by time.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +19,12 @@ from llmrec.data.event_store import (
     read_context,
     rows_before,
 )
-from llmrec.data.raw_files import files_at
+from llmrec.data.impression_reader import ShownLists, read_shown
 from llmrec.errors import DataError
 from llmrec.ranking.ctr.settings import LabelConfig
 
 _PURCHASE_WINDOW = 86_400.0  # seconds after a click within which a purchase is attributed to it
 _VISIT_PAUSE = 1_800.0  # seconds: events of a user on an item further apart are two visits
-_FIELDS = ("user_id", "timestamp", "items", "clicked")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +43,7 @@ class Impressions:
             such a row is in the sample (logQ): 0 for logged ones, less for sampled negatives.
         context_index: int32 ``[impressions]``, row of ``contexts``.
         contexts: the distinct request contexts: device, place, membership, ...
+        counts, notes: what a log of lists held, and what of it was not known.
     """
 
     user: np.ndarray
@@ -58,6 +56,8 @@ class Impressions:
     log_sampling_rate: np.ndarray
     context_index: np.ndarray
     contexts: list[dict[str, str]]
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -76,7 +76,7 @@ class Impressions:
         """
         ids: dict[str | None, int] = {}
         unknown = np.full(items.shape, np.nan, dtype=np.float32)
-        columns: dict[str, np.ndarray] = {
+        columns: dict[str, Any] = {
             "position": np.full(items.shape, -1, dtype=np.int16),
             "purchase": unknown,
             "rating": unknown,
@@ -97,10 +97,25 @@ class Impressions:
         """bool ``[impressions, positions]``, where an item is."""
         return self.items >= 0
 
+    def with_user_attributes(self, attributes: Sequence[Mapping[str, str]]) -> Impressions:
+        """With what is known of users in their contexts; what a request says itself counts.
+
+        Args:
+            attributes: by user index.
+        """
+        if not any(attributes):
+            return self
+        known = [*attributes, {}]  # the last is of unknown users, whose index is -1
+        pairs = np.stack([self.user, self.context_index])
+        distinct, index = np.unique(pairs, axis=1, return_inverse=True)
+        contexts = [{**known[user], **self.contexts[at]} for user, at in distinct.T.tolist()]
+        return replace(self, context_index=index.astype(np.int32), contexts=contexts)
+
     def select(self, rows: np.ndarray) -> Impressions:
         """Some of the impressions."""
-        arrays = {name: values[rows] for name, values in vars(self).items() if name != "contexts"}
-        return Impressions(**arrays, contexts=self.contexts)
+        whole = {name: getattr(self, name) for name in ("contexts", "counts", "notes")}
+        arrays = {name: values[rows] for name, values in vars(self).items() if name not in whole}
+        return Impressions(**arrays, **whole)
 
 
 def read_impressions(
@@ -120,8 +135,7 @@ def read_impressions(
         DataError: naming file, row and field, or when there are none.
     """
     if labels.kind == "impressions":
-        assert labels.file is not None  # checked by the settings
-        found = _logged(labels.file, log, item_index)
+        found = _logged(labels, log, item_index)
     elif labels.kind == "ratings":
         found = _rated(labels, log, log_contexts)
     else:
@@ -132,66 +146,57 @@ def read_impressions(
     return _with_conversions(found, log) if labels.kind == "impressions" else found
 
 
-def _logged(path: Path, log: EventStore, item_index: dict[str, int]) -> Impressions:
-    rows = list(_read_rows(path))
-    width = max((len(row["items"]) for row in rows), default=0)
-    shape = (len(rows), width)
-    items = np.full(shape, -1, dtype=np.int32)
-    click = np.full(shape, np.nan, dtype=np.float32)
-    for at, row in enumerate(rows):
-        known, clicked = _known_items(row, item_index)
-        items[at, : len(known)], click[at, : len(known)] = known, clicked
-    position = np.where(items >= 0, np.arange(width, dtype=np.int16)[None], -1)
-    return Impressions.of(
-        np.array([log.user_index.get(row["user_id"], -1) for row in rows], dtype=np.int32),
-        np.array([row["timestamp"] for row in rows], dtype=np.float64),
-        items,
-        click,
-        [json.dumps(row.get("context") or {}, sort_keys=True) for row in rows],
-        position=position.astype(np.int16),
+def _logged(labels: LabelConfig, log: EventStore, item_index: dict[str, int]) -> Impressions:
+    """Lists that were shown. A place whose item is not known or stands there again is empty."""
+    assert labels.file is not None  # checked by the settings
+    lists = read_shown(labels.file, log.user_index, item_index, labels.log_format)
+    _refuse_unknown(labels, lists, log, item_index)
+    lengths = np.diff(lists.offsets)
+    row = np.repeat(np.arange(len(lists)), lengths)
+    column = np.arange(len(row)) - np.repeat(lists.offsets[:-1], lengths)
+    known = lists.item >= 0
+    shape = (len(lists), int(lengths.max(initial=0)))
+
+    def placed(values: np.ndarray, empty: float, dtype: type) -> np.ndarray:
+        places: np.ndarray = np.full(shape, empty, dtype=dtype)
+        places[row[known], column[known]] = values[known]
+        return places
+
+    found = Impressions.of(
+        lists.user,
+        lists.time,
+        placed(lists.item, -1, np.int32),
+        placed(lists.clicked, np.nan, np.float32),
+        lists.contexts,
+        position=placed(lists.position, -1, np.int16),
     )
+    timeless = np.isnan(lists.time)
+    counts, notes = lists.counts | {"lists_without_time": int(timeless.sum())}, lists.notes()
+    if timeless.any():
+        notes.append(f"{counts['lists_without_time']:,} lists have no time and are left out")
+    return replace(found, counts=counts, notes=notes).select(~timeless)
 
 
-def _known_items(row: dict[str, Any], item_index: dict[str, int]) -> tuple[list[int], list[float]]:
-    """Items by position and whether each was clicked; unknown ones and repeats are left empty."""
-    known = [item_index.get(item, -1) for item in row["items"]]
-    clicked = [float(flag) for flag in row["clicked"]]
-    first: dict[int, int] = {}
-    for position, item in enumerate(known):
-        if item >= 0 and first.setdefault(item, position) != position:
-            clicked[first[item]] = max(clicked[first[item]], clicked[position])
-            known[position] = -1
-    return known, [flag if item >= 0 else np.nan for item, flag in zip(known, clicked, strict=True)]
+def _refuse_unknown(
+    labels: LabelConfig, lists: ShownLists, log: EventStore, item_index: dict[str, int]
+) -> None:
+    """Stop where a log is of other users or items than the dataset.
 
-
-def _read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of JSONL files, checked."""
-    for file in files_at(path):
-        with open(file, encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _checked(line, f"{file}: row {number}")
-
-
-def _checked(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected an object with {', '.join(_FIELDS)}")
-    for name in _FIELDS:
-        if name not in row:
-            raise DataError(f"{where}: has no {name!r}; it needs {', '.join(_FIELDS)}")
-    items, clicked = row["items"], row["clicked"]
-    if not isinstance(items, list) or not isinstance(clicked, list) or len(items) != len(clicked):
-        raise DataError(f"{where}: items and clicked must be lists of the same length")
-    if any(flag not in (0, 1) for flag in clicked):
-        raise DataError(f"{where}: clicked: each must be 0 or 1, got {clicked}")
-    time = row["timestamp"]
-    if isinstance(time, bool) or not isinstance(time, int | float) or not np.isfinite(time):
-        raise DataError(f"{where}: timestamp: {time!r} is not a time in seconds since 1970")
-    return row
+    Raises:
+        DataError: with an identifier of either.
+    """
+    users, items = lists.unknown_users, lists.unknown_items
+    if items.total() > labels.max_unknown * len(lists.item):
+        problem = f"{items.total():,} of {len(lists.item):,} shown items are not in the catalogue"
+        theirs, ours = items, list(item_index)
+    elif labels.max_unknown < 1 and any(users) and users.total() == len(lists):
+        problem, theirs, ours = "no user is in the dataset", users, log.user_ids
+    else:
+        return
+    raise DataError(
+        f"{labels.file}: {problem}: it has {theirs.most_common(1)[0][0]!r}, the dataset "
+        f"{ours[0]!r}; check labels.columns, or set labels.max_unknown: 1 if it is meant so"
+    )
 
 
 def _with_conversions(impressions: Impressions, log: EventStore) -> Impressions:

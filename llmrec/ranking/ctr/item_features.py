@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from llmrec.captions.categorical import CategoricalFeatures
 from llmrec.data.dataset import Dataset
 from llmrec.data.event_store import EVENT_CODES, EventStore, sums_before
 from llmrec.errors import DataError
+from llmrec.jsonl import read_json
 from llmrec.ranking.ctr.impressions import Impressions
 from llmrec.ranking.ctr.request_context import DAY
 from llmrec.stage import reading
@@ -66,6 +68,33 @@ class ItemFeatures:
     def n_items(self) -> int:
         return len(self.fused)
 
+    def with_items(self, rows: Sequence[Mapping[str, Any]], fused: np.ndarray) -> ItemFeatures:
+        """The same with more items, of which nothing was counted yet and no caption is known.
+
+        Args:
+            rows: of a catalogue, with ``price``, ``available_from`` and ``categories``.
+            fused: float32 ``[new items, dim]``.
+        """
+        new = len(rows)
+        code = {name: number for number, name in enumerate(self.categories)}
+        last = [(row["categories"] or [""])[-1] for row in rows]
+        price, since = (
+            np.array([row[name] for row in rows], dtype=np.float64)  # NaN for None
+            for name in ("price", "available_from")
+        )
+        return replace(
+            self,
+            fused=np.concatenate([self.fused, fused.astype(np.float32)]),
+            fields=np.pad(self.fields, ((0, new), (0, 0))),
+            token_offsets=np.pad(self.token_offsets, (0, new), mode="edge"),
+            price=np.concatenate([self.price, price.astype(np.float32)]),
+            available_from=np.concatenate([self.available_from, since]),
+            category=np.concatenate(
+                [self.category, np.array([code.get(name, -1) for name in last], np.int32)]
+            ),
+            totals=np.pad(self.totals, ((0, new), (0, 0))),
+        )
+
     def available(self, times: np.ndarray) -> np.ndarray:
         """Which items are in the catalogue at some times: bool ``[times, items]``."""
         return ~(self.available_from > times[:, None])  # unknown ones are always there
@@ -93,7 +122,7 @@ class ItemFeatures:
             ArtifactError: if a file is missing or damaged.
         """
         with reading(folder / _ARRAYS, "llmrec ctr"):
-            names = json.loads((folder / _NAMES).read_text(encoding="utf-8"))
+            names = read_json(folder / _NAMES)
             lists = {n: tuple(v) if isinstance(v, list) else v for n, v in names.items()}
             parts: dict[str, Any] = {**load_file(folder / _ARRAYS), **lists}
             return cls(**parts)

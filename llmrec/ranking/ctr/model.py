@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from llmrec.config import as_dict, build
+from llmrec.jsonl import read_json
 from llmrec.ranking.calibration.calibrator import Calibrator, load_calibrator
 from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
 from llmrec.ranking.ctr.item_features import ItemFeatures
@@ -61,7 +62,7 @@ class ModelCard:
         """
         path = folder / MODEL
         with reading(path, "llmrec ctr"):
-            return build(cls, json.loads(path.read_text(encoding="utf-8")), str(path))
+            return build(cls, read_json(path), str(path))
 
 
 class ClickModel:

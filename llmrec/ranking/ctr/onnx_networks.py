@@ -106,12 +106,12 @@ def open_session(path: Path, threads: int) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 3
     if not path.is_file():
-        raise ArtifactError(f"{path}: not found; run llmrec ctr again")
+        raise ArtifactError(f"{path}: not found; run llmrec ctr again with --verify")
     broken = require("onnxruntime.capi.onnxruntime_pybind11_state", "ctr")
     damaged = (broken.Fail, broken.InvalidArgument, broken.InvalidGraph, broken.InvalidProtobuf)
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (*damaged, broken.NotImplemented, RuntimeError) as error:
         raise ArtifactError(
-            f"{path}: cannot be opened ({one_line(error)}); run llmrec ctr again"
+            f"{path}: cannot be opened ({one_line(error)}); run llmrec ctr again with --verify"
         ) from None

@@ -20,6 +20,7 @@ of the test part is read here; ``llmrec bench ctr`` measures on it.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,8 @@ def run(
     def work(stage: StageRun) -> None:
         data = build_dataset(config, folders, sources, seed)
         print(_summary(data))
+        for note in data.log.impressions.notes:
+            print(f"ctr: warning: {note}", file=sys.stderr)
         _write(stage, config, folders, data, seed)
 
     manifest = Manifest(STAGE, as_dict(config), folders.inputs(config), seed=seed)
@@ -139,6 +142,7 @@ def _write(
         items=items.n_items,
         parameters=sum(p.numel() for p in networks[0].parameters()),
         tasks=list(tasks),
+        log=data.log.impressions.counts,
         validation={name: figures[name] for name in ("auc", "log_loss", "ece", "ece_before")},
         llm_weight=weight,
     )
@@ -160,9 +164,8 @@ def _calibrate(
     choice = choose(logits, click, users, fields, config.calibration, seed=seed)
     choice.calibrator.save(path)
     p, before = choice.calibrator.apply(logits, fields), expit(logits)
-    one_class = click.min() == click.max()
     figures = {
-        "auc": 0.5 if one_class else auc(click, p),
+        "auc": auc(click, p),
         "log_loss": log_loss(click, p),
         "ece": ece(click, p),
         "ece_before": ece(click, before),

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from llmrec.config import check_ranges
+from llmrec.config import Signed, check_ranges
+from llmrec.data.impression_reader import LogFormat
+from llmrec.data.reading import ReadingOptions
+from llmrec.data.timestamps import Unit
 from llmrec.errors import ConfigError
 from llmrec.ranking.retrieval.settings import RetrievalConfig
 from llmrec.types import EVENT_TYPES
@@ -23,7 +26,13 @@ class LabelConfig:
         kind: ``impressions``: logged lists with their clicks; ``ratings``: rated items, positive
             when the rating is high; ``sampled``: events of the log with sampled negatives, their
             odds corrected by the sampling rate (logQ).
-        file: for ``impressions``, the JSONL file or folder of them.
+        file: for ``impressions``, the log, a file or a folder of files, in any form of
+            ``llmrec.data.impression_reader``.
+        columns: for ``impressions``, our field -> their column, where the names differ.
+        context_columns: for ``impressions``, columns to keep together as the context.
+        reading, timestamp_unit, timestamp_format: for ``impressions``, as for ``llmrec ingest``.
+        max_unknown: for ``impressions``, share of the shown items that may not be in the catalogue;
+            1: all, and all users may be unknown too.
         min_rating: for ``ratings``, the lowest that counts as a click.
         types: for ``sampled``, event types that count as a click.
         per_positive: for ``sampled``, negatives drawn for each positive.
@@ -32,7 +41,13 @@ class LabelConfig:
 
     kind: Literal["impressions", "ratings", "sampled"]
     file: Path | None = None
-    min_rating: float = 4.0
+    columns: dict[str, str] = field(default_factory=dict)
+    context_columns: tuple[str, ...] = ()
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+    timestamp_unit: Unit = "auto"
+    timestamp_format: str | None = None
+    max_unknown: float = 0.5
+    min_rating: Signed = 4.0
     types: tuple[str, ...] = ("click", "purchase")
     per_positive: int = 8
     draw: Literal["uniform", "popularity"] = "uniform"
@@ -40,8 +55,23 @@ class LabelConfig:
     def __post_init__(self) -> None:
         if (self.kind == "impressions") != (self.file is not None):
             raise ConfigError("labels: `file:` is for kind impressions, and needed there")
+        log_format = self.log_format  # names what is wrong with it
+        if self.kind != "impressions" and log_format != LogFormat():
+            raise ConfigError("labels: how a log is read is said for kind impressions alone")
         _check_types("labels.types", self.types)
         check_ranges(self, "[1, inf)", "per_positive", prefix="labels.")
+        check_ranges(self, "[0, 1]", "max_unknown", prefix="labels.")
+
+    @property
+    def log_format(self) -> LogFormat:
+        """How the log of impressions is written."""
+        return LogFormat(
+            self.columns,
+            self.context_columns,
+            self.reading,
+            self.timestamp_unit,
+            self.timestamp_format,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +89,7 @@ class HistoryConfig:
     events: int = 50
     attended: int = 20
     types: tuple[str, ...] = ("click", "purchase")
-    min_rating: float | None = None
+    min_rating: Signed | None = None
     session_minutes: float = 30.0
 
     def __post_init__(self) -> None:

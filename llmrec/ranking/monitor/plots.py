@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmrec.metrics.plots import open_pyplot, save_figure
+from llmrec.metrics.plots import drawing
 from llmrec.ranking.monitor.drift import DRIFTED, WATCH
 
 MOST_INPUTS = 30  # bars; the worst ones
@@ -23,15 +23,13 @@ def plot_report(report: Mapping[str, Any], path: Path) -> Path:
     Raises:
         MissingExtraError: if matplotlib is not installed.
     """
-    pyplot = open_pyplot()
     bars = report["inputs"][:MOST_INPUTS]
     height = 1.2 + 0.28 * len(bars)
-    figure, (top, bottom) = pyplot.subplots(
-        2, 1, figsize=(8, 3.6 + height), height_ratios=[3.6, height]
-    )
-    _draw_clicks(top, report)
-    _draw_drift(bottom, bars, report["window"])
-    return save_figure(pyplot, figure, path)
+    ratios = [3.6, height]
+    with drawing(path, 2, 1, figsize=(8, sum(ratios)), height_ratios=ratios) as (top, bottom):
+        _draw_clicks(top, report)
+        _draw_drift(bottom, bars, report["window"])
+    return path
 
 
 def _draw_clicks(panel: Any, report: Mapping[str, Any]) -> None:

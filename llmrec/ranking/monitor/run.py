@@ -17,13 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmrec.data.raw_files import files_at
+from llmrec.data.raw_files import input_hashes
 from llmrec.errors import ConfigError
+from llmrec.files import file_hash
 from llmrec.ranking.monitor.reference import Reference
 from llmrec.ranking.monitor.report import as_markdown, build_report
 from llmrec.ranking.monitor.served import read_served
 from llmrec.ranking.monitor.windows import Length, Windows
-from llmrec.stage import Manifest, file_hash, writing
+from llmrec.stage import Manifest, writing
 
 MAX_ECE = 0.05
 REPORT, FIGURES, PICTURE = "report.md", "monitor.json", "monitor.png"
@@ -104,8 +105,7 @@ def write_report(report: dict[str, Any], reference: Path, log: Path, out: Path) 
     """
     from llmrec.ranking.monitor.plots import plot_report
 
-    inputs = {"reference": file_hash(reference)}
-    inputs |= {f"log/{file.name}": file_hash(file) for file in files_at(log)}
+    inputs = {"reference": file_hash(reference), **input_hashes("log", log)}
     config = {name: report[name] for name in ("window", "max_ece")}
     with writing(out, Manifest("monitor", config, inputs)) as run:
         text = json.dumps(report, indent=2, allow_nan=False)

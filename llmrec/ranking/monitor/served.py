@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from llmrec.data.columns import identifiers, times
+from llmrec.data.impression_forms import read_flags
 from llmrec.data.raw_files import Chunk, chunks, files_at, strings
-from llmrec.data.timestamps import UnreadableTimeError, to_seconds
+from llmrec.data.timestamps import Plausibility
 from llmrec.errors import DataError
 from llmrec.ranking.monitor.reference import NumericColumn, Reference
 
 P, CLICKED, TIME = "p_click", "clicked", "timestamp"
-_CLICKS = {"0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0, "false": 0.0, "true": 1.0}
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,24 @@ def read_served(path: str | Path, reference: Reference) -> Iterator[ServedBatch]
     }
     for name in reference.columns:
         required.setdefault(name, "log this input too, or fit the reference without it")
-    rows = 0
+    rows, plausible = 0, Plausibility()
     for file in files_at(Path(path)):
         for chunk in chunks(file, [*required, CLICKED], required):
             rows += len(chunk.rows)
-            yield _batch(chunk, reference)
+            yield _batch(chunk, reference, plausible)
+    plausible.check()
     if not rows:
         raise DataError(f"{path}: the log holds no row; give one with at least one shown item")
 
 
-def _batch(chunk: Chunk, reference: Reference) -> ServedBatch:
+def _batch(chunk: Chunk, reference: Reference, plausible: Plausibility) -> ServedBatch:
     bins = {}
     for name, column in reference.columns.items():
         if isinstance(column, NumericColumn):
             bins[name] = column.bins_of(_numbers(chunk, name))
         else:
             bins[name] = column.bins_of(_texts(chunk.columns[name]))
-    return ServedBatch(_probabilities(chunk), _clicks(chunk), _times(chunk), bins)
+    return ServedBatch(_probabilities(chunk), _clicks(chunk), _times(chunk, plausible), bins)
 
 
 def _probabilities(chunk: Chunk) -> np.ndarray:
@@ -79,27 +80,13 @@ def _clicks(chunk: Chunk) -> np.ndarray:
     column = chunk.columns.get(CLICKED)
     if column is None:
         return np.full(len(chunk.rows), np.nan)
-    found = pc.dictionary_encode(_texts(column))
-    known = [_CLICKS.get(text.strip().lower(), -1.0) for text in found.dictionary.to_pylist()]
-    place = pc.fill_null(found.indices, len(known)).to_numpy(zero_copy_only=False)
-    clicked = np.array([*known, np.nan])[place]
+    clicked = read_flags(column)
     _refuse(chunk, CLICKED, clicked < 0, "is neither 0 nor 1", "or leave it out if not known yet")
     return clicked
 
 
-def _times(chunk: Chunk) -> np.ndarray:
-    column = chunk.columns[TIME]
-    try:
-        seconds, _ = to_seconds(column)
-    except UnreadableTimeError as error:
-        row = chunk.rows[error.index]
-        raise DataError(
-            f"{chunk.path}: row {row}: {TIME}: {error}; log seconds since 1970 or ISO 8601"
-        ) from None
-    except pa.ArrowException:
-        raise DataError(
-            f"{chunk.path}: {TIME} is a column of {column.type}; log seconds since 1970 or ISO 8601"
-        ) from None
+def _times(chunk: Chunk, plausible: Plausibility) -> np.ndarray:
+    seconds = times(chunk, TIME, plausible=plausible)
     wrong = np.isnan(seconds)
     _refuse(chunk, TIME, wrong, "is no time after 1970", "log when every item was shown")
     return seconds
@@ -110,6 +97,8 @@ def _numbers(chunk: Chunk, name: str) -> np.ndarray:
     column = chunk.columns[name]
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.int8())
+    elif pa.types.is_string(column.type):
+        column = identifiers(column)
     try:
         return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     except pa.ArrowException:
@@ -127,11 +116,7 @@ def _is_number(value: object) -> bool:
 
 def _texts(column: pa.Array) -> pa.Array:
     """A column as text, written as the reference's was; null where missing."""
-    if pa.types.is_string(column.type):
-        return column
-    if pa.types.is_large_string(column.type) or pa.types.is_dictionary(column.type):
-        return column.cast(pa.string())
-    return strings(column.to_pylist())
+    return column if pa.types.is_string(column.type) else strings(column.to_pylist())
 
 
 def _refuse(chunk: Chunk, name: str, wrong: np.ndarray, why: str, fix: str) -> None:

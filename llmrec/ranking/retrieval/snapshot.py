@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.errors import ArtifactError, CatalogError, DataError, require
+from llmrec.jsonl import read_json
 from llmrec.ranking.retrieval.co_occurrence import co_occurrence
 from llmrec.ranking.retrieval.interactions import Interactions
 from llmrec.ranking.retrieval.settings import RetrievalConfig
@@ -95,7 +96,7 @@ class Snapshot:
 
         folder = Path(folder)
         with reading(folder / _TENSORS, "llmrec ctr"):
-            header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
+            header = read_json(folder / _HEADER)
             until = -np.inf if header["until"] is None else float(header["until"])
             made = cls(until, **load_file(folder / _TENSORS))
             made._check(header["n_items"])

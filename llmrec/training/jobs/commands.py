@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -25,8 +26,8 @@ from llmrec.training.jobs.job import (
     RESUMABLE,
     Job,
     JobSpec,
-    all_jobs,
     create,
+    job_names,
     jobs_folder,
     kind_of,
     lock_job,
@@ -42,6 +43,7 @@ def start(
     base: Path,
     dataset: Path,
     adapter: Path | None = None,
+    features: Path | None = None,
     impressions: Path | None = None,
     seed: int = 0,
     processes: int = 1,
@@ -56,7 +58,8 @@ def start(
         recipe: YAML with a `tune:` or `prefer:` section.
         base: folder of an expanded model.
         dataset: folder of llmrec ingest.
-        adapter: adapter that llmrec prefer starts from.
+        adapter: adapter to go on from.
+        features: folder of llmrec embed, for items that the base of llmrec tune does not know.
         impressions: lists that were shown, for llmrec prefer.
         seed: of the run.
         processes: train in so many processes.
@@ -70,13 +73,14 @@ def start(
     root, kind = jobs_folder(jobs), kind_of(recipe)
     if accelerate is not None and not accelerate.is_file():
         raise ConfigError(f"--accelerate: {accelerate} is no file")
-    if kind == "tune":
-        for flag, path in (("adapter", adapter), ("impressions", impressions)):
-            if path is not None:
-                raise ConfigError(
-                    f"--{flag}: is a flag of llmrec prefer, and the recipe has a `tune:` section"
-                )
-    paths = {"base": base, "dataset": dataset, "adapter": adapter, "impressions": impressions}
+    paths = {"base": base, "dataset": dataset, "adapter": adapter}
+    own = {"features": ("tune", features), "impressions": ("prefer", impressions)}
+    for flag, (command, path) in own.items():
+        if path is not None and command != kind:
+            raise ConfigError(
+                f"--{flag}: is a flag of llmrec {command}, and the recipe has a `{kind}:` section"
+            )
+        paths[flag] = path
     flags = ["--seed", str(seed)]
     for flag, path in paths.items():
         if path is not None:
@@ -165,10 +169,20 @@ def show(name: str, /, jobs: Path | None = None, follow: bool = False) -> None:
 
 
 def list_jobs(jobs: Path | None = None) -> None:
-    """List every job in a table.
+    """List every job in a table, and name those that cannot be read.
 
     Args:
         jobs: folder of all jobs ($LLMREC_JOBS, runs/jobs).
     """
     root = jobs_folder(jobs)
-    print(table.overview(list(all_jobs(root))) or f"no jobs in {root}")
+    known, damaged = [], []
+    for name in job_names(root):
+        try:
+            job = open_job(root, name)
+            known.append((job, job.status()))
+        except LlmrecError as error:
+            damaged.append(error)
+    if known or not damaged:
+        print(table.overview(known) or f"no jobs in {root}")
+    for problem in damaged:
+        print(f"llmrec: warning: {problem}", file=sys.stderr)

@@ -19,10 +19,8 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +28,7 @@ from typing import Any, cast
 from llmrec.config import build, check_ranges, load_yaml
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.files import write_whole
+from llmrec.jsonl import read_json
 from llmrec.loop.process import same_process
 from llmrec.loop.status import State, read_status
 from llmrec.training.preference.settings import PreferConfig
@@ -147,15 +146,21 @@ def create(root: Path, name: str, spec: JobSpec, recipe: Path, accelerate: Path 
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     lock = lock_job(folder)
-    if (folder / SPEC).is_file():
-        state = open_job(root, name).state
+    try:
+        if (folder / SPEC).is_file():
+            state = open_job(root, name).state
+            again = f"resume it with llmrec jobs resume {name}, or " if state in RESUMABLE else ""
+            raise ConfigError(
+                f"{folder}: there is a job {name} ({state}); {again}take another name"
+            )
+        write_whole(folder / RECIPE, recipe.read_bytes())
+        if accelerate is not None:
+            write_whole(folder / ACCELERATE, accelerate.read_bytes())
+        # the last one: from here on there is a job
+        write_whole(folder / SPEC, json.dumps(asdict(spec), indent=1) + "\n")
+    except BaseException:
         os.close(lock)
-        again = f"resume it with llmrec jobs resume {name}, or " if state in RESUMABLE else ""
-        raise ConfigError(f"{folder}: there is a job {name} ({state}); {again}take another name")
-    shutil.copyfile(recipe, folder / RECIPE)
-    if accelerate is not None:
-        shutil.copyfile(accelerate, folder / ACCELERATE)
-    write_whole(folder / SPEC, json.dumps(asdict(spec), indent=1) + "\n")
+        raise
     return lock
 
 
@@ -182,22 +187,21 @@ def open_job(root: Path, name: str) -> Job:
     check_name(name)
     folder = (root / name).absolute()
     if not (folder / SPEC).is_file():
-        known = [job.name for job in all_jobs(root)]
+        known = job_names(root)
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there is {', '.join(known) or 'none'}"
         raise ConfigError(f"{root}: no job {name!r}; {hint}")
     path = folder / SPEC
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error})") from None
     return Job(folder, build(JobSpec, raw, str(path)))
 
 
-def all_jobs(root: Path) -> Iterator[Job]:
-    """Every job in a folder, by name."""
-    for path in sorted(root.glob(f"*/{SPEC}")):
-        yield open_job(root, path.parent.name)
+def job_names(root: Path) -> list[str]:
+    """The folders of jobs in a folder, whole or not."""
+    return sorted(path.parent.name for path in root.glob(f"*/{SPEC}"))
 
 
 def kind_of(recipe: Path) -> str:
@@ -225,7 +229,7 @@ def lock_job(folder: Path, wait: float = 0.0) -> int:
     Raises:
         LlmrecError: if another process has it.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     until = time.monotonic() + wait
     while True:
         try:

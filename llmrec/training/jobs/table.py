@@ -14,13 +14,12 @@ from llmrec.training.jobs.job import Job
 _COLUMNS = ("name", "kind", "state", "step", "loss", "time left", "started")
 
 
-def overview(jobs: Sequence[Job]) -> str:
-    """A line per job, the newest start first; nothing where there are none."""
+def overview(jobs: Sequence[tuple[Job, dict[str, Any]]]) -> str:
+    """A line per job with its status, the newest start first; nothing where there are none."""
     if not jobs:
         return ""
-    known = [(job, job.status()) for job in jobs]
-    known.sort(key=lambda one: one[1].get("began", 0.0), reverse=True)
-    return aligned([_COLUMNS, *(_row(job, status) for job, status in known)])
+    newest = sorted(jobs, key=lambda one: one[1].get("began", 0.0), reverse=True)
+    return aligned([_COLUMNS, *(_row(job, status) for job, status in newest)])
 
 
 def _row(job: Job, status: dict[str, Any]) -> tuple[str, ...]:
@@ -71,14 +70,15 @@ def details(job: Job) -> str:
 
 
 def _steps(status: dict[str, Any]) -> str:
-    return f"{status['step']:,}/{status['total']:,}" if "step" in status else "-"
+    known = "step" in status and "total" in status
+    return f"{status['step']:,}/{status['total']:,}" if known else "-"
 
 
 def _pace(status: dict[str, Any]) -> str | None:
     if "examples_per_second" not in status or "elapsed" not in status:
         return None
     left = status.get("eta")
-    rest = f", {duration(left)} left" if left and status["state"] == "running" else ""
+    rest = f", {duration(left)} left" if left and status.get("state") == "running" else ""
     return (
         f"{status['examples_per_second']:,.1f} examples/s for {duration(status['elapsed'])}{rest}"
     )

@@ -101,7 +101,7 @@ def run(
         inputs.setdefault("dataset", known)
     if config.base not in SIZES:
         inputs |= model_hashes(Path(config.base))
-    manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed)
+    manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed, command="model expand")
 
     def work(stage: StageRun) -> None:
         data = None if dataset is None else Dataset(dataset)
@@ -137,7 +137,9 @@ def expand(
     n_known = vocabulary.base_size  # rows of the model that are the base's own and stay
     if config.base not in SIZES:
         # some bases have rows to spare behind their tokenizer's last token, some too few
-        n_known = min(AutoConfig.from_pretrained(config.base).vocab_size, n_known)
+        n_known = min(
+            AutoConfig.from_pretrained(config.base, trust_remote_code=False).vocab_size, n_known
+        )
     _fill_rows(model, n_known, vocabulary, content, seed)
     # as serving will see it: this finds a base that cannot recommend
     make_llm(model.eval(), expanded.encoder, ids)
@@ -147,8 +149,9 @@ def expand(
 def _check_inputs(config: ExpandConfig, ids: ItemIds, dataset: Dataset | None) -> None:
     if (Path(config.base) / LAYOUT).is_file():
         raise ConfigError(
-            f"base: {config.base} already holds item or time tokens ({LAYOUT} is there); start "
-            "from the base model as it was before items were added"
+            f"base: {config.base} already holds item or time tokens ({LAYOUT} is there); go on "
+            "from it with llmrec train or llmrec tune, or start from the base model as it was "
+            "before items were added"
         )
     if dataset is None:
         if config.base in SIZES:

@@ -40,9 +40,7 @@ class ExpandedTokenizer:
         vocabulary = Vocabulary.of(len(tokenizer), time_tokens, ids)
         names = vocabulary.time_token_strings() + ids.token_strings()
         add_tokens(tokenizer, names, vocabulary.base_size)
-        template = load_template(prompt)
-        text = tokenizer.encode(template.prefix("history"), add_special_tokens=False)
-        prefix = [start_token(tokenizer), *text]
+        template, prefix = prompt_prefix(tokenizer, prompt)
         encoder = HistoryEncoder(vocabulary, ids, prefix, max_items)
         return cls(tokenizer, vocabulary, encoder, template, ids)
 
@@ -67,3 +65,10 @@ class ExpandedTokenizer:
         self.ids.save(folder / "item_ids")
         prefix = self.encoder.prefix.tolist()
         save_layout(folder, self.vocabulary, self.template, prefix, self.encoder.max_items)
+
+
+def prompt_prefix(tokenizer: Any, prompt: str) -> tuple[Template, list[int]]:
+    """A template of the history prompt, by name or path, and its tokens before the history."""
+    template = load_template(prompt)
+    text = tokenizer.encode(template.prefix("history"), add_special_tokens=False)
+    return template, [start_token(tokenizer), *text]

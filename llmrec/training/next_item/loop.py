@@ -22,6 +22,7 @@ from llmrec.loop.average import average_weights
 from llmrec.loop.checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
 from llmrec.loop.logs import require_tracker
 from llmrec.loop.optimizer import parameter_groups
+from llmrec.loop.precision import PRECISIONS, choose_precision
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
 from llmrec.training.next_item.batches import SequenceBatch, TrainingBatches
@@ -60,8 +61,10 @@ class NextItemTrainer:
         self.config, self.folder = config, folder
         self.batches, self.validate = batches, validate
         self.auxiliary_loss = auxiliary_loss
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        half = choose_precision(device, PRECISIONS[config.precision]) == "bfloat16"
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if config.precision == "bf16" else "no",
+            mixed_precision="bf16" if half else "no",
             log_with=None if config.report_to == "none" else config.report_to,
             project_dir=str(folder.parent),  # trackers' logs stay with the model
         )

@@ -55,6 +55,22 @@ class ItemRows(nn.Module):
             # Items alike in content start alike; the residual grows where behaviour differs.
             nn.init.normal_(self.projection.weight, std=content_std)
 
+    @torch.no_grad()
+    def start_from(self, rows: torch.Tensor) -> None:
+        """Take rows that were learned before: what content explains of them, and the rest.
+
+        Args:
+            rows: float ``[n_rows, width]``.
+        """
+        self.residual.copy_(rows)
+        if self.content is None:
+            return
+        known = self.content.ne(0).any(1)
+        centred = rows[known] - rows[known].mean(0)
+        fitted = torch.linalg.lstsq(self.content[known], centred).solution  # [c, width]
+        self.projection.weight.copy_(fitted.T)
+        self.residual -= self.content @ fitted
+
     def forward(self) -> torch.Tensor:
         """float ``[n_rows, width]``."""
         if self.content is None:
@@ -101,7 +117,7 @@ class LlamaNextItem(NextItemModel):
 
     For from-scratch models ``row_scale`` is sqrt(width), as in the original Transformer: small
     rows for the softmax, rows of unit size for the residual stream. The export folds it into
-    the weights.
+    the weights, from where a model that ``goes_on`` takes it out again, with its item rows.
     """
 
     def __init__(
@@ -112,6 +128,7 @@ class LlamaNextItem(NextItemModel):
         *,
         input_dropout: float = 0.0,
         row_scale: float = 1.0,
+        goes_on: bool = False,
     ) -> None:
         super().__init__()
         self.vocabulary = vocabulary
@@ -129,6 +146,13 @@ class LlamaNextItem(NextItemModel):
         if not self.tied:
             self.output_rows = nn.Parameter(item_rows.residual.detach().clone())
             self.register_buffer("text_head", head.detach()[:first].clone(), persistent=False)
+        if goes_on:
+            items = slice(first, first + vocabulary.n_item_tokens)
+            item_rows.start_from(table.detach()[items] / row_scale)
+            with torch.no_grad():
+                self.body.norm.weight *= row_scale
+                if not self.tied:
+                    self.output_rows.copy_(head[items])
         self.body.embed_tokens = None
         # in a list, where torch does not take rows that are a parameter for one more of the model
         self._cached_rows: list[torch.Tensor] = []

@@ -2,10 +2,10 @@
 
     llmrec train RECIPE.yaml --dataset DIR --item-ids DIR [--features DIR] --out DIR
 
-The base is a size name (fresh weights), a folder or a hub id. The result is an ordinary
+The base is a size name (fresh weights), a folder or a hub id; or the folder of an earlier result,
+from which training goes on: it may know other items than the dataset has. The result is an ordinary
 Hugging Face folder whose vocabulary holds the item tokens, plus ``llmrec.json`` (the layout of
-the vocabulary and the prompt), ``item_ids/`` and ``item_rows/`` (the projection that
-gives a new item its row at once).
+the vocabulary and the prompt) and ``item_ids/``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.loop.plot import plot_log
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
-from llmrec.training.model_inputs import model_hashes
+from llmrec.training.model_inputs import is_earlier_model, model_hashes
 from llmrec.training.next_item.settings import TrainConfig
 
 
@@ -37,20 +37,24 @@ def run(
         config: settings.
         dataset: folder of llmrec ingest.
         out: the model's folder.
-        item_ids: folder of llmrec index; not needed for ``sasrec``.
-        features: folder of llmrec embed, needed when ``content`` is not empty.
+        item_ids: folder of llmrec index; not needed for ``sasrec``, nor to go on from an earlier
+            model, whose IDs new items then get in the same way.
+        features: folder of llmrec embed, needed when ``content`` is not empty; new items of an
+            earlier model start from it.
         seed: of weights, order and validation users.
 
     Raises:
         ConfigError, DataError: before any training, where a setting does not fit the data.
     """
-    if config.kind == "llm" and item_ids is None:
+    goes_on = config.kind == "llm" and is_earlier_model(config.base)
+    if config.kind == "llm" and item_ids is None and not goes_on:
         raise ConfigError("--item-ids: needed to train an llm; run llmrec index first")
-    inputs = input_hashes(
-        dataset=dataset,
-        item_ids=item_ids if config.kind == "llm" else None,
-        features=features if config.content else None,
-    )
+    reads = {
+        "dataset": dataset,
+        "item_ids": item_ids if config.kind == "llm" else None,
+        "features": features if config.content or goes_on else None,
+    }
+    inputs = input_hashes(**reads)
     inputs |= model_hashes(Path(config.base))
     manifest = Manifest("train", as_dict(config), inputs, seed=seed)
 
@@ -84,7 +88,7 @@ def run(
         )
         state = trainer.run()
         setup.save(stage.folder)
-        times = data.train_histories(config.share).timestamps
+        times = data.train_histories(config.share, validation=config.learn_validation).timestamps
         stage.counts.update(
             trained_parameters=trained,
             epochs=state.epoch,
@@ -92,6 +96,7 @@ def run(
             best_validation_ndcg=state.best_score,
             train_seconds=round(state.train_seconds, 1),
             learned_until=None if times is None or not len(times) else float(times.max()),
+            **setup.counts,
         )
         (stage.folder / "log.json").write_text(json.dumps(state.log, indent=1))
         panels = {
@@ -101,4 +106,4 @@ def run(
         plot_log(state.log, stage.folder / "training.png", panels, x="epoch")
         shutil.rmtree(stage.folder / "work")
 
-    return run_stage(out, manifest, work, resume=True)
+    return run_stage(out, manifest, work, reads=reads.values(), resume=True)

@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from llmrec.content.features.models import check_layers
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.generation.engine import right_pad
 from llmrec.item_ids.item_ids import ItemIds
+from llmrec.jsonl import read_json
 from llmrec.llm.llama import SIZES
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.recommender import check_finite, check_known, recommend_from_scores
@@ -147,7 +149,10 @@ def prepare(
     model = SasRec(n_items, size.layers, size.width, size.heads, config.max_items, config.dropout)
     encoder = HistoryEncoder(model.vocabulary, ItemIds.atomic(n_items), [0], config.max_items)
     batches = TrainingBatches(
-        dataset.train_histories(config.share), encoder, config.loop.tokens_per_batch, seed
+        dataset.train_histories(config.share, validation=config.learn_validation),
+        encoder,
+        config.loop.tokens_per_batch,
+        seed,
     )
 
     def validate(trained: NextItemModel) -> dict[str, float]:
@@ -174,7 +179,8 @@ def load_sasrec(folder: Path) -> SasRecRecommender:
     """
     from safetensors.torch import load_file
 
+    check_layers(folder, SHAPE)
     with reading(folder, "llmrec train"):
-        model = SasRec(**json.loads((folder / SHAPE).read_text()))
+        model = SasRec(**read_json(folder / SHAPE))
         model.load_state_dict(load_file(folder / "model.safetensors"))
     return SasRecRecommender(model.eval())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
@@ -66,7 +68,8 @@ class TrainConfig:
 
     Attributes:
         kind: ``llm``, or ``sasrec`` for the baseline of that name.
-        base: a size (nano, micro, mini, small, medium), a folder or a hub id.
+        base: a size (nano, micro, mini, small, medium), a folder or a hub id; the folder of an
+            earlier ``llmrec train`` goes on from that model, also on a dataset with other items.
         prompt: template of the history prompt, by name or path.
         max_items: newest events of a history that are in a prompt.
         time_tokens: any of gap, hour, weekday, month; needs timestamps.
@@ -78,6 +81,8 @@ class TrainConfig:
         dropout: on every block of the network and on its input.
         share: of the training events, the earliest, that are learned from; less than 1 for a model
             whose scores of the events after them are features of a click model.
+        learn_validation: learn from the events of the validation part as well. The epoch is then
+            chosen on events that were learned from: in practice it is the last.
         validation_users: validate on a fixed sample of so many users; 0 is all of them.
         beams: beam width while validating semantic IDs.
         tasks: auxiliary tasks in words and their shares, named as in ``llmrec tune``; next_item is
@@ -89,7 +94,7 @@ class TrainConfig:
     """
 
     kind: Literal["llm", "sasrec"] = "llm"
-    base: str = "micro"
+    base: Annotated[str, tyro.conf.arg(aliases=("--from",))] = "micro"
     prompt: str = "recommend"
     max_items: int = 50
     time_tokens: list[str] = field(default_factory=list)
@@ -98,6 +103,7 @@ class TrainConfig:
     content_std: float = 0.02
     dropout: float = 0.4
     share: float = 1.0
+    learn_validation: bool = False
     validation_users: int = 0
     beams: int = 20
     tasks: dict[str, float] = field(default_factory=dict)
@@ -110,6 +116,10 @@ class TrainConfig:
         check_ranges(self, "[1, inf)", "max_items", prefix="train.")
         check_ranges(self, "[0, 1)", "dropout", "content_dropout", prefix="train.")
         check_ranges(self, "(0, 1]", "share", prefix="train.")
+        if self.learn_validation and self.share < 1:
+            raise ConfigError(
+                "train.learn_validation: what follows the training events; set share: 1"
+            )
         self._check_tasks()
 
     def _check_tasks(self) -> None:

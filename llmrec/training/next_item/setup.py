@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,10 +15,11 @@ from llmrec.training.next_item.next_item import NextItemModel
 
 @dataclass
 class TrainingSetup:
-    """Model, data, validation and saving of a next-item training run."""
+    """Model, data, validation and saving of a next-item training run, and counts of it."""
 
     model: NextItemModel
     batches: TrainingBatches
     validate: Callable[[NextItemModel], dict[str, float]]
     save: Callable[[Path], None]
     auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None
+    counts: dict[str, Any] = field(default_factory=dict)

@@ -8,11 +8,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from llmrec.llm.adapters import attach
 from llmrec.loop.logs import require_tracker
 from llmrec.loop.progress import RunProgress
 from llmrec.training.preference.settings import PreferConfig
-from llmrec.training.tune.adapter import with_adapter
+from llmrec.training.tune.adapter import TRAINED, with_adapter, with_earlier_adapter
 from llmrec.training.tune.base import ExpandedBase, load_model
 from llmrec.training.tune.callbacks import (
     FiniteGradients,
@@ -24,7 +23,6 @@ from llmrec.training.tune.callbacks import (
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.sft import restore_float32
 
-TRAINED = "default"  # the name TRL expects of the trained adapter
 _RENAMED = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
 _KEPT = ("step", "loss", "grad_norm", "learning_rate", "kl", "expected_reward", *_RENAMED)
 
@@ -42,14 +40,7 @@ def open_model(base: ExpandedBase, adapter: Path | None, config: PreferConfig) -
     plain = load_model(base.folder, config.tuning())
     if adapter is None:
         return with_adapter(plain, config.tuning())
-    model = attach(plain, TRAINED, adapter)
-    kept = model.peft_config[TRAINED]
-    # with the name of the folder alone, peft cannot look at the base when it writes a checkpoint
-    kept.inference_mode, kept.base_model_name_or_path = False, str(base.folder)
-    model.set_adapter(TRAINED)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-    return model
+    return with_earlier_adapter(plain, adapter, base.folder)
 
 
 def train(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from llmrec.data.dataset import SPLIT_CODES, Dataset
-from llmrec.errors import DataError
+from llmrec.data.impression_reader import read_shown
 from llmrec.stage import reading
 
 
@@ -81,34 +79,32 @@ class SessionNegatives:
 
 
 class ListNegatives:
-    """Negatives from lists that were shown, in a file of one JSON object a line.
+    """Negatives from lists that were shown, in a log of any form of ``impression_reader``.
 
-    A line has ``user_id``, ``items`` (the shop's identifiers), ``clicked`` (0 or 1 for each) and
-    ``timestamp`` (seconds since 1970 UTC); more is not read. Lists of other users, and items that
-    are not in the catalogue, are left out. Lists in which nothing was clicked are not used.
+    Lists of other users, and items that are not in the catalogue, are left out. Lists in which
+    nothing was clicked are not used; a list without a time counts as earlier than any event.
+
+    Attributes:
+        notes: a line on what was left out.
 
     Raises:
-        DataError: if the file cannot be read or a line is something else.
+        DataError: if the log cannot be read, naming file, row and field.
     """
 
     def __init__(self, path: Path, dataset: Dataset, events: TrainEvents) -> None:
         self.events = events
-        self._shown: dict[tuple[int, int], list[tuple[float, list[int]]]] = defaultdict(list)
+        self._shown: dict[tuple[int, int], list[tuple[float, np.ndarray]]] = defaultdict(list)
         users = {user_id: row for row, user_id in enumerate(dataset.user_ids)}
-        items = dataset.item_index
-        try:
-            with open(path, encoding="utf-8") as file:
-                for number, line in enumerate(file, start=1):
-                    user_id, time, shown, clicked = _read_line(path, number, line)
-                    if user_id in users:
-                        pairs = zip(shown, clicked, strict=True)
-                        known = [(items[i], bool(click)) for i, click in pairs if i in items]
-                        passed = [item for item, click in known if not click]
-                        for item, click in known:
-                            if click:
-                                self._shown[users[user_id], item].append((time, passed))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"--impressions: {path} cannot be read ({error})") from None
+        lists = read_shown(path, users, dataset.item_index, timed=False)
+        self.notes = lists.notes()
+        times = np.nan_to_num(lists.time, nan=-np.inf)
+        for number in np.flatnonzero(lists.user >= 0).tolist():
+            shown = slice(lists.offsets[number], lists.offsets[number + 1])
+            item, clicked = lists.item[shown], lists.clicked[shown] == 1
+            passed = item[~clicked & (item >= 0)].astype(np.int64)
+            for one in item[clicked & (item >= 0)].tolist():
+                key = int(lists.user[number]), one
+                self._shown[key].append((float(times[number]), passed))
 
     def __len__(self) -> int:
         return sum(map(len, self._shown.values()))
@@ -122,20 +118,5 @@ class ListNegatives:
         lists = [
             (at, passed) for at, passed in self._shown.get(key, []) if time is None or at <= time
         ]
-        _, passed = max(lists, key=lambda entry: entry[0], default=(0.0, []))
-        return np.array(passed, dtype=np.int64)
-
-
-def _read_line(path: Path, number: int, line: str) -> tuple[str, float, list[str], list[Any]]:
-    try:
-        row = json.loads(line)
-        shown, clicked = [str(item) for item in row["items"]], list(row["clicked"])
-        if len(shown) != len(clicked):
-            raise ValueError(f"{len(shown)} items and {len(clicked)} clicks")
-        return str(row["user_id"]), float(row.get("timestamp") or 0.0), shown, clicked
-    except (ValueError, KeyError, TypeError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise DataError(
-            f"--impressions: {path}: row {number} is no list that was shown ({reason}); a row has "
-            "user_id, timestamp, items and clicked"
-        ) from None
+        nothing = (0.0, np.empty(0, dtype=np.int64))
+        return max(lists, key=lambda entry: entry[0], default=nothing)[1]

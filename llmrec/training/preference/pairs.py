@@ -7,6 +7,7 @@ what they take later, which nobody could know.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,13 @@ def _from_log(
     own: _ChosenItems,
     events: np.ndarray,
 ) -> list[np.ndarray]:
-    source = SessionNegatives(log) if path is None else ListNegatives(path, corpus.dataset, log)
+    source: SessionNegatives | ListNegatives
+    if path is None:
+        source = SessionNegatives(log)
+    else:
+        source = ListNegatives(path, corpus.dataset, log)
+        for note in source.notes:
+            print(f"prefer: warning: {note}", file=sys.stderr)
     rejected = []
     for event in events.tolist():
         found = source.negatives(event, corpus.event(event)[3])

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.config import as_dict
+from llmrec.data import raw_files
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError, DataError
+from llmrec.errors import ConfigError
 from llmrec.loop.graceful_stop import stop_on_sigterm
 from llmrec.loop.plot import plot_log
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
@@ -46,7 +47,7 @@ def run(
         dataset: folder of llmrec ingest.
         out: the result's folder.
         adapter: folder of an adapter on the base to start from; a fresh one by default.
-        impressions: JSONL of lists that were shown, for ``dpo`` with ``negatives: shown``.
+        impressions: log of lists that were shown, for ``dpo`` with ``negatives: shown``.
         seed: of weights, rollouts and validation users.
 
     Raises:
@@ -55,7 +56,9 @@ def run(
         Stopped: after a request to stop.
     """
     _check_impressions(config, impressions)
-    inputs = input_hashes(dataset=dataset, impressions=impressions) | model_hashes(base)
+    inputs = input_hashes(dataset=dataset) | model_hashes(base)
+    if impressions is not None:
+        inputs |= raw_files.input_hashes("impressions", impressions)
     if adapter is not None:
         inputs |= model_hashes(adapter, "adapter")
     manifest = Manifest("prefer", as_dict(config), inputs, seed=seed)
@@ -98,8 +101,6 @@ def _check_impressions(config: PreferConfig, impressions: Path | None) -> None:
         raise ConfigError(
             "--impressions: are read for method: dpo with dpo.negatives: shown; leave them out"
         )
-    if not impressions.is_file():
-        raise DataError(f"--impressions: {impressions} is no file")
 
 
 def _panels(log: list[dict[str, Any]]) -> dict[str, list[str]]:

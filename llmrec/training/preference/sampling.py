@@ -23,7 +23,7 @@ import torch
 from llmrec.generation.constraints import LeafConstraints
 from llmrec.generation.engine import TorchEngine
 from llmrec.generation.frontier import NEG_INF, Frontier, Scoring
-from llmrec.generation.kv_cache import Prefix
+from llmrec.generation.kv_cache import PrefillState
 from llmrec.generation.trie import Children, ItemTrie
 
 
@@ -53,7 +53,7 @@ class Rollout:
 def sample_items(
     engine: TorchEngine,
     trie: ItemTrie,
-    prefix: Prefix,
+    prefix: PrefillState,
     limits: LeafConstraints,
     n: int,
     generator: torch.Generator,

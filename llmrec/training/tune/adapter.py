@@ -8,6 +8,8 @@ from typing import Any
 from llmrec.errors import ConfigError, require
 from llmrec.training.tune.settings import TuneConfig
 
+TRAINED = "default"  # the name that trainers expect of the trained adapter
+
 
 def with_adapter(model: Any, config: TuneConfig) -> Any:
     """The model with a fresh LoRA adapter on its targets; only that is trained.
@@ -27,6 +29,50 @@ def with_adapter(model: Any, config: TuneConfig) -> Any:
             task_type="CAUSAL_LM",
         ),
     )
+
+
+def with_earlier_adapter(model: Any, folder: Path, base: Path) -> Any:
+    """The model with an adapter that was trained before; only that is trained further.
+
+    Args:
+        folder: of the adapter.
+        base: folder of the model.
+
+    Raises:
+        ArtifactError: if the adapter does not fit the model.
+    """
+    from llmrec.llm.adapters import attach
+
+    wrapped = attach(model, TRAINED, folder)
+    kept = wrapped.peft_config[TRAINED]
+    # with the name of the folder alone, peft cannot look at the base when it writes a checkpoint
+    kept.inference_mode, kept.base_model_name_or_path = False, str(base)
+    wrapped.set_adapter(TRAINED)
+    for name, parameter in wrapped.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    return wrapped
+
+
+def check_earlier_adapter(config: TuneConfig, folder: Path, base: Path) -> None:
+    """Check that an adapter is of a base, and of the shape that the settings name.
+
+    Raises:
+        ArtifactError: if it cannot be used, or is of another base.
+        ConfigError: naming the setting that differs.
+    """
+    from llmrec.llm.adapters import CONFIG, check_adapters, read_adapter, read_json
+
+    if config.method == "full":
+        raise ConfigError("--adapter: method: full trains no adapter; merge it into the base first")
+    check_adapters(base, [folder])
+    info, shape = read_adapter(folder), read_json(folder / CONFIG)
+    for name, has in (("rank", info.rank), ("alpha", info.alpha)):
+        if getattr(config, name) != has:
+            raise ConfigError(f"{name}: the adapter of {folder} has {has}; set the same")
+    targets = sorted(shape["target_modules"])
+    if sorted(config.targets) != targets:
+        known = ", ".join(targets)
+        raise ConfigError(f"targets: the adapter of {folder} has [{known}]; set the same")
 
 
 def check_targets(model: Any, targets: list[str]) -> None:

@@ -7,7 +7,6 @@ tokens, with ``llmrec.json`` and ``item_ids/``: what ``llmrec model expand`` and
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,16 @@ from typing import Any
 
 import torch
 
+from llmrec.content.features.models import check_layers
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError, one_line, require
 from llmrec.item_ids.item_ids import ItemIds
+from llmrec.jsonl import read_json
 from llmrec.llm.layout import LAYOUT, read_layout
 from llmrec.llm.merge import copy_companions
 from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.training.next_item.warm_start import continued, ids_for
 from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.writer import PromptWriter
 from llmrec.training.tune.settings import TuneConfig
@@ -73,6 +75,27 @@ def open_base(folder: Path) -> ExpandedBase:
     return ExpandedBase(folder, ids, encoder.vocabulary, encoder, tokenizer)
 
 
+def base_for(
+    base: ExpandedBase, dataset: Dataset, features: Path | None, out: Path
+) -> ExpandedBase:
+    """The base, or one made of it that knows the items of a dataset.
+
+    Args:
+        features: folder of llmrec embed of the dataset, for rows and IDs of new items.
+        out: where to write a base that is made.
+
+    Raises:
+        ConfigError, CatalogError: if new items cannot get IDs.
+    """
+    if not base.ids.names or list(base.ids.names) == dataset.item_ids:
+        return base
+    if not (out / LAYOUT).is_file():  # written last
+        ids = ids_for(base.folder, dataset, features)
+        model, expanded = continued(base.folder, ids, features, dtype="auto")
+        expanded.save(model, out)
+    return open_base(out)
+
+
 def check_tokenizer(folder: Path, tokenizer: Any, vocabulary: Vocabulary, ids: ItemIds) -> None:
     """Every time and item token must be one token, with its id in the layout.
 
@@ -104,7 +127,6 @@ def load_model(folder: Path, config: TuneConfig) -> Any:
     Raises:
         ConfigError: if it cannot be loaded or has no rows for the item tokens.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     # of several processes each has a GPU of its own
@@ -122,9 +144,13 @@ def load_model(folder: Path, config: TuneConfig) -> Any:
             bnb_4bit_compute_dtype=dtype,
         )
         options |= {"quantization_config": four_bits, "device_map": {"": device}}
+    check_layers(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **options
+        )
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise ConfigError(f"--base: {folder} cannot be loaded ({one_line(error)})") from None
@@ -147,7 +173,7 @@ def read_config(base: ExpandedBase) -> dict[str, Any]:
     """
     path = base.folder / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--base: {path} cannot be read ({error})") from None
     if "quantization_config" in config:
@@ -178,7 +204,9 @@ def write_with_rows(base: ExpandedBase, trained: Any, out: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     # in the precision it is stored in, whatever it was trained in
-    model = AutoModelForCausalLM.from_pretrained(base.folder, dtype="auto", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        base.folder, dtype="auto", local_files_only=True, trust_remote_code=False
+    )
     where = slice(base.new_tokens.start, base.new_tokens.stop)
     tables = [(model.get_input_embeddings(), trained.get_input_embeddings())]
     if not trained.config.tie_word_embeddings:

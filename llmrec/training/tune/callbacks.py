@@ -16,6 +16,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from llmrec.errors import LlmrecError
+from llmrec.jsonl import read_json
 from llmrec.loop import graceful_stop as stopping
 from llmrec.loop.graceful_stop import Stopped
 from llmrec.loop.progress import Line, RunProgress
@@ -134,7 +135,7 @@ def last_checkpoint(folder: Path) -> str | None:
     found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]))
     for checkpoint in reversed(found):
         try:  # written last by the first process
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            read_json(checkpoint / "trainer_state.json")
         except (OSError, ValueError):
             continue
         if _has_every_process(checkpoint):
@@ -151,7 +152,7 @@ def note_processes(checkpoint: Path, count: int) -> None:
 def _has_every_process(checkpoint: Path) -> bool:
     """Whether all processes wrote their part; each writes its random state last."""
     try:
-        count = json.loads((checkpoint / _PROCESSES).read_text(encoding="utf-8"))
+        count = read_json(checkpoint / _PROCESSES)
     except (OSError, ValueError):
         return True
     return count == 1 or all(

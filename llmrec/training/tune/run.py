@@ -17,11 +17,14 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
+from llmrec.jsonl import read_json
 from llmrec.loop.cached import cached_json
 from llmrec.loop.graceful_stop import stop_on_sigterm
 from llmrec.loop.plot import plot_log
@@ -31,8 +34,8 @@ from llmrec.stage import (
     StageRun,
     input_hashes,
     is_current,
-    library_versions,
     run_stage,
+    write_manifest,
 )
 from llmrec.training.model_inputs import model_hashes
 from llmrec.training.tune.settings import TuneConfig
@@ -41,14 +44,24 @@ if TYPE_CHECKING:
     from llmrec.training.tune.processes import Processes
 
 
-def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0) -> Path:
+def run(
+    config: TuneConfig,
+    base: Annotated[Path, tyro.conf.arg(aliases=("--from",))],
+    dataset: Path,
+    out: Path,
+    adapter: Path | None = None,
+    features: Path | None = None,
+    seed: int = 0,
+) -> Path:
     """Fine-tune an expanded base; a finished run is found, a killed one resumed.
 
     Args:
         config: settings.
-        base: folder of an expanded model.
+        base: folder of an expanded model; it may know other items than the dataset has.
         dataset: folder of llmrec ingest.
         out: the result's folder.
+        adapter: folder of an adapter on the base to go on from; a fresh one by default.
+        features: folder of llmrec embed, for items that the base does not know.
         seed: of weights, examples and validation users.
 
     Raises:
@@ -62,14 +75,17 @@ def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0)
     settings = as_dict(config)
     if processes.count > 1:  # a step learns from a batch of each
         settings["processes"] = processes.count
-    inputs = input_hashes(dataset=dataset) | model_hashes(base)
+    inputs = input_hashes(dataset=dataset, features=features) | model_hashes(base)
+    if adapter is not None:
+        inputs |= model_hashes(adapter, "adapter")
     manifest = Manifest("tune", settings, inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
-        _tune(config, base, Dataset(dataset), stage, seed, processes)
+        given = (base, adapter, Dataset(dataset), features)
+        _tune(config, given, stage, seed, processes)
         for part in ("base", "model"):
             if processes.first and (stage.folder / part).is_dir():
-                _write_manifest(stage.folder / part, replace(manifest, counts={}))
+                write_manifest(stage.folder / part, replace(manifest, counts={}))
 
     with stop_on_sigterm():
         if not processes.first:
@@ -83,17 +99,9 @@ def run(config: TuneConfig, base: Path, dataset: Path, out: Path, seed: int = 0)
     return out
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Give a model within the result a manifest of its own, as every model has."""
-    manifest.libraries = library_versions()
-    text = json.dumps(manifest.__dict__, indent=2, default=str)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-
-
 def _tune(
     config: TuneConfig,
-    folder: Path,
-    dataset: Dataset,
+    given: tuple[Path, Path | None, Dataset, Path | None],
     stage: StageRun,
     seed: int,
     processes: Processes,
@@ -109,12 +117,12 @@ def _tune(
     if not processes.first:
         processes.barrier()  # until the first one has checked everything
     elif draft.is_file():
-        stage.counts |= json.loads(draft.read_text(encoding="utf-8"))["counts"]
+        stage.counts |= read_json(draft)["counts"]
     else:
         _check_method(config, processes.sharded)
     run = None
     if not draft.is_file():
-        run = TuneRun(config, folder, dataset, stage.folder, seed, processes)
+        run = TuneRun(config, *given, stage.folder, seed, processes)
     if processes.first:
         processes.barrier()
     if run is not None:

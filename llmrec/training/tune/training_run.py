@@ -15,8 +15,15 @@ from llmrec.loop.cached import cached_json
 from llmrec.loop.progress import RunProgress
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 from llmrec.training.tasks.mixture import Mixture
-from llmrec.training.tune import adapter
 from llmrec.training.tune import base as bases
+from llmrec.training.tune.adapter import (
+    check_earlier_adapter,
+    trained_parameters,
+    with_adapter,
+    with_earlier_adapter,
+    with_token_rows,
+    write_adapter,
+)
 from llmrec.training.tune.memory import most_memory_mib
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.settings import TuneConfig
@@ -28,11 +35,14 @@ class TuneRun:
 
     Args:
         folder: of the base.
+        adapter: folder of an adapter of the base to go on from; None for a fresh one.
+        features: folder of llmrec embed, for items that the base does not know.
         out: the result's folder while it is being written; checkpoints are in ``work``.
         processes: of the run, which train in parallel.
 
     Attributes:
-        base: the folder as it was given.
+        base: the folder as it was given, or made of it for the items of the dataset.
+        adapter: to go on from, or None.
         mixture: the examples.
         cases: validation cases.
         steps: after the alignment.
@@ -47,15 +57,23 @@ class TuneRun:
         self,
         config: TuneConfig,
         folder: Path,
+        adapter: Path | None,
         dataset: Dataset,
+        features: Path | None,
         out: Path,
         seed: int,
         processes: Processes,
     ) -> None:
         self.config, self.folder, self.seed, self.processes = config, out, seed, processes
-        self.counts: dict[str, Any] = {}
+        self.adapter, self.counts = adapter, dict[str, Any]()
         check_name(config.name)
-        self.base = bases.open_base(folder)
+        given = bases.open_base(folder)
+        if adapter is not None:
+            check_earlier_adapter(config, adapter, folder)
+        self.base = bases.base_for(given, dataset, features, out / "work" / "start")
+        if self.base is not given:
+            new = len(set(dataset.item_ids) - set(given.ids.names))
+            self.counts |= {"known_items": dataset.n_items - new, "new_items": new}
         corpus, max_length = bases.open_corpus(self.base, dataset, config.loop.max_length)
         self.mixture = Mixture(corpus, config.tasks, seed, max_length)
         self.cases = validation_cases(dataset, config.validation_users, seed)
@@ -101,7 +119,7 @@ class TuneRun:
             start = self._cached(work / "before.json", lambda: self.validate(model))
             start = {"stage": "align", "step": 0} | start
             self.progress.set_log([start])
-            rows = adapter.with_token_rows(model, self.base.new_tokens)
+            rows = with_token_rows(model, self.base.new_tokens)
             trained = self._train(
                 rows, TrainingPhase("align", steps, self.config.align.learning_rate)
             )
@@ -125,7 +143,7 @@ class TuneRun:
         start = self._cached(self.folder / "work" / "aligned.json", lambda: self.validate(plain))
         log = [*log, {"stage": "tune", "step": 0} | start]
         self.progress.set_log(log)
-        self.counts["trained_parameters"] = adapter.trained_parameters(model)
+        self.counts["trained_parameters"] = trained_parameters(model)
         if self.config.align.steps > 0:
             self.counts["aligned_parameters"] = bases.new_row_parameters(self.base)
         full = _FullModel(self, plain, model)
@@ -150,11 +168,14 @@ class TuneRun:
         return log
 
     def _model(self) -> tuple[Any, Any]:
-        """The aligned base, and the same with a fresh adapter around it if the method has one."""
+        """The aligned base, and the same with an adapter around it if the method has one."""
         torch.manual_seed(self.seed)
         plain = bases.load_model(self.aligned, self.config)
-        full = self.config.method == "full"
-        return plain, plain if full else adapter.with_adapter(plain, self.config)
+        if self.config.method == "full":
+            return plain, plain
+        if self.adapter is not None:
+            return plain, with_earlier_adapter(plain, self.adapter, self.aligned)
+        return plain, with_adapter(plain, self.config)
 
     def _save(self, plain: Any, model: Any) -> None:
         if self.config.method == "full":
@@ -162,9 +183,7 @@ class TuneRun:
             plain.save_pretrained(self.folder / "model")
         else:
             tasks = ", ".join(self.mixture.names)
-            self.counts |= adapter.write_adapter(
-                model, self.config, self.folder, tasks, self.aligned
-            )
+            self.counts |= write_adapter(model, self.config, self.folder, tasks, self.aligned)
 
     def validate(self, model: Any) -> dict[str, float]:
         """Metrics of a model through the decoder that serves; the first process measures."""

@@ -40,9 +40,10 @@ def taken_over(folder: Path) -> Path:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["pictures", "videos"])
 def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    vllm_here: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Any]:
-    vllm = pytest.importorskip("vllm", reason="vLLM is not installed in this environment")
+    from vllm import LLM
+
     texts = ["Known: a red dress", "Give this product's colour as JSON."] * 9
     clip = None if request.param else taken_over(tmp_path_factory.mktemp("clip"))
     model, processor = new_multimodal("llava-nano", clip=clip, texts=texts, video=request.param)
@@ -51,19 +52,16 @@ def served(
             if weight.dim() > 1 and "vision" not in name:
                 weight.mul_(4)
     folder = save_multimodal(model, processor, tmp_path_factory.mktemp("served") / "model")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-        patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")
-        llm = vllm.LLM(
-            model=str(folder),
-            dtype="float32",
-            enforce_eager=not torch.cuda.is_available(),
-            max_model_len=512,
-            generation_config="vllm",
-            kv_cache_memory_bytes=2**27,
-        )
-        yield Served(folder, llm)
-        llm.llm_engine.engine_core.shutdown()
+    llm = LLM(
+        model=str(folder),
+        dtype="float32",
+        enforce_eager=not torch.cuda.is_available(),
+        max_model_len=512,
+        generation_config="vllm",
+        kv_cache_memory_bytes=2**27,
+    )
+    yield Served(folder, llm)
+    llm.llm_engine.engine_core.shutdown()
 
 
 def seen_items() -> list[ModelInput]:

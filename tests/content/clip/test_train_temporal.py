@@ -93,7 +93,7 @@ def test_leaving_out_all_of_a_value_is_told_so(
     with pytest.raises(CatalogError, match="leave out fewer items"):
         run(config, shop[0], tmp_path / "out", media_root=shop[1], leave_out=tmp_path / "odd.txt")
     (tmp_path / "bad.jsonl").write_text('{"item": "i1"}\n')
-    with pytest.raises(DataError, match="line 1: has no item_id"):
+    with pytest.raises(DataError, match="no column 'item_id'"):
         run(config, shop[0], tmp_path / "out", media_root=shop[1], leave_out=tmp_path / "bad.jsonl")
 
 

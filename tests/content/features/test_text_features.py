@@ -1,6 +1,7 @@
 """``llmrec embed`` with the real MiniLM on a handful of items."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llmrec.bench.random_texts import write_text_model
 from llmrec.cli import run_command
 from llmrec.content.features import text, text_encoder
-from llmrec.content.features.item_encoder import ItemEncoder
+from llmrec.content.features.item_encoder import ItemEncoder, copy_text_encoder, own_text_encoder
+from llmrec.content.features.models import weights_hash
 from llmrec.content.features.text import EmbedConfig, item_text, load_features, run
 from llmrec.content.features.text_encoder import TextEncoder, locate_model
 from llmrec.errors import ArtifactError, CatalogError, ConfigError, MissingExtraError
-from llmrec.types import Item
+from llmrec.stage import read_manifest
 
 pytest.importorskip("sentence_transformers", reason="needs the train extra")
 
@@ -76,8 +79,9 @@ def test_new_items_get_the_vectors_the_catalogue_would_have_given(
 ) -> None:
     config = EmbedConfig(attributes=True, attribute_min_items=2, device="cpu")
     out = run(config, dataset, tmp_path / "features")
-    item = Item("n", "Red nail polish", brand="OPI", categories=("Beauty", "Nails"))
-    new, old = ItemEncoder(out, device="cpu").encode([item]), load_features(out)
+    row = {"title": "Red nail polish", "description": "", "brand": "OPI", "attributes": []}
+    row["categories"] = ["Beauty", "Nails"]
+    new, old = ItemEncoder(out, device="cpu").encode([row]), load_features(out)
     for name in ("text", "attributes"):
         np.testing.assert_allclose(new[name][0], old[name][0], atol=1e-5)
 
@@ -151,6 +155,42 @@ def test_a_model_that_is_not_there_is_one_clear_line(model: str) -> None:
     with pytest.raises(ConfigError, match="model: ") as caught:
         TextEncoder(model, device="cpu")
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of ``someone/letters``, as a download from a hub leaves it."""
+    home = tmp_path / "hub" / "models--someone--letters"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs" / "main").write_text("0123abcd")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return write_text_model(home / "snapshots" / "0123abcd")
+
+
+def test_a_model_of_a_hub_is_known_by_its_files(
+    downloaded: Path, dataset: Path, tmp_path: Path
+) -> None:
+    config = EmbedConfig(model="someone/letters")
+    out = run(config, dataset, tmp_path / "features")
+    assert read_manifest(out).inputs["model"] == weights_hash(str(downloaded))
+    query = ItemEncoder(out).encode_query("polish")
+    (tmp_path / "bundle").mkdir()
+    copy_text_encoder(out, tmp_path / "bundle")
+    (downloaded / "model.safetensors").write_bytes(b"another version")
+    with pytest.raises(ArtifactError, match="other weights of 'someone/letters' than those in"):
+        ItemEncoder(out)
+    own = own_text_encoder(tmp_path / "bundle")
+    np.testing.assert_array_equal(ItemEncoder(out, text_encoder=own).encode_query("polish"), query)
+    shutil.rmtree(downloaded.parents[1])
+    with pytest.raises(ArtifactError, match="'someone/letters' is not on this machine; run llmrec"):
+        ItemEncoder(out)
+
+
+def test_minilm_is_part_of_a_package_and_not_copied(dataset: Path, tmp_path: Path) -> None:
+    out = run(EmbedConfig(fields=("title",), device="cpu"), dataset, tmp_path / "features")
+    (tmp_path / "bundle").mkdir()
+    copy_text_encoder(out, tmp_path / "bundle")
+    assert own_text_encoder(tmp_path / "bundle") is None
 
 
 def test_a_device_that_is_not_there_names_the_setting() -> None:

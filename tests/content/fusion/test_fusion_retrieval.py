@@ -47,6 +47,7 @@ def test_low_ratings_and_later_splits_are_no_likings(tmp_path: Path) -> None:
     assert liked(train_only=False) == [[0, 1, 2], [2, 3]]
     assert liked(4.0, train_only=False) == [[0, 2], [2]]
     assert liked(train_only=True) == [[0, 1, 2], [2]]
+    assert liked(train_only=True, share=0.5) == [[0, 1], []]  # the two earliest of four
 
 
 @given(st.integers(3, 60), st.integers(0, 99))

@@ -1,6 +1,7 @@
 """``llmrec train fusion`` from folders to a folder; what it says, keeps and refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,19 @@ def test_only_events_of_the_training_split_are_learned_from_and_choose_the_epoch
     assert read_manifest(out).counts["pairs"] == 3
 
 
+def test_a_share_learns_from_the_earliest_of_the_training_events(folders, tmp_path: Path) -> None:
+    histories = Histories.from_lists([[0, 1, 2, 3], [4, 5, 6]])
+    dataset = write_dataset(tmp_path / "dataset", histories, 216, splits=[0, 0, 0, 0, 0, 0, 1])
+    config = replace(CONFIG, train=replace(CONFIG.train, share=0.4))
+    pairs, _ = training_pairs(Dataset(dataset), config.train, seed=0)
+    learned = sorted(zip(pairs.left.tolist(), pairs.right.tolist(), strict=True))
+    assert learned == [(0, 1), (0, 2), (1, 2)]
+    out = fusion_run.run(config, dataset, tmp_path / "out", features=folders.features)
+    assert read_manifest(out).counts["learned_until"] == 2.0  # the event on item 2
+    whole = fusion_run.run(CONFIG, dataset, tmp_path / "whole", features=folders.features)
+    assert read_manifest(whole).counts["learned_until"] == 5.0
+
+
 def test_features_of_another_catalogue_leave_nothing_behind(folders, tmp_path: Path) -> None:
     features = write_features(tmp_path / "features", np.eye(7, 24, dtype=np.float32))
     with pytest.raises(DataError, match="holds vectors of 7 items") as caught:
@@ -188,6 +202,7 @@ def test_an_empty_catalogue_and_no_features_are_told_so(folders, tmp_path: Path)
     [
         ("{train: {epoch: 3}}", "train: unknown key 'epoch'; did you mean 'epochs'?"),
         ("{train: {temperature: 0}}", "temperature: must be above 0, got 0"),
+        ("{train: {share: 0}}", "share: must be in (0, 1], got 0"),
         ("{encoder: {heads: 3}}", "heads: 3 does not divide width 128"),
         ("{train: 3}", "train: expected settings"),
     ],

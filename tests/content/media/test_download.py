@@ -2,6 +2,8 @@
 
 import io
 import ipaddress
+import socket
+import threading
 import time
 from dataclasses import replace
 from typing import Any
@@ -19,7 +21,8 @@ HERE = MediaLimits(networks=("127.0.0.1/32",), timeout=1, deadline=5, max_bytes=
 PRIVATE = """
 127.0.0.1 10.1.2.3 192.168.0.1 172.16.9.9 169.254.169.254 0.0.0.0 100.64.0.1 224.0.0.1
 255.255.255.255 240.0.0.1 192.0.2.1 ::1 :: fe80::1 fc00::1 ff02::1 ::ffff:10.0.0.1
-64:ff9b::7f00:1 2002:7f00:1:: 2001:0:7f00:1::
+64:ff9b::7f00:1 2002:7f00:1:: 2001:0:7f00:1:: fec0::1 feff:ffff::1 192.0.0.192 192.88.99.1 3fff::1
+169.254.170.2 168.63.129.16 100.100.100.200 fd00:ec2::254 ::ffff:169.254.169.254 64:ff9b::a9fe:a9fe
 """
 
 
@@ -90,6 +93,17 @@ def test_a_redirect_to_a_name_of_a_private_address_is_refused() -> None:
         assert fetched(f"{elsewhere.url}/picture", only_there) == PICTURE
 
 
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "fd00:ec2::254", "168.63.129.16", "::ffff:169.254.169.254"]
+)
+def test_a_metadata_service_is_never_asked(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by a name that leads there, nor where the network around it is allowed."""
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (address, 80))])
+    everywhere = limits(networks=("0.0.0.0/0", "::/0"))
+    with pytest.raises(SourceError, match=r"metadata\.internal leads to .*, which is not a public"):
+        fetched("http://metadata.internal/", everywhere)
+
+
 @pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://x/"])
 def test_a_redirect_to_another_scheme_is_refused(server: Server, place: str) -> None:
     with pytest.raises(SourceError, match="only http and https"):
@@ -132,6 +146,34 @@ def test_a_server_that_trickles_runs_out_of_time(server: Server, path: str) -> N
     with pytest.raises(SourceError, match=r"took more than 0\.5 s"):
         fetched(f"{server.url}/{path}", limits(deadline=0.5))
     assert time.monotonic() - started < 3
+
+
+def test_finding_the_address_counts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(20))
+    started = time.monotonic()
+    with pytest.raises(SourceError, match=r"shop\.example: took more than 0\.3 s"):
+        fetched("http://shop.example/picture", limits(deadline=0.3))
+    over.set()
+    assert time.monotonic() - started < 2
+
+
+def test_connecting_to_every_address_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(0, 0, 0, "", (f"127.0.0.{n}", 80)) for n in range(1, 250)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    waited = []
+
+    def nobody_answers(address: tuple[str, int], timeout: float) -> None:
+        waited.append(timeout)
+        time.sleep(min(timeout, 0.1))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", nobody_answers)
+    started = time.monotonic()
+    with pytest.raises(SourceError, match=r"shop\.example: took more than 0\.5 s"):
+        fetched("http://shop.example/", limits(networks=("127.0.0.0/8",), deadline=0.5))
+    assert time.monotonic() - started < 2
+    assert len(waited) < 10 and max(waited) <= 0.5
 
 
 def test_a_server_that_says_nothing_runs_out_of_time(server: Server) -> None:

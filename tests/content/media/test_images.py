@@ -1,6 +1,7 @@
 """Pictures of every kind become RGB; bad ones become one short reason."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 
 pytest.importorskip("av", reason="needs the media extra")
 
-from made_media import encoded, huge_png, picture
+from made_media import encoded, huge_png, lying_avif, lying_icon, lying_tiff, picture
 from peak_memory import peak_growth_mib
-from PIL import Image
+from PIL import Image, features
 
 from llmrec.content.media.errors import MediaError, TooLargeError, UndecodableError
 from llmrec.content.media.images import decode_image
@@ -67,6 +68,52 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> 
     )
     ready = "import PIL.Image, llmrec.content.media.images; PIL.Image.init()"
     assert peak_growth_mib(ready, code) < 20  # 858 MiB decoded
+
+
+def lying_pictures(side: int) -> dict[str, bytes]:
+    """Pictures that claim to be smaller than what is in them."""
+    square = Image.new("L", (side, side))
+    gif = bytearray(encoded(square, "GIF"))
+    gif[6:10] = struct.pack("<HH", 16, 16)
+    mask = bytes(side * side // 8)
+    bmp = encoded(square.convert("1"), "BMP")[14:]
+    bmp = bmp[:8] + struct.pack("<i", 2 * side) + bmp[12:] + mask
+    lying = {
+        "icon of a PNG": lying_icon(encoded(square, "PNG")),
+        "icon of a BMP": lying_icon(bmp),
+        "GIF": bytes(gif),
+        "TIFF": lying_tiff(side),
+    }
+    return lying | ({"AVIF": lying_avif(side)} if features.check("avif") else {})
+
+
+def test_what_is_inside_of_a_picture_may_not_be_larger_either() -> None:
+    for name, content in lying_pictures(1024).items():
+        with pytest.raises(MediaError, match=r"at most 1,000,000|more than the|more pixels"):
+            print(name, decode_image(content, max_pixels=1_000_000).size)
+
+
+def test_an_icon_of_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    png = huge_png(tmp_path / "bomb.png", 12_900).read_bytes()
+    path = tmp_path / "bomb.ico"
+    path.write_bytes(lying_icon(png))
+    code = (
+        "from llmrec.content.media.errors import TooLargeError\n"
+        f"try: decode_image(Path({str(path)!r}))\n"
+        "except TooLargeError: pass\n"
+        "else: raise SystemExit('it was decoded')\n"
+    )
+    ready = (
+        "from llmrec.content.media.images import decode_image\n"
+        "import PIL.Image, PIL.IcoImagePlugin; PIL.Image.init()"
+    )
+    assert peak_growth_mib(ready, code) < 15  # 159 MiB decoded
+
+
+def test_a_true_icon_is_read() -> None:
+    for kind in ("png", "bmp"):
+        icon = encoded(Image.new("RGB", (32, 32), "red"), "ICO", bitmap_format=kind)
+        assert decode_image(icon).getpixel((5, 5)) == (255, 0, 0)
 
 
 def test_the_limit_of_pixels_is_the_callers() -> None:

@@ -1,6 +1,7 @@
 """A catalogue's fields lead to files inside the folder, to the cache, or to a reason."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,27 @@ def test_a_url_is_fetched_once_and_contents_are_kept_once(server: Server, tmp_pa
     assert source.read(f"{server.url}/picture/other") == first and len(server.asked) == 2
     first.unlink()
     assert source.read(f"{server.url}/picture") == first and len(server.asked) == 3
+
+
+@pytest.mark.parametrize("damaged", [b"", PICTURE[:-9], PICTURE[:-1] + b"!"])
+def test_a_damaged_download_is_fetched_again(
+    server: Server, tmp_path: Path, damaged: bytes
+) -> None:
+    source = MediaSource(cache=tmp_path / "cache", limits=HERE)
+    kept = source.read(f"{server.url}/picture")
+    assert isinstance(kept, Path)
+    kept.write_bytes(damaged)
+    assert source.read(f"{server.url}/picture") == kept and kept.read_bytes() == PICTURE
+
+
+def test_many_who_fetch_at_once_never_mix(server: Server, tmp_path: Path) -> None:
+    caches = [MediaSource(cache=tmp_path / "cache", limits=HERE) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda source: source.read(f"{server.url}/picture"), caches))
+    assert len(set(found)) == 1
+    files = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sorted(path.parent.name for path in files) == ["contents", "urls"]
+    assert len({path.stat().st_mode for path in files}) == 1
 
 
 def test_a_failed_download_leaves_nothing(server: Server, tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ import pytest
 
 pytest.importorskip("av", reason="needs the media extra")
 
+import av
 from made_media import picture, shade, sound, tone, video
+from peak_memory import peak_growth_mib
+from PIL import Image
 
-from llmrec.content.media.errors import EmptyMediaError, MediaError, TooLargeError, UndecodableError
+from llmrec.content.media.errors import EmptyMediaError, MediaError, UndecodableError
 from llmrec.content.media.video import sample_frames
 
 REAL = ("archery.mp4", "flipping_a_pancake.mkv", "mmaction2_demo.mp4", "nasa_13013.mp4")
@@ -70,8 +73,27 @@ def test_frames_are_scaled_down_by_their_shorter_side(tmp_path: Path) -> None:
 
 def test_large_frames_are_refused(tmp_path: Path) -> None:
     path = video(tmp_path / "wide.mp4", lambda n: shade(50, (96, 192)), 4)
-    with pytest.raises(TooLargeError, match="192 x 96 pixels a frame, at most 1,000"):
+    with pytest.raises(MediaError, match="more pixels than are read"):
         sample_frames(path, 2, max_pixels=1000)
+
+
+def test_large_frames_are_not_even_looked_at(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (8000, 8000), "blue")
+    path = tmp_path / "wide.webm"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libvpx-vp9", rate=1, options={"cpu-used": "8"})
+        stream.width, stream.height, stream.pix_fmt = *wide.size, "yuv420p"
+        out.mux(stream.encode(av.VideoFrame.from_image(wide)))
+        out.mux(stream.encode(None))
+    assert path.stat().st_size < 1 << 16
+    code = (
+        "from llmrec.content.media.errors import MediaError\n"
+        f"try: sample_frames(Path({str(path)!r}), 1)\n"
+        "except MediaError: pass\n"
+        "else: raise SystemExit('it was decoded')\n"
+    )
+    ready = "from llmrec.content.media.video import sample_frames; import av"
+    assert peak_growth_mib(ready, code) < 40  # 109 MiB where FFmpeg looks at one frame
 
 
 def test_a_broken_tail_leaves_the_beginning(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """``llmrec search index`` and :class:`SearchIndex`: who is found, by what, and what is refused."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ pytest.importorskip("open_clip", reason="needs the media extra")
 pytest.importorskip("faiss", reason="needs the media extra")
 
 import faiss
+from edit_manifest import edit_manifest
 from search_shop import FILMED, ITEM_IDS, PICTURED, TITLES, UNSEEN, Shop, write_dataset, write_media
 from tiny_media import tiny_clip
 
@@ -258,9 +258,9 @@ def test_an_index_of_other_items_is_refused(tmp_path: Path) -> None:
 
 def test_a_manifest_that_lost_the_model_is_refused(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
-    whole = json.loads((copy / "manifest.json").read_text())
-    whole["inputs"].pop("image_model")
-    (copy / "manifest.json").write_text(json.dumps(whole))
+    inputs = read_manifest(copy).inputs
+    del inputs["image_model"]
+    edit_manifest(copy, inputs=inputs)
     with pytest.raises(ArtifactError, match=r"copy: its manifest lacks 'image_model'; run"):
         SearchIndex.load(copy)
 

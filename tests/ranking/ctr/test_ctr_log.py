@@ -45,7 +45,8 @@ def shown(user: str, time: float, items: list[str], clicked: list[int]) -> dict[
 
 
 def read(path: Path, log: EventStore) -> Impressions:
-    return read_impressions(LabelConfig("impressions", path), log, [None] * len(log), ITEMS)
+    labels = LabelConfig("impressions", path, timestamp_unit="s")
+    return read_impressions(labels, log, [None] * len(log), ITEMS)
 
 
 LOG = make_log(
@@ -149,14 +150,17 @@ def test_an_item_that_is_shown_twice_counts_once_with_its_click(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "row 1: not JSON"),
-        ("[1]", "row 1: expected an object"),
-        ('{"user_id": "u", "items": [], "clicked": []}', "has no 'timestamp'"),
+        ("{", "row 1: not a readable JSON object"),
+        ("[1]", "row 1: expected a JSON object"),
+        ('{"user_id": "u", "items": [], "clicked": []}', "no column 'timestamp'"),
         (
             '{"user_id": "u", "timestamp": 1, "items": ["a"], "clicked": []}',
-            "lists of the same length",
+            "row 1: 1 items and 0 clicked",
         ),
-        ('{"user_id": "u", "timestamp": 1, "items": ["a"], "clicked": [2]}', "must be 0 or 1"),
+        (
+            '{"user_id": "u", "timestamp": 1, "items": ["a"], "clicked": [2]}',
+            "row 1: clicked '2' is neither",
+        ),
         (
             '{"user_id": "u", "timestamp": "noon", "items": ["a"], "clicked": [1]}',
             "'noon' is not a time",
@@ -173,8 +177,51 @@ def test_a_wrong_row_is_named(tmp_path: Path, line: str, said: str) -> None:
 def test_a_file_without_lists_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "lists.jsonl"
     path.write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match="the file is empty"):
+        read(path, LOG)
+    path.write_text("\n", encoding="utf-8")
     with pytest.raises(DataError, match="nothing to learn from"):
         read(path, LOG)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([shown("u", 9.0, ["x", "y", "a"], [1, 0, 0])], "2 of 3 shown items are not .*'x'.*'a'"),
+        ([shown("w", 9.0, ["a"], [1])], "no user is in the dataset: it has 'w', the dataset 'u'"),
+    ],
+)
+def test_a_log_of_another_shop_is_refused_unless_it_is_meant(
+    tmp_path: Path, rows: list[dict[str, object]], said: str
+) -> None:
+    path = write_lists(tmp_path / "lists.jsonl", rows)
+    with pytest.raises(DataError, match=said):
+        read(path, LOG)
+    labels = LabelConfig("impressions", path, timestamp_unit="s", max_unknown=1.0)
+    found = read_impressions(labels, LOG, [None] * len(LOG), ITEMS)
+    assert found.mask.sum() == 1 and len(found.notes) == 1
+
+
+def test_lists_without_a_time_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [shown("u", 9.0, ["a"], [1]), shown("u", 0.0, ["b"], [0])]
+    found = read(write_lists(tmp_path / "lists.jsonl", rows), LOG)
+    assert found.items.tolist() == [[0]]
+    assert found.counts["lists"] == 2 and found.counts["lists_without_time"] == 1
+    assert found.notes == ["1 lists have no time and are left out"]
+
+
+def test_what_is_known_of_users_stands_in_their_contexts(tmp_path: Path) -> None:
+    rows = [shown("u", 9.0, ["a"], [1]), shown("v", 10.0, ["a"], [0]), shown("w", 11.0, ["a"], [0])]
+    rows[0] |= {"context": {"device": "phone", "plan": "trial"}}
+    rows[1] |= {"context": {"device": "phone"}}
+    found = read(write_lists(tmp_path / "lists.jsonl", rows), LOG)
+    known = found.with_user_attributes([{"plan": "gold", "age": "30"}, {"plan": "gold"}])
+    assert [known.contexts[at] for at in known.context_index] == [
+        {"plan": "trial", "age": "30", "device": "phone"},  # what the request says counts
+        {"plan": "gold", "device": "phone"},
+        {},
+    ]
+    assert found.with_user_attributes([{}, {}]) is found
 
 
 def test_ratings_are_impressions_of_one_item() -> None:

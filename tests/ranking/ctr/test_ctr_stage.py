@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -10,13 +11,17 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pytest
+from edit_manifest import edit_manifest
 
 from llmrec import Recommender
+from llmrec.bench.ctr_ranking import open_refreshed
 from llmrec.cli import main
 from llmrec.config import build
 from llmrec.data.dataset import Dataset
 from llmrec.data.event_store import EventStore
-from llmrec.errors import ArtifactError, ConfigError
+from llmrec.data.ingest import run as ingest
+from llmrec.data.settings import IngestConfig
+from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.metrics.results import read_result
 from llmrec.pipeline.plan import plan
 from llmrec.pipeline.recipe import read_recipe
@@ -24,7 +29,7 @@ from llmrec.pipeline.run import execute, select
 from llmrec.ranking.ctr.cascade import held_out_clicks
 from llmrec.ranking.ctr.dataset import ClickDataset, build_dataset, build_features
 from llmrec.ranking.ctr.fit import predict
-from llmrec.ranking.ctr.impression_log import Folders, ImpressionRows, TimeSplit
+from llmrec.ranking.ctr.impression_log import Folders, ImpressionLog, ImpressionRows, TimeSplit
 from llmrec.ranking.ctr.impressions import read_impressions
 from llmrec.ranking.ctr.item_features import available_from, count_events, prior_rates
 from llmrec.ranking.ctr.model import ClickModel, combined
@@ -56,9 +61,13 @@ models:
   final:
     index: *index
     train: {<<: *train, share: 1.0}
+  refreshed:
+    index: *index
+    train: {<<: *train, share: 1.0, learn_validation: true}
 show_users: 0
 ctr:
   bench: true
+  refreshed: refreshed
   labels: {kind: impressions, file: "${out}/raw/impressions.jsonl"}
   history: {types: [click], events: 20, attended: 8}
   network: &network
@@ -180,9 +189,7 @@ def test_without_a_calibrator_probabilities_are_those_of_the_network(
 ) -> None:
     copy = shutil.copytree(run / "ctr", tmp_path / "ctr")
     (copy / "calibrator.json").unlink()
-    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    del manifest["files"]["calibrator.json"]
-    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    edit_manifest(copy)
     model = ClickModel.load(copy, engine="torch")
     assert not model.calibrated
     assert model.probabilities(np.array([0.0])).tolist() == [0.5]
@@ -213,9 +220,11 @@ def test_the_bench_writes_figures_a_page_and_pictures(run: Path) -> None:
              "--sources", run / "ctr_sources", "--work", run / "bench", "--seed", 3,
              "--seeds", 1]  # fmt: skip
     flags += ["--models", *folders_of(run).models]
+    flags += ["--refreshed", run / "models" / "refreshed" / "model", "--features", run / "features"]
     # the recipe is read as written, so its run folder is named here
     text = recipe.read_text(encoding="utf-8").replace("${out}", str(run))
-    text = text.replace("  bench: true\n", "")  # a setting of the run, not of the stage
+    for option in ("  bench: true\n", "  refreshed: refreshed\n"):  # of the run, not of the stage
+        text = text.replace(option, "")
     written = run / "recipe.yaml"
     written.write_text(text, encoding="utf-8")
     main(["bench", "ctr", str(written), *map(str, flags)])
@@ -225,15 +234,34 @@ def test_the_bench_writes_figures_a_page_and_pictures(run: Path) -> None:
         assert np.isfinite(metrics[name]), name
     assert 0.5 < metrics["auc"] < 1
     assert metrics["recall@200_union"] >= metrics["recall@200_generated"] > 0
+    llms = [metrics[f"{name}_ndcg@10"] for name in ("llm", "llm_refreshed")]
+    assert llms[0] > 0 and llms[1] > 0 and llms[0] != llms[1]
+    lost = metrics["cascade_ndcg@10"] - llms[1]
+    assert metrics["cascade_minus_llm_refreshed_ndcg@10"] == pytest.approx(lost)
+    low, high = result["intervals"]["cascade_minus_llm_refreshed_ndcg@10"]
+    assert low <= lost <= high
     assert {row["model"] for row in result["rows"]} >= {
         "full",
         "no_time",
+        "raw_text",
         "boosted_trees",
         "llm_alone",
     }
     page = (run / "figures" / "tiny.md").read_text(encoding="utf-8")
+    assert "Less one that has also learned from the validation part" in page
     for picture in ("tiny.png", "tiny-reliability.png", "tiny-candidates.png"):
         assert picture in page and (run / "figures" / picture).stat().st_size > 5000
+
+
+def test_a_refreshed_model_has_learned_until_the_test_part(run: Path, data: ClickDataset) -> None:
+    opened = open_refreshed(run / "models" / "refreshed" / "model", data)
+    assert data.log.split.validation <= opened.until < data.log.split.test
+    with pytest.raises(ConfigError, match="has learned from nothing of the validation part"):
+        open_refreshed(run / "models" / "final" / "model", data)
+    early = TimeSplit(data.log.split.validation, opened.until)
+    log = dataclasses.replace(data.log, split=early)
+    with pytest.raises(ConfigError, match="has learned from the test part"):
+        open_refreshed(run / "models" / "refreshed" / "model", dataclasses.replace(data, log=log))
 
 
 def test_rows_know_their_impression_category_and_position(data: ClickDataset) -> None:
@@ -349,6 +377,9 @@ def test_sampled_labels_need_no_impressions(run: Path) -> None:
     [
         ("labels: {kind: impressions}", "`file:` is for kind impressions"),
         ("labels: {kind: ratings, file: x}", "`file:` is for kind impressions"),
+        ("labels: {kind: ratings, columns: {user_id: u}}", "how a log is read is said for kind"),
+        ("labels: {kind: impressions, file: x, max_unknown: 2}", "max_unknown: must be in"),
+        ("labels: {kind: impressions, file: x, columns: {usr: u}}", "columns: 'usr' is not one"),
         ("labels: {kind: ratings}\n  history: {types: [klick]}", "'klick' is not one"),
         ("labels: {kind: ratings}\n  network: {hidden: []}", "network.hidden"),
         ("labels: {kind: ratings}\n  fit: {epochs: 0}", "fit.epochs: must be 1 or more"),
@@ -373,24 +404,57 @@ def test_an_item_that_the_language_model_does_not_know_ranks_as_its_lowest() -> 
     assert combined(score, None, 0.5) is score
 
 
-def test_a_log_in_which_everything_was_clicked_has_a_defined_answer(
-    run: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("clicked", "said"),
+    [
+        (lambda part, flag: 1, "the train part .* has nothing that was not clicked among"),
+        (lambda part, flag: flag * (part != 0), "the train part .* has no click among"),
+        (lambda part, flag: flag * (part != 1), "the validation part .* has no click among"),
+        (lambda part, flag: flag * (part != 2), ""),
+    ],
+)
+def test_a_log_without_both_kinds_of_row_is_refused(
+    run: Path, tmp_path: Path, clicked: Callable[[int, int], int], said: str
 ) -> None:
-    """Nothing tells clicks apart, so all are as likely as (k + 1) / (n + 2)."""
-    lines = (run / "raw" / "impressions.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    ones = [row | {"clicked": [1] * len(row["items"])} for row in rows]
-    (tmp_path / "ones.jsonl").write_text("\n".join(map(json.dumps, ones)), encoding="utf-8")
+    """Nothing could be learned from it, and no calibrator be fitted to it."""
+    split = TimeSplit.of(Dataset(run / "dataset"))
+    rows = (run / "raw" / "impressions.jsonl").read_text(encoding="utf-8").splitlines()
+    with open(tmp_path / "lists.jsonl", "w", encoding="utf-8") as file:
+        for row in map(json.loads, rows):
+            part = int(row["timestamp"] >= split.validation) + int(row["timestamp"] >= split.test)
+            row["clicked"] = [clicked(part, flag) for flag in row["clicked"]]
+            file.write(json.dumps(row) + "\n")
     config = config_of(run)
-    labels = dataclasses.replace(config.labels, file=tmp_path / "ones.jsonl")
-    made = train(
-        dataclasses.replace(config, labels=labels), run / "dataset", tmp_path / "ctr", seed=1
-    )
-    model = ClickModel.load(made, engine="torch")
-    p = model.probabilities(np.array([-3.0, 0.0, 9.0]))
-    n = read_manifest(tmp_path / "ctr_sources").counts["impressions"]
-    assert n > 0 and (p < 1).all() and (p > 0.99).all()
-    assert np.ptp(p) < 1e-3
+    labels = dataclasses.replace(config.labels, file=tmp_path / "lists.jsonl")
+    config = dataclasses.replace(config, labels=labels)
+    if not said:
+        assert len(ImpressionLog.open(config, folders_of(run), 1).impressions) == len(rows)
+        return
+    with pytest.raises(DataError, match=said):
+        train(config, run / "dataset", tmp_path / "ctr", seed=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["lists.jsonl"]
+
+
+def test_what_is_known_of_users_is_a_feature(run: Path, tmp_path: Path) -> None:
+    """A file about users is read by ingest and reaches the network as the context does."""
+    events = run / "raw" / "events.jsonl"
+    names = sorted({json.loads(line)["user_id"] for line in events.read_text().splitlines()})
+    ages = ["young" if number % 2 else "old" for number in range(len(names))]
+    lines = [f"{name},{age}" for name, age in zip(names, ages, strict=True)]
+    (tmp_path / "users.csv").write_text("\n".join(["user_id,age", *lines]))
+    config = IngestConfig(
+        events=events, items=run / "raw" / "items.jsonl", users=tmp_path / "users.csv",
+        event_types=["click"], split="global-time",
+    )  # fmt: skip
+    made = ingest(config, tmp_path / "dataset", seed=3)
+    folders = dataclasses.replace(folders_of(run), dataset=made)
+    data = build_dataset(config_of(run), folders, run / "ctr_sources", 3)
+    assert sorted(data.context.as_dict()["age"]) == ["old", "young"]
+    column = [name for name, _, _ in data.inputs.names.categories].index("age")
+    known = dict(zip(names, ages, strict=True))
+    expected = [known[data.log.events.user_ids[user]] for user in data.log.impressions.user]
+    values = ["", "", *data.context.as_dict()["age"]]
+    assert [values[at] for at in data.inputs.categories[:, column]] == expected
 
 
 def test_a_click_model_is_bundled_with_a_model_that_it_has_read(run: Path, tmp_path: Path) -> None:
@@ -400,9 +464,8 @@ def test_a_click_model_is_bundled_with_a_model_that_it_has_read(run: Path, tmp_p
     assert [one.rank for one in shown.recommendations] == [1, 2, 3]
     assert all(0 < one.p_click < 1 for one in shown.recommendations if one.p_click is not None)
     copy = shutil.copytree(run / "ctr", tmp_path / "ctr")
-    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
-    manifest["inputs"] |= {"model/0": "another", "model/1": "another"}
-    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    inputs = read_manifest(copy).inputs | {"model/0": "another", "model/1": "another"}
+    edit_manifest(copy, inputs=inputs)
     with pytest.raises(ArtifactError, match="scores of other models than this one"):
         bundle(run / "dataset", run / "models/final/model", tmp_path / "c", ctr=copy)
 

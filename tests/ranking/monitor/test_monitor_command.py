@@ -1,6 +1,8 @@
 """llmrec monitor from a log to a report, and what it says of a log it cannot use."""
 
+import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import matplotlib.image
@@ -62,6 +64,28 @@ def test_all_formats_and_batch_sizes_say_the_same(
         assert found["inputs"] == expected["inputs"]
         for name, value in expected["overall"].items():
             assert found["overall"][name] == pytest.approx(value)
+
+
+def test_a_log_is_read_as_ingest_reads_it(reference: Path, tmp_path: Path) -> None:
+    """Zipped and not, with a mark in front, times in any unit, and markers for what is missing."""
+    columns = shown(300)
+    expected = run.monitor(reference, write_jsonl(columns, tmp_path / "served.jsonl"))
+    rows = records(columns)
+    for row in rows:
+        row["timestamp"] = round(row["timestamp"] * 1000)
+        row.setdefault("price", "NA")
+    names = list(columns)
+    lines = [names, *([str(row[name]) for name in names] for row in rows)]
+    text = "".join(",".join(line) + "\n" for line in lines)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text.encode()))
+    (tmp_path / "b.tsv").write_text(text.replace(",", "\t"))
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as packed:
+        packed.writestr("logs/served.csv", text.replace(",", ";"))
+    for name in ("a.csv.gz", "b.tsv", "c.zip"):
+        found = run.monitor(reference, tmp_path / name)
+        assert found["inputs"] == expected["inputs"], name
+        assert found["overall"] == expected["overall"], name
+        assert [w["start"] for w in found["windows"]] == [w["start"] for w in expected["windows"]]
 
 
 def test_drift_fails_and_says_what_moved(reference: Path, tmp_path: Path, capsys) -> None:
@@ -177,7 +201,7 @@ def spoiled(changes: dict) -> list[dict]:
         ({1: {"p_click": float("nan")}}, "row 2: p_click.* is missing"),
         ({4: {"p_click": "high"}}, "row 5: p_click 'high' is no number"),
         ({0: {"clicked": 2}}, "row 1: clicked 2 is neither 0 nor 1"),
-        ({3: {"timestamp": "soon"}}, "row 4: timestamp: 'soon' is not a time; log seconds"),
+        ({3: {"timestamp": "soon"}}, "row 4: timestamp 'soon' is not a time; write seconds"),
         ({3: {"timestamp": "gone"}}, "row 4: timestamp is no time after 1970; log when"),
         ({2: {"price": "dear"}}, "row 3: price 'dear' is no number; log a number"),
         ({n: {"price": "gone"} for n in range(5)}, "no column 'price'.*log this input too"),

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import subprocess
 import sys
@@ -59,6 +60,19 @@ def test_a_name_is_taken_once(tmp_path: Path, recipe: Path) -> None:
     write_status(job.folder, state="done")
     with pytest.raises(ConfigError, match=r"a job night \(done\); take another name"):
         make(tmp_path, "night", recipe)
+
+
+def test_a_start_that_was_killed_leaves_the_name_free(
+    tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("llmrec.training.jobs.job.asdict", lambda _: 1 / 0)  # before job.json
+        with pytest.raises(ZeroDivisionError):
+            make(tmp_path, "night", recipe)
+    recipe.write_text("tune: {rank: 9}\n")
+    job = make(tmp_path, "night", recipe)
+    assert (job.folder / "recipe.yaml").read_text() == "tune: {rank: 9}\n"
+    assert len({path.stat().st_mode for path in job.folder.iterdir()}) == 1
 
 
 def test_of_many_starts_at_one_time_one_is_let_in(tmp_path: Path, recipe: Path) -> None:
@@ -154,6 +168,42 @@ def test_a_damaged_file_is_named(tmp_path: Path, recipe: Path) -> None:
     (job.folder / "job.json").write_text("[")
     with pytest.raises(ArtifactError, match=r"night/job.json: cannot be read"):
         open_job(tmp_path, "night")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", r"status: expected a mapping, got \[\]"),
+        ('"running"', "status: expected a mapping"),
+        ('{"state": "asleep"}', "state: 'asleep' is not one of queued"),
+        ('{"state": ["running"]}', "is not one of queued"),
+        ('{"state": "running", "pid": -1, "process_started": 1.0}', "pid: must be 0 or more"),
+        ('{"state": "running", "pid": "7"}', "pid: expected int, got '7'"),
+        ('{"began": "yesterday"}', "began: expected float"),
+        ('{"began": NaN}', "began: must be"),
+        ('{"eta": Infinity}', "eta: must be"),
+        ('{"step": 1.5, "total": 3}', "step: expected int"),
+        ('{"loss": "high"}', "loss: expected a number, got 'high'"),
+        ("[" * 100_000, "nested deeper than 64 levels"),
+    ],
+)
+def test_a_status_of_another_type_is_one_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "status.json").write_text(content)
+    with pytest.raises(ArtifactError, match=rf"^{tmp_path}/status\.json: .*{message}") as caught:
+        read_status(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_has_diverged_has_a_status(tmp_path: Path) -> None:
+    write_status(tmp_path, state="running", loss=float("nan"), eta=None)
+    assert math.isnan(read_status(tmp_path)["loss"])
+
+
+@pytest.mark.parametrize("content", ["{\n", "[]\n", '{"step": 1}\n[1]\n', "[" * 100_000 + "\n"])
+def test_damaged_metrics_are_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(ArtifactError, match=r"metrics\.jsonl: (cannot be read|has a line)"):
+        read_metrics(tmp_path)
 
 
 def test_where_jobs_are(monkeypatch: pytest.MonkeyPatch) -> None:

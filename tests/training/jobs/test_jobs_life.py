@@ -125,7 +125,7 @@ def test_a_job_that_is_told_to_stop_at_once_is_killed(
     ("flags", "message"),
     [
         (["--base", "nowhere"], "--base: nowhere does not exist"),
-        (["--adapter", "."], "--adapter: is a flag of llmrec prefer"),
+        (["--impressions", "."], "--impressions: is a flag of llmrec prefer"),
         (["--processes", "0"], "--processes: must be 1 or more"),
         (["--accelerate", "nowhere.yaml"], "--accelerate: nowhere.yaml is no file"),
     ],

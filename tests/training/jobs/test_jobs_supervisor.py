@@ -1,6 +1,7 @@
 """What watches a job notices how its command ended, with real processes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from llmrec.errors import ConfigError
 from llmrec.loop.status import write_status
 from llmrec.training.jobs.commands import list_jobs, show
 from llmrec.training.jobs.job import Job, JobSpec, create, lock_job, open_job
@@ -154,3 +156,41 @@ def test_jobs_are_listed(
     list_jobs()
     line = capsys.readouterr().out.splitlines()[1]
     assert line.split()[2:6] == ["failed", "40/1,300", "1.2500", "-"]
+
+
+def test_one_damaged_job_or_a_strange_folder_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, lock = job_of(tmp_path, monkeypatch, "")
+    os.close(lock)
+    for name, file, content in (
+        ("no-json", "job.json", "{"),
+        ("no-mapping", "job.json", "[]"),
+        ("no-kind", "job.json", '{"kind": "bake", "arguments": []}'),
+        ("no-status", "status.json", "[]"),
+        ("my job", "job.json", "{}"),
+    ):
+        shutil.copytree(job.folder, job.folder.parent / name)
+        (job.folder.parent / name / file).write_text(content)
+    list_jobs(job.folder.parent)
+    shown = capsys.readouterr()
+    _, line = shown.out.splitlines()
+    assert line.split()[:3] == ["night", "tune", "killed"]
+    warnings = shown.err.splitlines()
+    assert len(warnings) == 5 and all(w.startswith("llmrec: warning: ") for w in warnings)
+    for name in ("no-json", "no-mapping", "no-kind", "no-status", "'my job'"):
+        assert sum(name in warning for warning in warnings) == 1
+    with pytest.raises(ConfigError, match="no job 'nigth'; did you mean 'night'"):
+        open_job(job.folder.parent, "nigth")
+
+
+def test_a_status_without_all_its_fields_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, lock = job_of(tmp_path, monkeypatch, "")
+    os.close(lock)
+    write_status(job.folder, step=3, elapsed=1.0, examples_per_second=2.0, eta=4.0)
+    list_jobs(job.folder.parent)
+    assert capsys.readouterr().out.splitlines()[1].split()[2:4] == ["killed", "-"]
+    show("night", jobs=job.folder.parent)
+    assert "2.0 examples/s" in capsys.readouterr().out

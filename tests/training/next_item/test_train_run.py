@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from llmrec.generation.load import load_llm
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.tokenizer import train_tokenizer
 from llmrec.stage import read_manifest
+from llmrec.training.next_item import llm_run, sasrec
+from llmrec.training.next_item.batches import TrainingBatches
 from llmrec.training.next_item.item_content import principal_components
 from llmrec.training.next_item.run import run
 from llmrec.training.next_item.sasrec import load_sasrec
@@ -150,6 +153,36 @@ def test_a_share_of_the_training_events_is_their_earliest_part(
     run(tiny_config({"epochs": 1}, share=0.5), dataset, tmp_path / "model", folders.atomic)
     until = read_manifest(tmp_path / "model").counts["learned_until"]
     assert until == part.timestamps.max()
+
+
+@pytest.mark.parametrize("kind", [llm_run, sasrec])
+def test_a_refreshed_model_learns_from_the_validation_part_and_from_nothing_later(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ModuleType
+) -> None:
+    learned: list[Histories] = []
+
+    def batches(histories: Histories, *rest: Any) -> TrainingBatches:
+        learned.append(histories)
+        return TrainingBatches(histories, *rest)
+
+    monkeypatch.setattr(kind, "TrainingBatches", batches)
+    dataset = with_times(tmp_path)
+    train, both = (Dataset(dataset).train_histories(validation=more) for more in (False, True))
+    validation = Dataset(dataset).cases("validation")
+    assert [both[user][-1] for user in validation.users] == validation.targets.tolist()
+    assert len(both.items) == len(train.items) + len(validation)
+    name = "llm" if kind is llm_run else "sasrec"
+    config = tiny_config({"epochs": 1}, kind=name, learn_validation=True)
+    run(config, dataset, tmp_path / "model", folders.atomic)
+    assert learned[0].items.tolist() == both.items.tolist()
+    assert both.timestamps is not None and train.timestamps is not None
+    until = read_manifest(tmp_path / "model").counts["learned_until"]
+    assert until == both.timestamps.max() > train.timestamps.max()
+
+
+def test_a_share_and_what_comes_after_it_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"train.learn_validation: .* set share: 1"):
+        tiny_config(share=0.5, learn_validation=True)
 
 
 def test_without_times_there_is_no_earliest_part(folders: Folders, tmp_path: Path) -> None:

@@ -67,7 +67,12 @@ def test_what_a_list_showed_and_was_passed_over(home: Path, log: Path, tmp_path:
     corpus = corpus_at(home / "atomic", log)
     pairs = make_pairs(corpus, DpoConfig(rejected=2), path, None, 0, 0)  # type: ignore[arg-type]
     assert found(pairs) == {(0, 9, 20), (0, 9, 21), (1, 9, 3), (1, 9, 22)}
-    assert len(ListNegatives(path, corpus.dataset, TrainEvents.read(corpus.dataset))) == 6
+    negatives = ListNegatives(path, corpus.dataset, TrainEvents.read(corpus.dataset))
+    assert len(negatives) == 6
+    assert negatives.notes == [
+        "1 of 9 lists are of users who are not in the dataset ('nobody' 1)",
+        "1 of 23 shown items are not in the catalogue ('x' 1)",
+    ]
 
 
 def test_what_was_viewed_in_the_same_session(home: Path, log: Path) -> None:
@@ -176,10 +181,10 @@ def test_events_of_other_types_choose_nothing(home: Path, log: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"user_id": "u0"}', "it has no 'items'"),
-        ('{"user_id": "u0", "items": ["i1"], "clicked": []}', "1 items and 0 clicks"),
-        ("[1]", "list indices"),
-        ("{", "Expecting property name"),
+        ('{"user_id": "u0"}', "items None is no list"),
+        ('{"user_id": "u0", "items": ["i1"], "clicked": []}', "1 items and 0 clicked"),
+        ("[1]", "expected a JSON object"),
+        ("{", "not a readable JSON object"),
     ],
 )
 def test_a_line_that_is_no_list_is_named(
@@ -188,5 +193,5 @@ def test_a_line_that_is_no_list_is_named(
     path = impressions(tmp_path, [shown("u0", 1.0, [1, 2], 1)])
     path.write_text(path.read_text() + line + "\n")
     dataset = Dataset(log)
-    with pytest.raises(DataError, match=f"row 2 is no list that was shown .*{reason}"):
+    with pytest.raises(DataError, match=f"row 2: {reason}"):
         ListNegatives(path, dataset, TrainEvents.read(dataset))

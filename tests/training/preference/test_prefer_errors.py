@@ -104,9 +104,9 @@ def test_impressions_that_are_not_read(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "lists.jsonl"
     fails(home, tmp_path, "are read for method: dpo with", impressions=path)
     shown = {"method": "dpo", "dpo": {"negatives": "shown"}, "impressions": path}
-    fails(home, tmp_path, "lists.jsonl is no file", **shown)
+    fails(home, tmp_path, "lists.jsonl: no such file", **shown)
     path.write_text("{}\n")
-    fails(home, tmp_path, "row 1 is no list that was shown", **shown)
+    fails(home, tmp_path, "lists.jsonl: no column 'user_id'", **shown)
 
 
 def test_a_group_as_large_as_the_catalogue(home: Path, tmp_path: Path) -> None:

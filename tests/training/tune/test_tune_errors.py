@@ -231,7 +231,7 @@ def test_no_task_needs_a_chat_template(home: Path, tmp_path: Path) -> None:
 def test_a_step_is_as_large_as_all_processes_make_it(home: Path, tmp_path: Path) -> None:
     dataset = Dataset(home / "dataset")
     config = tiny_tune({"batch_size": 200})
-    place = home / "atomic", dataset, tmp_path, 0
+    place = home / "atomic", None, dataset, None, tmp_path, 0
     assert TuneRun(config, *place, Processes()).progress.examples_per_step == 200
     with pytest.raises(
         ConfigError, match=r"there are 213 examples, fewer than the 400 of one step"

@@ -1,0 +1,189 @@
+"""Rankings that need no training, each tuned on validation by the same small budget.
+
+A baseline that nobody tuned flatters whatever stands beside it. :func:`tune` tries the defaults and
+``trials - 1`` draws of a baseline's grid and keeps the best by NDCG@10 on a sample of validation
+users; the test part is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from llmrec.data.item_graph import ItemGraph, ItemGraphConfig
+from llmrec.errors import ConfigError
+from llmrec.metrics.measure import evaluate
+from llmrec.metrics.metrics import ndcg
+from llmrec.ranking.retrieval.ease import MAX_ITEMS, Ease
+from llmrec.ranking.retrieval.graph_scorer import (
+    GraphScorer,
+    GraphScorerConfig,
+    content_neighbours,
+)
+from llmrec.ranking.retrieval.item_knn import ItemKNN
+from llmrec.ranking.retrieval.popularity import Popularity
+from llmrec.ranking.retrieval.star import Star
+from llmrec.recommender import Scorer
+from llmrec.types import Cases, Histories
+
+Settings = dict[str, Any]
+STRONG = "strong"  # all of them, tuned
+Fit = Callable[[Histories, int, np.ndarray | None, Settings], Scorer]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A ranking without training.
+
+    Attributes:
+        fit: from training histories, the number of items, content vectors and settings.
+        grid: values to try of each setting; empty for one without settings.
+        content: whether it reads content vectors.
+        max_items: of a catalogue that it can be fitted on; 0 is any.
+    """
+
+    fit: Fit
+    grid: dict[str, list[Any]]
+    content: Literal["no", "optional", "needed"] = "no"
+    max_items: int = 0
+
+
+def _popularity(train: Histories, n_items: int, _: np.ndarray | None, settings: Settings) -> Scorer:
+    return Popularity(**settings).fit(train, n_items)
+
+
+def _item_knn(train: Histories, n_items: int, _: np.ndarray | None, settings: Settings) -> Scorer:
+    return ItemKNN(**settings).fit(train, n_items)
+
+
+def _item_graph(
+    train: Histories, n_items: int, vectors: np.ndarray | None, settings: Settings
+) -> Scorer:
+    own = {name: settings[name] for name in ItemGraphConfig.__annotations__ if name in settings}
+    rest = {name: value for name, value in settings.items() if name not in own}
+    graph, config = ItemGraph.fit(train, n_items, ItemGraphConfig(**own)), GraphScorerConfig(**rest)
+    if vectors is None:
+        return GraphScorer(graph, None, config)
+    content = content_neighbours(vectors, config.neighbours, config.content_power)
+    return GraphScorer(graph, content, config)
+
+
+def _star(train: Histories, n_items: int, vectors: np.ndarray | None, settings: Settings) -> Scorer:
+    assert vectors is not None
+    return Star(vectors, **settings).fit(train, n_items)
+
+
+def _ease(train: Histories, n_items: int, _: np.ndarray | None, settings: Settings) -> Scorer:
+    return Ease(**settings).fit(train, n_items)
+
+
+BASELINES: dict[str, Baseline] = {
+    "popularity": Baseline(_popularity, {}),
+    "item-knn": Baseline(
+        _item_knn,
+        {
+            "weighting": ["cosine", "tfidf"],
+            "shrink": [0.0, 10.0, 20.0, 40.0, 80.0],
+            "decay": [0.4, 0.5, 0.6, 0.7, 0.85],
+        },
+    ),
+    "item-graph": Baseline(
+        _item_graph,
+        {
+            "window": [3, 5, 8, 12],
+            "step_decay": [0.7, 0.8, 0.9],
+            "backward": [0.1, 0.2, 0.3, 0.5],
+            "decay": [0.4, 0.5, 0.6],
+            "content_weight": [0.1, 0.2, 0.3, 0.45],
+            "smoothing": [0.003, 0.01, 0.03],
+        },
+        content="optional",
+    ),
+    "star": Baseline(
+        _star,
+        {
+            "share": [0.3, 0.5, 0.7],
+            "decay": [0.5, 0.6, 0.7, 0.8],
+            "events": [3, 5, 10, 20],
+        },
+        content="needed",
+    ),
+    "ease": Baseline(
+        _ease,
+        {"regularization": [50.0, 100.0, 200.0, 400.0, 800.0], "decay": [0.5, 0.7, 0.85, 1.0]},
+        max_items=MAX_ITEMS,
+    ),
+}
+
+
+def fit_baseline(
+    name: str,
+    train: Histories,
+    n_items: int,
+    vectors: np.ndarray | None = None,
+    settings: Settings | None = None,
+) -> Scorer:
+    """A baseline on training histories.
+
+    Args:
+        vectors: float ``[n_items, dim]``, content.
+        settings: those that differ from the defaults.
+
+    Raises:
+        ConfigError: if it needs content and there is none, or the catalogue is too large for it.
+    """
+    baseline = BASELINES[name]
+    if baseline.content == "needed" and vectors is None:
+        raise ConfigError(f"{name}: needs content; give --features, a folder of llmrec embed")
+    return baseline.fit(train, n_items, vectors, settings or {})
+
+
+def strong_baselines(n_items: int, vectors: np.ndarray | None) -> list[str]:
+    """Names of those that a catalogue can have, popularity first."""
+    return [
+        name
+        for name, baseline in BASELINES.items()
+        if not (baseline.content == "needed" and vectors is None)
+        and not (baseline.max_items and n_items > baseline.max_items)
+    ]
+
+
+def tune(
+    name: str,
+    train: Histories,
+    n_items: int,
+    vectors: np.ndarray | None,
+    validation: Cases,
+    *,
+    trials: int,
+    seed: int = 0,
+) -> tuple[Settings, float]:
+    """The best settings of a baseline by NDCG@10 on validation, and that figure.
+
+    Args:
+        train: what it is fitted on; nothing of the validation events.
+        trials: settings tried, the defaults among them.
+        seed: of the draws from the grid.
+
+    Raises:
+        ConfigError: as for :func:`fit_baseline`.
+    """
+    grid = BASELINES[name].grid
+    rng = np.random.default_rng(seed)
+    drawn: list[Settings] = [{}]
+    if grid:
+        for _ in range(trials - 1):
+            drawn.append({key: values[rng.integers(len(values))] for key, values in grid.items()})
+    best: tuple[Settings, float] = ({}, -1.0)
+    counts = np.zeros(n_items, dtype=np.int64)  # popularity plays no part here
+    for settings in tqdm(drawn, f"tune {name}", unit="trial", disable=len(drawn) == 1):
+        scorer = fit_baseline(name, train, n_items, vectors, settings)
+        found = evaluate(scorer, validation, counts, ks=(10,), list_length=10, with_history=False)
+        value = float(ndcg(found.removed.ranks, 10).mean())
+        if value > best[1]:
+            best = settings, value
+    return best

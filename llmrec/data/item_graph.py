@@ -1,0 +1,275 @@
+"""Item transitions of an event log: which items follow which, kept up to date event by event.
+
+Two events of a user at most ``window`` apart are an edge between their items. The pair ``d`` steps
+apart weighs ``step_decay ** (d - 1)``, from the older to the newer item, and ``backward`` times
+that in the other direction. Weights are whole numbers of :data:`UNIT`, so adding and removing
+events in any order gives exactly the graph of the events that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from safetensors import SafetensorError
+
+from llmrec.config import as_dict, build, check_ranges
+from llmrec.errors import ArtifactError, CatalogError, DataError, one_line, require
+from llmrec.files import read_versioned
+from llmrec.types import Histories
+
+UNIT = 1 << 16  # weight of a transition from one event to the next
+SCHEMA_VERSION = 1
+_HEADER, _TENSORS = "graph.json", "graph.safetensors"
+_FIX = "make the bundle again"
+_MERGE_AT = 1 << 18  # changed edges after which they are merged into the matrix
+
+
+@dataclass(frozen=True)
+class ItemGraphConfig:
+    """Settings of the graph.
+
+    Attributes:
+        window: two events of a user are an edge when they are at most so many events apart.
+        step_decay: weight of a pair relative to one that is a step closer, in (0, 1].
+        backward: weight of the edge from the newer item to the older, in [0, 1].
+    """
+
+    window: int = 8
+    step_decay: float = 0.8
+    backward: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "[1, inf)", "window", prefix="graph.")
+        check_ranges(self, "(0, 1]", "step_decay", prefix="graph.")
+        check_ranges(self, "[0, 1]", "backward", prefix="graph.")
+
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """int64 ``[window]`` forward and backward, of pairs 1 to ``window`` steps apart."""
+        forward = self.step_decay ** np.arange(self.window)
+        return tuple(np.rint(UNIT * w).astype(np.int64) for w in (forward, self.backward * forward))
+
+
+class ItemGraph:
+    """Weights of item-to-item transitions.
+
+    Args:
+        n_items: items of the catalogue.
+        config: settings.
+
+    Raises:
+        CatalogError: if the catalogue is empty.
+    """
+
+    def __init__(self, n_items: int, config: ItemGraphConfig | None = None) -> None:
+        if n_items < 1:
+            raise CatalogError("the catalogue is empty; there is nothing to rank")
+        self.config = config or ItemGraphConfig()
+        self.n_items = n_items
+        self._matrix = _sparse().csr_matrix((n_items, n_items), dtype=np.int64)
+        self.out_weight = np.zeros(n_items, dtype=np.int64)
+        self._changes: dict[int, Counter[int]] = {}
+        self._changed = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def fit(cls, histories: Histories, n_items: int, config: ItemGraphConfig | None = None) -> Self:
+        """The graph of whole histories.
+
+        Raises:
+            CatalogError: if the catalogue is empty or lacks an item of a history.
+        """
+        graph = cls(n_items, config)
+        graph._check(histories.items)
+        user = np.repeat(np.arange(len(histories)), histories.lengths())
+        shape = (n_items, n_items)
+        for step, (ahead, back) in enumerate(zip(*graph.config.weights(), strict=True), start=1):
+            pair = (user[:-step] == user[step:]) & (
+                histories.items[:-step] != histories.items[step:]
+            )
+            older, newer = histories.items[:-step][pair], histories.items[step:][pair]
+            weights = np.repeat([ahead, back], len(older))
+            ends = np.concatenate([older, newer]), np.concatenate([newer, older])
+            graph._matrix = graph._matrix + _sparse().csr_matrix((weights, ends), shape=shape)
+        graph._matrix.eliminate_zeros()
+        graph.out_weight = np.asarray(graph._matrix.sum(axis=1)).ravel()
+        return graph
+
+    def append(self, history: np.ndarray, item: int) -> None:
+        """Add a user's newest event.
+
+        Args:
+            history: int ``[events]``, the user's items before it, oldest first; the newest
+                ``window`` of them matter.
+
+        Raises:
+            CatalogError: for an item outside the catalogue.
+        """
+        recent = np.asarray(history)[-self.config.window :]
+        self._check(np.append(recent, item))
+        self._change(self._edges(np.append(recent, item), len(recent)))
+
+    def replace(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Put one history of a user in place of another: events inserted, removed or forgotten.
+
+        Args:
+            before: int ``[events]``, items oldest first, as they were added.
+            after: int ``[events]``, what is left of them; empty forgets the user.
+
+        Raises:
+            CatalogError: for an item outside the catalogue.
+            DataError: if ``before`` was never added; the graph stays as it was.
+        """
+        before, after = np.asarray(before, np.int64), np.asarray(after, np.int64)
+        self._check(before)
+        self._check(after)
+        change = self._edges(after, 1)
+        change.subtract(self._edges(before, 1))
+        self._change(change)
+
+    def propagate(self, weights: Any) -> Any:
+        """A step from items along their edges, each item's edges divided by the root of their sum.
+
+        Args:
+            weights: sparse ``[users, n_items]``, of the items that the steps start from.
+
+        Returns:
+            sparse float64 ``[users, n_items]``: ``weights / sqrt(out_weight) @ edge weights``, in
+            which a transition from one event to the next weighs 1.
+        """
+        with self._lock:
+            scale = 1 / np.sqrt(UNIT * np.maximum(self.out_weight, 1))
+            scaled = weights.multiply(scale[None]).tocsr()
+            found = scaled @ self._matrix
+            changed = [i for i in np.unique(scaled.indices).tolist() if i in self._changes]
+            return found + scaled @ self._change_matrix(changed) if changed else found
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a folder, which is made."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        matrix = self.matrix()
+        arrays = {
+            "starts": matrix.indptr.astype(np.int64),
+            "ends": matrix.indices.astype(np.int32),
+            "weights": matrix.data,
+        }
+        save_file(arrays, folder / _TENSORS)
+        header = {"schema_version": SCHEMA_VERSION, "n_items": self.n_items}
+        text = json.dumps(header | {"config": as_dict(self.config)}, indent=1)
+        (folder / _HEADER).write_text(text + "\n", encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, n_items: int) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            n_items: items of the catalogue that it must be of.
+
+        Raises:
+            ArtifactError: if it is missing, damaged or of another catalogue.
+        """
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        header = read_versioned(folder / _HEADER, "item graph", SCHEMA_VERSION, _FIX)
+        known = header.get("n_items")
+        if known != n_items:
+            raise ArtifactError(
+                f"{folder}: is of {known} items, the catalogue has {n_items}; {_FIX}"
+            )
+        try:
+            arrays = load_file(folder / _TENSORS)
+            graph = cls(n_items, build(ItemGraphConfig, header.get("config", {}), "graph"))
+            shape = (n_items, n_items)
+            parts = arrays["weights"], arrays["ends"], arrays["starts"]
+            graph._matrix = _sparse().csr_matrix(parts, shape=shape)
+            graph._matrix.check_format()
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise ArtifactError(f"{folder}: {one_line(error)}; {_FIX}") from None
+        graph.out_weight = np.asarray(graph._matrix.sum(axis=1)).ravel()
+        return graph
+
+    def matrix(self) -> Any:
+        """Sparse int64 ``[n_items, n_items]``, row by row the items that follow; not to be
+        changed."""
+        with self._lock:
+            self._merge()
+            return self._matrix
+
+    def grow(self, n_items: int) -> None:
+        """Make room for new items, which no edge leads to yet.
+
+        Raises:
+            CatalogError: if there would be fewer items than now.
+        """
+        if n_items < self.n_items:
+            raise CatalogError(f"the graph has {self.n_items} items, not as few as {n_items}")
+        with self._lock:
+            self._matrix = self._matrix.copy()
+            self._matrix.resize((n_items, n_items))
+            self.out_weight = np.pad(self.out_weight, (0, n_items - self.n_items))
+            self.n_items = n_items
+
+    def _edges(self, items: np.ndarray, first: int) -> Counter[tuple[int, int]]:
+        """Weights of the edges that the events from ``first`` on make with those before them."""
+        edges: Counter[tuple[int, int]] = Counter()
+        forward, backward = self.config.weights()
+        known = items.tolist()
+        for newer in range(first, len(known)):
+            for step in range(1, min(self.config.window, newer) + 1):
+                ends = known[newer - step], known[newer]
+                if ends[0] != ends[1]:
+                    edges[ends] += int(forward[step - 1])
+                    edges[ends[::-1]] += int(backward[step - 1])
+        return edges
+
+    def _change(self, edges: Counter[tuple[int, int]]) -> None:
+        with self._lock:
+            for (start, end), weight in edges.items():
+                if weight < 0 and self._weight(start, end) + weight < 0:
+                    raise DataError("the events to remove are not in the item graph")
+            for (start, end), weight in edges.items():
+                if weight:
+                    self._changes.setdefault(start, Counter())[end] += weight
+                    self.out_weight[start] += weight
+            self._changed += len(edges)
+            if self._changed > _MERGE_AT:
+                self._merge()
+
+    def _weight(self, start: int, end: int) -> int:
+        changed = self._changes[start][end] if start in self._changes else 0
+        return int(self._matrix[start, end]) + changed
+
+    def _merge(self) -> None:
+        if not self._changes:
+            return
+        self._matrix = self._matrix + self._change_matrix(self._changes)
+        self._matrix.eliminate_zeros()
+        self._changes, self._changed = {}, 0
+
+    def _change_matrix(self, rows: Iterable[int]) -> Any:
+        """What was added to some rows since the last merge, sparse ``[n_items, n_items]``."""
+        triples = [(row, end, w) for row in rows for end, w in self._changes[row].items()]
+        starts, ends, weights = np.array(triples, dtype=np.int64).T
+        return _sparse().csr_matrix((weights, (starts, ends)), shape=self._matrix.shape)
+
+    def _check(self, items: Iterable[int] | np.ndarray) -> None:
+        items = np.asarray(items)
+        if len(items) and not 0 <= items.min() <= items.max() < self.n_items:
+            raise CatalogError(
+                f"an event is of an item that is not among the {self.n_items} of the item graph"
+            )
+
+
+def _sparse() -> Any:
+    return require("scipy.sparse", "eval")

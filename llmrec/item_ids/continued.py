@@ -1,0 +1,113 @@
+"""The IDs of a catalogue that has changed: known items keep what names them, new ones get theirs.
+
+Items are matched by the shop's identifiers, whatever their order. Semantic IDs keep their codes,
+and those of items that are gone are free again. An atomic ID is the item's place in the catalogue,
+so there the token changes and its row goes with the item.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from llmrec.errors import ConfigError
+from llmrec.item_ids.item_ids import ItemIds
+
+LEAST_AGREEMENT = 0.5  # of first codes, between those that items have and those of their content
+
+
+def usual_spare(n_items: int) -> int:
+    """Atomic tokens that are kept free where no setting says how many."""
+    return max(64, math.ceil(n_items / 20))
+
+
+def continued_ids(
+    old: ItemIds, names: Sequence[str], features: Mapping[str, np.ndarray] | None, where: str
+) -> ItemIds:
+    """IDs of the items of another catalogue.
+
+    Args:
+        old: the IDs so far, with names.
+        names: the items now.
+        features: their feature blocks, made as those that the IDs were made of; None without.
+        where: the folder of ``old``, for messages.
+
+    Returns:
+        as many tokens as ``old`` has, or more where atomic IDs need them.
+
+    Raises:
+        ConfigError: if no item is known, or the features are missing or of another kind.
+        CatalogError: if no ID is left for an item.
+    """
+    known = known_rows(old, names, where)
+    if old.kind == "atomic":
+        return _atomic(old, names, known, features)
+    new, kept = np.flatnonzero(known < 0), np.flatnonzero(known >= 0)
+    ids = replace(old, codes=old.codes[known[kept]], names=())
+    if len(new):
+        if features is None:
+            raise ConfigError(
+                f"--features: {len(new)} items are not among those of {where}, and their IDs are "
+                "made of features"
+            )
+        vectors = old.content(features, len(names))
+        _check_same_space(old, known[kept], vectors[kept], where)
+        ids = ids.assign_new(vectors[new])
+    order = np.argsort(np.concatenate([kept, new]))
+    return replace(old, codes=ids.codes[order], names=tuple(names))
+
+
+def known_rows(old: ItemIds, names: Sequence[str], where: str) -> np.ndarray:
+    """Each item's index in ``old``: int64 ``[items]``, -1 for new ones.
+
+    Raises:
+        ConfigError: if the names of ``old`` are not known, or none is the same.
+    """
+    if not old.names:
+        raise ConfigError(
+            f"{where}: does not say which item has which ID; make it again with llmrec index"
+        )
+    index = {name: row for row, name in enumerate(old.names)}
+    rows = np.array([index.get(name, -1) for name in names], dtype=np.int64)
+    if (rows < 0).all():
+        raise ConfigError(
+            f"{where}: knows none of the {len(names)} items ({old.names[0]!r} there, {names[0]!r} "
+            "here); it is of another shop"
+        )
+    return rows
+
+
+def _atomic(
+    old: ItemIds,
+    names: Sequence[str],
+    known: np.ndarray,
+    features: Mapping[str, np.ndarray] | None,
+) -> ItemIds:
+    n_items = len(names)
+    vectors = np.zeros((n_items, old.token_vectors.shape[1]), np.float32)
+    if features is not None and all(name in features for name in old.blocks):
+        vectors = old.content(features, n_items)
+    else:
+        vectors[known >= 0] = old.token_vectors[known[known >= 0]]
+    enough = old.n_tokens >= n_items  # its spare tokens are trained with, so keep what there is
+    spare = old.n_tokens - n_items if enough else usual_spare(n_items)
+    return replace(ItemIds.atomic(n_items, spare, vectors, old.blocks), names=tuple(names))
+
+
+def _check_same_space(old: ItemIds, rows: np.ndarray, vectors: np.ndarray, where: str) -> None:
+    """Check that content gives known items about the codes that they have.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    assert old.quantizer is not None
+    found = old.quantizer.codes(old.quantizer.latents(vectors))[:, 0]
+    agreement = float((found == old.codes[rows, 0]).mean())
+    if agreement < LEAST_AGREEMENT:
+        raise ConfigError(
+            f"--features: give {1 - agreement:.0%} of the known items another first code than in "
+            f"{where}; embed the dataset as the one was that those IDs are of (model, fields)"
+        )

@@ -1,0 +1,61 @@
+"""In which precision a forward pass is computed, by what the device has."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+from llmrec.errors import require
+
+logger = logging.getLogger(__name__)
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+# As trainers for accelerate and TRL name them.
+PRECISIONS: dict[str, Precision] = {"auto": "auto", "fp32": "float32", "bf16": "bfloat16"}
+
+
+def choose_precision(device_type: str, precision: Precision) -> Precision:
+    """The precision to compute in; never ``auto``.
+
+    ``auto`` is bfloat16 on a GPU that has it, else float16, and float32 on a CPU. A CPU without
+    units for a half precision emulates it, a hundred times slower than float32: there float32 is
+    taken instead, and a warning says so once.
+
+    Args:
+        device_type: ``cpu`` or ``cuda``.
+    """
+    torch = require("torch", "train")
+    if precision == "auto":
+        if device_type != "cuda":
+            return "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    if device_type == "cpu" and precision != "float32" and not _cpu_computes(precision):
+        _warn(precision)
+        return "float32"
+    return precision
+
+
+def mixed_precision(device_type: str, precision: Precision) -> AbstractContextManager[Any]:
+    """Autocast for a forward pass in what :func:`choose_precision` chooses."""
+    chosen = choose_precision(device_type, precision)
+    if chosen == "float32":
+        return nullcontext()
+    torch = require("torch", "train")
+    return torch.autocast(device_type, getattr(torch, chosen))
+
+
+def _cpu_computes(precision: Precision) -> bool:
+    """Whether this CPU multiplies matrices of that type itself (AVX-512 BF16, AMX)."""
+    cpu = require("torch", "train").cpu
+    if precision == "float16":
+        return bool(cpu._is_amx_fp16_supported())
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
+
+
+@functools.cache
+def _warn(precision: Precision) -> None:
+    logger.warning(
+        "precision: this CPU has no units for %s; computing in float32, which is faster here",
+        precision,
+    )

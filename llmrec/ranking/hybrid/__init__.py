@@ -1,0 +1,1 @@
+"""The language model and a live item graph in one ranking."""

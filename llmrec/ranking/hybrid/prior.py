@@ -1,0 +1,132 @@
+"""What the item graph adds to the language model's log-likelihood of every item.
+
+The two know different things: the language model what it generalised when it was trained, the graph
+what happened since, event by event. An item whose score by graph and content is ``s`` gets
+``weight * log(1 + s / scale)``, so one that neither leads to keeps its likelihood.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from llmrec.config import as_dict, build, check_ranges
+from llmrec.data.item_graph import ItemGraph
+from llmrec.errors import ArtifactError, one_line, require
+from llmrec.files import read_versioned
+from llmrec.ranking.retrieval.graph_scorer import (
+    GraphScorer,
+    GraphScorerConfig,
+    extend_neighbours,
+)
+from llmrec.types import Histories
+
+SCHEMA_VERSION = 1
+_SETTINGS, _CONTENT, _GRAPH = "prior.json", "content.safetensors", "graph"
+_FIX = "run llmrec hybrid again"
+
+
+class GraphPrior:
+    """A bonus of every item after a history.
+
+    Args:
+        scorer: graph and content.
+        weight: of the bonus beside the log-likelihood; 0 is the language model alone.
+        scale: the score at which the bonus is ``weight * log(2)``.
+
+    Raises:
+        ConfigError: for a weight or scale out of range.
+    """
+
+    def __init__(self, scorer: GraphScorer, weight: float = 1.0, scale: float = 0.01) -> None:
+        self.scorer, self.weight, self.scale = scorer, weight, scale
+        check_ranges(self, "[0, inf)", "weight")
+        check_ranges(self, "(0, inf)", "scale")
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        return self.scorer.n_items
+
+    def bonus(self, histories: Histories) -> Any:
+        """Sparse float32 ``[users, n_items]``, nothing below 0."""
+        scores = self.scorer.sparse_scores(histories).tocsr()
+        scores.data = self.of(scores.data)
+        return scores.astype(np.float32)
+
+    def of(self, scores: np.ndarray) -> np.ndarray:
+        """The bonus of scores of graph and content."""
+        return self.weight * np.log1p(scores / self.scale)
+
+    def with_items(self, vectors: np.ndarray | None, n_items: int) -> GraphPrior:
+        """The same for a catalogue that has grown.
+
+        Args:
+            vectors: float ``[n_items, dim]``, content of all items; None where there is none.
+            n_items: of the grown catalogue.
+        """
+        scorer, content = self.scorer, self.scorer.content
+        scorer.graph.grow(n_items)
+        if content is not None and vectors is not None:
+            settings = scorer.config
+            content = extend_neighbours(
+                content, vectors, settings.neighbours, settings.content_power
+            )
+        elif content is not None:
+            content = content.copy()
+            content.resize((n_items, n_items))
+        grown = GraphScorer(scorer.graph, content, scorer.config)
+        return GraphPrior(grown, self.weight, self.scale)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a folder, which is made."""
+        folder = Path(folder)
+        self.scorer.graph.save(folder / _GRAPH)
+        content = self.scorer.content
+        if content is not None:
+            arrays = {
+                "starts": content.indptr.astype(np.int64),
+                "ends": content.indices.astype(np.int32),
+                "weights": content.data.astype(np.float32),
+            }
+            save_file(arrays, folder / _CONTENT)
+        header = {
+            "schema_version": SCHEMA_VERSION,
+            "weight": self.weight,
+            "scale": self.scale,
+            "scorer": as_dict(self.scorer.config),
+        }
+        (folder / _SETTINGS).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, n_items: int) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            n_items: items of the catalogue that it must be of.
+
+        Raises:
+            ArtifactError: if it is missing, damaged or of another catalogue.
+        """
+        folder = Path(folder)
+        header = read_versioned(folder / _SETTINGS, "graph prior", SCHEMA_VERSION, _FIX)
+        graph = ItemGraph.load(folder / _GRAPH, n_items)
+        content = None
+        try:
+            if (folder / _CONTENT).exists():
+                arrays = load_file(folder / _CONTENT)
+                parts = arrays["weights"].astype(np.float64), arrays["ends"], arrays["starts"]
+                sparse = require("scipy.sparse", "eval")
+                content = sparse.csr_matrix(parts, shape=(n_items, n_items))
+                content.check_format()
+            config = build(GraphScorerConfig, header["scorer"], "scorer")
+            scorer = GraphScorer(graph, content, config)
+            return cls(scorer, float(header["weight"]), float(header["scale"]))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ArtifactError(f"{folder}: {one_line(error)}; {_FIX}") from None

@@ -1,0 +1,49 @@
+"""In which precision a forward pass is computed."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from llmrec.loop import precision
+from llmrec.loop.precision import choose_precision, mixed_precision
+
+
+@pytest.fixture(autouse=True)
+def _fresh_warning() -> None:
+    precision._warn.cache_clear()
+
+
+def set_cpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+
+
+def test_auto_is_float32_on_a_cpu() -> None:
+    assert choose_precision("cpu", "auto") == "float32"
+    assert isinstance(mixed_precision("cpu", "auto"), nullcontext)
+
+
+@pytest.mark.parametrize(("bf16", "amx"), [(True, False), (False, True)])
+def test_bfloat16_is_computed_by_a_cpu_that_has_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool
+) -> None:
+    set_cpu(monkeypatch, bf16, amx)
+    assert choose_precision("cpu", "bfloat16") == "bfloat16"
+    with mixed_precision("cpu", "bfloat16"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+def test_a_cpu_without_such_units_computes_in_float32_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_cpu(monkeypatch, bf16=False, amx=False)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            with mixed_precision("cpu", "bfloat16"):
+                assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    assert len(caplog.messages) == 1
+    assert "no units for bfloat16; computing in float32" in caplog.messages[0]

@@ -1,0 +1,183 @@
+"""Language model and item graph in one ranking, for atomic and semantic item IDs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recommender_contract import RecommenderContract
+from scipy import sparse
+from tiny_models import random_semantic_ids, tiny_llm
+
+from llmrec.data.item_graph import ItemGraph
+from llmrec.errors import ArtifactError, CatalogError, ConfigError
+from llmrec.generation.constraints import Constraints, ItemFilter
+from llmrec.generation.llm import Llm
+from llmrec.item_ids.item_ids import ItemIds
+from llmrec.ranking.hybrid.prior import GraphPrior
+from llmrec.ranking.hybrid.recommender import HybridLlm, with_prior
+from llmrec.ranking.hybrid.run import try_priors
+from llmrec.ranking.hybrid.settings import HybridConfig
+from llmrec.ranking.retrieval.graph_scorer import GraphScorer, content_neighbours
+from llmrec.recommender import Scorer
+from llmrec.types import Cases, Histories
+
+N = 30
+HISTORIES = Histories.from_lists([[1, 2, 3], [4], [], [7, 8, 7]])
+
+
+def scorer() -> GraphScorer:
+    rng = np.random.default_rng(0)
+    train = Histories.from_lists(rng.integers(0, N - 1, (40, 4)).tolist())
+    vectors = rng.standard_normal((N, 5))
+    return GraphScorer(ItemGraph.fit(train, N), content_neighbours(vectors, neighbours=3))
+
+
+def make(kind: str, weight: float = 1.0, scale: float = 0.1) -> HybridLlm:
+    ids = ItemIds.atomic(N) if kind == "atomic" else random_semantic_ids(N, (6, 8))
+    return with_prior(tiny_llm(ids, beams=N), GraphPrior(scorer(), weight, scale))
+
+
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+class TestHybridContract(RecommenderContract):
+    @pytest.fixture
+    def recommender(self, kind: str) -> HybridLlm:
+        return make(kind)
+
+
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_the_score_is_the_log_likelihood_and_the_bonus(kind: str) -> None:
+    hybrid = make(kind, weight=0.5, scale=0.2)
+    items = np.tile(np.arange(N), (len(HISTORIES), 1))
+    graph = hybrid.prior.scorer.sparse_scores(HISTORIES).toarray()
+    expected = hybrid.llm.score_items(HISTORIES, items) + 0.5 * np.log1p(graph / 0.2)
+    found = hybrid.recommend(HISTORIES, N, exclude_history=False)
+    for user in range(len(HISTORIES)):
+        order = np.argsort(-expected[user])
+        assert found.items[user].tolist() == order.tolist()
+        np.testing.assert_allclose(found.scores[user], expected[user, order], rtol=1e-4)
+    np.testing.assert_allclose(hybrid.score_items(HISTORIES, items), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_without_weight_it_is_the_language_model(kind: str) -> None:
+    hybrid = make(kind, weight=0.0)
+    alone = hybrid.llm.recommend(HISTORIES, 5)
+    found = hybrid.recommend(HISTORIES, 5)
+    np.testing.assert_array_equal(found.items, alone.items)
+
+
+def test_an_item_that_beams_miss_is_proposed_by_the_graph() -> None:
+    ids = random_semantic_ids(N, (6, 8))
+    prior = GraphPrior(scorer(), weight=50.0, scale=0.001)
+    narrow = with_prior(tiny_llm(ids, beams=2), prior)
+    best = prior.bonus(HISTORIES).toarray()
+    best[0, [1, 2, 3]] = 0
+    assert narrow.recommend(HISTORIES, 2).items[0, 0] == best[0].argmax()
+    assert best[0].argmax() not in narrow.llm.recommend(HISTORIES, 2).items[0]
+
+
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_constraints_hold_for_both_parts(kind: str) -> None:
+    allowed = ItemFilter.of_items([5, 6, 9, 11], N)
+    constraints = [Constraints(exclude=[9], allow=allowed)] * len(HISTORIES)
+    found = make(kind, weight=50.0).recommend(HISTORIES, 6, constraints=constraints)
+    for row in found.items:
+        assert set(row[row >= 0].tolist()) == {5, 6, 11}
+        assert (row[3:] == -1).all()
+
+
+def test_an_event_of_the_graph_counts_at_the_next_request() -> None:
+    hybrid = make("atomic", weight=50.0, scale=0.001)
+    one = HISTORIES.select([1])
+    before = hybrid.recommend(one, 1).items[0, 0]
+    for _ in range(50):
+        hybrid.prior.scorer.graph.append(np.array([4]), N - 1)
+    after = hybrid.recommend(one, 1).items[0, 0]
+    assert (before, after) == (before, N - 1)
+    assert before != N - 1
+
+
+def test_only_an_atomic_one_scores_the_whole_catalogue() -> None:
+    assert isinstance(make("atomic"), Scorer)
+    assert not isinstance(make("semantic"), Scorer)
+
+
+def test_a_graph_of_another_catalogue_is_refused() -> None:
+    other = GraphPrior(GraphScorer(ItemGraph(N + 1)))
+    with pytest.raises(ArtifactError, match=f"{N + 1} items, the language model of {N}"):
+        with_prior(tiny_llm(ItemIds.atomic(N)), other)
+
+
+def test_items_outside_the_catalogue_and_no_items_are_refused_as_by_the_model() -> None:
+    hybrid = make("atomic")
+    with pytest.raises(CatalogError):
+        hybrid.recommend(Histories.from_lists([[N]]), 3)
+    with pytest.raises(CatalogError, match="at least 1"):
+        hybrid.recommend(HISTORIES, 0)
+
+
+def test_saved_and_loaded_it_ranks_the_same(tmp_path) -> None:
+    prior = GraphPrior(scorer(), 0.7, 0.05)
+    loaded = GraphPrior.load(prior.save(tmp_path / "prior"), N)
+    np.testing.assert_allclose(
+        loaded.bonus(HISTORIES).toarray(), prior.bonus(HISTORIES).toarray(), rtol=1e-5
+    )
+    alone = GraphPrior(GraphScorer(ItemGraph(N)), 1.0, 1.0)
+    assert GraphPrior.load(alone.save(tmp_path / "alone"), N).scorer.content is None
+    with pytest.raises(ArtifactError, match=f"of {N} items, the catalogue has 7"):
+        GraphPrior.load(tmp_path / "prior", 7)
+    (tmp_path / "prior" / "content.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match="run llmrec hybrid again"):
+        GraphPrior.load(tmp_path / "prior", N)
+
+
+def test_new_items_are_reached_by_content_and_old_scores_stay() -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((N + 2, 5))
+    vectors[N] = vectors[3] + 0.01  # the new item is like 3
+    content = content_neighbours(vectors[:N], neighbours=3)
+    prior = GraphPrior(GraphScorer(ItemGraph(N), content), 1.0, 0.1)
+    one = Histories.from_lists([[3]])
+    before = prior.bonus(one).toarray()[0]
+    grown = prior.with_items(vectors, N + 2)
+    after = grown.bonus(one).toarray()[0]
+    np.testing.assert_allclose(after[:N], before, rtol=1e-6)
+    assert after[N] == after.max() > 0
+    assert grown.bonus(Histories.from_lists([[N]])).toarray()[0, 3] > 0
+    without = GraphPrior(GraphScorer(ItemGraph(N), content)).with_items(None, N + 2)
+    assert without.bonus(one).shape == (1, N + 2)
+
+
+@pytest.mark.parametrize(("weight", "scale"), [(-1.0, 0.1), (1.0, 0.0), (float("nan"), 0.1)])
+def test_a_weight_or_scale_out_of_range_is_refused(weight: float, scale: float) -> None:
+    with pytest.raises(ConfigError, match=r"weight|scale"):
+        GraphPrior(scorer(), weight, scale)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"weights": []}, "hybrid.weights"),
+        ({"scales": [0.0]}, "hybrid.scales"),
+        ({"weights": [-1.0]}, "hybrid.weights"),
+        ({"candidates": 5}, "hybrid.candidates"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        HybridConfig(**settings)
+
+
+def test_the_ndcg_of_every_weight_is_that_of_its_ranking() -> None:
+    targets = np.array([9, 5, 2, 11], dtype=np.int32)
+    cases = Cases(np.arange(4, dtype=np.int32), HISTORIES, targets)
+    llm: Llm = tiny_llm(ItemIds.atomic(N), beams=N)
+    config = HybridConfig(weights=[0.5], scales=[0.1, 1.0], candidates=N)
+    tried = try_priors(llm, scorer(), cases, config)
+    assert sorted(tried) == [(0.0, 0.1), (0.0, 1.0), (0.5, 0.1), (0.5, 1.0)]
+    for (weight, scale), value in tried.items():
+        hybrid = with_prior(llm, GraphPrior(scorer(), weight, scale))
+        items = hybrid.recommend(HISTORIES, 10).items
+        hits = (items == targets[:, None]) / np.log2(np.arange(10) + 2)
+        assert value == pytest.approx(hits.sum() / 4)
+    assert sparse.issparse(GraphPrior(scorer()).bonus(HISTORIES))

@@ -1,0 +1,96 @@
+"""Item graph and content as one ranking."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recommender_contract import RecommenderContract
+
+from llmrec.data.item_graph import ItemGraph, ItemGraphConfig
+from llmrec.errors import CatalogError, ConfigError
+from llmrec.ranking.retrieval.graph_scorer import (
+    GraphScorer,
+    GraphScorerConfig,
+    content_neighbours,
+)
+from llmrec.recommender import recommend_from_scores
+from llmrec.types import Histories
+
+TRAIN = Histories.from_lists([[0, 1], [0, 1], [0, 2], [3, 4]])
+GRAPH = ItemGraphConfig(window=1, step_decay=1.0, backward=0.0)
+# 5 is like 1 (cosine .6), like nothing else; 4 has no content
+VECTORS = np.array(
+    [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 0.6, 0, 0.8]]
+)
+
+
+def make(vectors: np.ndarray | None = None, **settings: float) -> GraphScorer:
+    graph = ItemGraph.fit(TRAIN, 6, GRAPH)
+    config = GraphScorerConfig(**settings)  # type: ignore[arg-type]
+    if vectors is None:
+        return GraphScorer(graph, None, config)
+    return GraphScorer(graph, content_neighbours(vectors), config)
+
+
+@pytest.mark.parametrize("vectors", [None, VECTORS])
+class TestGraphScorerContract(RecommenderContract):
+    @pytest.fixture
+    def recommender(self, vectors: np.ndarray | None) -> GraphScorer:
+        return make(vectors)
+
+
+def test_scores_of_the_graph_derived_by_hand() -> None:
+    scores = make(decay=0.5).score(Histories.from_lists([[3, 0], [0, 0], [5]]))
+    # from 0: edges 1 (2) and 2 (1), sum 3; from 3: edge 4 (1), half as much
+    np.testing.assert_allclose(
+        scores[0, [1, 2, 4]], [2 / np.sqrt(3), 1 / np.sqrt(3), 0.5], rtol=1e-6
+    )
+    np.testing.assert_allclose(scores[1, 1], 1.5 * 2 / np.sqrt(3), rtol=1e-6)
+    assert (scores[2] <= 0).all()  # nothing leads on from 5: the order is that of popularity
+    assert scores[2].argmax() == 0
+
+
+def test_content_finds_items_that_nobody_took() -> None:
+    scorer = make(VECTORS, content_weight=0.5, smoothing=0.0)
+    scores = scorer.score(Histories.from_lists([[1]]))
+    np.testing.assert_allclose(scores[0, 5], 0.5 * 0.6**2, rtol=1e-5)
+    assert scores[0].argmax() == 5
+
+
+def test_the_graph_is_walked_from_what_is_like_the_history_too() -> None:
+    scorer = make(VECTORS, smoothing=0.8, content_weight=0.0)
+    # 5 has no edge; of its neighbours 1 (.36) and 3 (.64) only 3 leads on, to 4
+    scores = scorer.score(Histories.from_lists([[5]]))
+    np.testing.assert_allclose(scores[0, 4], 0.8 * 0.64, rtol=1e-5)
+    assert (np.delete(scores[0], 4) <= 0).all()
+
+
+def test_an_event_counts_at_the_next_request() -> None:
+    scorer = make(VECTORS, content_weight=0.0, smoothing=0.0)
+    scorer.graph.append(np.array([5]), 4)
+    ranking = recommend_from_scores(scorer, Histories.from_lists([[5]]), 1)
+    assert ranking.items.tolist() == [[4]]
+
+
+def test_content_of_another_catalogue_is_refused() -> None:
+    with pytest.raises(CatalogError, match="6 items, the content 5"):
+        make(VECTORS[:5])
+
+
+def test_one_item_and_no_content_at_all() -> None:
+    one = GraphScorer(ItemGraph(1), content_neighbours(np.ones((1, 3))))
+    assert one.score(Histories.from_lists([[0], []])).shape == (2, 1)
+    assert (make(np.zeros((6, 2))).score(Histories.from_lists([[3]]))[0, 4]) > 0
+
+
+@pytest.mark.parametrize("settings", [{"decay": 0.0}, {"events": 0}, {"smoothing": -1.0}])
+def test_settings_out_of_range_are_named(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        GraphScorerConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_content_neighbours_are_the_nearest_and_never_the_item_itself() -> None:
+    found = content_neighbours(VECTORS, neighbours=1, power=2.0).toarray()
+    expected = np.zeros((6, 6))
+    expected[1, 5], expected[3, 5], expected[5, 3] = 0.36, 0.64, 0.64
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
