@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from llmrec.errors import ConfigError
-from llmrec.parsing import MAX_YAML_CHARS, parse_yaml
 
 T = TypeVar("T")
 
 _NEGATIVE = object()
 # A number of a settings class that may be below 0; any other may not, and none may be infinite.
 Signed = Annotated[float, _NEGATIVE]
-_LARGEST = 1 << 53  # that every number type on the way still holds exactly
+# Every number type on the way still holds such an integer exactly, and such a float at all.
+_LARGEST: dict[Any, float] = {int: 1 << 53, float: 1e30}
 SEEDS = "[0, 2147483648)"  # that every library takes
 
 
@@ -36,6 +36,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: if the file is missing, not YAML or not a mapping.
     """
+    from llmrec.parsing import MAX_YAML_CHARS, parse_yaml  # `llmrec doctor` may lack a package
+
     path = Path(path)
     try:
         with open(path, encoding="utf-8") as file:
@@ -264,8 +266,8 @@ def _scalar(value: Any, hint: Any, where: str) -> Any:
     accepted = (int, float) if hint is float else hint
     if not isinstance(value, accepted) or (hint in (int, float) and isinstance(value, bool)):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {shown(value)}")
-    if hint in (int, float) and not 0 <= value <= _LARGEST:
-        allowed = "0 or more" if value < 0 else f"a number up to {_LARGEST}"
+    if hint in _LARGEST and not 0 <= value <= _LARGEST[hint]:
+        allowed = "0 or more" if value < 0 else f"a number up to {_LARGEST[hint]}"
         raise ConfigError(f"{where}: must be {allowed}, got {value}")
     return float(value) if hint is float else value
 
@@ -285,6 +287,8 @@ def settings_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
     >>> settings_of(["per_category=3", "diversity=mmr"], "--rerank")
     {'per_category': 3, 'diversity': 'mmr'}
     """
+    from llmrec.parsing import parse_yaml
+
     found: dict[str, Any] = {}
     for pair in pairs:
         name, is_pair, value = pair.partition("=")

@@ -11,10 +11,11 @@ from tiny_shop import TinyRun, run_recipe
 
 from llmrec.bench.recommenders import load_recommender
 from llmrec.data.dataset import Dataset
+from llmrec.generation.load import load_llm
 from llmrec.serving.bundle import Bundle
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 
-STAGES = ["demo", "ingest", "embed", "index", "train", "bundle", "evaluate"]
+STAGES = ["demo", "ingest", "embed", "index", "train", "hybrid", "bundle", "evaluate"]
 # what readers of result files rely on
 RESULT_KEYS = {
     *("name", "dataset", "split", "model", "metrics", "intervals", "command", "seed", "seconds"),
@@ -82,7 +83,7 @@ def test_what_is_served_is_what_was_trained(
     """The validation NDCG that chose the weights comes out of the bundle again."""
     manifest = json.loads((tiny_run.model(model) / "manifest.json").read_text())
     beams = manifest["config"]["beams"]
-    served = load_recommender(tiny_run.bundle(model), beams=beams)
+    served = load_llm(tiny_run.bundle(model) / "model", beams=beams)
     metrics = validation_metrics(served, validation_cases(tiny_data, 0, seed=3))
     assert metrics["ndcg@10"] == pytest.approx(manifest["counts"]["best_validation_ndcg"], abs=1e-9)
     assert metrics["ndcg@10"] > 0
@@ -92,7 +93,7 @@ def test_what_is_served_is_what_was_trained(
 def test_the_bundle_ranks_as_the_trained_model(
     tiny_run: TinyRun, tiny_data: Dataset, model: str
 ) -> None:
-    trained = load_recommender(tiny_run.model(model), beams=50)
+    trained = load_recommender(tiny_run.bundle(model), beams=50)  # with its item graph, if any
     bundle = Bundle(tiny_run.bundle(model), beams=50)
     cases = tiny_data.cases("test").select(range(20))
     expected = trained.recommend(cases.histories, 10)

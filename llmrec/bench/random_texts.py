@@ -27,7 +27,7 @@ def write_text_model(folder: Path, dim: int = 16, seed: int = 0) -> Path:
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="[UNK]"))
     torch.manual_seed(seed)
     module = StaticEmbedding(tokenizer, embedding_dim=dim)
-    model = SentenceTransformer(modules=[module], device="cpu")
+    model = SentenceTransformer(modules=[module], device="cpu", trust_remote_code=False)
     model.save(str(folder), create_model_card=False)
     return folder
 

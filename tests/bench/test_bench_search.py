@@ -130,7 +130,7 @@ def test_a_truth_that_does_not_fit_is_one_clear_line(shop: Shop, tmp_path: Path)
         with pytest.raises(DataError, match=message) as told:
             run(dataset, media, truth, tmp_path / "out.json")
         assert "\n" not in str(told.value)
-    with pytest.raises(DataError, match=r"gone\.jsonl: cannot be read"):
+    with pytest.raises(DataError, match=r"gone\.jsonl: no such file"):
         run(dataset, media, tmp_path / "gone.jsonl", tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
 

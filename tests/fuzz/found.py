@@ -25,6 +25,7 @@ FOUND: list[tuple[str, Any]] = [
     ("bundles of others", (10, "tree", [("wrap", 0.75, 1)])),
     ("bundles of others", (10, "tree", [("replace", 1.0, 7.0)])),
     ("bundles of others", (10, "tree", [("replace", 1.0, None)])),
+    ("jobs", ("job.json", ("tree", [("replace", 0.0, "x" * 20_000)]))),
     # a time that is a text
     ("jobs", ("status.json", ("tree", [("replace", 0.6, "7.0")]))),
     # Arrow printed a traceback over a row that was too long and not UTF-8

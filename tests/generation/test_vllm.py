@@ -51,7 +51,7 @@ def vllm_atomic(tuned_atomic: Tuned) -> Iterator[VllmLlm]:
         ]
         assert started
         yield llm
-    assert not any(process.is_running() for process in started)
+    assert psutil.wait_procs(started, timeout=20)[1] == []
 
 
 @pytest.fixture(scope="module", params=KINDS)

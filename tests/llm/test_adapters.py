@@ -355,9 +355,9 @@ def test_an_adapter_is_replaced_whole_or_stays(
 
     save(1)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for moment in ("llmrec.llm.adapters._save_weights", "llmrec.files.put_in_place"):
+    for moment in ("llmrec.llm.adapters.save_file", "llmrec.files.put_in_place"):
         with monkeypatch.context() as patch:
-            patch.setattr(moment, lambda *_: 1 / 0)
+            patch.setattr(moment, lambda *_, **__: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 save(2)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == first

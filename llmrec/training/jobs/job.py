@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from llmrec.config import build, check_ranges, load_yaml
+from llmrec.config import build, check_ranges, load_yaml, shown
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.files import write_whole
 from llmrec.jsonl import read_json
@@ -67,7 +67,7 @@ class JobSpec:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ConfigError(f"kind: {self.kind!r} is not one of {', '.join(KINDS)}")
+            raise ConfigError(f"kind: {shown(self.kind)} is not one of {', '.join(KINDS)}")
         check_ranges(self, "[1, inf)", "processes", prefix="--")
         if self.kind != "tune" and self.processes > 1:
             raise ConfigError(f"--processes: llmrec {self.kind} trains in one process")

@@ -96,7 +96,7 @@ def test_lists_of_items_to_leave_out_are_checked(
                 media_root=media,
                 leave_out=leave,
             )
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         missing = tmp_path / "none.txt"
         run(tiny_config(schema), dataset, tmp_path / "out", media_root=media, leave_out=missing)
 

@@ -181,7 +181,7 @@ def test_events_of_other_types_choose_nothing(home: Path, log: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"user_id": "u0"}', "items None is no list"),
+        ('{"user_id": "u0"}', "items 'None' is no list"),
         ('{"user_id": "u0", "items": ["i1"], "clicked": []}', "1 items and 0 clicked"),
         ("[1]", "expected a JSON object"),
         ("{", "not a readable JSON object"),
