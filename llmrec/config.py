@@ -36,7 +36,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: if the file is missing, not YAML or not a mapping.
     """
-    from llmrec.parsing import MAX_YAML_CHARS, parse_yaml  # `llmrec doctor` may lack a package
+    from llmrec.bounded_yaml import MAX_YAML_CHARS, parse_yaml  # doctor may lack yaml
 
     path = Path(path)
     try:
@@ -287,7 +287,7 @@ def settings_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
     >>> settings_of(["per_category=3", "diversity=mmr"], "--rerank")
     {'per_category': 3, 'diversity': 'mmr'}
     """
-    from llmrec.parsing import parse_yaml
+    from llmrec.bounded_yaml import parse_yaml
 
     found: dict[str, Any] = {}
     for pair in pairs:

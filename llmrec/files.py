@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ArtifactError
+from llmrec.parsing import parse_json
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _AT_FDCWD = -100
@@ -61,8 +62,6 @@ def read_versioned(path: Path, kind: str, newest: int, fix: str) -> dict[str, An
     Raises:
         ArtifactError: if it is missing, not JSON, something else or from a newer llmrec.
     """
-    from llmrec.parsing import parse_json  # needs packages, which `llmrec doctor --fix` may lack
-
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from llmrec.parsing import MAX_DEPTH, MAX_YAML_CHARS, MAX_YAML_VALUES, parse_json, parse_yaml
+from llmrec.bounded_yaml import MAX_YAML_CHARS, MAX_YAML_VALUES, parse_yaml
+from llmrec.parsing import MAX_DEPTH, parse_json
 
 
 def doubled(levels: int) -> str:
