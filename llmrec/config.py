@@ -249,7 +249,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: expected a mapping, got {shown(value)}")
-        return {k: convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+        return {k: convert(v, args[1], f"{where}.{str(k)[:100]}") for k, v in value.items()}
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)
     return _scalar(value, hint, where)

@@ -6,6 +6,7 @@ somebody who means harm, a bundle may also open and answer.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import json
@@ -37,6 +38,7 @@ from llmrec.training.jobs.commands import list_jobs, show
 def home() -> Path:
     """A dataset, a model and a bundle, made once."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    atexit.register(shutil.rmtree, folder)
     for name, rows in (("items", ITEMS), ("events", EVENTS)):
         (folder / f"{name}.jsonl").write_bytes(FORMATS[".jsonl"](rows))
     raw = {name: folder / f"{name}.jsonl" for name in ("items", "events")}
