@@ -262,12 +262,12 @@ def races(
         raced, began = prepare(world, stage), time.monotonic()
         changing[stage] = sorted(raced.changing)
         for number in range(timings):
-            problem, met = race(world, stage, raced, rng, earlier=number % 2 == 1)
+            fault, met = race(world, stage, raced, rng, earlier=number % 2 == 1)
             refused += met
-            wrong += [f"{stage}: {problem}"] * (problem is not None)
+            wrong += [f"{stage}: {fault}"] * (fault is not None)
         for _ in range(kills):
-            problem = kill(world, stage, raced, rng)
-            lost += [f"{stage}: {problem}"] * (problem is not None)
+            fault = kill(world, stage, raced, rng)
+            lost += [f"{stage}: {fault}"] * (fault is not None)
         for name in ("a", "b", "again"):
             shutil.rmtree(world.home / f"alone-{name}")
         seconds = time.monotonic() - began
@@ -384,7 +384,6 @@ def main() -> None:
     }
     write_result(
         given.results,
-        name=given.results.stem,
         dataset="demo shop, 100 items",
         model="every stage",
         metrics=metrics,

@@ -99,11 +99,16 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     Raises:
         ConfigError: for an unknown or missing key or a value of the wrong type.
     """
-    arguments = _arguments(cls, values, where)
+    arguments = _arguments(cls, values, where, bounded=False)
     try:
-        return cls(**arguments)
-    except (ValueError, ConfigError) as error:  # of a cross-check in __post_init__
+        settings = cls(**arguments)
+    except ConfigError as error:  # of the class's own checks, which know more than the bounds
         raise ConfigError(f"{where}: {error}") from None
+    except (ValueError, OverflowError) as error:
+        _arguments(cls, values, where)
+        raise ConfigError(f"{where}: {error}") from None
+    _arguments(cls, values, where)
+    return settings
 
 
 def build_partial(cls: type[T], values: dict[str, Any], where: str, missing: Any) -> T:
@@ -186,7 +191,12 @@ _REQUIRED = object()  # no stand-in: a missing key is an error
 
 
 def _arguments(
-    cls: type, values: dict[str, Any], where: str, missing: Any = _REQUIRED
+    cls: type,
+    values: dict[str, Any],
+    where: str,
+    missing: Any = _REQUIRED,
+    *,
+    bounded: bool = True,
 ) -> dict[str, Any]:
     """Every field's value, from the mapping or its default."""
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -200,7 +210,7 @@ def _arguments(
     for name, spec in fields.items():
         place = f"{where}.{name}" if where else name
         if name in values:
-            arguments[name] = convert(values[name], hints[name], place)
+            arguments[name] = convert(values[name], hints[name], place, bounded=bounded)
         elif spec.default is not dataclasses.MISSING:
             arguments[name] = spec.default
         elif spec.default_factory is not dataclasses.MISSING:
@@ -212,12 +222,15 @@ def _arguments(
     return arguments
 
 
-def convert(value: Any, hint: Any, where: str) -> Any:
+def convert(value: Any, hint: Any, where: str, *, bounded: bool = True) -> Any:
     """``value`` as an annotated type.
 
+    Args:
+        bounded: refuse numbers that no setting may have.
+
     Raises:
-        ConfigError: naming ``where``, for another type, or a number that is infinite, beyond 2^53
-            or negative, unless it is :data:`Signed`.
+        ConfigError: naming ``where``, for another type, or a number that is beyond what
+            :data:`_LARGEST` allows, NaN, or negative and not :data:`Signed`.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -226,14 +239,14 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         options = [a for a in args if a is not type(None)]
         for option in options:
             try:
-                return convert(value, option, where)
+                return convert(value, option, where, bounded=bounded)
             except ConfigError:
                 if option is options[-1]:
                     raise
     if origin is Annotated:
         if _NEGATIVE in args and isinstance(value, int | float) and value < 0:
-            return -convert(-value, args[0], where)
-        return convert(value, args[0], where)
+            return -convert(-value, args[0], where, bounded=bounded)
+        return convert(value, args[0], where, bounded=bounded)
     if origin is typing.Literal:
         if value not in args:
             raise ConfigError(f"{where}: {shown(value)} is not one of {', '.join(map(str, args))}")
@@ -245,17 +258,20 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if len(hints) != len(value):
             raise ConfigError(f"{where}: expected {len(hints)} values, got {shown(value)}")
         pairs = enumerate(zip(value, hints, strict=True))
-        return origin(convert(v, h, f"{where}[{i}]") for i, (v, h) in pairs)
+        return origin(convert(v, h, f"{where}[{i}]", bounded=bounded) for i, (v, h) in pairs)
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: expected a mapping, got {shown(value)}")
-        return {k: convert(v, args[1], f"{where}.{str(k)[:100]}") for k, v in value.items()}
+        return {
+            key: convert(one, args[1], f"{where}.{str(key)[:100]}", bounded=bounded)
+            for key, one in value.items()
+        }
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where)
-    return _scalar(value, hint, where)
+    return _scalar(value, hint, where, bounded)
 
 
-def _scalar(value: Any, hint: Any, where: str) -> Any:
+def _scalar(value: Any, hint: Any, where: str, bounded: bool) -> Any:
     if hint is Any:
         return value
     if hint is Path and isinstance(value, str | Path):
@@ -266,9 +282,10 @@ def _scalar(value: Any, hint: Any, where: str) -> Any:
     accepted = (int, float) if hint is float else hint
     if not isinstance(value, accepted) or (hint in (int, float) and isinstance(value, bool)):
         raise ConfigError(f"{where}: expected {hint.__name__}, got {shown(value)}")
-    if hint in _LARGEST and not 0 <= value <= _LARGEST[hint]:
-        allowed = "0 or more" if value < 0 else f"a number up to {_LARGEST[hint]}"
-        raise ConfigError(f"{where}: must be {allowed}, got {value}")
+    huge = isinstance(value, int) and abs(value) > _LARGEST[float]  # float() of it would fail
+    if (bounded or huge) and hint in _LARGEST and not 0 <= value <= _LARGEST[hint]:
+        bound = "not be negative" if value < 0 else f"be a number up to {_LARGEST[hint]}"
+        raise ConfigError(f"{where}: must {bound}, got {value}")
     return float(value) if hint is float else value
 
 

@@ -15,7 +15,8 @@ Messages name the place (file, row, field or flag) and the fix.
 import importlib
 from types import ModuleType
 
-_LONGEST = 2000  # characters of a message
+_LONGEST = 1000  # characters of a message
+_CUT = " [...] "  # stands for the middle of a longer one
 
 
 class LlmrecError(Exception):
@@ -29,7 +30,8 @@ class LlmrecError(Exception):
         text = " ".join(super().__str__().splitlines())
         if len(text) <= _LONGEST:
             return text
-        return f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
+        half = (_LONGEST - len(_CUT)) // 2
+        return f"{text[:half]}{_CUT}{text[-half:]}"
 
 
 class ConfigError(LlmrecError):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.errors import ArtifactError
-from llmrec.parsing import parse_json
+from llmrec.jsonl import read_json
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _AT_FDCWD = -100
@@ -63,7 +63,7 @@ def read_versioned(path: Path, kind: str, newest: int, fix: str) -> dict[str, An
         ArtifactError: if it is missing, not JSON, something else or from a newer llmrec.
     """
     try:
-        raw = parse_json(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: not found; {fix}") from None
     except (OSError, ValueError) as error:

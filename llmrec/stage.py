@@ -39,7 +39,7 @@ from llmrec.files import (
     unlisted_files,
     write_whole,
 )
-from llmrec.parsing import parse_json
+from llmrec.jsonl import read_json
 from llmrec.version import __version__
 
 SCHEMA_VERSION = 3
@@ -373,7 +373,7 @@ def _check_replaceable(out: Path, stage: str) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        found = parse_json((out / MANIFEST).read_text(encoding="utf-8"))
+        found = read_json(out / MANIFEST)
         written = found["stage"] if isinstance(found["schema_version"], int) else None
     except (OSError, ValueError, KeyError, TypeError):
         written = None

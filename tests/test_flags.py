@@ -117,8 +117,8 @@ def test_options_of_the_section_that_are_not_the_command_s_are_left_out(tmp_path
         ("toy: 3\n", "", r"recipe\.yaml: has no `toy:` section"),
         ("toy: {source: y}\n", "--loop.epochs 100", r"loop\.epochs: 100 is too many"),
         ("toy: {source: y, loop: {epochs: 100}}\n", "", r"^loop\.epochs: 100 is too many"),
-        ("toy: {source: y}\n", "--loop.epochs -1", r"^loop\.epochs: must be 0 or more, got -1$"),
-        ("toy: {source: y, loop: {epochs: -1}}\n", "", r"toy\.loop\.epochs: must be 0 or more"),
+        ("toy: {source: y}\n", "--loop.epochs -1", r"^loop\.epochs: must not be negative, got -1$"),
+        ("toy: {source: y, loop: {epochs: -1}}\n", "", r"toy\.loop\.epochs: must not be neg"),
         (
             "toy: {source: y}\n",
             "--loop.rate nan",
@@ -127,9 +127,9 @@ def test_options_of_the_section_that_are_not_the_command_s_are_left_out(tmp_path
         ("toy: {source: y, loop: {rate: .nan}}\n", "", r"toy\.loop\.rate: must be a number up to"),
         ("toy: {source: y, loop: {rate: .inf}}\n", "", r"toy\.loop\.rate: must be a number up to"),
         ("toy: {source: y, loop: {threshold: .nan}}\n", "", r"toy\.loop\.threshold: must be"),
-        ("toy: {source: y}\n", "--seed -1", r"^--seed: must be 0 or more, got -1$"),
+        ("toy: {source: y}\n", "--seed -1", r"^--seed: must not be negative, got -1$"),
         ("toy: {source: y}\n", "--seed 2147483648", r"^--seed: must be in \[0, 2147483648\)"),
-        ("seed: -1\ntoy: {source: y}\n", "", r"recipe\.yaml: seed: must be 0 or more, got -1$"),
+        ("seed: -1\ntoy: {source: y}\n", "", r"recipe\.yaml: seed: must not be negative, got -1$"),
         ("seed: one\ntoy: {source: y}\n", "", r"recipe\.yaml: seed: expected int, got 'one'$"),
     ],
 )

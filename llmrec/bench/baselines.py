@@ -7,8 +7,10 @@ users; the test part is not touched.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -32,7 +34,25 @@ from llmrec.types import Cases, Histories
 
 Settings = dict[str, Any]
 STRONG = "strong"  # all of them, tuned
-Fit = Callable[[Histories, int, np.ndarray | None, Settings], Scorer]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """Content of the items.
+
+    Attributes:
+        vectors: float ``[n_items, dim]``.
+    """
+
+    vectors: np.ndarray
+
+    @cached_property
+    def neighbours(self) -> Any:
+        """As :func:`~llmrec.ranking.retrieval.graph_scorer.content_neighbours` finds them."""
+        return content_neighbours(self.vectors)
+
+
+Fit = Callable[[Histories, int, Content | None, Settings], Scorer]
 
 
 @dataclass(frozen=True)
@@ -40,44 +60,44 @@ class Baseline:
     """A ranking without training.
 
     Attributes:
-        fit: from training histories, the number of items, content vectors and settings.
+        fit: from training histories, the number of items, content and settings.
         grid: values to try of each setting; empty for one without settings.
-        content: whether it reads content vectors.
+        scoring: those of the settings that what is fitted does not depend on.
+        content: whether it reads content.
         max_items: of a catalogue that it can be fitted on; 0 is any.
     """
 
     fit: Fit
     grid: dict[str, list[Any]]
+    scoring: tuple[str, ...] = ()
     content: Literal["no", "optional", "needed"] = "no"
     max_items: int = 0
 
 
-def _popularity(train: Histories, n_items: int, _: np.ndarray | None, settings: Settings) -> Scorer:
+def _popularity(train: Histories, n_items: int, _: Content | None, settings: Settings) -> Scorer:
     return Popularity(**settings).fit(train, n_items)
 
 
-def _item_knn(train: Histories, n_items: int, _: np.ndarray | None, settings: Settings) -> Scorer:
+def _item_knn(train: Histories, n_items: int, _: Content | None, settings: Settings) -> Scorer:
     return ItemKNN(**settings).fit(train, n_items)
 
 
 def _item_graph(
-    train: Histories, n_items: int, vectors: np.ndarray | None, settings: Settings
+    train: Histories, n_items: int, content: Content | None, settings: Settings
 ) -> Scorer:
     own = {name: settings[name] for name in ItemGraphConfig.__annotations__ if name in settings}
     rest = {name: value for name, value in settings.items() if name not in own}
-    graph, config = ItemGraph.fit(train, n_items, ItemGraphConfig(**own)), GraphScorerConfig(**rest)
-    if vectors is None:
-        return GraphScorer(graph, None, config)
-    content = content_neighbours(vectors, config.neighbours, config.content_power)
-    return GraphScorer(graph, content, config)
+    graph = ItemGraph.fit(train, n_items, ItemGraphConfig(**own))
+    neighbours = None if content is None else content.neighbours
+    return GraphScorer(graph, neighbours, GraphScorerConfig(**rest))
 
 
-def _star(train: Histories, n_items: int, vectors: np.ndarray | None, settings: Settings) -> Scorer:
-    assert vectors is not None
-    return Star(vectors, **settings).fit(train, n_items)
+def _star(train: Histories, n_items: int, content: Content | None, settings: Settings) -> Scorer:
+    assert content is not None
+    return Star(content.vectors, **settings).fit(train, n_items)
 
 
-def _ease(train: Histories, n_items: int, _: np.ndarray | None, settings: Settings) -> Scorer:
+def _ease(train: Histories, n_items: int, _: Content | None, settings: Settings) -> Scorer:
     return Ease(**settings).fit(train, n_items)
 
 
@@ -90,6 +110,7 @@ BASELINES: dict[str, Baseline] = {
             "shrink": [0.0, 10.0, 20.0, 40.0, 80.0],
             "decay": [0.4, 0.5, 0.6, 0.7, 0.85],
         },
+        scoring=("decay",),
     ),
     "item-graph": Baseline(
         _item_graph,
@@ -101,6 +122,7 @@ BASELINES: dict[str, Baseline] = {
             "content_weight": [0.1, 0.2, 0.3, 0.45],
             "smoothing": [0.003, 0.01, 0.03],
         },
+        scoring=("decay", "content_weight", "smoothing"),
         content="optional",
     ),
     "star": Baseline(
@@ -110,11 +132,13 @@ BASELINES: dict[str, Baseline] = {
             "decay": [0.5, 0.6, 0.7, 0.8],
             "events": [3, 5, 10, 20],
         },
+        scoring=("share", "decay", "events"),
         content="needed",
     ),
     "ease": Baseline(
         _ease,
         {"regularization": [50.0, 100.0, 200.0, 400.0, 800.0], "decay": [0.5, 0.7, 0.85, 1.0]},
+        scoring=("decay",),
         max_items=MAX_ITEMS,
     ),
 }
@@ -124,30 +148,35 @@ def fit_baseline(
     name: str,
     train: Histories,
     n_items: int,
-    vectors: np.ndarray | None = None,
+    content: Content | None = None,
     settings: Settings | None = None,
 ) -> Scorer:
     """A baseline on training histories.
 
     Args:
-        vectors: float ``[n_items, dim]``, content.
+        content: of the items, or None.
         settings: those that differ from the defaults.
 
     Raises:
         ConfigError: if it needs content and there is none, or the catalogue is too large for it.
     """
     baseline = BASELINES[name]
-    if baseline.content == "needed" and vectors is None:
+    if baseline.content == "needed" and content is None:
         raise ConfigError(f"{name}: needs content; give --features, a folder of llmrec embed")
-    return baseline.fit(train, n_items, vectors, settings or {})
+    return baseline.fit(train, n_items, content, settings or {})
 
 
-def strong_baselines(n_items: int, vectors: np.ndarray | None) -> list[str]:
+def result_name(dataset: str, ranking: str) -> str:
+    """Of the result file of a baseline or model on a dataset."""
+    return f"{dataset}-{ranking.replace('item-knn', 'itemknn')}"
+
+
+def strong_baselines(n_items: int, content: Content | None) -> list[str]:
     """Names of those that a catalogue can have, popularity first."""
     return [
         name
         for name, baseline in BASELINES.items()
-        if not (baseline.content == "needed" and vectors is None)
+        if not (baseline.content == "needed" and content is None)
         and not (baseline.max_items and n_items > baseline.max_items)
     ]
 
@@ -156,7 +185,7 @@ def tune(
     name: str,
     train: Histories,
     n_items: int,
-    vectors: np.ndarray | None,
+    content: Content | None,
     validation: Cases,
     *,
     trials: int,
@@ -172,18 +201,42 @@ def tune(
     Raises:
         ConfigError: as for :func:`fit_baseline`.
     """
-    grid = BASELINES[name].grid
+    baseline = BASELINES[name]
     rng = np.random.default_rng(seed)
-    drawn: list[Settings] = [{}]
-    if grid:
-        for _ in range(trials - 1):
-            drawn.append({key: values[rng.integers(len(values))] for key, values in grid.items()})
+    drawn: list[Settings] = [
+        {key: values[rng.integers(len(values))] for key, values in baseline.grid.items()}
+        for _ in range(trials - 1 if baseline.grid else 0)
+    ]
+    # those that are fitted alike stand together, behind the defaults
+    drawn = [{}, *sorted(drawn, key=lambda one: repr(_fitted_with(baseline, one)))]
     best: tuple[Settings, float] = ({}, -1.0)
     counts = np.zeros(n_items, dtype=np.int64)  # popularity plays no part here
+    scorer: Scorer | None = None
+    fitted: Settings = {}  # what the scorer was fitted with
     for settings in tqdm(drawn, f"tune {name}", unit="trial", disable=len(drawn) == 1):
-        scorer = fit_baseline(name, train, n_items, vectors, settings)
+        needed = _fitted_with(baseline, settings)
+        if scorer is not None and needed == fitted:
+            scorer = _scoring_with(scorer, {key: settings[key] for key in baseline.scoring})
+        else:
+            scorer = fit_baseline(name, train, n_items, content, settings)
+        fitted = needed
         found = evaluate(scorer, validation, counts, ks=(10,), list_length=10, with_history=False)
         value = float(ndcg(found.removed.ranks, 10).mean())
         if value > best[1]:
             best = settings, value
     return best
+
+
+def _fitted_with(baseline: Baseline, settings: Settings) -> Settings:
+    """The settings that what is fitted depends on."""
+    return {key: value for key, value in settings.items() if key not in baseline.scoring}
+
+
+def _scoring_with(scorer: Scorer, settings: Settings) -> Scorer:
+    """A fitted baseline that scores with other settings."""
+    changed = copy.copy(scorer)
+    if isinstance(changed, GraphScorer):
+        changed.config = replace(changed.config, **settings)
+    else:
+        vars(changed).update(settings)
+    return changed

@@ -21,9 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from llmrec.bench.baselines import BASELINES, fit_baseline, strong_baselines, tune
+from llmrec.bench.baselines import (
+    BASELINES,
+    Content,
+    fit_baseline,
+    result_name,
+    strong_baselines,
+    tune,
+)
 from llmrec.bench.evaluation_compare import differences
 from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import content_vectors
@@ -146,13 +151,13 @@ def run(
 
     def work(stage: StageRun) -> None:
         data = Dataset(dataset)
-        vectors = None if features is None else content_vectors(features)
+        content = None if features is None else Content(content_vectors(features))
         if baselines is None:
             known = known_histories(data, config)
-            recommender = load(target, known, data.n_items, config, vectors)
+            recommender = load(target, known, data.n_items, config, content)
             _evaluate(config, data, recommender, target, name, stage, seed)
         else:
-            _evaluate_baselines(config, data, vectors, stage, seed)
+            _evaluate_baselines(config, data, content, stage, seed)
 
     run_stage(out, manifest, work, resume=True)
     found = [read_result(path) for path in result_files(out)]
@@ -190,7 +195,7 @@ def load(
     known: Histories,
     n_items: int,
     config: EvaluateConfig,
-    vectors: np.ndarray | None = None,
+    content: Content | None = None,
 ) -> Scorer | ListRecommender:
     """A baseline fitted on what is known, or what a folder holds.
 
@@ -198,7 +203,7 @@ def load(
         ConfigError: if what is to be refreshed counts nothing.
     """
     if model in BASELINES:
-        return fit_baseline(model, known, n_items, vectors)
+        return fit_baseline(model, known, n_items, content)
     from llmrec.bench.recommenders import load_recommender
     from llmrec.ranking.hybrid.recommender import HybridLlm
 
@@ -214,21 +219,21 @@ def load(
 def _evaluate_baselines(
     config: EvaluateConfig,
     dataset: Dataset,
-    vectors: np.ndarray | None,
+    content: Content | None,
     stage: StageRun,
     seed: int,
 ) -> None:
     """Tune and measure each baseline; those measured before a kill stay."""
     train, known = dataset.train_histories(), known_histories(dataset, config)
     validation = validation_cases(dataset, config.tuning_users, seed)
-    for baseline in strong_baselines(dataset.n_items, vectors):
-        name = f"{_dataset_name(dataset)}-{baseline.replace('item-knn', 'itemknn')}"
+    for baseline in strong_baselines(dataset.n_items, content):
+        name = result_name(_dataset_name(dataset), baseline)
         if (stage.folder / f"{name}.json").exists():
             continue
         settings, value = tune(
-            baseline, train, dataset.n_items, vectors, validation, trials=config.trials, seed=seed
+            baseline, train, dataset.n_items, content, validation, trials=config.trials, seed=seed
         )
-        scorer = fit_baseline(baseline, known, dataset.n_items, vectors, settings)
+        scorer = fit_baseline(baseline, known, dataset.n_items, content, settings)
         tuned = {"chosen": settings, "trials": config.trials, "validation_ndcg@10": value}
         _evaluate(config, dataset, scorer, baseline, name, stage, seed, tuned)
 
@@ -312,8 +317,7 @@ def _dataset_name(dataset: Dataset) -> str:
 
 
 def _default_name(dataset: Path, model: str | Path) -> str:
-    short = "itemknn" if str(model) == "item-knn" else Path(model).resolve().name
-    return f"{dataset.resolve().name}-{short}"
+    return result_name(dataset.resolve().name, Path(model).resolve().name)
 
 
 def _summary(result: dict[str, Any]) -> str:

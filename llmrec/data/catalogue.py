@@ -54,9 +54,9 @@ class CatalogueWriter:
         spill: Path,
         separator: str,
         keep_first: bool,
-        media_files: Mapping[str, str] | None = None,
-        reading: Reading | None = None,
-        whole: WholeNumbers | None = None,
+        media_files: Mapping[str, str],
+        reading: Reading,
+        whole: WholeNumbers,
     ) -> None:
         """
         Args:
@@ -67,13 +67,13 @@ class CatalogueWriter:
             reading: how the items are read; takes note of rows that are skipped.
             whole: looks at the whole column of identifiers.
         """
-        self._media_files = dict(media_files or {})
+        self._media_files = media_files
         self.index: dict[str, int] = {}
         fields = ("prices", "categories", "attributes")
         self.counts: Counter[str] = Counter(dict.fromkeys((f"{n}_unreadable" for n in fields), 0))
         self.unreadable: dict[str, Counter[str]] = {}
         self._separator, self._keep_first, self._spill = separator, keep_first, spill
-        self._reading, self._whole = reading or Reading(), whole
+        self._reading, self._whole = reading, whole
         self._missing = frozenset(["", *self._reading.options.missing])
         self._mark = DecimalMark("price", self._reading.options.decimal)
         self.currencies: Counter[str] = Counter()
@@ -115,7 +115,7 @@ class CatalogueWriter:
         item_id = to_text(value)
         if item_id in self._missing:
             raise DataError(f"{item.path}: row {item.row}: no item_id; every item needs one")
-        if item_id.endswith(".0") and self._whole is not None:
+        if item_id.endswith(".0"):
             item_id = self._whole.shortened(pa.array([item_id]))[0].as_py()
         return item_id
 

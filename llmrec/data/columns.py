@@ -73,30 +73,25 @@ def times(
     name: str,
     unit: Unit = "auto",
     format: str | None = None,
+    missing: Sequence[str] = MISSING,
     plausible: Plausibility | None = None,
 ) -> np.ndarray:
     """A column of times, float64 seconds since 1970 UTC; NaN where unknown.
 
     Args:
+        missing: texts that stand for no time.
         plausible: takes note of them.
 
     Raises:
         DataError: for a value that is no time, naming its row.
     """
     column = chunk.columns[name]
-    if pa.types.is_string(column.type):
-        column = identifiers(column)
     try:
-        seconds, _ = to_seconds(column, unit, format)
+        seconds, _ = to_seconds(column, unit, format, missing)
     except UnreadableTimeError as error:
         raise DataError(
             f"{chunk.path}: row {chunk.rows[error.index]}: {name} {error}; "
             "write seconds since 1970 or ISO 8601"
-        ) from None
-    except pa.ArrowException:
-        raise DataError(
-            f"{chunk.path}: {name} is a column of {column.type}; write seconds since 1970 or ISO "
-            "8601"
         ) from None
     if plausible is not None:
         plausible.see(seconds, column, lambda at: f"{chunk.path}: row {chunk.rows[at]}")

@@ -213,8 +213,14 @@ class _Log:
         time = [np.nan] * len(user_ids)
         if "timestamp" in chunk.columns:
             format = self._format
-            unit, form = format.timestamp_unit, format.timestamp_format
-            time = times(chunk, "timestamp", unit, form, self.plausible).tolist()
+            time = times(
+                chunk,
+                "timestamp",
+                format.timestamp_unit,
+                format.timestamp_format,
+                format.reading.missing,
+                self.plausible,
+            ).tolist()
         numbers = []
         rows = zip(_keys(chunk, user_ids, time), user_ids, time, contexts(chunk), strict=True)
         for key, user_id, when, context in rows:

@@ -121,7 +121,8 @@ def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) ->
     names = [user_ids[code] for code in user_codes[users]]
     described = None
     if source.users is not None:
-        described = UserAttributes(source.users(), reader.users.index)
+        missing = source.user_reading.options.missing
+        described = UserAttributes(source.users(), reader.users.index, missing)
         counts |= described.counts
     write_users(stage.folder / "users.parquet", names, described)
     events.write(stage.folder / "events.parquet", split, texts, config.types)
@@ -182,9 +183,10 @@ def _read_events(
 
 def _item_ids(config: IngestConfig) -> Iterator[pa.Array]:
     """The identifiers of the item file, read once more."""
-    items = open_source(config).items
-    assert items is not None  # an item led here
-    yield identifiers(strings([item.fields.get("item_id") for item in items()]))
+    source = open_source(config)
+    assert source.items is not None  # an item led here
+    names = strings([item.fields.get("item_id") for item in source.items()])
+    yield identifiers(names, source.item_reading.options.missing)
 
 
 def _sort(events: EventTable, config: IngestConfig, reader: EventReader) -> bool:

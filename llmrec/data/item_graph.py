@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
-from safetensors import SafetensorError
 
 from llmrec.config import as_dict, build, check_ranges
 from llmrec.errors import ArtifactError, CatalogError, DataError, one_line, require
@@ -26,8 +26,8 @@ from llmrec.types import Histories
 
 UNIT = 1 << 16  # weight of a transition from one event to the next
 SCHEMA_VERSION = 1
-_HEADER, _TENSORS = "graph.json", "graph.safetensors"
-_FIX = "make the bundle again"
+FIX = "run llmrec hybrid again"  # of a damaged folder
+_HEADER, _EDGES = "graph.json", "edges.npz"
 _MERGE_AT = 1 << 18  # changed edges after which they are merged into the matrix
 
 
@@ -144,28 +144,19 @@ class ItemGraph:
             which a transition from one event to the next weighs 1.
         """
         with self._lock:
-            scale = 1 / np.sqrt(UNIT * np.maximum(self.out_weight, 1))
-            scaled = weights.multiply(scale[None]).tocsr()
+            scaled = weights.tocsr().astype(np.float64)  # a copy
+            scaled.data /= np.sqrt(UNIT * np.maximum(self.out_weight[scaled.indices], 1))
             found = scaled @ self._matrix
             changed = [i for i in np.unique(scaled.indices).tolist() if i in self._changes]
             return found + scaled @ self._change_matrix(changed) if changed else found
 
     def save(self, folder: str | Path) -> Path:
         """Write it into a folder, which is made."""
-        from safetensors.numpy import save_file
-
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        matrix = self.matrix()
-        arrays = {
-            "starts": matrix.indptr.astype(np.int64),
-            "ends": matrix.indices.astype(np.int32),
-            "weights": matrix.data,
-        }
-        save_file(arrays, folder / _TENSORS)
-        header = {"schema_version": SCHEMA_VERSION, "n_items": self.n_items}
-        text = json.dumps(header | {"config": as_dict(self.config)}, indent=1)
-        (folder / _HEADER).write_text(text + "\n", encoding="utf-8")
+        _sparse().save_npz(folder / _EDGES, self.matrix(), compressed=False)
+        header = {"schema_version": SCHEMA_VERSION, "config": as_dict(self.config)}
+        (folder / _HEADER).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
         return folder
 
     @classmethod
@@ -178,24 +169,10 @@ class ItemGraph:
         Raises:
             ArtifactError: if it is missing, damaged or of another catalogue.
         """
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
-        header = read_versioned(folder / _HEADER, "item graph", SCHEMA_VERSION, _FIX)
-        known = header.get("n_items")
-        if known != n_items:
-            raise ArtifactError(
-                f"{folder}: is of {known} items, the catalogue has {n_items}; {_FIX}"
-            )
-        try:
-            arrays = load_file(folder / _TENSORS)
-            graph = cls(n_items, build(ItemGraphConfig, header.get("config", {}), "graph"))
-            shape = (n_items, n_items)
-            parts = arrays["weights"], arrays["ends"], arrays["starts"]
-            graph._matrix = _sparse().csr_matrix(parts, shape=shape)
-            graph._matrix.check_format()
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ArtifactError(f"{folder}: {one_line(error)}; {_FIX}") from None
+        header = read_versioned(folder / _HEADER, "item graph", SCHEMA_VERSION, FIX)
+        graph = cls(n_items, build(ItemGraphConfig, header.get("config", {}), "graph"))
+        graph._matrix = read_matrix(folder / _EDGES, n_items)
         graph.out_weight = np.asarray(graph._matrix.sum(axis=1)).ravel()
         return graph
 
@@ -269,6 +246,24 @@ class ItemGraph:
             raise CatalogError(
                 f"an event is of an item that is not among the {self.n_items} of the item graph"
             )
+
+
+def read_matrix(path: Path, n_items: int) -> Any:
+    """A sparse ``[n_items, n_items]`` as ``scipy.sparse.save_npz`` wrote it.
+
+    Raises:
+        ArtifactError: if it is missing, damaged or of another catalogue.
+    """
+    try:
+        with open(path, "rb") as file:  # a damaged file would stay open otherwise
+            matrix = _sparse().load_npz(file)
+        matrix.check_format()
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ArtifactError(f"{path}: {one_line(error)}; {FIX}") from None
+    if matrix.shape != (n_items, n_items):
+        found = matrix.shape[0]
+        raise ArtifactError(f"{path}: is of {found} items, the catalogue has {n_items}; {FIX}")
+    return matrix
 
 
 def _sparse() -> Any:

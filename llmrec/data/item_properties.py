@@ -44,6 +44,7 @@ class ItemProperties:
         assert config.properties is not None
         self.path, self.files = config.properties, files_at(config.properties)
         self._config, self._wanted = config, pa.array(list(wanted), pa.string())
+        self._missing = reading.options.missing
         self.names: set[str] = set()
         self._rows: dict[str, tuple[Path, int]] = {}  # of every item, where it stands first
         self._values: dict[str, dict[str, tuple[float, list[str]]]] = {}
@@ -59,11 +60,12 @@ class ItemProperties:
             if name != "timestamp" or name in self._config.property_columns
         }
         for chunk in raw_files.chunks(path, list(theirs.values()), required, reading):
-            columns = {name: chunk.columns[c] for name, c in theirs.items() if c in chunk.columns}
-            yield Chunk(path, chunk.rows, columns)
+            yield chunk.named(theirs)
 
     def _add(self, chunk: Chunk) -> None:
-        item_ids, names = (identifiers(chunk.columns[name]) for name in ("item_id", "property"))
+        item_ids, names = (
+            identifiers(chunk.columns[name], self._missing) for name in ("item_id", "property")
+        )
         for row, item_id in zip(chunk.rows, item_ids.to_pylist(), strict=True):
             if item_id is not None and item_id not in self._rows:
                 self._rows[item_id] = (chunk.path, int(row))
@@ -74,7 +76,8 @@ class ItemProperties:
         time = np.full(len(chunk.rows), -np.inf)
         if "timestamp" in chunk.columns:
             unit, form = self._config.timestamp_unit, self._config.timestamp_format
-            time = np.nan_to_num(times(chunk, "timestamp", unit, form), nan=-np.inf)
+            time = times(chunk, "timestamp", unit, form, self._missing)
+            time = np.nan_to_num(time, nan=-np.inf)
         lists = [as_texts(chunk.columns[name]).to_pylist() for name in PROPERTY_FIELDS[:3]]
         for item_id, name, value, when in zip(*lists, time.tolist(), strict=True):
             known = self._values.setdefault(item_id, {})

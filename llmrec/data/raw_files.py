@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,18 @@ class Chunk:
         mask = pa.array(keep)
         columns = {name: values.filter(mask) for name, values in self.columns.items()}
         return Chunk(self.path, np.asarray(self.rows)[keep], columns)
+
+    def named(self, theirs: Mapping[str, str]) -> Chunk:
+        """The columns that it has of a mapping, our name -> theirs, by our names."""
+        there = {ours: name for ours, name in theirs.items() if name in self.columns}
+        columns = {ours: self.columns[name] for ours, name in there.items()}
+        return Chunk(self.path, self.rows, columns)
+
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """``(row, values by column)``, one by one."""
+        lists = [values.to_pylist() for values in self.columns.values()]
+        for row, *cells in zip(self.rows, *lists, strict=True):
+            yield int(row), dict(zip(self.columns, cells, strict=True))
 
 
 def kind(path: Path, options: ReadingOptions | None = None) -> str:
@@ -159,10 +171,7 @@ def rows(
         yield from _objects(path, required, reading)
         return
     for chunk in chunks(path, wanted, required, reading):
-        names = list(chunk.columns)
-        lists = [chunk.columns[name].to_pylist() for name in names]
-        for row, *values in zip(chunk.rows, *lists, strict=True):
-            yield int(row), dict(zip(names, values, strict=True))
+        yield from chunk.records()
 
 
 def _wanted(wanted: Sequence[str], present: Sequence[str]) -> list[str]:

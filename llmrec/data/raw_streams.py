@@ -136,15 +136,12 @@ def lines_of(path: Path, parts: Iterator[bytes], reading: Reading) -> Iterator[t
         try:
             texts: list[str | None] = [*lines.decode().split("\n")]
         except UnicodeDecodeError:
-            texts = [_decoded(path, row + n, raw, reading) for n, raw in _numbered(lines)]
+            numbered = enumerate(lines.split(b"\n"), row + 1)
+            texts = [_decoded(path, number, raw, reading) for number, raw in numbered]
         for text in texts:
             row += 1
             if text is not None and text.strip():
                 yield row, text
-
-
-def _numbered(lines: bytes) -> Iterator[tuple[int, bytes]]:
-    return enumerate(lines.split(b"\n"), 1)
 
 
 def _decoded(path: Path, row: int, raw: bytes, reading: Reading) -> str | None:

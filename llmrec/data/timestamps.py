@@ -73,7 +73,8 @@ def to_seconds(
     is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
     if is_text:
         values = pc.utf8_trim_whitespace(values)
-    if format is not None and not pa.types.is_temporal(values.type):
+    is_temporal, is_nested = pa.types.is_temporal(values.type), pa.types.is_nested(values.type)
+    if format is not None and not (is_temporal or is_nested):
         seconds = _formatted(_without(values.cast(pa.string()), missing), format)
     elif is_text:
         seconds = _text(values, unit, missing)
@@ -89,7 +90,8 @@ def to_seconds(
         unusable = ~((seconds > 0) & np.isfinite(seconds))
     late = np.flatnonzero(~unusable & (seconds >= _LATEST))
     if len(late):
-        first = values[int(late[0])].as_py()
+        # a datetime of Python ends with the year 9999
+        first = seconds[late[0]].item() if is_temporal else values[int(late[0])].as_py()
         raise UnreadableTimeError(late.tolist(), f"{first!r} lies after the year 5000")
     seconds[unusable] = np.nan
     if not unusable.any():

@@ -45,9 +45,7 @@ def _chunks(path: Path, config: IngestConfig, reading: Reading) -> Iterator[Chun
     required = {theirs["user_id"]: "name the column in user_columns: {user_id: ...}"}
     required |= dict.fromkeys(config.user_columns.values(), "correct user_columns")
     for chunk in raw_files.chunks(path, list(theirs.values()), required, reading):
-        there = {ours: name for ours, name in theirs.items() if name in chunk.columns}
-        columns = {ours: chunk.columns[name] for ours, name in there.items()}
-        yield Chunk(path, chunk.rows, columns)
+        yield chunk.named(theirs)
 
 
 class UserAttributes:
@@ -58,15 +56,19 @@ class UserAttributes:
         counts: how many users the file has and the log has not, and the other way round.
     """
 
-    def __init__(self, chunks: Iterable[Chunk], users: Mapping[str, int]) -> None:
+    def __init__(
+        self, chunks: Iterable[Chunk], users: Mapping[str, int], missing: Sequence[str]
+    ) -> None:
         """
         Args:
             chunks: ``user_id`` and a column for each thing that is known.
             users: code of every user of the log.
+            missing: what stands for "not known".
 
         Raises:
             DataError: for a repeated identifier; if nothing is said of any user of the log.
         """
+        self._missing = missing
         self.pairs: dict[str, list[str]] = {}
         self._others: set[str] = set()
         self._nameless = 0
@@ -93,7 +95,7 @@ class UserAttributes:
 
     def _add(self, chunk: Chunk, users: Mapping[str, int]) -> None:
         known = {
-            name.replace("=", "_"): identifiers(column).to_pylist()
+            name.replace("=", "_"): identifiers(column, self._missing).to_pylist()
             for name, column in chunk.columns.items()
         }
         user_ids = known.pop("user_id")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from llmrec.bench.baselines import BASELINES, STRONG
+from llmrec.bench.baselines import BASELINES, STRONG, result_name
 from llmrec.config import build
 from llmrec.errors import ConfigError
 from llmrec.flags import config_class
@@ -173,8 +173,7 @@ def _click_model(run: _Run) -> list[Step]:
     """The click model, and what it is worth."""
     if not run.has("ctr"):
         return []
-    recipe, ctr = run.recipe, run.recipe.ctr
-    known = [name for name, model in recipe.models.items() if model.index is not None]
+    recipe, ctr, known = run.recipe, run.recipe.ctr, run.recipe.indexed
     named = [("models", name) for name in ctr.models or []]
     if ctr.refreshed is not None:
         named.append(("refreshed", ctr.refreshed))
@@ -202,17 +201,14 @@ def _scored(recipe: Recipe) -> list[str]:
         return []
     if recipe.ctr.models is not None:
         return recipe.ctr.models
-    models = recipe.models.items()
-    return [n for n, one in models if one.index is not None and n != recipe.ctr.refreshed]
+    return [name for name in recipe.indexed if name != recipe.ctr.refreshed]
 
 
 def _bundles(run: _Run) -> list[Step]:
     """A bundle of every model with item IDs, the click model in the last one it reads."""
     serves = _scored(run.recipe)[-1:]
     steps = []
-    for name, model in run.recipe.models.items():
-        if model.index is None:
-            continue
+    for name in run.recipe.indexed:
         bundle = partial(
             run.stages["bundle"].load(),
             dataset=run.out / "dataset",
@@ -233,10 +229,10 @@ def _rankings(run: _Run, bundles: Mapping[str, Path]) -> dict[str, dict[str, Any
         ConfigError: for a baseline that there is not.
     """
     recipe, features = run.recipe, run.folder("features/")
+    known = [*BASELINES, STRONG]
     for name in recipe.baselines:
-        if name not in (*BASELINES, STRONG):
-            known = ", ".join([*BASELINES, STRONG])
-            raise ConfigError(f"{run.where}: baselines: {name!r} is none of {known}")
+        if name not in known:
+            raise ConfigError(f"{run.where}: baselines: {name!r} is none of {', '.join(known)}")
     rankings: dict[str, dict[str, Any]] = {
         name: {"baselines" if name == STRONG else "model": name, "features": features}
         for name in recipe.baselines
@@ -255,14 +251,9 @@ def _rankings(run: _Run, bundles: Mapping[str, Path]) -> dict[str, dict[str, Any
 def _evaluations(run: _Run) -> list[Step]:
     """The same evaluation for all, one page of it, and a look at what serves."""
     recipe, steps, results = run.recipe, [], []
-    bundles = {
-        name: run.out / "models" / name / "bundle"
-        for name, model in recipe.models.items()
-        if model.index is not None
-    }
+    bundles = {name: run.out / "models" / name / "bundle" for name in recipe.indexed}
     for name, target in _rankings(run, bundles).items():
-        result = f"{recipe.name}-{name.replace('item-knn', 'itemknn')}"
-        folder = run.out / "evaluation" / result
+        folder = run.out / "evaluation" / result_name(recipe.name, name)
         call = run.call("evaluate", out=folder, **target)
         steps.append(Step(f"{name}/evaluate", call.run))
         results.append(folder)

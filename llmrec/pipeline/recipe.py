@@ -133,6 +133,11 @@ class Recipe:
             if model.vectors == "fused" and "media.fusion" not in self.sections:
                 raise ConfigError(f"models.{name}: vectors: fused needs `media: {{fusion: ...}}`")
 
+    @property
+    def indexed(self) -> list[str]:
+        """Names of the models with item IDs, which get a bundle."""
+        return [name for name, model in self.models.items() if model.index is not None]
+
     def option(self, place: str) -> Any:
         """A value of the recipe by its place, such as ``media.root``; None where there is none."""
         value: Any = self

@@ -30,7 +30,7 @@ from llmrec.content.new_items import joined_blocks, values_by_content
 from llmrec.data.new_items import item_settings, read_new_items
 from llmrec.errors import ArtifactError
 from llmrec.llm.layout import ADAPTERS
-from llmrec.serving.build import CTR, HYBRID, adapter_inputs
+from llmrec.serving.build import CTR, FEATURES, HYBRID, adapter_inputs
 from llmrec.serving.item_table import ItemTable
 from llmrec.stage import (
     MANIFEST,
@@ -44,7 +44,7 @@ from llmrec.stage import (
 )
 
 COMMAND = "items add"
-FEATURES, ITEMS, MODEL = "features", "items.parquet", "model"  # parts of a bundle
+ITEMS, MODEL = "items.parquet", "model"  # parts of a bundle
 
 Blocks = dict[str, np.ndarray]
 Rows = Sequence[Mapping[str, Any]]
@@ -80,11 +80,10 @@ def run(
     manifest = Manifest("bundle", made.config, _inputs_of(out) | inputs, command=COMMAND)
 
     def work(stage: StageRun) -> None:
-        keep = shutil.ignore_patterns(MANIFEST)
         shutil.copytree(
             bundle,
             stage.folder,
-            ignore=lambda at, names: keep(at, names) if Path(at) == bundle else set(),
+            ignore=lambda at, _: [MANIFEST] if Path(at) == bundle else [],
             dirs_exist_ok=True,
         )
         parts = _extend(stage.folder, new, inputs)
@@ -167,7 +166,8 @@ def _extend_hybrid(folder: Path, n_known: int, n_new: int, known: Blocks, new: B
 
     vectors = np.concatenate([known["text"], new["text"]]) if known else None
     prior = GraphPrior.load(folder, n_known)
-    prior.with_items(vectors, n_known + n_new).save(folder)
+    prior.grow(vectors, n_known + n_new)
+    prior.save(folder)
 
 
 def _extend_click_model(folder: Path, rows: Rows, known: Blocks, new: Blocks) -> None:

@@ -24,7 +24,7 @@ from llmrec.stage import (
     run_stage,
 )
 
-CTR, HYBRID = "ctr", "hybrid"  # folders of a bundle
+CTR, FEATURES, HYBRID = "ctr", "features", "hybrid"  # folders of a bundle
 OWN_NAME = "llmrec"  # begins the model's own names
 NO_RERANKING = RerankConfig()
 
@@ -107,7 +107,7 @@ def run(
                 shutil.copy(folder / file, stage.folder / ADAPTERS / name)
         shutil.copy(dataset / "items.parquet", stage.folder)
         if features is not None:
-            shutil.copytree(features, stage.folder / "features")
+            shutil.copytree(features, stage.folder / FEATURES)
             copy_text_encoder(features, stage.folder)
         if ctr is not None:
             shutil.copytree(ctr, stage.folder / CTR)

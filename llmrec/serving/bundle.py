@@ -33,7 +33,7 @@ from llmrec.errors import ArtifactError, ConfigError
 from llmrec.files import damaged_files, unlisted_files
 from llmrec.llm.layout import ADAPTERS
 from llmrec.ranking.rerank.settings import RerankConfig
-from llmrec.serving.build import CTR, HYBRID, OWN_NAME, adapter_inputs
+from llmrec.serving.build import CTR, FEATURES, HYBRID, OWN_NAME, adapter_inputs
 from llmrec.serving.item_table import ItemTable
 from llmrec.stage import Manifest, folder_hash, read_manifest
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 LOG = logging.getLogger(__name__)
-FEATURES = "features"  # folder of a bundle
 TITLE_LENGTH = 60  # of a title in a reason
 
 

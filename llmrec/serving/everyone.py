@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def recommend_all(
         bar = tqdm(total=len(users), unit="user", desc="recommend", disable=None)
         for start in range(0, len(users), USERS_AT_ONCE):
             some = users[start : start + USERS_AT_ONCE]
-            found = list(_rows(recommender, request, some))
+            found = _rows(recommender, request, some)
             write(found)
             lengths = Counter(row["user_id"] for row in found)
             rows += len(found)
@@ -79,10 +79,13 @@ def recommend_all(
         print(f"recommend: {short:,} users have fewer than {request.n}: no more are left for them")
 
 
-def _rows(recommender: Recommender, request: RecommendRequest, users: list[str]) -> Iterable[Any]:
-    for user, response in zip(users, recommender.answer_all(request, users), strict=True):
-        for one in response.recommendations:
-            yield {"user_id": user} | one.as_dict()
+def _rows(recommender: Recommender, request: RecommendRequest, users: list[str]) -> Rows:
+    responses = recommender.answer_all(request, users)
+    return [
+        {"user_id": user} | one.as_dict()
+        for user, response in zip(users, responses, strict=True)
+        for one in response.recommendations
+    ]
 
 
 def _check_items(recommender: Recommender, dataset: Dataset) -> None:

@@ -214,6 +214,21 @@ def test_cold_targets_have_a_figure_of_their_own(dataset, tmp_path):
     assert (result["cold_cases"], result["metrics"]["cold_recall@10"]) == (1, 1.0)
 
 
+@pytest.mark.parametrize("name", ["item-knn", "item-graph", "star", "ease"])
+def test_what_is_scored_with_other_settings_is_as_if_fitted_with_them(dataset, name):
+    """Tuning fits once for all trials that differ in settings of scoring alone."""
+    data, baseline = Dataset(dataset), baselines.BASELINES[name]
+    train, content = data.train_histories(), baselines.Content(np.eye(6) + 0.1)
+    first = {key: values[0] for key, values in baseline.grid.items()}
+    other = first | {key: baseline.grid[key][-1] for key in baseline.scoring}
+    fitted = baselines.fit_baseline(name, train, 6, content, first)
+    scoring = {key: other[key] for key in baseline.scoring}
+    changed = baselines._scoring_with(fitted, scoring).score(train)
+    expected = baselines.fit_baseline(name, train, 6, content, other).score(train)
+    np.testing.assert_allclose(changed, expected, rtol=1e-6)
+    assert not np.allclose(changed, fitted.score(train))
+
+
 def test_a_baseline_that_needs_content_says_so(dataset, tmp_path):
     with pytest.raises(ConfigError, match="star: needs content; give --features"):
         run(EvaluateConfig(), dataset, "star", tmp_path / "x")

@@ -147,11 +147,11 @@ def test_a_graph_of_another_catalogue_or_a_damaged_one_is_refused(tmp_path) -> N
     folder = ItemGraph.fit(Histories.from_lists([[0, 1]]), N, CONFIG).save(tmp_path / "graph")
     with pytest.raises(ArtifactError, match=f"of {N} items, the catalogue has 7"):
         ItemGraph.load(folder, 7)
-    whole = (folder / "graph.safetensors").read_bytes()
-    (folder / "graph.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ArtifactError, match="make the bundle again"):
+    whole = (folder / "edges.npz").read_bytes()
+    (folder / "edges.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ArtifactError, match="run llmrec hybrid again"):
         ItemGraph.load(folder, N)
-    (folder / "graph.safetensors").write_bytes(whole)
+    (folder / "edges.npz").write_bytes(whole)
     header = json.loads((folder / "graph.json").read_text())
     (folder / "graph.json").write_text(json.dumps(header | {"config": {"window": "x"}}))
     with pytest.raises((ArtifactError, ConfigError), match="window"):

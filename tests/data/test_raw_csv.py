@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrec.data import raw_csv, raw_files, raw_streams
+from llmrec.data import csv_records, raw_files, raw_streams
 from llmrec.data.reading import Reading, ReadingOptions
 from llmrec.errors import DataError
 
@@ -192,7 +192,7 @@ def test_a_cell_with_many_lines_is_reported(tmp_path: Path) -> None:
 
 def test_a_record_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_streams, "PART", 100)
-    monkeypatch.setattr(raw_csv, "MOST_BYTES", 1000)
+    monkeypatch.setattr(csv_records, "MOST_BYTES", 1000)
     many = "1,x\n" * 600
     assert "row 2: a quoted cell" in failing(tmp_path / "t.csv", f'a,b\n1,"open\n{many}')
     assert "is this a text file" in failing(tmp_path / "t.csv", "a,b\n1," + "x" * 3000)
@@ -228,3 +228,17 @@ def test_what_is_not_utf8_in_a_column_that_nobody_reads_does_no_harm(tmp_path: P
     path.write_bytes(b"x,y\n1,\xff\n2,3\n")
     (chunk,) = raw_files.chunks(path, ["x"], {})
     assert chunk.columns["x"].to_pylist() == ["1", "2"]
+
+
+@pytest.mark.usefixtures("parts")
+def test_an_escape_where_there_is_no_quote_or_no_row(tmp_path: Path) -> None:
+    assert table(tmp_path / "t.csv", 'a,b\n1,\\"x\n', escape="\\") == [(2, ["1", '"x'])]
+    assert table(tmp_path / "t.csv", "a,b\n", escape="\\") == []
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_quote_that_loses_its_end_with_a_line_that_is_skipped_is_named(tmp_path: Path) -> None:
+    content = b'a,b\n1,"x\n\xffy"\n2,z\n'
+    rows = table(tmp_path / "t.csv", content, skip_bad_rows=2)
+    assert rows == [(4, ["2", "z"])]
+    assert "row 2: a quoted cell" in failing(tmp_path / "t.csv", content, skip_bad_rows=1)

@@ -84,3 +84,10 @@ def test_what_is_no_time_is_named(values: pa.Array, unit: str, index: int) -> No
     with pytest.raises(UnreadableTimeError) as caught:
         to_seconds(values, unit)
     assert caught.value.index == index
+
+
+def test_a_column_of_no_times_is_named_whatever_the_format() -> None:
+    with pytest.raises(UnreadableTimeError, match="is a column of list<"):
+        to_seconds(pa.array([[1]]), format="%Y")
+    with pytest.raises(UnreadableTimeError, match="lies after the year 5000"):
+        to_seconds(pa.array([3 * 10**11], pa.timestamp("s")))

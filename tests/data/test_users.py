@@ -80,6 +80,11 @@ def test_rows_without_an_identifier_are_counted(tmp_path: Path) -> None:
     data = ingest(tmp_path, csv(tmp_path / "users.csv", rows))
     assert data.user_attributes == KNOWN
     assert data.manifest.counts["users_without_id"] == 2
+    rows = [{**ROWS[0], "place": "-"}, {**ROWS[0], "user_id": "-"}]
+    missing = ReadingOptions(missing=["-"])
+    data = ingest(tmp_path, csv(tmp_path / "users.csv", rows), user_reading=missing)
+    assert data.user_attributes == [{}, {}, KNOWN[2]]
+    assert data.manifest.counts["users_without_id"] == 1
 
 
 @pytest.mark.parametrize(

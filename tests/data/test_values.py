@@ -85,7 +85,7 @@ def test_a_column_that_does_not_say_is_refused() -> None:
         ("a | b|a", ["a", "b"]),
         (["a", ["b", 7.0]], ["a", "b", "7"]),
         ('["a", "b"]', ["a", "b"]),
-        ("['it''s', \"b\"]".replace("''", '"').replace('"s', "s"), ["its", "b"]),
+        ("['its', \"b\"]", ["its", "b"]),
         ("('a',)", ["a"]),
         ("['a' 'b'\n 'c']", ["a", "b", "c"]),
         ("[]", []),

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import atexit
 import functools
-import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from damage import BYTE_EDITS, TREE_EDITS, Edit, damaged_bytes, damaged_tree
 from edit_manifest import edit_manifest
@@ -30,7 +28,15 @@ from llmrec.item_ids.item_ids import ItemIds
 from llmrec.serving import build
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.recommender import Recommender
-from llmrec.stage import MANIFEST, Manifest, folder_hash, read_manifest, verify, writing
+from llmrec.stage import (
+    MANIFEST,
+    Manifest,
+    _manifest_text,
+    folder_hash,
+    read_manifest,
+    verify,
+    writing,
+)
 from llmrec.training.jobs.commands import list_jobs, show
 
 
@@ -50,12 +56,6 @@ def home() -> Path:
     return folder
 
 
-def _signed(content: dict[str, Any]) -> str:
-    """The text of a manifest as llmrec writes it, with a checksum that is right."""
-    checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return json.dumps({**content, "checksum": checksum}, indent=2) + "\n"
-
-
 # --------------------------------------------------------------------------- manifests
 
 MANIFESTS = st.tuples(st.booleans(), TREE_EDITS)
@@ -65,12 +65,14 @@ def check_manifest(value: tuple[bool, Sequence[Edit]], folder: Path) -> None:
     """A manifest says odd things, and its checksum is right or not."""
     signed, edits = value
     copied = Path(shutil.copytree(home() / "dataset", folder / "dataset"))
-    whole = json.loads((copied / MANIFEST).read_text())
-    tree, _ = damaged_tree(whole, edits)
-    text = json.dumps(tree)
-    if signed and isinstance(tree, dict):
+    before = (copied / MANIFEST).read_text()
+    tree, _ = damaged_tree(json.loads(before), edits)
+    text = json.dumps(tree, indent=2) + "\n"
+    if signed:
         tree.pop("checksum", None)
-        text = _signed(tree)
+        text = _manifest_text(tree)
+    elif text == before:
+        return
     (copied / MANIFEST).write_text(text)
     read = accepted(lambda: read_manifest(copied, "ingest"))
     assert signed or read is None, "a manifest without its checksum is taken for whole"

@@ -272,11 +272,10 @@ def check_bytes(value: tuple[str, str, list[Edit]], folder: Path) -> None:
         return
     lines = before.splitlines(keepends=True)
     kept = contents[which].split(b"\n")
-    added = contents[which].replace(before[:0], b"")
-    if suffix == ".csv" and added.count(b'"') != before.count(b'"'):
+    if suffix == ".csv" and contents[which].count(b'"') != before.count(b'"'):
         return  # a quote takes in what follows it
     first = 0 if suffix == ".jsonl" else 1
-    if first and (not kept or kept[0] + b"\n" != lines[0]):
+    if first and kept[0] + b"\n" != lines[0]:
         return  # other names of columns
     rows = {"items": ITEMS, "events": EVENTS}[which]
     whole = Counter(line + b"\n" for line in kept[:-1])

@@ -12,7 +12,7 @@ from llmrec.errors import LlmrecError
 
 T = TypeVar("T")
 
-LONGEST = 2010  # characters of an error, as its class promises
+LONGEST = 1000  # characters of an error, as its class promises
 SECONDS = 10.0  # of the processor; the slowest of the inputs made here takes one
 
 

@@ -134,9 +134,7 @@ def test_a_new_item_lies_where_items_like_it_lie(before: Bundle, after: Bundle) 
     assert ids(recommend(after, [], 1, query="crystal lamp of the moon")) == [NEW[1]]
 
 
-def test_the_row_of_a_new_token_points_where_its_twins_does(
-    kind: str, before: Bundle, after: Bundle
-) -> None:
+def test_the_row_of_a_new_token_points_where_its_twins_does(kind: str, after: Bundle) -> None:
     if kind == "semantic":
         pytest.skip("its tokens are known ones")
     first = after.llm.encoder.vocabulary.item_offset
@@ -227,7 +225,7 @@ def test_known_items_are_left_out_where_that_is_asked_for(atomic: Bundle, tmp_pa
         ("item_id,title\n,Lamp\n", [], "new.csv: row 2: no item_id; every item needs one"),
         ("item_id\nnew-1\nnew-1\n", [], "new.csv: row 3: item_id 'new-1' occurs a second time"),
         ("item_id\nOLD\n", ["--skip-known"], "new.csv: holds no new items; there is nothing to"),
-        ("sku\nnew-1\n", [], "new.csv"),
+        ("sku\nnew-1\n", [], "new.csv: no column 'item_id'"),
         ("item_id,in_stock\nnew-1,often\n", [], "new.csv: row 2: in_stock is 'often'"),
         (
             "item_id\n" + "".join(f"new-{n}\n" for n in range(65)),
@@ -254,14 +252,19 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]
 
 
-def test_a_damaged_bundle_gets_no_items(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_a_damaged_bundle_gets_no_items(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = Path(shutil.copytree(tiny_run.bundle("atomic"), tmp_path / "bundle"))
     weights = bundle / "model" / "model.safetensors"
     damaged = bytearray(weights.read_bytes())
     damaged[-5] ^= 1
     weights.write_bytes(bytes(damaged))
     path = write_items(tmp_path / "new.csv", [{"item_id": "new-1"}])
-    assert main(["items", "add", str(path), "--bundle", str(bundle), "--out", "x"]) == 2
+    flags = ["--bundle", str(bundle), "--out", str(tmp_path / "out")]
+    assert main(["items", "add", str(path), *flags]) == 2
+    assert f"{weights}: is not what was written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_semantic_ids_need_the_features_they_are_made_of(

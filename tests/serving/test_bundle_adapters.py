@@ -56,8 +56,8 @@ def test_words_and_candidates_go_to_the_adapter_too(adapted: Bundle) -> None:
 
 def test_a_bundle_with_adapters_answers_without_as_it_did(adapted: Bundle, atomic: Bundle) -> None:
     expected = atomic.llm.recommend(Histories.from_lists([list(range(10, 15))]), 10)
-    found = ids(recommend(adapted, adapted.item_ids[10:15]))
-    assert found == [atomic.item_ids[item] for item in expected.items[0]]
+    found = recommend(adapted, adapted.item_ids[10:15])
+    assert found == atomic.items.named(expected, 10, f"likely to follow {atomic.titles[14]!r}")
     assert adapted.model_name == atomic.model_name
     assert adapted.catalog_version != atomic.catalog_version
 

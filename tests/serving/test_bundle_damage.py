@@ -159,7 +159,7 @@ def test_who_does_not_verify_is_warned(
     assert main(["recommend", str(bundle), "-n", "1", "--no-verify"]) == 2
 
 
-def test_a_damaged_part_is_not_bundled(home: Path, shop: RandomShop, tmp_path: Path) -> None:
+def test_a_damaged_part_is_not_bundled(shop: RandomShop, tmp_path: Path) -> None:
     parts = shop.bundle.parent
     for name in (
         "model/model.safetensors",
@@ -202,7 +202,7 @@ def test_a_bundle_reads_words_with_its_own_model(
 
 
 def test_a_text_model_that_is_not_there_is_said_at_once(
-    home: Path, bundle: Path, no_network: list[object]
+    bundle: Path, no_network: list[object]
 ) -> None:
     features = bundle / "features"
     with pytest.raises(ArtifactError, match=r"texts.* is not on this machine; run llmrec embed"):

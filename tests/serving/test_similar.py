@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from tiny_shop import TinyRun
 
-from llmrec.bench.random_shop import RandomShop
 from llmrec.cli import main, run_command
 from llmrec.content.features.text import load_features
 from llmrec.errors import CatalogError, ConfigError
@@ -48,9 +47,7 @@ def test_only_what_may_be_recommended(atomic: Bundle) -> None:
     assert [one.item_id for one in all_of_them.recommendations] == order[:2]
 
 
-def test_with_a_click_model_who_chose_both_counts_too(
-    shop: RandomShop, recommender: Recommender
-) -> None:
+def test_with_a_click_model_who_chose_both_counts_too(recommender: Recommender) -> None:
     model = recommender.click_model
     assert model is not None
     similarity = model.snapshot.similarity(60)

@@ -82,7 +82,7 @@ def check_layers(folder: str | Path, config: str = "config.json") -> None:
     Raises:
         ArtifactError: naming the file and the setting, also if the settings cannot be read.
     """
-    path, weights, tensors = Path(folder) / config, Path(folder).glob("*.safetensors"), 0
+    path, tensors = Path(folder) / config, 0
     if not path.is_file():
         return
     try:
@@ -91,13 +91,13 @@ def check_layers(folder: str | Path, config: str = "config.json") -> None:
         raise ArtifactError(f"{path}: cannot be read ({one_line(error)})") from None
     safetensors = require("safetensors", "train")
     try:
-        for part in weights:
+        for part in Path(folder).glob("*.safetensors"):
             with safetensors.safe_open(part, "numpy") as file:
                 tensors += len(file.keys())
     except (OSError, safetensors.SafetensorError):
         return
-    for name, count in claimed if tensors else ():
-        if count > tensors:
+    for name, count in claimed:
+        if 0 < tensors < count:
             raise ArtifactError(
                 f"{path}: {name} is {count:,}, and the weights beside it have only {tensors:,} "
                 "tensors; get the model again"

@@ -57,8 +57,8 @@ def opened(source: Path | bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Any]:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise UndecodableError(f"not a media file that is read ({one_line(error)})") from None
         with container:
-            for stream in container.streams.video:
-                stream.codec_context.options = limit
+            for track in container.streams.video:
+                track.codec_context.options = limit
             try:
                 yield container
             except (av.FFmpegError, ValueError) as error:

@@ -99,16 +99,13 @@ class _File:
         """Its rows, columns by our names."""
         theirs = list(self.table.columns.values())
         for chunk in raw_files.chunks(self.path, theirs, self._required, self.reading):
-            columns = {ours: chunk.columns[name] for ours, name in self.table.columns.items()}
-            yield raw_files.Chunk(self.path, chunk.rows, columns)
+            yield chunk.named(self.table.columns)
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         """Its rows one by one, with empty texts for empty cells."""
         for chunk in self.chunks():
-            lists = [column.to_pylist() for column in chunk.columns.values()]
-            for row, *cells in zip(chunk.rows, *lists, strict=True):
-                values = zip(chunk.columns, cells, strict=True)
-                yield int(row), {name: cell or "" for name, cell in values}
+            for row, record in chunk.records():
+                yield row, {name: cell or "" for name, cell in record.items()}
 
 
 def open_source(config: IngestConfig) -> Source:
@@ -135,7 +132,7 @@ def open_source(config: IngestConfig) -> Source:
 
     ratings = needed(_RATINGS, config.event_reading)
     movies = needed(_MOVIES, config.item_reading)
-    tags, users = find(_TAGS, config.item_reading), find(_USERS, config.item_reading)
+    tags, users = find(_TAGS, config.item_reading), find(_USERS, config.user_reading)
     files = [file.path for file in (movies, ratings, tags, users) if file is not None]
     return Source(
         list(dict.fromkeys(map(archive_of, files))),
@@ -144,6 +141,7 @@ def open_source(config: IngestConfig) -> Source:
         users.chunks if users else None,
         item_reading=movies.reading,
         event_reading=ratings.reading,
+        user_reading=users.reading if users else Reading(),
         default_type="rating",
     )
 

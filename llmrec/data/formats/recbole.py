@@ -61,10 +61,9 @@ class _AtomicFile:
             required: columns that must be there, each with the fix.
         """
         raw_files.check_columns(self.path, list(self.types), dict(required))
-        names = {f"{name}:{self.types[name]}": name for name in wanted if name in self.types}
-        for chunk in raw_files.chunks(self.path, list(names), {}, self.reading):
-            columns = {name: chunk.columns[typed] for typed, name in names.items()}
-            yield raw_files.Chunk(self.path, chunk.rows, columns)
+        typed = {name: f"{name}:{self.types[name]}" for name in wanted if name in self.types}
+        for chunk in raw_files.chunks(self.path, list(typed.values()), {}, self.reading):
+            yield chunk.named(typed)
 
 
 def open_source(config: IngestConfig) -> Source:
@@ -113,10 +112,10 @@ def _events(file: _AtomicFile, config: IngestConfig) -> Iterator[raw_files.Chunk
     }
     required |= dict.fromkeys(config.context_columns, "correct context_columns")
     for chunk in file.chunks([*mapping.values(), *config.context_columns], required):
-        columns = {o: chunk.columns[t] for o, t in mapping.items() if t in chunk.columns}
+        named = chunk.named(mapping)
         if config.context_columns:
-            columns["context"] = gathered(chunk.columns, config.context_columns)
-        yield raw_files.Chunk(chunk.path, chunk.rows, columns)
+            named.columns["context"] = gathered(chunk.columns, config.context_columns)
+        yield named
 
 
 def _items(file: _AtomicFile, config: IngestConfig) -> Iterator[RawItem]:
@@ -131,7 +130,7 @@ def _items(file: _AtomicFile, config: IngestConfig) -> Iterator[RawItem]:
     required |= {name: "correct item_columns" for name in config.item_columns.values() if name}
     required |= dict.fromkeys(config.attribute_columns, "correct attribute_columns")
     for chunk in file.chunks([*mapping.values(), *attributes], required):
-        for row, record in _records(chunk):
+        for row, record in chunk.records():
             fields = {ours: record.get(theirs) for ours, theirs in mapping.items()}
             for name in set(fields) - set(TEXT_FIELDS):
                 fields[name] = _tokens(fields[name], file.types.get(mapping[name], ""))
@@ -144,8 +143,7 @@ def _users(file: _AtomicFile, config: IngestConfig) -> Iterator[raw_files.Chunk]
     mapping = {"user_id": "user_id"} | (config.user_columns or known)
     required = dict.fromkeys(mapping.values(), "correct user_columns")
     for chunk in file.chunks(mapping.values(), required):
-        columns = {ours: chunk.columns[theirs] for ours, theirs in mapping.items()}
-        yield raw_files.Chunk(chunk.path, chunk.rows, columns)
+        yield chunk.named(mapping)
 
 
 def _title(names: Iterable[str]) -> str:
@@ -156,12 +154,6 @@ def _title(names: Iterable[str]) -> str:
 def _first(names: Iterable[str], wanted: Iterable[str]) -> str:
     there = set(names)
     return next((name for name in ("categories", *wanted) if name in there), "categories")
-
-
-def _records(chunk: raw_files.Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
-    lists = [column.to_pylist() for column in chunk.columns.values()]
-    for row, *values in zip(chunk.rows, *lists, strict=True):
-        yield int(row), dict(zip(chunk.columns, values, strict=True))
 
 
 def _tokens(value: Any, kind: str) -> Any:

@@ -5,7 +5,7 @@ A long table of properties may stand beside or instead of the item file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,13 +84,18 @@ def _items(
     for row, record in raw_files.rows(path, wanted, required, reading):
         if properties:
             record |= properties.of(to_text(record.get(mapping["item_id"])))
-        yield _item(path, row, record, config)
+        yield _item(path, row, record, mapping, config.attribute_columns)
 
 
-def _item(path: Path, row: int, record: dict[str, Any], config: IngestConfig) -> RawItem:
-    mapping = column_mapping(ITEM_FIELDS, config.item_columns)
+def _item(
+    path: Path,
+    row: int,
+    record: dict[str, Any],
+    mapping: Mapping[str, str],
+    attributes: Sequence[str],
+) -> RawItem:
     fields = {ours: record.get(theirs) for ours, theirs in mapping.items()}
-    return RawItem(path, row, fields, {name: record.get(name) for name in config.attribute_columns})
+    return RawItem(path, row, fields, {name: record.get(name) for name in attributes})
 
 
 def _items_with_properties(config: IngestConfig, reading: Reading) -> Iterator[RawItem]:
@@ -107,7 +112,7 @@ def _items_with_properties(config: IngestConfig, reading: Reading) -> Iterator[R
     properties.check(config.attribute_columns, "attribute_columns")
     for path, row, item_id in properties.rows():
         record = properties.of(item_id) | {mapping["item_id"]: item_id}
-        yield _item(path, row, record, config)
+        yield _item(path, row, record, mapping, config.attribute_columns)
 
 
 def _events(path: Path, config: IngestConfig, reading: Reading) -> Iterator[raw_files.Chunk]:
@@ -118,7 +123,7 @@ def _events(path: Path, config: IngestConfig, reading: Reading) -> Iterator[raw_
     required |= {name: "correct context_columns" for name in config.context_columns}
     wanted = [*mapping.values(), *config.context_columns]
     for chunk in raw_files.chunks(path, wanted, required, reading):
-        columns = {o: chunk.columns[t] for o, t in mapping.items() if t in chunk.columns}
+        named = chunk.named(mapping)
         if config.context_columns:
-            columns["context"] = gathered(chunk.columns, config.context_columns)
-        yield raw_files.Chunk(path, chunk.rows, columns)
+            named.columns["context"] = gathered(chunk.columns, config.context_columns)
+        yield named

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from llmrec.config import as_dict, build, check_ranges
-from llmrec.data.item_graph import ItemGraph
+from llmrec.data.item_graph import FIX, ItemGraph, read_matrix
 from llmrec.errors import ArtifactError, one_line, require
 from llmrec.files import read_versioned
 from llmrec.ranking.retrieval.graph_scorer import (
@@ -27,8 +25,7 @@ from llmrec.ranking.retrieval.graph_scorer import (
 from llmrec.types import Histories
 
 SCHEMA_VERSION = 1
-_SETTINGS, _CONTENT, _GRAPH = "prior.json", "content.safetensors", "graph"
-_FIX = "run llmrec hybrid again"
+_SETTINGS, _CONTENT, _GRAPH = "prior.json", "content.npz", "graph"
 
 
 class GraphPrior:
@@ -63,25 +60,23 @@ class GraphPrior:
         """The bonus of scores of graph and content."""
         return self.weight * np.log1p(scores / self.scale)
 
-    def with_items(self, vectors: np.ndarray | None, n_items: int) -> GraphPrior:
-        """The same for a catalogue that has grown.
+    def grow(self, vectors: np.ndarray | None, n_items: int) -> None:
+        """Make room for the new items of a catalogue; known items keep their scores.
 
         Args:
             vectors: float ``[n_items, dim]``, content of all items; None where there is none.
             n_items: of the grown catalogue.
         """
-        scorer, content = self.scorer, self.scorer.content
+        scorer = self.scorer
         scorer.graph.grow(n_items)
-        if content is not None and vectors is not None:
-            settings = scorer.config
-            content = extend_neighbours(
-                content, vectors, settings.neighbours, settings.content_power
-            )
-        elif content is not None:
-            content = content.copy()
-            content.resize((n_items, n_items))
-        grown = GraphScorer(scorer.graph, content, scorer.config)
-        return GraphPrior(grown, self.weight, self.scale)
+        if scorer.content is None:
+            return
+        if vectors is None:
+            vectors = np.zeros((n_items, 1))
+        settings = scorer.config
+        scorer.content = extend_neighbours(
+            scorer.content, vectors, settings.neighbours, settings.content_power
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write it into a folder, which is made."""
@@ -89,12 +84,8 @@ class GraphPrior:
         self.scorer.graph.save(folder / _GRAPH)
         content = self.scorer.content
         if content is not None:
-            arrays = {
-                "starts": content.indptr.astype(np.int64),
-                "ends": content.indices.astype(np.int32),
-                "weights": content.data.astype(np.float32),
-            }
-            save_file(arrays, folder / _CONTENT)
+            sparse = require("scipy.sparse", "eval")
+            sparse.save_npz(folder / _CONTENT, content, compressed=False)
         header = {
             "schema_version": SCHEMA_VERSION,
             "weight": self.weight,
@@ -115,18 +106,11 @@ class GraphPrior:
             ArtifactError: if it is missing, damaged or of another catalogue.
         """
         folder = Path(folder)
-        header = read_versioned(folder / _SETTINGS, "graph prior", SCHEMA_VERSION, _FIX)
-        graph = ItemGraph.load(folder / _GRAPH, n_items)
-        content = None
+        header = read_versioned(folder / _SETTINGS, "graph prior", SCHEMA_VERSION, FIX)
+        graph, path = ItemGraph.load(folder / _GRAPH, n_items), folder / _CONTENT
+        content = read_matrix(path, n_items) if path.exists() else None
         try:
-            if (folder / _CONTENT).exists():
-                arrays = load_file(folder / _CONTENT)
-                parts = arrays["weights"].astype(np.float64), arrays["ends"], arrays["starts"]
-                sparse = require("scipy.sparse", "eval")
-                content = sparse.csr_matrix(parts, shape=(n_items, n_items))
-                content.check_format()
             config = build(GraphScorerConfig, header["scorer"], "scorer")
-            scorer = GraphScorer(graph, content, config)
-            return cls(scorer, float(header["weight"]), float(header["scale"]))
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ArtifactError(f"{folder}: {one_line(error)}; {_FIX}") from None
+            return cls(GraphScorer(graph, content, config), header["weight"], header["scale"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{folder / _SETTINGS}: {one_line(error)}; {FIX}") from None

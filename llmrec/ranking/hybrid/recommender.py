@@ -47,7 +47,12 @@ class HybridLlm:
     ) -> Ranking:
         """The n best items; arguments as for :meth:`~llmrec.generation.llm.Llm.recommend`."""
         allowed = constraints_of(histories, n, exclude_history, constraints)
-        wanted = max((options or self.llm.options).beams, n)
+        return self._best(histories, n, allowed, options or self.llm.options)
+
+    def _best(
+        self, histories: Histories, n: int, allowed: Sequence[Constraints], options: SearchOptions
+    ) -> Ranking:
+        wanted = max(options.beams, n)
         found = propose(self.llm, self.prior.scorer, histories, wanted, allowed, options)
         scores = found.log_likelihood + self.prior.of(found.graph).astype(np.float32)
         return best_of(found.items, scores, n)
@@ -75,16 +80,9 @@ class AtomicHybridLlm(HybridLlm):
         scores[bonus.row, bonus.col] += bonus.data
         return scores
 
-    def recommend(
-        self,
-        histories: Histories,
-        n: int,
-        *,
-        exclude_history: bool = True,
-        constraints: Sequence[Constraints] | None = None,
-        options: SearchOptions | None = None,
+    def _best(
+        self, histories: Histories, n: int, allowed: Sequence[Constraints], options: SearchOptions
     ) -> Ranking:
-        allowed = constraints_of(histories, n, exclude_history, constraints)
         exists = self.llm.trie.leaf_of_item.cpu().numpy() >= 0
         scores = self.score(histories)
         for row, own in zip(scores, allowed, strict=True):

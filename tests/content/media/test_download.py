@@ -148,7 +148,7 @@ def test_a_server_that_trickles_runs_out_of_time(server: Server, path: str) -> N
     assert time.monotonic() - started < 3
 
 
-def test_finding_the_address_counts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finding_the_address_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(20))
     started = time.monotonic()

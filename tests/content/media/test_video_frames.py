@@ -73,7 +73,7 @@ def test_frames_are_scaled_down_by_their_shorter_side(tmp_path: Path) -> None:
 
 def test_large_frames_are_refused(tmp_path: Path) -> None:
     path = video(tmp_path / "wide.mp4", lambda n: shade(50, (96, 192)), 4)
-    with pytest.raises(MediaError, match="more pixels than are read"):
+    with pytest.raises(UndecodableError, match="more pixels than are read"):
         sample_frames(path, 2, max_pixels=1000)
 
 

@@ -131,7 +131,7 @@ WRONG: list[tuple[list[str], type[LlmrecError], str]] = [
     (["--text", "a", "--voice", "b"], ConfigError, "got --text and --voice"),
     (["--text", "  "], ConfigError, "--text: is empty; say what to look for"),
     (["--text", "a", "--n", "0"], ConfigError, "--n: must be 1 or more, got 0"),
-    (["--text", "a", "--n", "-3"], ConfigError, "--n: must be 0 or more, got -3"),
+    (["--text", "a", "--n", "-3"], ConfigError, "--n: must not be negative, got -3"),
     (["--image", "gone.png"], DataError, "--image gone.png: no such file"),
     (["--image", "http://127.0.0.1:9/a.png"], DataError, "is not a public address"),
     (["--image", "file:///etc/passwd"], DataError, "--image file:///etc/passwd: "),

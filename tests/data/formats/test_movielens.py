@@ -7,6 +7,7 @@ import pytest
 
 from llmrec.data.dataset import Dataset
 from llmrec.data.ingest import run
+from llmrec.data.reading import ReadingOptions
 from llmrec.data.settings import IngestConfig
 from llmrec.errors import DataError
 
@@ -101,6 +102,21 @@ def test_users_are_kept_without_their_zip_codes(packed, name: str) -> None:
     ]
     known = {"ml-100k": 1, "ml-1m": 0}  # described, without a rating
     assert data.manifest.counts["users_not_in_log"] == known[name]
+
+
+def test_rows_of_users_that_are_skipped_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ship(tmp_path / "ml", SHIPPED["ml-1m"])
+    with open(folder / "users.dat", "a") as file:
+        file.write("7::M\n")
+    with pytest.raises(DataError, match=r"users.dat: row 3: has 2 columns"):
+        ingested(folder)
+    config = IngestConfig(
+        events=folder, format="movielens", user_reading=ReadingOptions(skip_bad_rows=1)
+    )
+    run(config, tmp_path / "out")
+    assert "1 rows were skipped, such as" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_utf_8_is_latin_1_and_one_that_is_is_not(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_saved_and_loaded_it_ranks_the_same(tmp_path) -> None:
     assert GraphPrior.load(alone.save(tmp_path / "alone"), N).scorer.content is None
     with pytest.raises(ArtifactError, match=f"of {N} items, the catalogue has 7"):
         GraphPrior.load(tmp_path / "prior", 7)
-    (tmp_path / "prior" / "content.safetensors").write_bytes(b"damaged")
+    (tmp_path / "prior" / "content.npz").write_bytes(b"damaged")
     with pytest.raises(ArtifactError, match="run llmrec hybrid again"):
         GraphPrior.load(tmp_path / "prior", N)
 
@@ -139,13 +139,14 @@ def test_new_items_are_reached_by_content_and_old_scores_stay() -> None:
     prior = GraphPrior(GraphScorer(ItemGraph(N), content), 1.0, 0.1)
     one = Histories.from_lists([[3]])
     before = prior.bonus(one).toarray()[0]
-    grown = prior.with_items(vectors, N + 2)
-    after = grown.bonus(one).toarray()[0]
+    prior.grow(vectors, N + 2)
+    after = prior.bonus(one).toarray()[0]
     np.testing.assert_allclose(after[:N], before, rtol=1e-6)
     assert after[N] == after.max() > 0
-    assert grown.bonus(Histories.from_lists([[N]])).toarray()[0, 3] > 0
-    without = GraphPrior(GraphScorer(ItemGraph(N), content)).with_items(None, N + 2)
-    assert without.bonus(one).shape == (1, N + 2)
+    assert prior.bonus(Histories.from_lists([[N]])).toarray()[0, 3] > 0
+    without = GraphPrior(GraphScorer(ItemGraph(N), content), 1.0, 0.1)
+    without.grow(None, N + 2)
+    np.testing.assert_allclose(without.bonus(one).toarray()[0], [*before, 0, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("weight", "scale"), [(-1.0, 0.1), (1.0, 0.0), (float("nan"), 0.1)])

@@ -177,7 +177,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, recipe: Path) -> None:
         ('"running"', "status: expected a mapping"),
         ('{"state": "asleep"}', "state: 'asleep' is not one of queued"),
         ('{"state": ["running"]}', "is not one of queued"),
-        ('{"state": "running", "pid": -1, "process_started": 1.0}', "pid: must be 0 or more"),
+        ('{"state": "running", "pid": -1, "process_started": 1.0}', "pid: must not be negative"),
         ('{"state": "running", "pid": "7"}', "pid: expected int, got '7'"),
         ('{"began": "yesterday"}', "began: expected float"),
         ('{"began": NaN}', "began: must be"),

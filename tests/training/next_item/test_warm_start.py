@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fusion_world import write_features
 from tiny_models import (
     Folders,
     make_histories,
@@ -18,7 +19,7 @@ from tiny_models import (
 )
 
 from llmrec.cli import run_command
-from llmrec.content.features.text import EMBEDDINGS
+from llmrec.content.features.models import unit_rows
 from llmrec.content.new_items import values_by_content
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
@@ -29,7 +30,7 @@ from llmrec.item_ids.index import IndexConfig
 from llmrec.item_ids.index import run as index
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.tokenizer import train_tokenizer
-from llmrec.stage import Manifest, folder_hash, read_manifest, writing
+from llmrec.stage import read_manifest
 from llmrec.training.next_item.run import run
 from llmrec.training.next_item.warm_start import continued, ids_for
 from llmrec.types import Histories
@@ -42,21 +43,7 @@ NAMES = [NEW[0], *(f"i{n}" for n in range(39, -1, -1) if n != 3), NEW[1]]
 def vectors_of(names: list[str]) -> np.ndarray:
     """float32 ``[items, 6]``: each item's own, the same in every dataset."""
     rows = [np.random.default_rng([ord(name[0]), int(name[1:])]).normal(size=6) for name in names]
-    vectors = np.array(rows, dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def write_features(folder: Path, dataset: Path, turned: bool = False) -> Path:
-    """A folder as ``llmrec embed`` writes it."""
-    from safetensors.numpy import save_file
-
-    vectors = vectors_of(Dataset(dataset).item_ids)
-    if turned:  # another space
-        vectors = np.roll(vectors, 2, axis=1) * np.array([1, -1, 1, -1, 1, -1], np.float32)
-    blocks = {"text": vectors, "present": np.ones(len(vectors), np.uint8)}
-    with writing(folder, Manifest("embed", {}, {"dataset": folder_hash(dataset)})) as stage:
-        save_file(blocks, stage.folder / EMBEDDINGS)
-    return folder
+    return unit_rows(np.array(rows))
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dataset(home / "old", make_histories(120, N_OLD), N_OLD)
     histories = make_histories(120, len(NAMES), seed=1)
     write_dataset(home / "new", histories, len(NAMES), items={"item_id": NAMES})
-    for name in ("old", "new"):
-        write_features(home / f"{name}_features", home / name)
+    for name, items in (("old", old_names()), ("new", NAMES)):
+        write_features(home / f"{name}_features", vectors_of(items))
     semantic = {"kind": "semantic", "levels": 2, "codebook_size": 8}
     for kind, settings in (("atomic", {"spare": 4}), ("semantic", semantic)):
         config = IndexConfig(**settings)  # type: ignore[arg-type]
@@ -266,7 +253,8 @@ def test_ids_that_do_not_go_on_are_named(home: Path, tmp_path: Path) -> None:
         ConfigError, match=r"kind: the IDs of .*semantic are semantic; set the same"
     ):
         index(replace(fresh, kind="atomic", base=home / "semantic"), dataset, out, features)
-    turned = write_features(tmp_path / "turned", dataset, turned=True)
+    another_space = np.roll(vectors_of(NAMES), 2, axis=1) * np.array([1, -1] * 3, np.float32)
+    turned = write_features(tmp_path / "turned", another_space)
     with pytest.raises(ConfigError, match=r"give .* of the known items another first code than in"):
         index(replace(fresh, base=home / "semantic_ids"), dataset, out, turned)
     other = write_dataset(tmp_path / "other", [[0, 1, 1, 0]], 2, items={"item_id": ["a", "b"]})
