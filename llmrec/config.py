@@ -103,7 +103,9 @@ def build(cls: type[T], values: dict[str, Any], where: str) -> T:
     try:
         settings = cls(**arguments)
     except ConfigError as error:  # of the class's own checks, which know more than the bounds
-        raise ConfigError(f"{where}: {error}") from None
+        name = re.split(r"[.:\[]", str(error), maxsplit=1)[0]
+        between = "." if name in arguments else ": "
+        raise ConfigError(f"{where}{between if where else ''}{error}") from None
     except (ValueError, OverflowError) as error:
         _arguments(cls, values, where)
         raise ConfigError(f"{where}: {error}") from None

@@ -62,7 +62,7 @@ def test_the_service_knows_people(client: TestClient) -> None:
         ({"candidates": ["item-3"], "query": "warm"}, "candidates"),
         ({"n": 0}, "n"),
         ({"where": {"price_max": -1}}, "where.price_max"),
-        ({"rerank": {"mmr_lambda": 7}}, "rerank"),
+        ({"rerank": {"mmr_lambda": 7}}, "rerank.mmr_lambda"),
         ({"wishes": 3}, "wishes"),
     ],
 )

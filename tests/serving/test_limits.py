@@ -100,7 +100,7 @@ def test_a_stream_ends_with_the_same_fields(client: openai.OpenAI, atomic: Bundl
         ({"where": {"categories": "x"}}, "expected a list, got 'x'", "where.categories"),
         ({"where": {"categories": ["zzz"]}}, "no item has 'zzz'", "where.categories"),
         ({"where": {"brands": [1]}}, "expected str, got 1", "where.brands[0]"),
-        ({"where": {"price_min": 3, "price_max": 2}}, "3.0 is above price_max", "where"),
+        ({"where": {"price_min": 3, "price_max": 2}}, "3.0 is above price_max", "where.price_min"),
         ({"where": {"price_max": -1}}, "price_max: must be 0 or more, got -1", "where.price_max"),
         ({"where": {"attributes": {"zzz": ["x"]}}}, "no item has 'zzz'", "where.attributes"),
         ({"where": {"attributes": {"a": 3}}}, "expected a list", "where.attributes.a"),

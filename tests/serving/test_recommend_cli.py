@@ -97,7 +97,7 @@ def test_an_empty_history_is_answered(
         (["--temperature", "0"], "temperature: must be in [0.001, 1000], got 0.0"),
         (["--exact", "--groups", "2"], "exact: "),
         (["--candidates", "x"], "candidates: 'x' is not in the catalogue"),
-        (["--candidates", "x", "-n", "-1"], "n: must be 0 or more, got -1"),
+        (["--candidates", "x", "-n", "-1"], "--n: must not be negative, got -1"),
         (["--candidates", "x", "--in-stock"], "leave out query, exclude, allow and where"),
         (["--attributes", "x"], "--attributes: 'x' is not NAME=VALUE"),
     ],

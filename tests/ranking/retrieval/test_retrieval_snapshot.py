@@ -160,5 +160,5 @@ def test_nothing_is_known_of_an_empty_log() -> None:
      ("shrink", -1.0), ("min_events", -1), ("window", 0), ("item_to_item_decay", 2.0)],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(name: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"recipe: {name}: must"):
+    with pytest.raises(ConfigError, match=rf"recipe\.{name}: must"):
         build(RetrievalConfig, {name: value}, "recipe")
