@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from llmrec.content.features.models import check_layers
 from llmrec.errors import ConfigError, one_line
+from llmrec.llm.dropout import dropout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -112,8 +112,8 @@ def add_dropout(model: PreTrainedModel, rate: float) -> None:
 
     def drop(module: nn.Module, _inputs: Any, output: Any) -> Any:
         if isinstance(output, tuple):
-            return (F.dropout(output[0], rate, module.training), *output[1:])
-        return F.dropout(output, rate, module.training)
+            return (dropout(output[0], rate, module.training), *output[1:])
+        return dropout(output, rate, module.training)
 
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = rate

@@ -19,7 +19,6 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
     def update(averages: list[Tensor], weights: list[Tensor], updates: Tensor) -> None:
         n = int(updates) + 1
         kept = min(decay, (1 + n) / (10 + n))
-        torch._foreach_mul_(averages, kept)
-        torch._foreach_add_(averages, weights, alpha=1 - kept)
+        torch._foreach_lerp_(averages, weights, 1 - kept)
 
     return AveragedModel(model, multi_avg_fn=update)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 from llmrec.errors import require
@@ -43,6 +44,22 @@ def mixed_precision(device_type: str, precision: Precision) -> AbstractContextMa
         return nullcontext()
     torch = require("torch", "train")
     return torch.autocast(device_type, getattr(torch, chosen))
+
+
+@contextmanager
+def bfloat16_products() -> Iterator[None]:
+    """Products of float32 matrices on a CPU in bfloat16 units, summed up and kept in float32.
+
+    Two to five times as fast where the CPU has such units, forwards and backwards, and without the
+    conversions of autocast: weights and states stay as they are.
+    """
+    matmul = require("torch", "train").backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def _cpu_computes(precision: Precision) -> bool:

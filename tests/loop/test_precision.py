@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from llmrec.loop import precision
-from llmrec.loop.precision import choose_precision, mixed_precision
+from llmrec.loop.precision import bfloat16_products, choose_precision, mixed_precision
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +47,24 @@ def test_a_cpu_without_such_units_computes_in_float32_and_says_so_once(
                 assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     assert len(caplog.messages) == 1
     assert "no units for bfloat16; computing in float32" in caplog.messages[0]
+
+
+def test_products_in_bfloat16_stay_float32_and_end() -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(256, 128), torch.randn(128, 512)
+    exact = left @ right
+    with bfloat16_products():
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        product = left @ right
+    assert product.dtype == torch.float32
+    torch.testing.assert_close(product, exact, rtol=0, atol=0.5)
+    if choose_precision("cpu", "bfloat16") == "bfloat16":
+        assert not torch.equal(product, exact)
+    assert torch.equal(left @ right, exact)
+
+
+def test_products_are_exact_again_after_an_error() -> None:
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with pytest.raises(KeyError), bfloat16_products():
+        raise KeyError
+    assert torch.backends.mkldnn.matmul.fp32_precision == before

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from llmrec.loop.average import average_weights
 from llmrec.loop.checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
 from llmrec.loop.logs import require_tracker
 from llmrec.loop.optimizer import parameter_groups
-from llmrec.loop.precision import PRECISIONS, choose_precision
+from llmrec.loop.precision import PRECISIONS, bfloat16_products, choose_precision
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
 from llmrec.training.next_item.batches import SequenceBatch, TrainingBatches
@@ -63,8 +64,10 @@ class NextItemTrainer:
         self.auxiliary_loss = auxiliary_loss
         device = "cuda" if torch.cuda.is_available() else "cpu"
         half = choose_precision(device, PRECISIONS[config.precision]) == "bfloat16"
+        # a step's context: on a CPU quicker than autocast
+        self.products = bfloat16_products if half and device == "cpu" else nullcontext
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if half else "no",
+            mixed_precision="bf16" if half and device == "cuda" else "no",
             log_with=None if config.report_to == "none" else config.report_to,
             project_dir=str(folder.parent),  # trackers' logs stay with the model
         )
@@ -74,6 +77,7 @@ class NextItemTrainer:
             parameter_groups(model.named_parameters(), config.weight_decay),
             lr=config.learning_rate,
             betas=(0.9, 0.98),
+            fused=True,
         )
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         weights: dict[str, nn.Module] = {"model": self.plain_model}
@@ -128,7 +132,8 @@ class NextItemTrainer:
         self.model.train()
         bar = tqdm(self.batches.epoch(epoch), f"epoch {epoch + 1}", steps, False, mininterval=2)
         for batch in bar:
-            loss, count = self._step(batch.to(self.accelerator.device))
+            with self.products():
+                loss, count = self._step(batch.to(self.accelerator.device))
             total, targets = total + loss * count, targets + count
             bar.set_postfix(loss=f"{total / targets:.3f}")
         self.state.epoch += 1

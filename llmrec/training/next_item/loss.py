@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-CHUNK = 128  # rows of logits held at once
+CHUNK = 256  # rows of logits held at once
 
 
 class _TableCrossEntropy(torch.autograd.Function):
@@ -25,26 +25,24 @@ class _TableCrossEntropy(torch.autograd.Function):
         smoothing: float,
     ) -> torch.Tensor:
         n, rows = len(hidden), len(table)
-        grad_hidden, grad_table = torch.empty_like(hidden), torch.zeros_like(table)
+        # d loss / d logits = softmax - smoothed one-hot; the softmax chunk by chunk, the rest here
+        mean_row = table.mean(0)
+        wanted_rows = (1 - smoothing) * table[targets] + smoothing * mean_row
+        grad_hidden = -wanted_rows
+        grad_table = torch.zeros_like(table)
+        grad_table -= smoothing / rows * hidden.sum(0)
+        grad_table.index_add_(0, targets, hidden, alpha=smoothing - 1)
         buffer = hidden.new_empty(min(CHUNK, n), rows)
-        total = hidden.new_zeros((), dtype=torch.float32)
+        total = -(hidden * wanted_rows).sum().float()
         for start in range(0, n, CHUNK):
-            part, wanted = hidden[start : start + CHUNK], targets[start : start + CHUNK, None]
+            part = hidden[start : start + CHUNK]
             logits = torch.mm(part, table.T, out=buffer[: len(part)])
-            target_logits = logits.gather(1, wanted)
-            mean_logits = logits.mean(1, keepdim=True) if smoothing else 0.0
             highest = logits.amax(1, keepdim=True)
             logits.sub_(highest).exp_()
             normalizer = logits.sum(1, keepdim=True)
-            wished = (1 - smoothing) * target_logits + smoothing * mean_logits
-            total += (normalizer.log() + highest - wished).float().sum()
-            # d loss / d logits = softmax - smoothed one-hot
-            logits.div_(normalizer)
-            if smoothing:
-                logits.sub_(smoothing / rows)
-            logits.scatter_add_(1, wanted, torch.full_like(target_logits, smoothing - 1))
-            torch.mm(logits, table, out=grad_hidden[start : start + CHUNK])
-            grad_table.addmm_(logits.T, part)
+            total += (normalizer.log() + highest).float().sum()
+            grad_hidden[start : start + CHUNK] += torch.mm(logits, table).div_(normalizer)
+            grad_table.addmm_(logits.T, part / normalizer)
         ctx.save_for_backward(grad_hidden.div_(n), grad_table.div_(n))
         return total / n
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from llmrec.llm.dropout import dropout
 from llmrec.llm.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ItemRows(nn.Module):
         """float ``[n_rows, width]``."""
         if self.content is None:
             return self.residual
-        content = F.dropout(self.content, self.content_dropout, self.training)
+        content = dropout(self.content, self.content_dropout, self.training)
         return self.residual + self.projection(content)
 
 
@@ -163,7 +164,7 @@ class LlamaNextItem(NextItemModel):
         items = F.embedding((tokens - self.vocabulary.item_offset).clamp(min=0), table)
         others = F.embedding(torch.where(is_item, 0, tokens), self.other_rows)
         inputs = torch.where(is_item[..., None], items, others) * self.row_scale
-        inputs = F.dropout(inputs, self.input_dropout, self.training)
+        inputs = dropout(inputs, self.input_dropout, self.training)
         output: torch.Tensor = self.body(inputs_embeds=inputs, use_cache=False).last_hidden_state
         return output * self.logit_scale
 

@@ -29,7 +29,8 @@ class TrainLoopConfig:
         label_smoothing: as in cross-entropy.
         gradient_clip: largest global norm of the gradient.
         average_decay: of the moving average of the weights; 0 turns it off.
-        precision: ``fp32`` or ``bf16`` (autocast).
+        precision: of matrix products, ``fp32`` or ``bf16``; on a CPU without units for the latter
+            fp32 is taken, with a warning.
         report_to: ``none``, ``tensorboard`` or ``wandb``.
     """
 
