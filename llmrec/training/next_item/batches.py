@@ -64,6 +64,16 @@ class TrainingBatches:
         ]
         self.lengths = np.array([len(s) for s in self.sequences])
 
+    def targets(self) -> list[torch.Tensor]:
+        """The codes of each level that any sequence holds, sorted: all that are ever predicted."""
+        encoder, offset = self.encoder, self.encoder.vocabulary.item_offset
+        events = np.concatenate([s.reshape(-1, encoder.event_width) for s in self.sequences])
+        codes = events[:, encoder.event_width - encoder.levels :] - offset
+        return [
+            torch.from_numpy(np.unique(column) - encoder.vocabulary.level_range(level)[0])
+            for level, column in enumerate(codes.T)
+        ]
+
     def epoch(self, epoch: int) -> Iterator[SequenceBatch]:
         """The batches of one epoch, shuffled."""
         sequences = self._sequences_of(epoch)

@@ -102,7 +102,19 @@ def prepare(
         before = read_layout(Path(config.base))[0]
         new = int((known_rows(before, ids.names, config.base) < 0).sum())
         counts |= {"known_items": ids.n_items - new, "new_items": new}
-    return TrainingSetup(model, batches, validate, save, auxiliary, counts)
+    predicted = None
+    if config.content and not goes_on:
+        predicted = batches.targets()
+        model.item_rows.content_alone(_never_predicted(predicted, vocabulary))
+    return TrainingSetup(model, batches, validate, save, auxiliary, predicted, counts)
+
+
+def _never_predicted(predicted: list[torch.Tensor], vocabulary: Vocabulary) -> torch.Tensor:
+    """Item tokens, int64, that no training history holds."""
+    never = torch.ones(vocabulary.n_item_tokens, dtype=torch.bool)
+    for level, codes in enumerate(predicted):
+        never[codes + vocabulary.level_range(level)[0]] = False
+    return never.nonzero()[:, 0]
 
 
 def _load_ids(item_ids: Path, dataset: Dataset) -> ItemIds:

@@ -45,6 +45,7 @@ class NextItemTrainer:
         config: settings.
         folder: checkpoints and logs go here.
         auxiliary_loss: added to a step's loss, given the model and the step's number.
+        predicted: the codes of each level that the softmax is over, sorted; None is all of them.
     """
 
     def __init__(
@@ -55,13 +56,14 @@ class NextItemTrainer:
         config: TrainLoopConfig,
         folder: Path,
         auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None,
+        predicted: list[torch.Tensor] | None = None,
     ) -> None:
         from accelerate import Accelerator
 
         require_tracker(config.report_to)
         self.config, self.folder = config, folder
         self.batches, self.validate = batches, validate
-        self.auxiliary_loss = auxiliary_loss
+        self.auxiliary_loss, self.predicted = auxiliary_loss, predicted
         device = "cuda" if torch.cuda.is_available() else "cpu"
         half = choose_precision(device, PRECISIONS[config.precision]) == "bfloat16"
         # a step's context: on a CPU quicker than autocast
@@ -154,11 +156,16 @@ class NextItemTrainer:
         with self.accelerator.autocast():
             states = self.model(batch.tokens)
         states = states.flatten(0, 1)
+        tables, codes = model.heads(), batch.codes
+        if self.predicted is not None:
+            known = [rows.to(states.device) for rows in self.predicted]
+            tables = [table[rows] for table, rows in zip(tables, known, strict=True)]
+            codes = [torch.searchsorted(*pair) for pair in zip(known, codes, strict=True)]
         losses = [
             table_cross_entropy(
-                states[where].float(), table.float(), codes, self.config.label_smoothing
+                states[where].float(), table.float(), wanted, self.config.label_smoothing
             )
-            for where, codes, table in zip(batch.positions, batch.codes, model.heads(), strict=True)
+            for where, wanted, table in zip(batch.positions, codes, tables, strict=True)
         ]
         loss = torch.stack(losses).sum()
         if self.auxiliary_loss is not None:

@@ -72,6 +72,18 @@ class ItemRows(nn.Module):
         self.projection.weight.copy_(fitted.T)
         self.residual -= self.content @ fitted
 
+    @torch.no_grad()
+    def content_alone(self, rows: torch.Tensor) -> None:
+        """Leave some rows without a residual: items that nothing can be learned of.
+
+        They take no part in the softmax of training either, where as targets that never come they
+        would learn to be unlikely, and teach it to whatever content is like theirs.
+
+        Args:
+            rows: int64, their numbers.
+        """
+        self.residual[rows] = 0
+
     def forward(self) -> torch.Tensor:
         """float ``[n_rows, width]``."""
         if self.content is None:

@@ -79,6 +79,7 @@ def run(
             config.loop,
             stage.folder / "work",
             setup.auxiliary_loss,
+            setup.predicted,
         )
         trained = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
         print(

@@ -15,11 +15,16 @@ from llmrec.training.next_item.next_item import NextItemModel
 
 @dataclass
 class TrainingSetup:
-    """Model, data, validation and saving of a next-item training run, and counts of it."""
+    """Model, data, validation and saving of a next-item training run, and counts of it.
+
+    Attributes:
+        predicted: the codes of each level that the softmax is over; None is all of them.
+    """
 
     model: NextItemModel
     batches: TrainingBatches
     validate: Callable[[NextItemModel], dict[str, float]]
     save: Callable[[Path], None]
     auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None
+    predicted: list[torch.Tensor] | None = None
     counts: dict[str, Any] = field(default_factory=dict)
