@@ -68,5 +68,7 @@ def test_one_file_and_one_line_add_a_format(tmp_path: Path) -> None:
 
 
 def test_a_format_that_is_not_in_the_table_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"ingest\.format: 'plays' is not one of table, sequences"):
+    with pytest.raises(
+        ConfigError, match=r"ingest\.format: 'plays' is not one of table, sequences"
+    ):
         build(IngestConfig, {"format": "plays", "events": "plays.txt"}, "ingest")

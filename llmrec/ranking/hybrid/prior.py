@@ -1,15 +1,17 @@
-"""What the item graph adds to the language model's log-likelihood of every item.
+"""What the item graph adds to the language model's log-likelihood of an item.
 
 The two know different things: the language model what it generalised when it was trained, the graph
 what happened since, event by event. An item whose score by graph and content is ``s`` gets
-``weight * log(1 + s / scale)``, so one that neither leads to keeps its likelihood.
+``weight * log(1 + s / scale)``, so one that neither leads to keeps its likelihood; and, where there
+were enough validation users to learn it from, what a small network makes of likelihood, graph and
+content together (:mod:`llmrec.ranking.hybrid.correction`).
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -17,15 +19,17 @@ from llmrec.config import as_dict, build, check_ranges
 from llmrec.data.item_graph import FIX, ItemGraph, read_matrix
 from llmrec.errors import ArtifactError, one_line, require
 from llmrec.files import read_versioned
+from llmrec.ranking.hybrid.correction import Correction
+from llmrec.ranking.hybrid.evidence import Evidence, features_of
 from llmrec.ranking.retrieval.graph_scorer import (
     GraphScorer,
     GraphScorerConfig,
     extend_neighbours,
 )
-from llmrec.types import Histories
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SETTINGS, _CONTENT, _GRAPH = "prior.json", "content.npz", "graph"
+_CORRECTION = "correction.safetensors"
 
 
 class GraphPrior:
@@ -35,13 +39,21 @@ class GraphPrior:
         scorer: graph and content.
         weight: of the bonus beside the log-likelihood; 0 is the language model alone.
         scale: the score at which the bonus is ``weight * log(2)``.
+        correction: learned, added to the bonus; None where none was learned.
 
     Raises:
         ConfigError: for a weight or scale out of range.
     """
 
-    def __init__(self, scorer: GraphScorer, weight: float = 1.0, scale: float = 0.01) -> None:
+    def __init__(
+        self,
+        scorer: GraphScorer,
+        weight: float = 1.0,
+        scale: float = 0.01,
+        correction: Correction | None = None,
+    ) -> None:
         self.scorer, self.weight, self.scale = scorer, weight, scale
+        self.correction = correction
         check_ranges(self, "[0, inf)", "weight")
         check_ranges(self, "(0, inf)", "scale")
 
@@ -50,14 +62,15 @@ class GraphPrior:
         """Items of the catalogue."""
         return self.scorer.n_items
 
-    def bonus(self, histories: Histories) -> Any:
-        """Sparse float32 ``[users, n_items]``, nothing below 0."""
-        scores = self.scorer.sparse_scores(histories).tocsr()
-        scores.data = self.of(scores.data)
-        return scores.astype(np.float32)
+    def bonus(self, evidence: Evidence) -> np.ndarray:
+        """What is added to the log-likelihoods, float32 ``[users, candidates]``."""
+        bonus = self.of(self.scorer.combined(list(evidence.parts)))
+        if self.correction is not None:
+            bonus = bonus + self.correction(features_of(evidence))
+        return bonus.astype(np.float32)
 
     def of(self, scores: np.ndarray) -> np.ndarray:
-        """The bonus of scores of graph and content."""
+        """The bonus of scores of graph and content, before what was learned."""
         return self.weight * np.log1p(scores / self.scale)
 
     def grow(self, vectors: np.ndarray | None, n_items: int) -> None:
@@ -90,8 +103,11 @@ class GraphPrior:
             "schema_version": SCHEMA_VERSION,
             "weight": self.weight,
             "scale": self.scale,
+            "learned": self.correction is not None,
             "scorer": as_dict(self.scorer.config),
         }
+        if self.correction is not None:
+            self.correction.save(folder / _CORRECTION)
         (folder / _SETTINGS).write_text(json.dumps(header, indent=1) + "\n", encoding="utf-8")
         return folder
 
@@ -111,6 +127,8 @@ class GraphPrior:
         content = read_matrix(path, n_items) if path.exists() else None
         try:
             config = build(GraphScorerConfig, header["scorer"], "scorer")
-            return cls(GraphScorer(graph, content, config), header["weight"], header["scale"])
+            learned = Correction.load(folder / _CORRECTION) if header["learned"] else None
+            scorer = GraphScorer(graph, content, config)
+            return cls(scorer, header["weight"], header["scale"], learned)
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{folder / _SETTINGS}: {one_line(error)}; {FIX}") from None

@@ -10,7 +10,8 @@ import numpy as np
 from llmrec.errors import ArtifactError
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.constraints import Constraints
-from llmrec.generation.llm import AtomicLlm, Llm, constraints_of
+from llmrec.generation.llm import Llm, constraints_of
+from llmrec.ranking.hybrid.evidence import Evidence, evidence_of
 from llmrec.ranking.hybrid.prior import GraphPrior
 from llmrec.ranking.retrieval.graph_scorer import GraphScorer
 from llmrec.recommender import top_n
@@ -20,8 +21,8 @@ from llmrec.types import Histories, Ranking
 class HybridLlm:
     """Ranks by ``log-likelihood + bonus``.
 
-    With semantic IDs the candidates are what the beam search finds and as many of the items with
-    the highest bonus, all of them scored by both.
+    The candidates are the items that the language model finds likeliest and as many of the items
+    with the highest score by graph and content, all of them scored by both.
 
     Args:
         llm: the language model.
@@ -47,14 +48,10 @@ class HybridLlm:
     ) -> Ranking:
         """The n best items; arguments as for :meth:`~llmrec.generation.llm.Llm.recommend`."""
         allowed = constraints_of(histories, n, exclude_history, constraints)
-        return self._best(histories, n, allowed, options or self.llm.options)
-
-    def _best(
-        self, histories: Histories, n: int, allowed: Sequence[Constraints], options: SearchOptions
-    ) -> Ranking:
+        options = options or self.llm.options
         wanted = max(options.beams, n)
         found = propose(self.llm, self.prior.scorer, histories, wanted, allowed, options)
-        scores = found.log_likelihood + self.prior.of(found.graph).astype(np.float32)
+        scores = found.log_likelihood + self.prior.bonus(found.evidence)
         return best_of(found.items, scores, n)
 
     def score_items(
@@ -64,30 +61,9 @@ class HybridLlm:
         scores = self.llm.score_items(histories, items, options=options)
         if not scores.size:
             return scores
-        bonus = self.prior.bonus(histories).toarray()
-        return scores + np.take_along_axis(bonus, np.maximum(items, 0), axis=1)
-
-
-class AtomicHybridLlm(HybridLlm):
-    """One token an item: a :class:`~llmrec.recommender.Scorer` as well, which misses nothing."""
-
-    llm: AtomicLlm
-
-    def score(self, histories: Histories) -> np.ndarray:
-        """Log-likelihood and bonus of every item, float32 ``[users, n_items]``."""
-        scores = self.llm.score(histories)
-        bonus = self.prior.bonus(histories).tocoo()
-        scores[bonus.row, bonus.col] += bonus.data
-        return scores
-
-    def _best(
-        self, histories: Histories, n: int, allowed: Sequence[Constraints], options: SearchOptions
-    ) -> Ranking:
-        exists = self.llm.trie.leaf_of_item.cpu().numpy() >= 0
-        scores = self.score(histories)
-        for row, own in zip(scores, allowed, strict=True):
-            row[~(own.passes(self.n_items) & exists)] = -np.inf
-        return top_n(scores, n)
+        scorer = self.prior.scorer
+        evidence = evidence_of(scorer, scorer.parts(histories), histories, items, scores)
+        return scores + self.prior.bonus(evidence)
 
 
 @dataclass(frozen=True)
@@ -96,13 +72,22 @@ class Proposed:
 
     Attributes:
         items: int64 ``[users, candidates]``, each at most once a user; -1 pads.
-        log_likelihood: float32, of the language model; -inf where padded.
-        graph: float64, of graph and content.
+        evidence: of them.
     """
 
     items: np.ndarray
-    log_likelihood: np.ndarray
-    graph: np.ndarray
+    evidence: Evidence
+
+    @property
+    def log_likelihood(self) -> np.ndarray:
+        """Of the language model, float32 ``[users, candidates]``; -inf where padded."""
+        return self.evidence.log_likelihood
+
+    @classmethod
+    def joined(cls, some: Sequence[Proposed]) -> Proposed:
+        """Those of several batches of users, one after the other."""
+        items = np.concatenate([one.items for one in some])
+        return cls(items, Evidence.joined([one.evidence for one in some]))
 
 
 def propose(
@@ -122,7 +107,8 @@ def propose(
     found = llm.recommend(
         histories, k, exclude_history=False, constraints=constraints, options=options
     )
-    graph = scorer.sparse_scores(histories).toarray()
+    parts = scorer.parts(histories)
+    graph = scorer.combined(parts).toarray()
     proposed = np.where(graph > 0, graph, -np.inf).astype(np.float32)
     for row, own in zip(proposed, constraints, strict=True):
         row[~own.passes(llm.n_items)] = -np.inf
@@ -131,11 +117,8 @@ def propose(
     more = np.where(repeated, -1, known)
     items = np.concatenate([found.items, more], axis=1)
     scored = llm.score_items(histories, more, options=options)
-    return Proposed(
-        items,
-        np.concatenate([found.scores, scored], axis=1),
-        np.take_along_axis(graph, np.maximum(items, 0), axis=1),
-    )
+    log_likelihood = np.concatenate([found.scores, scored], axis=1)
+    return Proposed(items, evidence_of(scorer, parts, histories, items, log_likelihood))
 
 
 def with_prior(llm: Llm, prior: GraphPrior) -> HybridLlm:
@@ -149,8 +132,7 @@ def with_prior(llm: Llm, prior: GraphPrior) -> HybridLlm:
             f"the item graph is of {prior.n_items} items, the language model of {llm.n_items}; "
             "run llmrec hybrid again"
         )
-    kind = AtomicHybridLlm if isinstance(llm, AtomicLlm) else HybridLlm
-    return kind(llm, prior)
+    return HybridLlm(llm, prior)
 
 
 def best_of(items: np.ndarray, scores: np.ndarray, n: int) -> Ranking:

@@ -1,8 +1,8 @@
 """``llmrec hybrid``: a language model and an item graph, weighed against each other on validation.
 
-The result folder holds the graph of the training events, the content neighbours and the weight
-(:mod:`llmrec.ranking.hybrid.prior`). ``llmrec bundle --hybrid`` puts it beside the model, and then
-``recommend``, the service and ``evaluate`` rank by both.
+The result folder holds the graph of the training events, the content neighbours, the weight and
+what was learned (:mod:`llmrec.ranking.hybrid.prior`). ``llmrec bundle --hybrid`` puts it beside the
+model, and then ``recommend``, the service and ``evaluate`` rank by both.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from llmrec.data.item_graph import ItemGraph
 from llmrec.generation.constraints import Constraints
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
+from llmrec.ranking.hybrid.fit import fit_correction, ndcg_at_10
 from llmrec.ranking.hybrid.prior import GraphPrior
-from llmrec.ranking.hybrid.recommender import Proposed, best_of, propose
+from llmrec.ranking.hybrid.recommender import Proposed, propose
 from llmrec.ranking.hybrid.settings import HybridConfig
 from llmrec.ranking.retrieval.graph_scorer import GraphScorer, content_neighbours
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
@@ -67,50 +68,82 @@ def run(
         graph = ItemGraph.fit(data.train_histories(), data.n_items, config.graph)
         scorer = GraphScorer(graph, content, config.scorer)
         cases = validation_cases(data, config.validation_users, seed)
-        tried = try_priors(load_llm(model, beams=config.beams), scorer, cases, config)
-        (weight, scale), best = max(tried.items(), key=lambda pair: pair[1])
-        GraphPrior(scorer, weight, scale).save(stage.folder)
+        found = candidates(load_llm(model, beams=config.beams), scorer, cases, config)
+        tried = try_priors(found, scorer, cases.targets, config)
+        pair, best = max(tried.items(), key=lambda pair: pair[1])
+        prior = GraphPrior(scorer, *pair)
         alone = max(value for (weight, _), value in tried.items() if weight == 0)
         stage.counts |= {
-            "weight": weight,
-            "scale": scale,
+            "weight": prior.weight,
+            "scale": prior.scale,
             "validation_ndcg": best,
             "validation_ndcg_without_graph": alone,
             "edges": int(graph.matrix().nnz),
         }
         print(
             f"hybrid: NDCG@10 {best:.4f} on validation, {alone:.4f} without the graph; "
-            f"weight {weight:g}, scale {scale:g}",
+            f"weight {prior.weight:g}, scale {prior.scale:g}",
             flush=True,
         )
+        if config.learn:
+            stage.counts |= _learn(prior, found, cases.targets, seed)
+        prior.save(stage.folder)
 
     return run_stage(out, Manifest(STAGE, as_dict(config), inputs, seed=seed), work)
 
 
-def try_priors(
-    llm: Llm, scorer: GraphScorer, cases: Cases, config: HybridConfig
-) -> dict[tuple[float, float], float]:
-    """NDCG@10 of the hybrid with every weight and scale, and of the language model alone.
-
-    Args:
-        cases: of the validation part; the history is removed from the ranking.
-
-    Returns:
-        by (weight, scale); a weight of 0 is among them.
-    """
-    pairs = list(itertools.product(sorted({0.0, *config.weights}), config.scales))
-    total = dict.fromkeys(pairs, 0.0)
+def candidates(llm: Llm, scorer: GraphScorer, cases: Cases, config: HybridConfig) -> Proposed:
+    """What both parts propose to validation users, without what they know already."""
+    found = []
     starts = range(0, len(cases), _BATCH)
     for start in tqdm(starts, "hybrid", unit="batch"):
         batch = cases.select(np.arange(start, min(start + _BATCH, len(cases))))
         allowed = [Constraints(exclude=history) for history in batch.histories]
-        found = propose(llm, scorer, batch.histories, config.candidates, allowed)
-        for pair in pairs:
-            total[pair] += float(_ndcg(found, GraphPrior(scorer, *pair), batch.targets).sum())
-    return {pair: value / len(cases) for pair, value in total.items()}
+        found.append(propose(llm, scorer, batch.histories, config.candidates, allowed))
+    return Proposed.joined(found)
 
 
-def _ndcg(found: Proposed, prior: GraphPrior, targets: np.ndarray) -> np.ndarray:
-    scores = found.log_likelihood + prior.of(found.graph).astype(np.float32)
-    hits = best_of(found.items, scores, 10).items == targets[:, None]
-    return (hits / np.log2(np.arange(10) + 2)).sum(axis=1)
+def try_priors(
+    found: Proposed, scorer: GraphScorer, targets: np.ndarray, config: HybridConfig
+) -> dict[tuple[float, float], float]:
+    """NDCG@10 of the hybrid with every weight and scale, and of the language model alone.
+
+    Args:
+        found: candidates of the users.
+        targets: int ``[users]``.
+
+    Returns:
+        by (weight, scale); a weight of 0 is among them.
+    """
+    tried = {}
+    for pair in itertools.product(sorted({0.0, *config.weights}), config.scales):
+        scores = found.log_likelihood + GraphPrior(scorer, *pair).bonus(found.evidence)
+        tried[pair] = float(ndcg_at_10(found.items, scores, targets).mean())
+    return tried
+
+
+def _learn(
+    prior: GraphPrior, found: Proposed, targets: np.ndarray, seed: int
+) -> dict[str, float | bool]:
+    """Give a prior its correction if that is better beyond chance; what to say of it."""
+    scores = found.log_likelihood + prior.bonus(found.evidence)
+    fitted = fit_correction(found, scores, targets, seed)
+    if fitted is None:
+        print("hybrid: too few validation users to learn a correction from", flush=True)
+        return {"learned": False}
+    gain = fitted.ndcg - ndcg_at_10(found.items, scores, targets)
+    error = float(gain.std() / np.sqrt(len(gain)))
+    learned = bool(gain.mean() > error)
+    if learned:
+        prior.correction = fitted.correction
+    print(
+        f"hybrid: the correction brings {gain.mean():+.4f} (standard error {error:.4f}) to users "
+        f"that it was not learned from: {'kept' if learned else 'left out'}",
+        flush=True,
+    )
+    return {
+        "learned": learned,
+        "validation_ndcg_learned": float(fitted.ndcg.mean()),
+        "learned_gain": float(gain.mean()),
+        "learned_gain_error": error,
+    }

@@ -19,8 +19,10 @@ class HybridConfig:
         scorer: how graph and content are read.
         weights, scales: of the bonus (:class:`~llmrec.ranking.hybrid.prior.GraphPrior`) that are
             tried; the best pair by NDCG@10 on validation is kept.
+        learn: learn from the validation users when to believe the language model, the graph or
+            content; kept where it is better for users that it was not learned from.
         candidates: items that the language model, and the graph, propose to a validation user.
-        validation_users: that the pairs are tried on; 0 is all.
+        validation_users: that the pairs are tried on and that is learned from; 0 is all.
         beams: beam width of a language model with semantic IDs.
     """
 
@@ -28,8 +30,9 @@ class HybridConfig:
     scorer: GraphScorerConfig = field(default_factory=GraphScorerConfig)
     weights: list[float] = field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0])
     scales: list[float] = field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1, 0.3])
-    candidates: int = 50
-    validation_users: int = 5000
+    learn: bool = True
+    candidates: int = 60
+    validation_users: int = 30000
     beams: int = 50
 
     def __post_init__(self) -> None:

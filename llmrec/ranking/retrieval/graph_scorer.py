@@ -11,6 +11,7 @@ The defaults are the best by NDCG@10 on the validation split of Amazon 2014 Beau
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ from llmrec.data.item_graph import ItemGraph
 from llmrec.errors import CatalogError, require
 from llmrec.ranking.retrieval.vectors import check_vectors, newest_weighted
 from llmrec.types import Histories
+
+# From the newest items of the history, or the last alone: along the item graph, by content to the
+# items that the graph is walked from, by content.
+PARTS = ("walk", "content_walk", "content", "last_walk", "last_content")
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,32 @@ class GraphScorer:
         """Items of the catalogue."""
         return self.graph.n_items
 
-    def sparse_scores(self, histories: Histories) -> Any:
-        """Scores above 0, sparse float64 ``[users, n_items]``."""
+    def parts(self, histories: Histories) -> list[Any]:
+        """What leads from a history to an item, apart: one matrix for each of :data:`PARTS`.
+
+        Returns:
+            sparse float64 ``[users, n_items]``, nothing below 0; empty where there is no content.
+        """
         c = self.config
         query = newest_weighted(histories, c.decay, c.events, self.n_items, np.float64)
         query.sum_duplicates()
+        last = newest_weighted(histories, 1.0, 1, self.n_items, np.float64)
+        walk, last_walk = self.graph.propagate(query), self.graph.propagate(last)
         if self.content is None:
-            return self.graph.propagate(query)
+            none = query * 0
+            return [walk, none, none, last_walk, none]
         around = query @ self.content
-        return self.graph.propagate(query + c.smoothing * around) + c.content_weight * around
+        return [walk, self.graph.propagate(around), around, last_walk, last @ self.content]
+
+    def combined(self, parts: Sequence[Any]) -> Any:
+        """One score of the :meth:`parts`, of the type and shape of each."""
+        walk, content_walk, content = parts[:3]
+        c = self.config
+        return walk + c.smoothing * content_walk + c.content_weight * content
+
+    def sparse_scores(self, histories: Histories) -> Any:
+        """Scores above 0, sparse float64 ``[users, n_items]``."""
+        return self.combined(self.parts(histories))
 
     def score(self, histories: Histories) -> np.ndarray:
         """float32 ``[users, items]``; positive where graph or content leads."""

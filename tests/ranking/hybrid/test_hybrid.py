@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from recommender_contract import RecommenderContract
-from scipy import sparse
 from tiny_models import random_semantic_ids, tiny_llm
 
 from llmrec.data.item_graph import ItemGraph
@@ -13,12 +12,12 @@ from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.llm import Llm
 from llmrec.item_ids.item_ids import ItemIds
+from llmrec.ranking.hybrid.evidence import evidence_of
 from llmrec.ranking.hybrid.prior import GraphPrior
 from llmrec.ranking.hybrid.recommender import HybridLlm, with_prior
-from llmrec.ranking.hybrid.run import try_priors
+from llmrec.ranking.hybrid.run import candidates, try_priors
 from llmrec.ranking.hybrid.settings import HybridConfig
 from llmrec.ranking.retrieval.graph_scorer import GraphScorer, content_neighbours
-from llmrec.recommender import Scorer
 from llmrec.types import Cases, Histories
 
 N = 30
@@ -30,6 +29,14 @@ def scorer() -> GraphScorer:
     train = Histories.from_lists(rng.integers(0, N - 1, (40, 4)).tolist())
     vectors = rng.standard_normal((N, 5))
     return GraphScorer(ItemGraph.fit(train, N), content_neighbours(vectors, neighbours=3))
+
+
+def bonus_of(prior: GraphPrior, histories: Histories) -> np.ndarray:
+    """What every item gets, float32 ``[users, N]``."""
+    items = np.tile(np.arange(prior.n_items), (len(histories), 1))
+    parts = prior.scorer.parts(histories)
+    nothing = np.zeros(items.shape, np.float32)
+    return prior.bonus(evidence_of(prior.scorer, parts, histories, items, nothing))
 
 
 def make(kind: str, weight: float = 1.0, scale: float = 0.1) -> HybridLlm:
@@ -70,7 +77,7 @@ def test_an_item_that_beams_miss_is_proposed_by_the_graph() -> None:
     ids = random_semantic_ids(N, (6, 8))
     prior = GraphPrior(scorer(), weight=50.0, scale=0.001)
     narrow = with_prior(tiny_llm(ids, beams=2), prior)
-    best = prior.bonus(HISTORIES).toarray()
+    best = bonus_of(prior, HISTORIES)
     best[0, [1, 2, 3]] = 0
     assert narrow.recommend(HISTORIES, 2).items[0, 0] == best[0].argmax()
     assert best[0].argmax() not in narrow.llm.recommend(HISTORIES, 2).items[0]
@@ -97,11 +104,6 @@ def test_an_event_of_the_graph_counts_at_the_next_request() -> None:
     assert before != N - 1
 
 
-def test_only_an_atomic_one_scores_the_whole_catalogue() -> None:
-    assert isinstance(make("atomic"), Scorer)
-    assert not isinstance(make("semantic"), Scorer)
-
-
 def test_a_graph_of_another_catalogue_is_refused() -> None:
     other = GraphPrior(GraphScorer(ItemGraph(N + 1)))
     with pytest.raises(ArtifactError, match=f"{N + 1} items, the language model of {N}"):
@@ -119,9 +121,7 @@ def test_items_outside_the_catalogue_and_no_items_are_refused_as_by_the_model() 
 def test_saved_and_loaded_it_ranks_the_same(tmp_path) -> None:
     prior = GraphPrior(scorer(), 0.7, 0.05)
     loaded = GraphPrior.load(prior.save(tmp_path / "prior"), N)
-    np.testing.assert_allclose(
-        loaded.bonus(HISTORIES).toarray(), prior.bonus(HISTORIES).toarray(), rtol=1e-5
-    )
+    np.testing.assert_allclose(bonus_of(loaded, HISTORIES), bonus_of(prior, HISTORIES), rtol=1e-5)
     alone = GraphPrior(GraphScorer(ItemGraph(N)), 1.0, 1.0)
     assert GraphPrior.load(alone.save(tmp_path / "alone"), N).scorer.content is None
     with pytest.raises(ArtifactError, match=f"of {N} items, the catalogue has 7"):
@@ -138,15 +138,15 @@ def test_new_items_are_reached_by_content_and_old_scores_stay() -> None:
     content = content_neighbours(vectors[:N], neighbours=3)
     prior = GraphPrior(GraphScorer(ItemGraph(N), content), 1.0, 0.1)
     one = Histories.from_lists([[3]])
-    before = prior.bonus(one).toarray()[0]
+    before = bonus_of(prior, one)[0]
     prior.grow(vectors, N + 2)
-    after = prior.bonus(one).toarray()[0]
+    after = bonus_of(prior, one)[0]
     np.testing.assert_allclose(after[:N], before, rtol=1e-6)
     assert after[N] == after.max() > 0
-    assert prior.bonus(Histories.from_lists([[N]])).toarray()[0, 3] > 0
+    assert bonus_of(prior, Histories.from_lists([[N]]))[0, 3] > 0
     without = GraphPrior(GraphScorer(ItemGraph(N), content), 1.0, 0.1)
     without.grow(None, N + 2)
-    np.testing.assert_allclose(without.bonus(one).toarray()[0], [*before, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(bonus_of(without, one)[0], [*before, 0, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("weight", "scale"), [(-1.0, 0.1), (1.0, 0.0), (float("nan"), 0.1)])
@@ -174,11 +174,10 @@ def test_the_ndcg_of_every_weight_is_that_of_its_ranking() -> None:
     cases = Cases(np.arange(4, dtype=np.int32), HISTORIES, targets)
     llm: Llm = tiny_llm(ItemIds.atomic(N), beams=N)
     config = HybridConfig(weights=[0.5], scales=[0.1, 1.0], candidates=N)
-    tried = try_priors(llm, scorer(), cases, config)
+    tried = try_priors(candidates(llm, scorer(), cases, config), scorer(), targets, config)
     assert sorted(tried) == [(0.0, 0.1), (0.0, 1.0), (0.5, 0.1), (0.5, 1.0)]
     for (weight, scale), value in tried.items():
         hybrid = with_prior(llm, GraphPrior(scorer(), weight, scale))
         items = hybrid.recommend(HISTORIES, 10).items
         hits = (items == targets[:, None]) / np.log2(np.arange(10) + 2)
         assert value == pytest.approx(hits.sum() / 4)
-    assert sparse.issparse(GraphPrior(scorer()).bonus(HISTORIES))

@@ -62,9 +62,7 @@ def moving_averages(steps: list[dict[str, torch.Tensor]], decay: float) -> list[
     averages = [steps[0]]
     for number, weights in enumerate(steps[1:], start=2):
         kept = min(decay, (1 + number) / (10 + number))
-        averages.append(
-            {n: (v * kept).add(weights[n], alpha=1 - kept) for n, v in averages[-1].items()}
-        )
+        averages.append({n: torch.lerp(v, weights[n], 1 - kept) for n, v in averages[-1].items()})
     return averages
 
 
