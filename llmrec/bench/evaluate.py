@@ -34,6 +34,7 @@ from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import content_vectors
 from llmrec.data.dataset import Dataset
 from llmrec.data.item_graph import ItemGraph
+from llmrec.data.splitting import name_ranks
 from llmrec.errors import ConfigError
 from llmrec.metrics.measure import Evaluation, evaluate, train_counts
 from llmrec.metrics.results import (
@@ -44,6 +45,7 @@ from llmrec.metrics.results import (
     write_cases,
     write_result,
 )
+from llmrec.metrics.slices import upwards_share
 from llmrec.metrics.summary import intervals_of, metrics_of, slices_of
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import (
@@ -72,6 +74,8 @@ class EvaluateConfig:
         beams: beam width of a generative model, at least ``list_length``.
         normalise: over what its tokens' probabilities add up to one, ``children`` or ``level``.
         with_history: also measure without removing the history from the ranking.
+        name_field: whose order the slice ``name_order`` asks about: item_id, or an attribute of the
+            items, such as asin.
         resamples: bootstrap resamples behind the 95% intervals.
         name: of the result file; empty for the output folder's.
         refreshed: counts and graphs have also seen the events between training and the targets, as
@@ -87,6 +91,7 @@ class EvaluateConfig:
     beams: int = 50
     normalise: Literal["children", "level"] = "children"
     with_history: bool = True
+    name_field: str = "item_id"
     resamples: int = 1000
     name: str = ""
     refreshed: bool = False
@@ -259,6 +264,7 @@ def _evaluate(
         with_history=config.with_history,
         progress=True,
         checkpoint=checkpoint,
+        name_ranks=name_ranks(dataset.item_names(config.name_field)),
     )
     title = _dataset_name(dataset)
     write_cases(stage.folder / f"{name}{CASES_SUFFIX}", evaluation, name, title, config.split)
@@ -306,6 +312,7 @@ def figures(evaluation: Evaluation, resamples: int, seed: int) -> dict[str, Any]
         parts["metrics"]["cold_recall@10"] = float((removed.ranks[cold] < 10).mean())
         parts["cold_cases"] = int(cold.sum())
     parts["slices"] = slices_of(evaluation, removed, resamples, seed)
+    parts["upwards_share"] = upwards_share(evaluation.facts)
     parts["cases"] = len(evaluation.targets)
     parts["rank_limit"] = evaluation.rank_limit
     return parts
@@ -331,4 +338,9 @@ def _summary(result: dict[str, Any]) -> str:
         between = f"[{span[0]:.4f}, {span[1]:.4f}]" if span else ""
         beside = f"{other[metric]:.4f}" if metric in other else ""
         lines.append(f"{metric:<14}{result['metrics'][metric]:>14.4f}{between:>20}{beside:>16}")
+    if result.get("upwards_share") is not None:
+        lines.append(
+            f"{result['upwards_share']:.1%} of the targets stand above the last item in the order "
+            f"of {result['settings']['name_field']} (half where it says nothing)"
+        )
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from edit_manifest import edit_manifest
 from safetensors.numpy import save_file
 from tiny_models import replace_events
 
@@ -212,6 +213,44 @@ def test_cold_targets_have_a_figure_of_their_own(dataset, tmp_path):
     run(EvaluateConfig(), dataset, "popularity", tmp_path / "cold")
     result = read_result(tmp_path / "cold" / "cold.json")
     assert (result["cold_cases"], result["metrics"]["cold_recall@10"]) == (1, 1.0)
+
+
+def test_the_order_of_names_is_measured(dataset, tmp_path, capsys):
+    """Items of the toy are i0 to i5; last items and targets: 2 0, 4 0, 0 5, 0 1, 3 4, 5 2."""
+    out = tmp_path / "up"
+    run(EvaluateConfig(), dataset, "popularity", out)
+    result = read_result(out / "up.json")
+    assert result["upwards_share"] == 0.5
+    sizes = {name: part["cases"] for name, part in result["slices"]["name_order"].items()}
+    assert sizes == {"upwards": 3, "downwards": 3}
+    assert read_cases(out / "up.cases.parquet").facts["name_order"].tolist() == [
+        -1,
+        -1,
+        1,
+        1,
+        1,
+        -1,
+    ]
+    assert "50.0% of the targets stand above" in capsys.readouterr().out
+    run_command(["evaluate", "report", str(out / "up.json"), "--out", str(tmp_path / "page")])
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "50.0% of the targets stand above the history's last item" in page
+    assert "### recall@10 by name order (cases)" in page
+    assert "| model | upwards (3) | downwards (3) |" in page
+
+
+def test_names_may_be_an_attribute_of_the_items(dataset, tmp_path):
+    """By codes, the other way round than by item_id; item 5 has none, and with it two cases."""
+    path = dataset / "items.parquet"
+    codes = [[f"code={9 - i}"] for i in range(5)] + [["colour=red"]]
+    pq.write_table(pq.read_table(path).append_column("attributes", pa.array(codes)), path)
+    edit_manifest(dataset)
+    config = EvaluateConfig(name_field="code")
+    run(config, dataset, "popularity", tmp_path / "codes")
+    found = read_cases(tmp_path / "codes" / "codes.cases.parquet")
+    assert found.facts["name_order"].tolist() == [1, 1, 0, -1, -1, 0]
+    with pytest.raises(ConfigError, match=r"name_field: .* attribute 'ean'; .* item_id, code, col"):
+        run(EvaluateConfig(name_field="ean"), dataset, "popularity", tmp_path / "x")
 
 
 @pytest.mark.parametrize("name", ["item-knn", "item-graph", "star", "ease"])
