@@ -114,7 +114,7 @@ def test_load_yaml_reads_a_mapping(tmp_path: Path) -> None:
 
 def test_a_recipe_says_what_differs_from_the_one_it_extends(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
-    (tmp_path / "a.yaml").write_text("name: a\nseed: 1\ningest: {k: [1, 2], s: ${out}}\n")
+    (tmp_path / "a.yaml").write_text("name: a\nseed: 1\ningest: {k: [1, 2], s: '${out}'}\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\nname: b\ningest: {k: [3]}\n")
     (tmp_path / "sub" / "c.yaml").write_text("extends: ../b.yaml\nname: c\nembed: {}\n")
     raw, out = load_recipe(tmp_path / "sub" / "c.yaml")
