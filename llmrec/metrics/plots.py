@@ -9,7 +9,8 @@ from typing import Any
 
 from llmrec.errors import require
 
-_AXIS = {
+# What the horizontal axis of a slice says.
+AXIS = {
     "item_popularity": "times the target occurs in training (0: cold)",
     "history_length": "items in the history",
     "days_since_last_event": "days since the last event",
@@ -70,7 +71,7 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
             line = panel.plot(xs, heights, marker="o", label=result["name"])[0]
             panel.vlines(xs, [s[0] for s in spans], [s[1] for s in spans], color=line.get_color())
         panel.set_xticks(range(len(labels)), labels)
-        panel.set_xlabel(_AXIS.get(name, name))
+        panel.set_xlabel(AXIS.get(name, name))
         panel.set_ylabel(metric)
         panel.set_ylim(bottom=0)
         panel.legend()

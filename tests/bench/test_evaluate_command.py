@@ -15,7 +15,7 @@ from llmrec.bench.evaluate import EvaluateConfig, run
 from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, DataError
 from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_cases, read_result
 from llmrec.stage import Manifest, read_manifest, run_stage
@@ -271,6 +271,69 @@ def test_what_is_scored_with_other_settings_is_as_if_fitted_with_them(dataset, n
 def test_a_baseline_that_needs_content_says_so(dataset, tmp_path):
     with pytest.raises(ConfigError, match="star: needs content; give --features"):
         run(EvaluateConfig(), dataset, "star", tmp_path / "x")
+
+
+def write_lists(path, lists, users=None):
+    """Lists of items by number, as another system would write them."""
+    users = users or [f"u{user}" for user in range(len(lists))]
+    ids = [[f"i{item}" for item in row] for row in lists]
+    pq.write_table(
+        pa.table({"user_id": users, "items": pa.array(ids, pa.list_(pa.string()))}), path
+    )
+    return path
+
+
+def test_lists_of_another_system_are_measured_alike(dataset, tmp_path):
+    """Popularity's own lists give popularity's own ranks, in whatever order the users stand."""
+    run(EvaluateConfig(), dataset, "popularity", tmp_path / "pop")
+    own = read_cases(tmp_path / "pop" / "pop.cases.parquet")
+    by_popularity = [0, 1, 3, 2, 4, 5]
+    users = [f"u{user}" for user in (3, 1, 0, 2, 5, 4)]
+    path = write_lists(tmp_path / "other.parquet", [by_popularity] * 6, users)
+    run_command(
+        ["evaluate", "--dataset", str(dataset), "--lists", str(path), "--out", str(tmp_path / "o")]
+    )
+    found = read_cases(tmp_path / "o" / "o.cases.parquet")
+    for protocol in ("rank", "rank_with_history"):
+        np.testing.assert_array_equal(found.ranks[protocol], own.ranks[protocol])
+    assert found.rank_limit == 50
+    assert read_result(tmp_path / "o" / "o.json")["model"] == str(path)
+
+
+def test_each_list_is_that_of_its_user(dataset, tmp_path):
+    """Targets are 0 0 5 1 4 2; u2 and u4 find theirs, on the third and, behind seen ones, first."""
+    lists = [[3], [2], [3, 4, 5], [2], [0, 5, 3, 4], []]
+    path = write_lists(tmp_path / "own.parquet", lists[::-1], [f"u{u}" for u in range(6)][::-1])
+    run(EvaluateConfig(), dataset, out=tmp_path / "own", lists=path)
+    found = read_cases(tmp_path / "own" / "own.cases.parquet")
+    missed = NOT_FOUND
+    assert found.ranks["rank"].tolist() == [missed, missed, 2, missed, 0, missed]
+    assert found.ranks["rank_with_history"].tolist() == [missed, missed, 2, missed, 3, missed]
+
+
+@pytest.mark.parametrize(
+    ("lists", "users", "message"),
+    [
+        ([[9]] + [[1]] * 5, None, r"row 1: item 'i9' is not in the catalogue"),
+        ([[1]] * 5 + [[2, 2]], None, r"row 6: holds an item twice"),
+        ([[1]] * 5, None, r"0 lists of user 'u5', who has 1 cases"),
+        ([[1]] * 6, ["u0"] * 2 + ["u2", "u3", "u4", "u5"], r"2 lists of user 'u0', who has 1"),
+        ([[1]] * 6, ["u0", "u1", "x", "u3", "u4", "u5"], r"row 3: user 'x' is not in"),
+    ],
+)
+def test_lists_that_do_not_fit_the_cases_are_refused(dataset, tmp_path, lists, users, message):
+    path = write_lists(tmp_path / "l.parquet", lists, users)
+    with pytest.raises(DataError, match=message):
+        run(EvaluateConfig(), dataset, out=tmp_path / "x", lists=path)
+
+
+def test_a_file_without_lists_is_refused(dataset, tmp_path):
+    path = tmp_path / "l.parquet"
+    with pytest.raises(ConfigError, match="--lists .*: no such file"):
+        run(EvaluateConfig(), dataset, out=tmp_path / "x", lists=path)
+    pq.write_table(pa.table({"user": ["u0"]}), path)
+    with pytest.raises(DataError, match="not a file of lists"):
+        run(EvaluateConfig(), dataset, out=tmp_path / "x", lists=path)
 
 
 def test_model_and_baselines_are_one_or_the_other(dataset, tmp_path):
