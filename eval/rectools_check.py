@@ -3,15 +3,17 @@
 RecTools has an environment of its own, beside ours and never in it:
 
     python3 -m venv runs/rectools-env
-    runs/rectools-env/bin/pip install 'rectools[torch]==0.19.0' pyarrow
-    runs/rectools-env/bin/python eval/rectools_check.py runs/beauty/dataset --out runs/esasrec.parquet
+    runs/rectools-env/bin/pip install 'rectools[torch]==0.19.0' pyarrow==20.0.0
+    runs/rectools-env/bin/python eval/rectools_check.py runs/beauty/dataset \\
+        --out runs/esasrec.parquet
     llmrec evaluate --dataset runs/beauty/dataset --lists runs/esasrec.parquet \\
         --name beauty-esasrec --results eval/results
 
-On a machine without a GPU install ``torch==2.13.0+cpu`` first. The model learns from the training
-events alone; the epoch that is best by Recall@10 on the validation cases makes the lists of the
-test cases, whose histories hold the validation events. ``--users`` takes the first so many people
-for a trial: the lists are then those people's alone, and no evaluation accepts them.
+It needs numpy below 2, hence the older pyarrow; where there is no GPU, install
+``torch==2.13.0+cpu`` first. The model learns from the training events alone; the epoch that is best
+by Recall@10 on the validation cases makes the lists of the test cases, whose histories hold the
+validation events. ``--users`` takes the first so many people for a trial: the lists are then those
+people's alone, and no evaluation accepts them.
 
 eSASRec (arXiv 2508.06450) is SASRec's objective with LiGR layers and softmax over the target and
 256 sampled items; ``--model sasrec`` has SASRec's layers and softmax over the whole catalogue.
@@ -131,7 +133,7 @@ def fit(args: argparse.Namespace, model: SASRecModel, events: pd.DataFrame) -> S
 
 
 def write_lists(
-    path: Path, folder: Path, users: np.ndarray, lists: list[list[int]], **about: str
+    path: Path, folder: Path, users: np.ndarray, lists: list[list[int]], about: dict[str, str]
 ) -> None:
     """One row a case, as ``llmrec evaluate --lists`` reads them."""
     user_ids = pq.read_table(folder / "users.parquet", columns=["user_id"])["user_id"].to_pylist()
@@ -179,7 +181,7 @@ def main() -> None:
     longest = LIST_LENGTH + int(events.groupby("user").size().max())
     lists = lists_of(model, histories, len(targets), longest)
     told = {name: str(value) for name, value in vars(args).items()}
-    write_lists(args.out, args.dataset, users, lists, **told)
+    write_lists(args.out, args.dataset, users, lists, told)
 
 
 if __name__ == "__main__":

@@ -329,7 +329,7 @@ def test_lists_that_do_not_fit_the_cases_are_refused(dataset, tmp_path, lists, u
 
 def test_a_file_without_lists_is_refused(dataset, tmp_path):
     path = tmp_path / "l.parquet"
-    with pytest.raises(ConfigError, match="--lists .*: no such file"):
+    with pytest.raises(ConfigError, match=r"--lists .*: no such file"):
         run(EvaluateConfig(), dataset, out=tmp_path / "x", lists=path)
     pq.write_table(pa.table({"user": ["u0"]}), path)
     with pytest.raises(DataError, match="not a file of lists"):
