@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.bench.checks import result_file
-from llmrec.bench.why_report import write_why_report
+from llmrec.bench.why_report import ALL, write_why_report
 from llmrec.errors import ConfigError
 from llmrec.metrics.bootstrap import intervals
 from llmrec.metrics.results import (
@@ -34,7 +34,6 @@ from llmrec.metrics.slices import slice_rows
 
 METRIC = "ndcg@10"
 OUT = Path("eval/results/why-llm.json")
-ALL = "all"  # the slice, and its one bucket, of all cases
 
 
 def run(

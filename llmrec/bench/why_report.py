@@ -10,6 +10,7 @@ from llmrec.bench.report import table, with_interval, write_page
 from llmrec.metrics.plots import AXIS, drawing
 
 Row = Mapping[str, Any]
+ALL = "all"  # the slice, and its one bucket, of all cases
 
 
 def write_why_report(result: Mapping[str, Any], out: Path) -> Path:
@@ -27,9 +28,9 @@ def write_why_report(result: Mapping[str, Any], out: Path) -> Path:
     for slicing in dict.fromkeys(row["slice"] for row in rows):
         part = [row for row in rows if row["slice"] == slicing]
         title = slicing.replace("_", " ")
-        lines += [f"## By {title}" if len(part) > 1 else "## All cases", ""]
+        lines += [f"## By {title}" if slicing != ALL else "## All cases", ""]
         lines += [*_table(part, models), ""]
-        if len(part) > 1:
+        if slicing != ALL:
             picture = f"{name}-{slicing}.png"
             _plot(part, models, slicing, metric, out / picture)
             lines += [f"![{metric} and its differences by {title}]({picture})", ""]
