@@ -15,9 +15,13 @@ from llmrec.bench.evaluate import EvaluateConfig, run
 from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.data.dataset import Dataset
+from llmrec.data.ingest import run as ingest
+from llmrec.data.settings import IngestConfig
+from llmrec.data.splitting import name_ranks
 from llmrec.errors import ConfigError, DataError
 from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_cases, read_result
+from llmrec.metrics.slices import case_facts, upwards_share
 from llmrec.stage import Manifest, read_manifest, run_stage
 
 # Item 0 is everybody's; 1 goes with 2, 3 with 4. Last event: test, the one before: validation.
@@ -341,3 +345,17 @@ def test_model_and_baselines_are_one_or_the_other(dataset, tmp_path):
         run(EvaluateConfig(), dataset, None, tmp_path / "x")
     with pytest.raises(ConfigError, match="give --model, or --baselines strong"):
         run(EvaluateConfig(), dataset, "popularity", tmp_path / "x", baselines="strong")
+
+
+def test_beauty_as_published_goes_upwards_by_asin(shared_data, tmp_path):
+    """The leak of the published order: 71% of last steps, by no other name of the items."""
+    folder = shared_data / "amazon2014-beauty"
+    config = IngestConfig(folder / "sequences.txt", folder / "items.jsonl", format="sequences")
+    data = Dataset(ingest(config, tmp_path / "beauty"))
+    cases, counts = data.cases("test"), np.zeros(data.n_items, dtype=np.int64)
+    shares = {
+        field: upwards_share(case_facts(cases, counts, name_ranks(data.item_names(field))))
+        for field in ("asin", "item_id")
+    }
+    assert shares["asin"] == pytest.approx(0.7124, abs=1e-4)
+    assert shares["item_id"] == pytest.approx(0.537, abs=1e-3)
