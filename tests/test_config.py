@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from llmrec.config import as_dict, build, check_ranges, load_yaml
+from llmrec.config import as_dict, build, check_ranges, load_recipe, load_yaml
 from llmrec.errors import ConfigError
 
 
@@ -110,6 +110,30 @@ def test_load_yaml_reads_a_mapping(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("name: ä\nmodels: {a: {x: 1}}\n", encoding="utf-8")
     assert load_yaml(recipe) == {"name": "ä", "models": {"a": {"x": 1}}}
+
+
+def test_a_recipe_says_what_differs_from_the_one_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.yaml").write_text("name: a\nseed: 1\ningest: {k: [1, 2], s: '${out}'}\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\nname: b\ningest: {k: [3]}\n")
+    (tmp_path / "sub" / "c.yaml").write_text("extends: ../b.yaml\nname: c\nembed: {}\n")
+    raw, out = load_recipe(tmp_path / "sub" / "c.yaml")
+    assert out == Path("runs/c")
+    ingest = {"k": [3], "s": "runs/c"}
+    assert raw == {"name": "c", "seed": 1, "ingest": ingest, "embed": {}}
+
+
+def test_a_recipe_that_cannot_be_extended_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    with pytest.raises(ConfigError, match=r"b\.yaml: extends: a\.yaml extends this recipe in turn"):
+        load_recipe(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").write_text("extends: [a.yaml]\n")
+    with pytest.raises(ConfigError, match=r"b\.yaml: extends: expected the path of a recipe"):
+        load_recipe(tmp_path / "a.yaml")
+    (tmp_path / "b.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"b\.yaml: no such recipe"):
+        load_recipe(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
     llmrec evaluate --dataset DIR --model BASELINE|DIR [--split test] [--out DIR]
     llmrec evaluate --dataset DIR --features DIR --baselines strong
+    llmrec evaluate --dataset DIR --lists FILE.parquet
     llmrec evaluate compare A.cases.parquet B.cases.parquet
     llmrec evaluate report --out DIR RESULT.json ...
 
 ``--baselines strong`` tunes every ranking that needs no training on validation, by the same small
-budget, and measures each.
+budget, and measures each. ``--lists`` measures another system by the lists it made
+(:mod:`llmrec.bench.list_files` says what the file holds).
 
 The output folder holds ``NAME.json`` (every figure, with intervals, slices, the command
 and the machine) and ``NAME.cases.parquet`` (the rank of every case, for comparisons).
@@ -17,7 +19,7 @@ The figures under ``metrics`` are with the history removed from the ranking; tho
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,10 +32,12 @@ from llmrec.bench.baselines import (
     tune,
 )
 from llmrec.bench.evaluation_compare import differences
+from llmrec.bench.list_files import read_lists
 from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import content_vectors
 from llmrec.data.dataset import Dataset
 from llmrec.data.item_graph import ItemGraph
+from llmrec.data.splitting import name_ranks
 from llmrec.errors import ConfigError
 from llmrec.metrics.measure import Evaluation, evaluate, train_counts
 from llmrec.metrics.results import (
@@ -44,6 +48,7 @@ from llmrec.metrics.results import (
     write_cases,
     write_result,
 )
+from llmrec.metrics.slices import upwards_share
 from llmrec.metrics.summary import intervals_of, metrics_of, slices_of
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import (
@@ -72,6 +77,8 @@ class EvaluateConfig:
         beams: beam width of a generative model, at least ``list_length``.
         normalise: over what its tokens' probabilities add up to one, ``children`` or ``level``.
         with_history: also measure without removing the history from the ranking.
+        name_field: whose order the slice ``name_order`` asks about: item_id, or an attribute of the
+            items, such as asin.
         resamples: bootstrap resamples behind the 95% intervals.
         name: of the result file; empty for the output folder's.
         refreshed: counts and graphs have also seen the events between training and the targets, as
@@ -87,6 +94,7 @@ class EvaluateConfig:
     beams: int = 50
     normalise: Literal["children", "level"] = "children"
     with_history: bool = True
+    name_field: str = "item_id"
     resamples: int = 1000
     name: str = ""
     refreshed: bool = False
@@ -114,6 +122,7 @@ def run(
     seed: int = 0,
     *,
     baselines: Literal["strong"] | None = None,
+    lists: Path | None = None,
     features: Path | None = None,
     results: Path | None = None,
 ) -> Path:
@@ -127,20 +136,26 @@ def run(
         out: the run's folder; by default runs/evaluation/NAME.
         seed: of the bootstrap, and of what is tried of baselines.
         baselines: strong tunes and measures all baselines, in place of a model.
+        lists: Parquet with the lists of another system, in place of a model.
         features: folder of ``llmrec embed``, the content that baselines read.
         results: a folder that the result files are copied to as well.
 
     Raises:
         ConfigError: for a model that is neither, or none at all.
+        DataError: if the lists are not those of the split's cases.
     """
-    if (model is None) == (baselines is None):
-        raise ConfigError("give --model, or --baselines strong")
-    target = str(baselines if model is None else model)
-    name = config.name or (out.resolve().name if out else _default_name(dataset, target))
+    chosen = [one for one in (model, baselines, lists) if one is not None]
+    if len(chosen) != 1:
+        raise ConfigError("give --model, or --baselines strong, or --lists FILE.parquet")
+    target = str(chosen[0])
+    made = target if lists is None else lists.stem
+    name = config.name or (out.resolve().name if out else _default_name(dataset, made))
     out = out or Path("runs") / "evaluation" / name
     described: dict[str, Any] = as_dict(config) | {"model": target}
-    inputs = input_hashes(dataset=dataset, features=features)
-    if target not in BASELINES and baselines is None:
+    if lists is not None and not lists.is_file():
+        raise ConfigError(f"--lists {lists}: no such file")
+    inputs = input_hashes(dataset=dataset, features=features, lists=lists)
+    if model is not None and target not in BASELINES:
         if not Path(target).is_dir():
             raise ConfigError(
                 f"--model {target}: neither a baseline ({', '.join(BASELINES)}) nor a folder; "
@@ -152,7 +167,11 @@ def run(
     def work(stage: StageRun) -> None:
         data = Dataset(dataset)
         content = None if features is None else Content(content_vectors(features))
-        if baselines is None:
+        if lists is not None:
+            recommender: Any = read_lists(lists, data, data.cases(config.split))
+            at_once = replace(config, batch_size=len(recommender.items))
+            _evaluate(at_once, data, recommender, target, name, stage, seed)
+        elif model is not None:
             known = known_histories(data, config)
             recommender = load(target, known, data.n_items, config, content)
             _evaluate(config, data, recommender, target, name, stage, seed)
@@ -259,6 +278,7 @@ def _evaluate(
         with_history=config.with_history,
         progress=True,
         checkpoint=checkpoint,
+        name_ranks=name_ranks(dataset.item_names(config.name_field)),
     )
     title = _dataset_name(dataset)
     write_cases(stage.folder / f"{name}{CASES_SUFFIX}", evaluation, name, title, config.split)
@@ -284,7 +304,7 @@ def _evaluate(
 
 def _training(model: str) -> dict[str, Any]:
     """What training took (seconds, epochs, parameters), as the model's manifest has it."""
-    if str(model) in BASELINES:
+    if str(model) in BASELINES or not Path(model).is_dir():
         return {}
     folder = Path(model) / "model" if read_manifest(model).stage == "bundle" else model
     return read_manifest(folder).counts
@@ -306,6 +326,7 @@ def figures(evaluation: Evaluation, resamples: int, seed: int) -> dict[str, Any]
         parts["metrics"]["cold_recall@10"] = float((removed.ranks[cold] < 10).mean())
         parts["cold_cases"] = int(cold.sum())
     parts["slices"] = slices_of(evaluation, removed, resamples, seed)
+    parts["upwards_share"] = upwards_share(evaluation.facts)
     parts["cases"] = len(evaluation.targets)
     parts["rank_limit"] = evaluation.rank_limit
     return parts
@@ -331,4 +352,9 @@ def _summary(result: dict[str, Any]) -> str:
         between = f"[{span[0]:.4f}, {span[1]:.4f}]" if span else ""
         beside = f"{other[metric]:.4f}" if metric in other else ""
         lines.append(f"{metric:<14}{result['metrics'][metric]:>14.4f}{between:>20}{beside:>16}")
+    if result.get("upwards_share") is not None:
+        lines.append(
+            f"{result['upwards_share']:.1%} of the targets stand above the last item in the order "
+            f"of {result['settings']['name_field']} (half where it says nothing)"
+        )
     return "\n".join(lines)

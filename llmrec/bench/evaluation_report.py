@@ -11,6 +11,7 @@ from llmrec.bench.report import table
 from llmrec.errors import DataError
 from llmrec.metrics.plots import bucket_labels, plot_models, plot_slices
 from llmrec.metrics.results import CASES_SUFFIX, CaseRanks, read_cases, read_result
+from llmrec.metrics.slices import NAME_ORDER
 
 Result = dict[str, Any]
 
@@ -116,32 +117,57 @@ def _figure(result: Result | None, name: str) -> str:
 
 
 def _slices(group: list[Result], stem: str, out: Path) -> list[str]:
-    """A table and a picture for each way of slicing the cases."""
+    """Tables and a picture for each way of slicing the cases."""
     sliced = [result for result in group if result.get("slices")]
-    if not sliced:
-        return []
     lines = []
-    for name in sliced[0]["slices"]:
-        labels = bucket_labels(sliced, name)
-        metrics = [m for b in sliced[0]["slices"][name].values() for m in b["metrics"]]
+    for name in dict.fromkeys(name for result in sliced for name in result["slices"]):
+        having = [result for result in sliced if name in result["slices"]]
+        buckets = [b for result in having for b in result["slices"][name].values()]
+        metrics = list(dict.fromkeys(m for bucket in buckets for m in bucket["metrics"]))
         metric = next((m for m in metrics if m.startswith("ndcg")), metrics[0])
-        sizes = {
-            label: next(
-                r["slices"][name][label]["cases"] for r in sliced if label in r["slices"][name]
-            )
-            for label in labels
-        }
-        heads = {label: f"{label} ({sizes[label]:,})" for label in labels}
-        rows = [
-            {"model": result["name"]}
-            | {label: _figure(result["slices"][name].get(label), metric) for label in labels}
-            for result in sliced
-        ]
-        lines += [f"### {metric} by {name.replace('_', ' ')} (cases)", ""]
-        lines += table(rows, {"model": "model"} | heads)
+        if name == NAME_ORDER:
+            lines += _upwards(having)
+        for shown in metrics if name == NAME_ORDER else [metric]:
+            lines += [f"### {shown} by {name.replace('_', ' ')} (cases)", ""]
+            lines += [*_slice_table(having, name, shown), ""]
         picture = f"{stem}-{name}.png"
-        plot_slices(sliced, name, metric, out / picture)
-        lines += ["", f"![{metric} by {name.replace('_', ' ')}]({picture})", ""]
+        plot_slices(having, name, metric, out / picture)
+        lines += [f"![{metric} by {name.replace('_', ' ')}]({picture})", ""]
+    return lines
+
+
+def _slice_table(results: list[Result], name: str, metric: str) -> list[str]:
+    """Models by buckets."""
+    labels = bucket_labels(results, name)
+    sizes = {
+        label: next(
+            r["slices"][name][label]["cases"] for r in results if label in r["slices"][name]
+        )
+        for label in labels
+    }
+    heads = {label: f"{label} ({sizes[label]:,})" for label in labels}
+    rows = [
+        {"model": result["name"]}
+        | {label: _figure(result["slices"][name].get(label), metric) for label in labels}
+        for result in results
+    ]
+    return table(rows, {"model": "model"} | heads)
+
+
+def _upwards(results: list[Result]) -> list[str]:
+    """What share of the targets have a higher name than the item before."""
+    shares = {
+        (result["upwards_share"], result.get("settings", {}).get("name_field", "item_id"))
+        for result in results
+    }
+    lines = []
+    for share, field in sorted(shares):
+        lines += [
+            f"{share:.1%} of the targets stand above the history's last item in the order of "
+            f"`{field}`. Half would where names say nothing; far from it, file order gives part of "
+            "the answer away, and a model that is better upwards than downwards has learned it.",
+            "",
+        ]
     return lines
 
 

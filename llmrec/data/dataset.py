@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmrec.errors import DataError
+from llmrec.errors import ConfigError, DataError
 from llmrec.stage import MANIFEST, Manifest, read_manifest, reading
 from llmrec.types import Cases, Histories, Item
 
@@ -60,6 +60,31 @@ class Dataset:
     def item_index(self) -> dict[str, int]:
         """Item index by the shop's identifier."""
         return {item_id: row for row, item_id in enumerate(self.item_ids)}
+
+    def item_names(self, field: str) -> list[str]:
+        """``item_id``, or an attribute of the items, by item index; "" for an item without it.
+
+        Raises:
+            ConfigError: if no item has the attribute.
+        """
+        if field == "item_id":
+            return self.item_ids
+        start = f"{field}="
+        if "attributes" not in self.items.column_names:
+            rows: list[list[str] | None] = []
+        else:
+            rows = self.items["attributes"].to_pylist()
+        names = [
+            next((pair[len(start) :] for pair in row or () if pair.startswith(start)), "")
+            for row in rows
+        ]
+        if not any(names):
+            known = sorted({pair.split("=", 1)[0] for row in rows for pair in row or ()})
+            raise ConfigError(
+                f"name_field: no item of {self.folder} has an attribute {field!r}; there is "
+                f"{', '.join(['item_id', *known])}"
+            )
+        return names
 
     def item(self, index: int) -> Item:
         """One catalogue row as an :class:`~llmrec.types.Item`.

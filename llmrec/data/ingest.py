@@ -265,13 +265,8 @@ def _order(
 
 
 def _ranks(catalogue: CatalogueWriter, item_codes: np.ndarray) -> np.ndarray:
-    """int64 ``[items]``, place of each item in the order of names: as numbers, if all are."""
-    names = np.array(list(catalogue.index))[item_codes]
-    if all(map(str.isdecimal, names.tolist())):
-        names = names.astype(np.float64)
-    ranks = np.empty(len(names), dtype=np.int64)
-    ranks[np.argsort(names)] = np.arange(len(names))
-    return ranks
+    """int64 ``[items]``, place of each item in the order of names."""
+    return splitting.name_ranks(np.array(list(catalogue.index))[item_codes].tolist())
 
 
 def _filter(events: EventTable, config: IngestConfig, reader: EventReader) -> None:

@@ -7,6 +7,7 @@ Events are given by int32 ``user`` and ``item``, float64 ``time`` (NaN: unknown)
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,24 @@ def ascending_share(user: np.ndarray, rank: np.ndarray, at: np.ndarray) -> float
     """
     at = np.flatnonzero(at[1:] & (user[1:] == user[:-1]) & (rank[1:] != rank[:-1])) + 1
     return float((rank[at] > rank[at - 1]).mean()) if len(at) >= _FEWEST_PAIRS else None
+
+
+def name_ranks(names: Sequence[str]) -> np.ndarray:
+    """int64 ``[items]``, place of each name in their order: as numbers, if all are numbers.
+
+    Items without a name get -1.
+
+    >>> name_ranks(["9", "10", ""]).tolist(), name_ranks(["b9", "b10"]).tolist()
+    ([0, 1, -1], [1, 0])
+    """
+    array = np.array(names, dtype=str)
+    named = np.flatnonzero(array != "")
+    keys = array[named]
+    if all(map(str.isdecimal, keys.tolist())):
+        keys = keys.astype(np.float64)
+    ranks = np.full(len(array), -1, dtype=np.int64)
+    ranks[named[np.argsort(keys, kind="stable")]] = np.arange(len(named))
+    return ranks
 
 
 def exact_duplicates(

@@ -1,10 +1,8 @@
-"""What libraries print of a run, and trackers that follow it."""
+"""What libraries print of a run."""
 
 from __future__ import annotations
 
 import logging
-
-from llmrec.errors import require
 
 
 def silence_logs() -> None:
@@ -16,16 +14,3 @@ def silence_logs() -> None:
     """
     for name in ("bitsandbytes.backends.cpu.ops", "vllm.triton_utils.importing"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def require_tracker(report_to: str) -> None:
-    """Check that the library of an experiment tracker is there.
-
-    Args:
-        report_to: ``none``, ``tensorboard`` or ``wandb``.
-
-    Raises:
-        MissingExtraError: if it is not installed.
-    """
-    if report_to != "none":
-        require(report_to, "wandb" if report_to == "wandb" else "train")

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.files import write_whole
 from llmrec.metrics.metrics import NOT_FOUND, list_ranks, target_ranks
+from llmrec.metrics.slices import case_facts
 from llmrec.recommender import ListRecommender, Scorer, history_mask, top_n
 from llmrec.types import Cases, Histories
 
@@ -52,7 +53,7 @@ class Evaluation:
 
     Attributes:
         users, targets: int32 ``[cases]``.
-        history_lengths: int64 ``[cases]``.
+        facts: of every case, as :func:`~llmrec.metrics.slices.case_facts` finds them.
         train_counts: int64 ``[items]``, events of each item in training.
         removed: the protocol with the history removed from the ranking.
         with_history: the other protocol, or None if it was not measured.
@@ -62,7 +63,7 @@ class Evaluation:
 
     users: np.ndarray
     targets: np.ndarray
-    history_lengths: np.ndarray
+    facts: dict[str, np.ndarray]
     train_counts: np.ndarray
     ks: tuple[int, ...]
     removed: Outcome
@@ -77,7 +78,7 @@ class Evaluation:
     @property
     def target_counts(self) -> np.ndarray:
         """int64 ``[cases]``: how often each case's target occurs in training."""
-        return self.train_counts[self.targets]
+        return self.facts["target_train_count"]
 
 
 def train_counts(train: Histories, n_items: int) -> np.ndarray:
@@ -100,6 +101,7 @@ def evaluate(
     with_history: bool = True,
     progress: bool = False,
     checkpoint: Path | None = None,
+    name_ranks: np.ndarray | None = None,
 ) -> Evaluation:
     """Measure a recommender on every case.
 
@@ -117,6 +119,8 @@ def evaluate(
         progress: show progress on stderr.
         checkpoint: a folder that keeps finished batches, so a killed run goes on from there.
             It must only be used again with the same recommender, cases and settings.
+        name_ranks: int ``[items]``, place of each item in the order of names, for the slice
+            ``name_order``; None for none.
 
     Raises:
         ConfigError: if the cut-offs do not fit the list length.
@@ -144,7 +148,7 @@ def evaluate(
     return Evaluation(
         users=cases.users,
         targets=cases.targets,
-        history_lengths=cases.histories.lengths(),
+        facts=case_facts(cases, np.asarray(counts), name_ranks),
         train_counts=np.asarray(counts, dtype=np.int64),
         ks=tuple(ks),
         removed=_join(batches, "removed"),

@@ -9,9 +9,12 @@ from typing import Any
 
 from llmrec.errors import require
 
-_AXIS = {
+# What the horizontal axis of a slice says.
+AXIS = {
     "item_popularity": "times the target occurs in training (0: cold)",
     "history_length": "items in the history",
+    "days_since_last_event": "days since the last event",
+    "name_order": "the target's name against that of the history's last item",
 }
 
 
@@ -54,7 +57,7 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
     """One metric over the buckets of a slice, a line a model, with 95% intervals.
 
     Args:
-        name: ``item_popularity`` or ``history_length``.
+        name: of the slice, such as ``item_popularity``.
     """
     labels = bucket_labels(results, name)
     with drawing(path, figsize=(6.8, 4)) as panel:
@@ -68,7 +71,7 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
             line = panel.plot(xs, heights, marker="o", label=result["name"])[0]
             panel.vlines(xs, [s[0] for s in spans], [s[1] for s in spans], color=line.get_color())
         panel.set_xticks(range(len(labels)), labels)
-        panel.set_xlabel(_AXIS.get(name, name))
+        panel.set_xlabel(AXIS.get(name, name))
         panel.set_ylabel(metric)
         panel.set_ylim(bottom=0)
         panel.legend()
@@ -76,13 +79,14 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
 
 
 def bucket_labels(results: Sequence[dict[str, Any]], name: str) -> list[str]:
-    """The buckets that any result has, lowest first.
+    """The buckets that any result has, lowest first; named ones as they come.
 
     >>> bucket_labels([{"slices": {"s": {"50+": {}, "5-9": {}, "0": {}}}}], "s")
     ['0', '5-9', '50+']
     """
-    labels = {label for result in results for label in result["slices"][name]}
-    return sorted(labels, key=lambda label: int(label.rstrip("+").split("-")[0]))
+    labels = dict.fromkeys(label for result in results for label in result["slices"][name])
+    starts = {label: label.rstrip("+").split("-")[0] for label in labels}
+    return sorted(labels, key=lambda label: int(starts[label]) if starts[label].isdigit() else 0)
 
 
 @contextmanager

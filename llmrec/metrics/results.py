@@ -116,6 +116,8 @@ class CaseRanks:
         rank_limit: None for exact ranks, else the length of the lists they come from.
         ranks: int64 ``[cases]`` by protocol: ``rank`` and, where measured,
             ``rank_with_history``.
+        facts: int64 ``[cases]`` each, what slices the cases
+            (:func:`~llmrec.metrics.slices.case_facts`).
     """
 
     name: str
@@ -126,6 +128,7 @@ class CaseRanks:
     users: np.ndarray
     targets: np.ndarray
     ranks: dict[str, np.ndarray]
+    facts: dict[str, np.ndarray]
 
     def values(self, ks: tuple[int, ...] = (5, 10, 20), protocol: str = "rank") -> dict[str, Any]:
         """Metric name to float64 ``[cases]``."""
@@ -137,8 +140,7 @@ def write_cases(path: Path, evaluation: Evaluation, name: str, dataset: str, spl
     columns = {
         "user": evaluation.users,
         "target": evaluation.targets,
-        "history_length": evaluation.history_lengths,
-        "target_train_count": evaluation.target_counts,
+        **evaluation.facts,
         "rank": evaluation.removed.ranks,
     }
     if evaluation.with_history is not None:
@@ -171,6 +173,11 @@ def read_cases(path: str | Path) -> CaseRanks:
             users=columns["user"],
             targets=columns["target"],
             ranks={name: columns[name] for name in columns if name.startswith("rank")},
+            facts={
+                name: columns[name]
+                for name in columns
+                if name not in ("user", "target") and not name.startswith("rank")
+            },
         )
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file; run llmrec evaluate first") from None

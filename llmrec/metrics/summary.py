@@ -15,10 +15,7 @@ from llmrec.metrics.metrics import (
     popularity_bias,
     short_list_rate,
 )
-
-# Lower bounds; a bucket ends where the next one starts.
-POPULARITY_STARTS = (0, 1, 5, 10, 20, 50)
-HISTORY_STARTS = (0, 1, 5, 10, 20, 50)
+from llmrec.metrics.slices import slice_rows
 
 
 def metrics_of(evaluation: Evaluation, outcome: Outcome) -> dict[str, float]:
@@ -52,51 +49,25 @@ def intervals_of(
 def slices_of(
     evaluation: Evaluation, outcome: Outcome, resamples: int, seed: int
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Recall and NDCG for cold and popular targets and for short and long histories.
+    """Recall and NDCG of cases that belong together.
 
     Returns:
-        ``item_popularity`` (by the target's training count; bucket "0" is the cold items) and
-        ``history_length``: bucket name to ``cases``, ``metrics`` and ``intervals``. Buckets
-        without a case are left out.
+        by slice (``item_popularity``, by the target's training count, where bucket "0" is the cold
+        items; ``history_length``; with times ``days_since_last_event``; with names ``name_order``),
+        then by bucket: ``cases``, ``metrics`` and ``intervals``. Buckets without a case are left
+        out.
     """
     k = 10 if 10 in evaluation.ks else evaluation.ks[0]
-    keep = (f"recall@{k}", f"ndcg@{k}")
     by_case = per_case(outcome.ranks, evaluation.n_items, [k])
+    kept = {metric: by_case[metric] for metric in (f"recall@{k}", f"ndcg@{k}")}
     sliced: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, amounts, starts in (
-        ("item_popularity", evaluation.target_counts, POPULARITY_STARTS),
-        ("history_length", evaluation.history_lengths, HISTORY_STARTS),
-    ):
+    for name, parts in slice_rows(evaluation.facts).items():
         sliced[name] = {}
-        for label, rows in buckets(amounts, starts):
-            values = {metric: by_case[metric][rows] for metric in keep}
+        for label, rows in parts:
+            values = {metric: value[rows] for metric, value in kept.items()}
             sliced[name][label] = {
                 "cases": len(rows),
                 "metrics": {metric: float(value.mean()) for metric, value in values.items()},
                 "intervals": intervals(values, evaluation.users[rows], resamples, seed),
             }
     return sliced
-
-
-def buckets(amounts: np.ndarray, starts: tuple[int, ...]) -> list[tuple[str, np.ndarray]]:
-    """Rows of every non-empty bucket.
-
-    Args:
-        amounts: int ``[cases]``, none below ``starts[0]``.
-        starts: lower bounds, rising.
-
-    >>> [(name, rows.tolist()) for name, rows in buckets(np.array([0, 3, 9]), (0, 1, 5))]
-    [('0', [0]), ('1-4', [1]), ('5+', [2])]
-    """
-    found = []
-    place = np.searchsorted(starts, amounts, side="right") - 1
-    for i, start in enumerate(starts):
-        rows = np.flatnonzero(place == i)
-        if not len(rows):
-            continue
-        if i + 1 == len(starts):
-            label = f"{start}+"
-        else:
-            label = str(start) if starts[i + 1] == start + 1 else f"{start}-{starts[i + 1] - 1}"
-        found.append((label, rows))
-    return found

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from edit_manifest import edit_manifest
 from safetensors.numpy import save_file
 from tiny_models import replace_events
 
@@ -14,9 +15,13 @@ from llmrec.bench.evaluate import EvaluateConfig, run
 from llmrec.cli import run_command
 from llmrec.config import build
 from llmrec.data.dataset import Dataset
-from llmrec.errors import ConfigError
+from llmrec.data.ingest import run as ingest
+from llmrec.data.settings import IngestConfig
+from llmrec.data.splitting import name_ranks
+from llmrec.errors import ConfigError, DataError
 from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_cases, read_result
+from llmrec.metrics.slices import case_facts, upwards_share
 from llmrec.stage import Manifest, read_manifest, run_stage
 
 # Item 0 is everybody's; 1 goes with 2, 3 with 4. Last event: test, the one before: validation.
@@ -214,6 +219,44 @@ def test_cold_targets_have_a_figure_of_their_own(dataset, tmp_path):
     assert (result["cold_cases"], result["metrics"]["cold_recall@10"]) == (1, 1.0)
 
 
+def test_the_order_of_names_is_measured(dataset, tmp_path, capsys):
+    """Items of the toy are i0 to i5; last items and targets: 2 0, 4 0, 0 5, 0 1, 3 4, 5 2."""
+    out = tmp_path / "up"
+    run(EvaluateConfig(), dataset, "popularity", out)
+    result = read_result(out / "up.json")
+    assert result["upwards_share"] == 0.5
+    sizes = {name: part["cases"] for name, part in result["slices"]["name_order"].items()}
+    assert sizes == {"upwards": 3, "downwards": 3}
+    assert read_cases(out / "up.cases.parquet").facts["name_order"].tolist() == [
+        -1,
+        -1,
+        1,
+        1,
+        1,
+        -1,
+    ]
+    assert "50.0% of the targets stand above" in capsys.readouterr().out
+    run_command(["evaluate", "report", str(out / "up.json"), "--out", str(tmp_path / "page")])
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "50.0% of the targets stand above the history's last item" in page
+    assert "### recall@10 by name order (cases)" in page
+    assert "| model | upwards (3) | downwards (3) |" in page
+
+
+def test_names_may_be_an_attribute_of_the_items(dataset, tmp_path):
+    """By codes, the other way round than by item_id; item 5 has none, and with it two cases."""
+    path = dataset / "items.parquet"
+    codes = [[f"code={9 - i}"] for i in range(5)] + [["colour=red"]]
+    pq.write_table(pq.read_table(path).append_column("attributes", pa.array(codes)), path)
+    edit_manifest(dataset)
+    config = EvaluateConfig(name_field="code")
+    run(config, dataset, "popularity", tmp_path / "codes")
+    found = read_cases(tmp_path / "codes" / "codes.cases.parquet")
+    assert found.facts["name_order"].tolist() == [1, 1, 0, -1, -1, 0]
+    with pytest.raises(ConfigError, match=r"name_field: .* attribute 'ean'; .* item_id, code, col"):
+        run(EvaluateConfig(name_field="ean"), dataset, "popularity", tmp_path / "x")
+
+
 @pytest.mark.parametrize("name", ["item-knn", "item-graph", "star", "ease"])
 def test_what_is_scored_with_other_settings_is_as_if_fitted_with_them(dataset, name):
     """Tuning fits once for all trials that differ in settings of scoring alone."""
@@ -234,8 +277,85 @@ def test_a_baseline_that_needs_content_says_so(dataset, tmp_path):
         run(EvaluateConfig(), dataset, "star", tmp_path / "x")
 
 
+def write_lists(path, lists, users=None):
+    """Lists of items by number, as another system would write them."""
+    users = users or [f"u{user}" for user in range(len(lists))]
+    ids = [[f"i{item}" for item in row] for row in lists]
+    pq.write_table(
+        pa.table({"user_id": users, "items": pa.array(ids, pa.list_(pa.string()))}), path
+    )
+    return path
+
+
+def test_lists_of_another_system_are_measured_alike(dataset, tmp_path):
+    """Popularity's own lists give popularity's own ranks, in whatever order the users stand."""
+    run(EvaluateConfig(), dataset, "popularity", tmp_path / "pop")
+    own = read_cases(tmp_path / "pop" / "pop.cases.parquet")
+    by_popularity = [0, 1, 3, 2, 4, 5]
+    users = [f"u{user}" for user in (3, 1, 0, 2, 5, 4)]
+    path = write_lists(tmp_path / "other.parquet", [by_popularity] * 6, users)
+    run_command(
+        ["evaluate", "--dataset", str(dataset), "--lists", str(path), "--out", str(tmp_path / "o")]
+    )
+    found = read_cases(tmp_path / "o" / "o.cases.parquet")
+    for protocol in ("rank", "rank_with_history"):
+        np.testing.assert_array_equal(found.ranks[protocol], own.ranks[protocol])
+    assert found.rank_limit == 50
+    assert read_result(tmp_path / "o" / "o.json")["model"] == str(path)
+
+
+def test_each_list_is_that_of_its_user(dataset, tmp_path):
+    """Targets are 0 0 5 1 4 2; u2 and u4 find theirs, on the third and, behind seen ones, first."""
+    lists = [[3], [2], [3, 4, 5], [2], [0, 5, 3, 4], []]
+    path = write_lists(tmp_path / "own.parquet", lists[::-1], [f"u{u}" for u in range(6)][::-1])
+    run(EvaluateConfig(), dataset, out=tmp_path / "own", lists=path)
+    found = read_cases(tmp_path / "own" / "own.cases.parquet")
+    missed = NOT_FOUND
+    assert found.ranks["rank"].tolist() == [missed, missed, 2, missed, 0, missed]
+    assert found.ranks["rank_with_history"].tolist() == [missed, missed, 2, missed, 3, missed]
+
+
+@pytest.mark.parametrize(
+    ("lists", "users", "message"),
+    [
+        ([[9]] + [[1]] * 5, None, r"row 1: item 'i9' is not in the catalogue"),
+        ([[1]] * 5 + [[2, 2]], None, r"row 6: holds an item twice"),
+        ([[1]] * 5, None, r"0 lists of user 'u5', who has 1 cases"),
+        ([[1]] * 6, ["u0"] * 2 + ["u2", "u3", "u4", "u5"], r"2 lists of user 'u0', who has 1"),
+        ([[1]] * 6, ["u0", "u1", "x", "u3", "u4", "u5"], r"row 3: user 'x' is not in"),
+    ],
+)
+def test_lists_that_do_not_fit_the_cases_are_refused(dataset, tmp_path, lists, users, message):
+    path = write_lists(tmp_path / "l.parquet", lists, users)
+    with pytest.raises(DataError, match=message):
+        run(EvaluateConfig(), dataset, out=tmp_path / "x", lists=path)
+
+
+def test_a_file_without_lists_is_refused(dataset, tmp_path):
+    path = tmp_path / "l.parquet"
+    with pytest.raises(ConfigError, match=r"--lists .*: no such file"):
+        run(EvaluateConfig(), dataset, out=tmp_path / "x", lists=path)
+    pq.write_table(pa.table({"user": ["u0"]}), path)
+    with pytest.raises(DataError, match="not a file of lists"):
+        run(EvaluateConfig(), dataset, out=tmp_path / "x", lists=path)
+
+
 def test_model_and_baselines_are_one_or_the_other(dataset, tmp_path):
     with pytest.raises(ConfigError, match="give --model, or --baselines strong"):
         run(EvaluateConfig(), dataset, None, tmp_path / "x")
     with pytest.raises(ConfigError, match="give --model, or --baselines strong"):
         run(EvaluateConfig(), dataset, "popularity", tmp_path / "x", baselines="strong")
+
+
+def test_beauty_as_published_goes_upwards_by_asin(shared_data, tmp_path):
+    """The leak of the published order: 71% of last steps, by no other name of the items."""
+    folder = shared_data / "amazon2014-beauty"
+    config = IngestConfig(folder / "sequences.txt", folder / "items.jsonl", format="sequences")
+    data = Dataset(ingest(config, tmp_path / "beauty"))
+    cases, counts = data.cases("test"), np.zeros(data.n_items, dtype=np.int64)
+    shares = {
+        field: upwards_share(case_facts(cases, counts, name_ranks(data.item_names(field))))
+        for field in ("asin", "item_id")
+    }
+    assert shares["asin"] == pytest.approx(0.7124, abs=1e-4)
+    assert shares["item_id"] == pytest.approx(0.537, abs=1e-3)

@@ -4,7 +4,8 @@ import pytest
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.metrics.measure import evaluate, train_counts
 from llmrec.metrics.metrics import NOT_FOUND
-from llmrec.metrics.summary import buckets, metrics_of, slices_of
+from llmrec.metrics.slices import buckets, slice_rows, upwards_share
+from llmrec.metrics.summary import metrics_of, slices_of
 from llmrec.recommender import recommend_from_scores
 from llmrec.types import Cases, Histories, Ranking
 
@@ -158,6 +159,39 @@ def test_slices_partition_the_cases():
     assert popularity["1-4"]["metrics"]["recall@1"] == 0.5
     lengths = sliced["history_length"]
     assert {name: part["cases"] for name, part in lengths.items()} == {"0": 1, "1-4": 3}
+
+
+def test_targets_above_and_below_the_last_item_are_parted():
+    """Names stand as 3, 4, 1, 0 and item 2 has none; the last items are 1, 2, 0 and none."""
+    ranks = np.array([2, 1, -1, 0, 3])
+    cases = Cases(
+        np.arange(6, dtype=np.int32),
+        Histories.from_lists([[0, 1], [0, 1], [0, 2], [1, 0], [], [0, 4, 4]]),
+        np.array([3, 4, 1, 4, 4, 4], dtype=np.int32),
+    )
+    result = evaluate(ByIndex(), cases, COUNTS, ks=(1, 2), list_length=3, name_ranks=ranks)
+    assert result.facts["name_order"].tolist() == [-1, 1, 0, 1, 0, 0]
+    sliced = slices_of(result, result.removed, resamples=50, seed=0)["name_order"]
+    assert {name: part["cases"] for name, part in sliced.items()} == {"upwards": 2, "downwards": 1}
+    assert sliced["downwards"]["metrics"] == {"recall@1": 0.0, "ndcg@1": 0.0}
+    assert upwards_share(result.facts) == pytest.approx(2 / 3)
+    without = evaluate(ByIndex(), cases, COUNTS, ks=(1, 2), list_length=3)
+    assert "name_order" not in slices_of(without, without.removed, resamples=50, seed=0)
+    assert upwards_share(without.facts) is None
+
+
+def test_days_since_the_last_event_are_whole_ones_and_unknown_ones_in_no_bucket():
+    day = 86_400.0
+    histories = Histories.from_lists(
+        [[0, 1], [0], [], [1], [1]],
+        [[0.0, day], [0.0], [], [np.nan], [5 * day]],
+        [day, 7 * day - 1, day, day, 6 * day],
+    )
+    cases = Cases(np.arange(5, dtype=np.int32), histories, np.full(5, 2, dtype=np.int32))
+    result = evaluate(ByIndex(), cases, COUNTS, ks=(1, 2), list_length=3)
+    assert result.facts["days_since_last_event"].tolist() == [0, 6, -1, -1, 1]
+    rows = dict(slice_rows(result.facts)["days_since_last_event"])
+    assert {label: found.tolist() for label, found in rows.items()} == {"0": [0], "1-6": [1, 4]}
 
 
 def test_buckets_take_every_row_once():

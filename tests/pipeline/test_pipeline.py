@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from toy_stages import CALLS, ToyConfig, toy_stages
 
-from llmrec.config import load_yaml
+from llmrec.config import load_recipe
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.files import locked
 from llmrec.pipeline import report
@@ -241,7 +241,7 @@ def test_recipes_that_are_not_mappings_are_named(tmp_path: Path) -> None:
 def shipped_recipes() -> list[Path]:
     """The runs among training/*.yaml: those with an ``ingest`` section."""
     folder = Path(__file__).parents[2] / "training"
-    return [path for path in sorted(folder.glob("*.yaml")) if "ingest" in load_yaml(path)]
+    return [path for path in sorted(folder.glob("*.yaml")) if "ingest" in load_recipe(path)[0]]
 
 
 @pytest.mark.parametrize("path", shipped_recipes(), ids=lambda path: path.name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from torch import nn
 from llmrec.errors import LlmrecError
 from llmrec.loop.average import average_weights
 from llmrec.loop.checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
-from llmrec.loop.logs import require_tracker
 from llmrec.loop.optimizer import parameter_groups
 from llmrec.loop.precision import PRECISIONS, bfloat16_products, choose_precision
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
+from llmrec.loop.tracking import require_tracker, start_accelerate
 from llmrec.training.next_item.batches import SequenceBatch, TrainingBatches
 from llmrec.training.next_item.loss import table_cross_entropy
 from llmrec.training.next_item.next_item import NextItemModel
@@ -46,6 +46,8 @@ class NextItemTrainer:
         folder: checkpoints and logs go here.
         auxiliary_loss: added to a step's loss, given the model and the step's number.
         predicted: the codes of each level that the softmax is over, sorted; None is all of them.
+        described: what trackers are told of the run
+            (:func:`~llmrec.loop.tracking.describe_run`).
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class NextItemTrainer:
         folder: Path,
         auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None,
         predicted: list[torch.Tensor] | None = None,
+        described: Mapping[str, Any] | None = None,
     ) -> None:
         from accelerate import Accelerator
 
@@ -73,8 +76,7 @@ class NextItemTrainer:
             log_with=None if config.report_to == "none" else config.report_to,
             project_dir=str(folder.parent),  # trackers' logs stay with the model
         )
-        if config.report_to != "none":
-            self.accelerator.init_trackers("tracking")
+        start_accelerate(self.accelerator, config.report_to, folder.parent, described or {})
         optimizer = torch.optim.AdamW(
             parameter_groups(model.named_parameters(), config.weight_decay),
             lr=config.learning_rate,

@@ -18,6 +18,7 @@ from llmrec.config import as_dict
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.loop.plot import plot_log
+from llmrec.loop.tracking import describe_run
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 from llmrec.training.model_inputs import is_earlier_model, model_hashes
 from llmrec.training.next_item.settings import TrainConfig
@@ -80,6 +81,7 @@ def run(
             stage.folder / "work",
             setup.auxiliary_loss,
             setup.predicted,
+            describe_run(manifest.config, manifest.inputs, seed),
         )
         trained = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)
         print(

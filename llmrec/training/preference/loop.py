@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from llmrec.loop.logs import require_tracker
 from llmrec.loop.progress import RunProgress
+from llmrec.loop.tracking import require_tracker
 from llmrec.training.preference.settings import PreferConfig
 from llmrec.training.tune.adapter import TRAINED, with_adapter, with_earlier_adapter
 from llmrec.training.tune.base import ExpandedBase, load_model

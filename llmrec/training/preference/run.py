@@ -25,6 +25,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.loop.graceful_stop import stop_on_sigterm
 from llmrec.loop.plot import plot_log
+from llmrec.loop.tracking import describe_run, keep_logs, tracked
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 from llmrec.training.model_inputs import model_hashes
 from llmrec.training.preference.settings import PreferConfig
@@ -76,7 +77,11 @@ def run(
         training = PreferRun(
             config, base, adapter, Dataset(dataset), impressions, stage.folder, seed
         )
-        with explain_out_of_memory():
+        described = describe_run(manifest.config, manifest.inputs, seed)
+        with (
+            explain_out_of_memory(),
+            tracked(config.loop.report_to, stage.folder, described),
+        ):
             log = training.tune()
         stage.counts.update(
             training.counts,
@@ -85,9 +90,7 @@ def run(
         )
         (stage.folder / "log.json").write_text(json.dumps(log, indent=1))
         plot_log(log, stage.folder / "training.png", _panels(log))
-        tracking = stage.folder / "work" / config.method / "runs"
-        if tracking.is_dir():
-            shutil.move(tracking, stage.folder / "tracking")
+        keep_logs(stage.folder / "work", stage.folder)
         shutil.rmtree(stage.folder / "work")
 
     with stop_on_sigterm():

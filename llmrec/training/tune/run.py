@@ -28,6 +28,7 @@ from llmrec.jsonl import read_json
 from llmrec.loop.cached import cached_json
 from llmrec.loop.graceful_stop import stop_on_sigterm
 from llmrec.loop.plot import plot_log
+from llmrec.loop.tracking import describe_run, keep_logs, tracked
 from llmrec.stage import (
     MANIFEST,
     Manifest,
@@ -82,7 +83,8 @@ def run(
 
     def work(stage: StageRun) -> None:
         given = (base, adapter, Dataset(dataset), features)
-        _tune(config, given, stage, seed, processes)
+        described = describe_run(manifest.config, manifest.inputs, seed)
+        _tune(config, given, stage, seed, processes, described)
         for part in ("base", "model"):
             if processes.first and (stage.folder / part).is_dir():
                 write_manifest(stage.folder / part, replace(manifest, counts={}))
@@ -105,6 +107,7 @@ def _tune(
     stage: StageRun,
     seed: int,
     processes: Processes,
+    described: dict[str, Any],
 ) -> None:
     from transformers.utils.logging import disable_progress_bar
 
@@ -127,8 +130,9 @@ def _tune(
         processes.barrier()
     if run is not None:
         started = time.monotonic()
+        reports = config.loop.report_to if processes.first else "none"
         run.progress.write(run.summary())
-        with explain_out_of_memory():
+        with explain_out_of_memory(), tracked(reports, stage.folder, described):
             log = run.tune(run.align())
         if not processes.first:
             return
@@ -143,9 +147,7 @@ def _tune(
             "validation NDCG@10 (history removed)": ["validation_ndcg@10"],
         }
         plot_log(log, stage.folder / "training.png", panels)
-        tracking = stage.folder / "work" / "tune" / "runs"
-        if tracking.is_dir():
-            shutil.move(tracking, stage.folder / "tracking")
+        keep_logs(stage.folder / "work", stage.folder)
         cached_json(draft, lambda: {"counts": stage.counts})
     if processes.first:
         shutil.rmtree(stage.folder / "work", ignore_errors=True)

@@ -18,8 +18,8 @@ import torch
 from transformers.trainer_callback import ExportableState, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from llmrec.loop.logs import require_tracker
 from llmrec.loop.progress import Line, RunProgress
+from llmrec.loop.tracking import require_tracker
 from llmrec.training.tasks.mixture import IGNORED, Mixture
 from llmrec.training.tune.callbacks import (
     FiniteGradients,

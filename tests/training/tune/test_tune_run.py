@@ -9,6 +9,7 @@ import torch
 from test_import_light import heavy_after
 from tiny_expanded import corpus_of
 from tune_runs import counts_of, digest, log_of, losses, tiny_tune, weights
+from wandb_files import read_run
 
 from llmrec.cli import run_command
 from llmrec.data.dataset import Dataset
@@ -17,7 +18,7 @@ from llmrec.generation.load import load_llm
 from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.llm.adapters import read_adapter
 from llmrec.llm.merge import run as merge
-from llmrec.stage import read_manifest
+from llmrec.stage import folder_hash, read_manifest
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 from llmrec.training.tasks.mixture import TASKS, Mixture
 from llmrec.training.tune.adapter import trained_parameters, with_adapter, with_token_rows
@@ -251,6 +252,22 @@ def test_a_recipe_runs_and_is_not_repeated(
     assert capsys.readouterr().out.count("tune: lora") == 1
     assert json.loads((tmp_path / "tuned" / "manifest.json").read_text())["stage"] == "tune"
     assert list((tmp_path / "tuned" / "tracking").rglob("events.out*"))
+
+
+def test_wandb_has_the_settings_and_hashes_beside_the_curves(
+    home: Path, tmp_path: Path, wandb_offline: None
+) -> None:
+    out = tmp_path / "tuned"
+    loop = {"max_steps": 2, "batch_size": 4, "report_to": "wandb", "logging_steps": 1}
+    run(tiny_tune(loop), home / "atomic", home / "dataset", out, seed=3)
+    (found,) = (out / "tracking" / "wandb").glob("offline-run-*")
+    config, history, _ = read_run(found)
+    assert (config["loop.max_steps"], config["seed"]) == (2, 3)
+    assert config["inputs.dataset"] == folder_hash(home / "dataset")
+    losses = [line["train/loss"] for line in history if "train/loss" in line]
+    log = json.loads((out / "log.json").read_text())
+    assert losses == pytest.approx([line["loss"] for line in log if "loss" in line], abs=1e-3)
+    assert not Path("wandb").exists()
 
 
 def test_the_command_loads_nothing_heavy_before_it_must() -> None:
