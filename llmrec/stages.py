@@ -222,6 +222,9 @@ STAGES: dict[str, Stage] = {
     "evaluate compare": Stage(
         "llmrec.bench.evaluation_compare:run", "is one evaluated run better than another?"
     ),
+    "evaluate seeds": Stage(
+        "llmrec.bench.evaluation_seeds:run", "several trainings of one model -> their mean"
+    ),
     "evaluate report": Stage(
         "llmrec.bench.evaluation_report:write_report", "result files -> a page and plots"
     ),

@@ -4,6 +4,7 @@
     llmrec evaluate --dataset DIR --features DIR --baselines strong
     llmrec evaluate --dataset DIR --lists FILE.parquet
     llmrec evaluate compare A.cases.parquet B.cases.parquet
+    llmrec evaluate seeds A.json B.json C.json --out MEAN.json
     llmrec evaluate report --out DIR RESULT.json ...
 
 ``--baselines strong`` tunes every ranking that needs no training on validation, by the same small
@@ -303,11 +304,12 @@ def _evaluate(
 
 
 def _training(model: str) -> dict[str, Any]:
-    """What training took (seconds, epochs, parameters), as the model's manifest has it."""
+    """Seed of a training, and what it took (seconds, epochs, parameters)."""
     if str(model) in BASELINES or not Path(model).is_dir():
         return {}
     folder = Path(model) / "model" if read_manifest(model).stage == "bundle" else model
-    return read_manifest(folder).counts
+    manifest = read_manifest(folder)
+    return {"seed": manifest.seed, **manifest.counts}
 
 
 def figures(evaluation: Evaluation, resamples: int, seed: int) -> dict[str, Any]:

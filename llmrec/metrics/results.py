@@ -38,7 +38,7 @@ def write_result(
     name: str | None = None,
     dataset: str = "",
     split: str = "",
-    model: str = "",
+    model: str | list[str] = "",
     intervals: Mapping[str, list[float]] | None = None,
     seed: int | None = None,
     seconds: float | None = None,
@@ -51,6 +51,7 @@ def write_result(
         path: ends in ``.json``; folders are made.
         metrics: flat, metric name to figure.
         name: None takes the file's.
+        model: what was measured, or several trainings of it.
         intervals: 95%, metric name to ``[low, high]``.
         seconds: how long measuring took.
         command: what to type to measure it again; None takes the running command.

@@ -7,6 +7,7 @@ order: each takes what the ones before it made. Then come the bundles, and what 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +54,7 @@ def plan(recipe: Recipe, out: Path, where: str, stages: Mapping[str, Stage] = ST
     shared = [name for name in stages if name not in _LAST and run.has(name)]
     late = [name for name in shared if any("models/" in s for s in stages[name].inputs.values())]
     steps = [run.call(name) for name in shared if name not in late]
-    for model in recipe.models:
+    for model in recipe.trainings:
         steps += [run.call(name, model) for name in stages if run.has(name, model)]
     steps += [run.call(name) for name in late]
     return steps + _measure_media(run) + _click_model(run) + _bundles(run) + _evaluations(run)
@@ -73,7 +74,7 @@ class _Run:
         if not section.startswith(_OF_MODEL):
             return self.recipe.sections.get(section) if model is None else None
         part = section.removeprefix(_OF_MODEL)
-        return None if model is None else getattr(self.recipe.models[model], part)
+        return None if model is None else getattr(self.recipe.model(model), part)
 
     def has(self, name: str, model: str | None = None) -> bool:
         """Whether the recipe has a section for a stage."""
@@ -94,9 +95,9 @@ class _Run:
         if source.startswith("models/") and "*" not in source:  # of a model by its name
             _, model, rest = source.split("/", 2)
             source = f"models/*/{rest}"
-            if model not in self.recipe.models:
+            if model not in self.recipe.trainings:
                 return None
-        if source == "features/" and model and self.recipe.models[model].vectors == "fused":
+        if source == "features/" and model and self.recipe.model(model).vectors == "fused":
             source = "fusion/"
         for name, stage in self.stages.items():
             if stage.out and source.startswith(stage.out):
@@ -130,7 +131,7 @@ class _Run:
         if stage.out:
             arguments.setdefault("out", self.out / stage.out.replace("*", str(model)))
         if "seed" in parameters:
-            arguments["seed"] = self.recipe.seed
+            arguments["seed"] = self.recipe.trainings[model][1] if model else self.recipe.seed
         config = build(config_class(function), settings, f"{self.where}: {section}")
         name = section.removeprefix("models.").replace(".", "/")
         return Step(name, partial(function, config, **arguments))
@@ -208,7 +209,7 @@ def _bundles(run: _Run) -> list[Step]:
     """A bundle of every model with item IDs, the click model in the last one it reads."""
     serves = _scored(run.recipe)[-1:]
     steps = []
-    for name in run.recipe.indexed:
+    for name in _bundled(run.recipe):
         bundle = partial(
             run.stages["bundle"].load(),
             dataset=run.out / "dataset",
@@ -220,6 +221,11 @@ def _bundles(run: _Run) -> list[Step]:
         )
         steps.append(Step(f"{name}/bundle", bundle))
     return steps
+
+
+def _bundled(recipe: Recipe) -> list[str]:
+    """The trainings of models with item IDs."""
+    return [name for name in recipe.trainings if recipe.model(name).index is not None]
 
 
 def _rankings(run: _Run, bundles: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
@@ -238,25 +244,33 @@ def _rankings(run: _Run, bundles: Mapping[str, Path]) -> dict[str, dict[str, Any
         for name in recipe.baselines
     }
     hybrids = [name for name, model in recipe.models.items() if model.hybrid is not None]
-    for name in recipe.models:
-        model = run.out / "models" / name / "model"
-        alone = name in hybrids or name not in bundles
-        rankings[name] = {"model": model if alone else bundles[name]}
+    for training, (name, _) in recipe.trainings.items():
+        model = run.out / "models" / training / "model"
+        alone = name in hybrids or training not in bundles
+        rankings[training] = {"model": model if alone else bundles[training]}
         if name in hybrids:
             both = "hybrid" if len(hybrids) == 1 else f"{name}-hybrid"
-            rankings[both] = {"model": bundles[name]}
+            rankings[both + training.removeprefix(name)] = {"model": bundles[training]}
     return rankings
 
 
 def _evaluations(run: _Run) -> list[Step]:
     """The same evaluation for all, one page of it, and a look at what serves."""
     recipe, steps, results = run.recipe, [], []
-    bundles = {name: run.out / "models" / name / "bundle" for name in recipe.indexed}
+    bundles = {name: run.out / "models" / name / "bundle" for name in _bundled(recipe)}
+    home, trainings = run.out / "evaluation", dict[str, list[str]]()
     for name, target in _rankings(run, bundles).items():
-        folder = run.out / "evaluation" / result_name(recipe.name, name)
-        call = run.call("evaluate", out=folder, **target)
+        result = result_name(recipe.name, name)
+        call = run.call("evaluate", out=home / result, **target)
         steps.append(Step(f"{name}/evaluate", call.run))
-        results.append(folder)
+        trainings.setdefault(re.sub(r"-seed\d+$", "", result), []).append(result)
+    for name, some in trainings.items():
+        results.append(home / name)
+        if len(some) > 1:
+            results[-1] = home / f"{name}-seeds"
+            of_each = [home / result / f"{result}.json" for result in some]
+            mean = partial(run.stages["evaluate seeds"].load(), of_each)
+            steps.append(Step(f"{name}/seeds", partial(mean, out=results[-1] / f"{name}.json")))
     if results:
         page = partial(report.evaluations, results, run.out / "report", recipe.results)
         steps.append(Step("report", page))

@@ -44,12 +44,18 @@ class Model:
         hybrid: settings of the item graph that ranks with it; None for the model alone.
         vectors: whose vectors its content comes from: ``text`` of the embed stage, or ``fused``
             of media.fusion.
+        seeds: trainings of it, with the recipe's seed and those after it: further models named
+            ``NAME-seed1`` and so on; figures are means over all.
     """
 
     train: Settings = field(default_factory=dict)
     index: Settings | None = None
     hybrid: Settings | None = None
     vectors: Literal["text", "fused"] = "text"
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "[1, 100]", "seeds")
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,19 @@ class Recipe:
     def indexed(self) -> list[str]:
         """Names of the models with item IDs, which get a bundle."""
         return [name for name, model in self.models.items() if model.index is not None]
+
+    @property
+    def trainings(self) -> dict[str, tuple[str, int]]:
+        """By the name of each training: the model that it is of, and its seed."""
+        return {
+            f"{name}-seed{number}" if number else name: (name, self.seed + number)
+            for name, model in self.models.items()
+            for number in range(model.seeds)
+        }
+
+    def model(self, training: str) -> Model:
+        """The model that a training is of."""
+        return self.models[self.trainings[training][0]]
 
     def option(self, place: str) -> Any:
         """A value of the recipe by its place, such as ``media.root``; None where there is none."""

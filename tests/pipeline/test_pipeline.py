@@ -114,6 +114,32 @@ def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
     assert headings == STEPS[:-2]
 
 
+def test_a_model_is_trained_from_several_seeds_and_its_figures_are_means(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    text = RECIPE.replace("train: {width: 8}}", "train: {width: 8}, hybrid: {}, seeds: 2}")
+    steps = planned(write(tmp_path, text), out)
+    names = [step.name for step in steps]
+    assert names[3:9] == [
+        *("atomic/index", "atomic/train", "atomic/hybrid"),
+        *("atomic-seed1/index", "atomic-seed1/train", "atomic-seed1/hybrid"),
+    ]
+    assert names[-4:] == ["tiny-atomic/seeds", "tiny-hybrid/seeds", "report", "show"]
+    execute(steps[:-2])
+    made = {call["out"]: (call.get("seed"), call) for _, _, call in CALLS[:-2]}
+    home = out / "models"
+    for name, seed in (("atomic", 7), ("atomic-seed1", 8)):
+        assert made[home / name / "model"][0] == seed
+        assert made[home / name / "hybrid"][1]["model"] == home / name / "model"
+        assert made[home / name / "bundle"][1]["hybrid"] == home / name / "hybrid"
+    assert made[out / "evaluation/tiny-atomic-seed1"][1]["model"] == home / "atomic-seed1/model"
+    assert made[out / "evaluation/tiny-hybrid-seed1"][1]["model"] == home / "atomic-seed1/bundle"
+    stage, of_each, mean = CALLS[-1]
+    folder = out / "evaluation"
+    assert stage == "evaluate seeds"
+    assert of_each == [folder / n / f"{n}.json" for n in ("tiny-hybrid", "tiny-hybrid-seed1")]
+    assert mean["out"] == folder / "tiny-hybrid-seeds" / "tiny-hybrid.json"
+
+
 def test_results_are_printed_a_line_each_and_copied(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
