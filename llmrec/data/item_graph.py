@@ -146,8 +146,12 @@ class ItemGraph:
         with self._lock:
             scaled = weights.tocsr().astype(np.float64)  # a copy
             scaled.data /= np.sqrt(UNIT * np.maximum(self.out_weight[scaled.indices], 1))
-            found = scaled @ self._matrix
-            changed = [i for i in np.unique(scaled.indices).tolist() if i in self._changes]
+            # with the needed rows alone: a product with the matrix would convert all of it to float
+            rows, columns = np.unique(scaled.indices, return_inverse=True)
+            shape = (scaled.shape[0], len(rows))
+            needed = _sparse().csr_matrix((scaled.data, columns, scaled.indptr), shape=shape)
+            found = needed @ self._matrix[rows]
+            changed = [i for i in rows.tolist() if i in self._changes]
             return found + scaled @ self._change_matrix(changed) if changed else found
 
     def save(self, folder: str | Path) -> Path:

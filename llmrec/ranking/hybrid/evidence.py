@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class Evidence:
 
 def evidence_of(
     scorer: GraphScorer,
-    parts: Sequence[Any],
+    parts: Sequence[np.ndarray],
     histories: Histories,
     items: np.ndarray,
     log_likelihood: np.ndarray,
@@ -58,18 +57,18 @@ def evidence_of(
     """Look up what graph and content say.
 
     Args:
-        parts: the scorer's, after these histories.
+        parts: the scorer's, after these histories, float64 ``[users, n_items]`` each.
         items: int ``[users, candidates]``; -1 pads.
         log_likelihood: float32 ``[users, candidates]``.
     """
     place, there = np.maximum(items, 0), items >= 0
-    dense = [np.take_along_axis(part.toarray(), place, axis=1) * there for part in parts]
+    found = [np.take_along_axis(part, place, axis=1) * there for part in parts]
     weights = scorer.graph.out_weight / UNIT
     lengths = histories.lengths()
     last = histories.items[np.maximum(histories.offsets[1:] - 1, 0)] if len(histories.items) else 0
     return Evidence(
         log_likelihood,
-        np.stack(dense),
+        np.stack(found),
         weights[place] * there,
         np.where(lengths > 0, weights[last], 0.0),
         lengths,

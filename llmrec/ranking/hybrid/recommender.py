@@ -17,6 +17,8 @@ from llmrec.ranking.retrieval.graph_scorer import GraphScorer
 from llmrec.recommender import top_n
 from llmrec.types import Histories, Ranking
 
+_SCORES_AT_ONCE = 1 << 23  # of each part, float64: 64 MiB
+
 
 class HybridLlm:
     """Ranks by ``log-likelihood + bonus``.
@@ -62,7 +64,7 @@ class HybridLlm:
         if not scores.size:
             return scores
         scorer = self.prior.scorer
-        evidence = evidence_of(scorer, scorer.parts(histories), histories, items, scores)
+        evidence = evidence_of(scorer, scorer.dense_parts(histories), histories, items, scores)
         return scores + self.prior.bonus(evidence)
 
 
@@ -104,11 +106,20 @@ def propose(
         constraints: one a user.
         options: how the language model searches.
     """
+    at_once = max(1, _SCORES_AT_ONCE // llm.n_items)
+    if len(histories) > at_once:
+        starts = range(0, len(histories), at_once)
+        users = [np.arange(start, min(start + at_once, len(histories))) for start in starts]
+        some = [
+            propose(llm, scorer, histories.select(rows), k, [constraints[r] for r in rows], options)
+            for rows in users
+        ]
+        return Proposed.joined(some)
     found = llm.recommend(
         histories, k, exclude_history=False, constraints=constraints, options=options
     )
-    parts = scorer.parts(histories)
-    graph = scorer.combined(parts).toarray()
+    parts = scorer.dense_parts(histories)
+    graph = scorer.combined(parts)
     proposed = np.where(graph > 0, graph, -np.inf).astype(np.float32)
     for row, own in zip(proposed, constraints, strict=True):
         row[~own.passes(llm.n_items)] = -np.inf

@@ -100,6 +100,10 @@ class GraphScorer:
         around = query @ self.content
         return [walk, self.graph.propagate(around), around, last_walk, last @ self.content]
 
+    def dense_parts(self, histories: Histories) -> list[np.ndarray]:
+        """The :meth:`parts` as arrays, for few users."""
+        return [part.toarray() for part in self.parts(histories)]
+
     def combined(self, parts: Sequence[Any]) -> Any:
         """One score of the :meth:`parts`, of the type and shape of each."""
         walk, content_walk, content = parts[:3]

@@ -35,7 +35,7 @@ def users(n: int, truth: str, seed: int = 0) -> tuple[Proposed, np.ndarray]:
     found = scorer()
     histories = Histories.from_lists(rng.integers(0, N - 1, (n, 3)).tolist())
     log_likelihood = rng.normal(-5, 1, (n, C)).astype(np.float32)
-    evidence = evidence_of(found, found.parts(histories), histories, items, log_likelihood)
+    evidence = evidence_of(found, found.dense_parts(histories), histories, items, log_likelihood)
     by = log_likelihood if truth == "likelihood" else evidence.parts[2]
     return Proposed(items, evidence), items[np.arange(n), by.argmax(axis=1)]
 
@@ -45,8 +45,8 @@ def test_features_are_what_they_are_called() -> None:
     histories = Histories.from_lists([[3, 5], []])
     items = np.array([[1, 2, -1], [4, 6, 7]])
     likelihood = np.array([[-1, -2, -np.inf], [-3, -4, -5]], np.float32)
-    parts = [part.toarray() for part in found.parts(histories)]
-    evidence = evidence_of(found, found.parts(histories), histories, items, likelihood)
+    parts = found.dense_parts(histories)
+    evidence = evidence_of(found, found.dense_parts(histories), histories, items, likelihood)
     features = features_of(evidence)
     assert features.shape == (2, 3, N_FEATURES) and not np.isnan(features).any()
     np.testing.assert_array_equal(features[..., 0], likelihood)
@@ -57,7 +57,7 @@ def test_features_are_what_they_are_called() -> None:
     assert (features[1, :, 2:-2] == 0).all() and (features[1, :, -1] == 0).all()  # no history
     assert (features[0, 2, 1:-2] == 0).all()  # padding
     alone = scorer(content=False)
-    without = evidence_of(alone, alone.parts(histories), histories, items, likelihood)
+    without = evidence_of(alone, alone.dense_parts(histories), histories, items, likelihood)
     assert (without.parts[[1, 2, 4]] == 0).all() and (
         without.parts[[0, 3]] == evidence.parts[[0, 3]]
     ).all()

@@ -34,7 +34,7 @@ def scorer() -> GraphScorer:
 def bonus_of(prior: GraphPrior, histories: Histories) -> np.ndarray:
     """What every item gets, float32 ``[users, N]``."""
     items = np.tile(np.arange(prior.n_items), (len(histories), 1))
-    parts = prior.scorer.parts(histories)
+    parts = prior.scorer.dense_parts(histories)
     nothing = np.zeros(items.shape, np.float32)
     return prior.bonus(evidence_of(prior.scorer, parts, histories, items, nothing))
 
