@@ -23,6 +23,7 @@ from llmrec.pipeline.recipe import Recipe, Settings
 from llmrec.stages import STAGES, Stage
 
 _OF_MODEL = "models.*."
+_SHARED = "index"  # by all trainings of a model
 _LAST = ("ctr", "bench ctr", "evaluate")  # they need the models
 
 
@@ -55,7 +56,8 @@ def plan(recipe: Recipe, out: Path, where: str, stages: Mapping[str, Stage] = ST
     late = [name for name in shared if any("models/" in s for s in stages[name].inputs.values())]
     steps = [run.call(name) for name in shared if name not in late]
     for model in recipe.trainings:
-        steps += [run.call(name, model) for name in stages if run.has(name, model)]
+        own = [name for name in stages if model in recipe.models or name != _SHARED]
+        steps += [run.call(name, model) for name in own if run.has(name, model)]
     steps += [run.call(name) for name in late]
     return steps + _measure_media(run) + _click_model(run) + _bundles(run) + _evaluations(run)
 
@@ -102,7 +104,8 @@ class _Run:
         for name, stage in self.stages.items():
             if stage.out and source.startswith(stage.out):
                 found = self.has(name, model if "*" in stage.out else None)
-                return self.out / source.replace("*", str(model)) if found else None
+                owner = self.recipe.trainings[model][0] if model and name == _SHARED else model
+                return self.out / source.replace("*", str(owner)) if found else None
         raise ValueError(f"no stage writes {source}")
 
     def call(self, name: str, model: str | None = None, /, **given: Any) -> Step:

@@ -45,7 +45,7 @@ class Model:
         vectors: whose vectors its content comes from: ``text`` of the embed stage, or ``fused``
             of media.fusion.
         seeds: trainings of it, with the recipe's seed and those after it: further models named
-            ``NAME-seed1`` and so on; figures are means over all.
+            ``NAME-seed1`` and so on, with the same item IDs; figures are means over all.
     """
 
     train: Settings = field(default_factory=dict)

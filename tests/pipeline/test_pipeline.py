@@ -119,9 +119,9 @@ def test_a_model_is_trained_from_several_seeds_and_its_figures_are_means(tmp_pat
     text = RECIPE.replace("train: {width: 8}}", "train: {width: 8}, hybrid: {}, seeds: 2}")
     steps = planned(write(tmp_path, text), out)
     names = [step.name for step in steps]
-    assert names[3:9] == [
+    assert names[3:8] == [
         *("atomic/index", "atomic/train", "atomic/hybrid"),
-        *("atomic-seed1/index", "atomic-seed1/train", "atomic-seed1/hybrid"),
+        *("atomic-seed1/train", "atomic-seed1/hybrid"),
     ]
     assert names[-4:] == ["tiny-atomic/seeds", "tiny-hybrid/seeds", "report", "show"]
     execute(steps[:-2])
@@ -129,6 +129,7 @@ def test_a_model_is_trained_from_several_seeds_and_its_figures_are_means(tmp_pat
     home = out / "models"
     for name, seed in (("atomic", 7), ("atomic-seed1", 8)):
         assert made[home / name / "model"][0] == seed
+        assert made[home / name / "model"][1]["item_ids"] == home / "atomic/item_ids"
         assert made[home / name / "hybrid"][1]["model"] == home / name / "model"
         assert made[home / name / "bundle"][1]["hybrid"] == home / name / "hybrid"
     assert made[out / "evaluation/tiny-atomic-seed1"][1]["model"] == home / "atomic-seed1/model"
