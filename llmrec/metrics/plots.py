@@ -12,6 +12,7 @@ from llmrec.errors import require
 _AXIS = {
     "item_popularity": "times the target occurs in training (0: cold)",
     "history_length": "items in the history",
+    "basket_size": "items in the next basket",
 }
 
 
@@ -54,7 +55,7 @@ def plot_slices(results: Sequence[dict[str, Any]], name: str, metric: str, path:
     """One metric over the buckets of a slice, a line a model, with 95% intervals.
 
     Args:
-        name: ``item_popularity`` or ``history_length``.
+        name: ``item_popularity``, ``basket_size`` or ``history_length``.
     """
     labels = bucket_labels(results, name)
     with drawing(path, figsize=(6.8, 4)) as panel:

@@ -11,7 +11,6 @@ from llmrec.metrics.measure import Evaluation, Outcome
 from llmrec.metrics.metrics import (
     coverage,
     invalid_rate,
-    per_case,
     popularity_bias,
     short_list_rate,
 )
@@ -19,6 +18,7 @@ from llmrec.metrics.metrics import (
 # Lower bounds; a bucket ends where the next one starts.
 POPULARITY_STARTS = (0, 1, 5, 10, 20, 50)
 HISTORY_STARTS = (0, 1, 5, 10, 20, 50)
+BASKET_STARTS = (1, 2, 5, 10, 20, 50)
 
 
 def metrics_of(evaluation: Evaluation, outcome: Outcome) -> dict[str, float]:
@@ -28,7 +28,7 @@ def metrics_of(evaluation: Evaluation, outcome: Outcome) -> dict[str, float]:
     ``mrr@k`` means the same for both.
     """
     n_items = evaluation.n_items
-    values = per_case(outcome.ranks, n_items, evaluation.ks)
+    values = evaluation.values(outcome)
     metrics = {name: float(value.mean()) for name, value in values.items()}
     for k in evaluation.ks:
         lists = outcome.lists[:, :k]
@@ -45,8 +45,7 @@ def intervals_of(
     evaluation: Evaluation, outcome: Outcome, resamples: int, seed: int
 ) -> dict[str, list[float]]:
     """95% bootstrap intervals of the metrics that are means over cases."""
-    values = per_case(outcome.ranks, evaluation.n_items, evaluation.ks)
-    return intervals(values, evaluation.users, resamples, seed)
+    return intervals(evaluation.values(outcome), evaluation.users, resamples, seed)
 
 
 def slices_of(
@@ -55,16 +54,19 @@ def slices_of(
     """Recall and NDCG for cold and popular targets and for short and long histories.
 
     Returns:
-        ``item_popularity`` (by the target's training count; bucket "0" is the cold items) and
-        ``history_length``: bucket name to ``cases``, ``metrics`` and ``intervals``. Buckets
-        without a case are left out.
+        ``item_popularity`` (by the target's training count; bucket "0" is the cold items), or of
+        baskets ``basket_size``, and ``history_length``: bucket name to ``cases``, ``metrics`` and
+        ``intervals``. Buckets without a case are left out.
     """
     k = 10 if 10 in evaluation.ks else evaluation.ks[0]
     keep = (f"recall@{k}", f"ndcg@{k}")
-    by_case = per_case(outcome.ranks, evaluation.n_items, [k])
+    by_case = evaluation.values(outcome, [k])
+    first = ("item_popularity", evaluation.target_counts, POPULARITY_STARTS)
+    if evaluation.basket is not None:
+        first = ("basket_size", np.bincount(evaluation.basket), BASKET_STARTS)
     sliced: dict[str, dict[str, dict[str, Any]]] = {}
     for name, amounts, starts in (
-        ("item_popularity", evaluation.target_counts, POPULARITY_STARTS),
+        first,
         ("history_length", evaluation.history_lengths, HISTORY_STARTS),
     ):
         sliced[name] = {}

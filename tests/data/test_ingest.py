@@ -381,7 +381,7 @@ def test_command_line_with_recipe_and_with_flags(tmp_path: Path) -> None:
         ({"split": "by-user"}, "'by-user' is not one of leave-one-out"),
         ({"split": "leave-k-out", "leave_k": 0}, "leave_k: must be 1 or more"),
         ({"max_dropped": 1.5}, "max_dropped: must be in"),
-        ({"event_reading": {"quote": "''"}}, "event_reading: quote: \"''\" is not one ASCII"),
+        ({"event_reading": {"quote": "''"}}, "event_reading.quote: \"''\" is not one ASCII"),
         ({"item_reading": {"encoding": "utf-9"}}, "encoding: 'utf-9' is not known"),
         ({"item_reading": {"delimiter": ""}}, "delimiter: '' cannot part cells"),
         ({"validation_share": 0.6, "test_share": 0.4}, "nothing to train on"),
