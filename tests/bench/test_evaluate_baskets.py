@@ -69,7 +69,9 @@ def test_two_runs_are_compared_basket_by_basket(
 ) -> None:
     cases = {}
     for model in ("popularity", "personal-frequency"):
-        evaluate(EvaluateConfig(resamples=5), home / "groceries" / "dataset", model, tmp_path / model)
+        evaluate(
+            EvaluateConfig(resamples=5), home / "groceries" / "dataset", model, tmp_path / model
+        )
         cases[model] = tmp_path / model / f"{model}.cases.parquet"
     printed = capsys.readouterr().out
     assert "40 cases of groceries/test, 120 items of next baskets" in printed and "hr@10" in printed
