@@ -131,7 +131,7 @@ def test_a_sample_of_cases_has_whole_baskets() -> None:
 
 
 def test_without_times_other_events_keep_the_order_that_was_drawn(tmp_path: Path) -> None:
-    rows = [f"u{n // 9},i{n % 9},{'view' if n % 3 == 2 else 'purchase'}\n" for n in range(90)]
+    rows = [f"u{n // 9},i{n % 4},{'view' if n % 3 == 2 else 'purchase'}\n" for n in range(90)]
     data = ingest(
         tmp_path,
         "user_id,item_id,type\n" + "".join(rows),
@@ -140,6 +140,7 @@ def test_without_times_other_events_keep_the_order_that_was_drawn(tmp_path: Path
         event_columns={"timestamp": None},
         order="random",
     )
+    assert data.manifest.counts["other_events"] == 30
     splits = [row["split"] for row in data.sequence_events.to_pylist()]
     assert splits == [0, 0, 0, 0, 1, 2] * 10
     orders = {tuple(history.tolist()) for history in data.train_histories()}

@@ -161,9 +161,8 @@ def test_full_moves_every_weight(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", ["atomic", "untied"])
 def test_alignment_moves_rows_of_new_tokens_only(home: Path, tmp_path: Path, base: str) -> None:
-    own = tmp_path / "own.jsonl"
-    own.write_text('{"prompt": "x", "completion": "y"}\n')
-    config = tiny_tune(align=8, tasks=dict.fromkeys(TASKS, 1.0), instructions=own)
+    tasks = {name: 1.0 for name in TASKS if name != "instructions"}  # which needs a file
+    config = tiny_tune(align=8, tasks=tasks)
     run(config, home / base, home / "timed", tmp_path / "tuned")
     before, after = weights(home / base), weights(tmp_path / "tuned" / "base")
     assert before.keys() == after.keys()
