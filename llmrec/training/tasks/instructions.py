@@ -29,7 +29,7 @@ _TOKEN = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")  # how special tokens are writ
 Message = dict[str, str]
 
 
-class _BadRow(Exception):
+class BadRow(Exception):
     """What is wrong with a row."""
 
 
@@ -60,7 +60,7 @@ class Instructions:
             for row, record in raw_files.rows(file, _COLUMNS, {}):
                 try:
                     self.turns += self._turns(messages_of(record))
-                except _BadRow as error:
+                except BadRow as error:
                     raise DataError(f"{file}: row {row}: {error}") from None
         if not self.turns:
             raise DataError(f"{path}: holds no conversation; write rows such as {_SHAPE}")
@@ -83,7 +83,7 @@ class Instructions:
             prompt = self._rendered(said[:place], add_generation_prompt=True)
             whole = self._rendered(said[: place + 1])
             if not whole.startswith(prompt):
-                raise _BadRow(
+                raise BadRow(
                     "the chat template of the base writes a conversation otherwise once it goes "
                     "on, so the assistant's part cannot be told apart; take another template"
                 )
@@ -92,7 +92,7 @@ class Instructions:
     def _content(self, number: int, text: str) -> str:
         for token in _TOKEN.findall(text):
             if token in self._added:
-                raise _BadRow(
+                raise BadRow(
                     f"message {number}: {token!r} is a token of the model; an item is written "
                     "<item:ID>, anything else in other words"
                 )
@@ -100,7 +100,7 @@ class Instructions:
 
     def _item(self, number: int, name: str) -> str:
         if name not in self._items:
-            raise _BadRow(f"message {number}: item {name!r} is not in the catalogue")
+            raise BadRow(f"message {number}: item {name!r} is not in the catalogue")
         ids = self.writer.items([self._items[name]]).tolist()
         return "".join(self.writer.tokenizer.convert_ids_to_tokens(ids))
 
@@ -110,7 +110,7 @@ class Instructions:
                 self.writer.tokenizer.apply_chat_template(messages, tokenize=False, **options)
             )
         except Exception as error:  # templates raise what Jinja raises
-            raise _BadRow(f"the chat template of the base refuses it ({one_line(error)})") from None
+            raise BadRow(f"the chat template of the base refuses it ({one_line(error)})") from None
 
     def _ids(self, text: str) -> np.ndarray:
         ids = self.writer.tokenizer.encode(text, add_special_tokens=False)
@@ -125,6 +125,9 @@ class Instructions:
 def messages_of(record: Mapping[str, Any]) -> list[Message]:
     """The conversation of a row.
 
+    Raises:
+        BadRow: if there is none.
+
     >>> messages_of({"prompt": "Hello", "completion": "Hi"})
     [{'role': 'user', 'content': 'Hello'}, {'role': 'assistant', 'content': 'Hi'}]
     """
@@ -135,9 +138,9 @@ def messages_of(record: Mapping[str, Any]) -> list[Message]:
         messages = _side(record, "prompt", "user") + _side(record, "completion", "assistant")
     else:
         has = " and ".join(given) or "neither messages nor prompt and completion"
-        raise _BadRow(f"has {has}; write {_SHAPE}, or prompt and completion")
+        raise BadRow(f"has {has}; write {_SHAPE}, or prompt and completion")
     if not any(one["role"] == "assistant" for one in messages):
-        raise _BadRow("no message is the assistant's, so there is nothing to learn")
+        raise BadRow("no message is the assistant's, so there is nothing to learn")
     return messages
 
 
@@ -151,20 +154,20 @@ def _side(record: Mapping[str, Any], name: str, role: str) -> list[Message]:
 def _checked(messages: Any, name: str) -> list[Message]:
     if not isinstance(messages, list) or not messages:
         kind = "empty" if messages == [] else f"no list but {type(messages).__name__}"
-        raise _BadRow(f"{name} is {kind}; write {_SHAPE}")
+        raise BadRow(f"{name} is {kind}; write {_SHAPE}")
     return [_message(one, number, name) for number, one in enumerate(messages, 1)]
 
 
 def _message(one: Any, number: int, name: str) -> Message:
     where = f"{name}: message {number}"
     if not isinstance(one, dict):
-        raise _BadRow(f'{where} is {type(one).__name__}, not {{"role": ..., "content": ...}}')
+        raise BadRow(f'{where} is {type(one).__name__}, not {{"role": ..., "content": ...}}')
     role, content = one.get("role"), one.get("content")
     if role not in ROLES:
-        raise _BadRow(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
+        raise BadRow(f"{where}: role {role!r} is none of {', '.join(ROLES)}")
     if role == "system" and number > 1:
-        raise _BadRow(f"{where}: role 'system' comes first or not at all")
+        raise BadRow(f"{where}: role 'system' comes first or not at all")
     if not isinstance(content, str) or not content.strip():
         kind = "is empty" if isinstance(content, str | None) else f"is {type(content).__name__}"
-        raise _BadRow(f"{where}: its content {kind}; write a text")
+        raise BadRow(f"{where}: its content {kind}; write a text")
     return {"role": role, "content": content}

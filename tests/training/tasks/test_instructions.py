@@ -7,11 +7,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_expanded import corpus_of, decoded
 
 from llmrec.errors import ConfigError, DataError
 from llmrec.training.tasks.corpus import TaskCorpus
-from llmrec.training.tasks.instructions import Instructions
+from llmrec.training.tasks.instructions import ROLES, BadRow, Instructions, messages_of
 from llmrec.training.tasks.mixture import Mixture
 
 CHAT = [
@@ -115,6 +117,33 @@ def test_bad_rows_are_named(
         turns(corpus, path)
     assert str(caught.value).startswith(f"{path}: row 2: ") and message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+ROW = st.dictionaries(
+    st.sampled_from(["messages", "prompt", "completion", "role", "content"]),
+    PLAIN
+    | st.lists(
+        PLAIN
+        | st.fixed_dictionaries(
+            {"role": st.sampled_from([*ROLES, "bot"]) | PLAIN, "content": PLAIN}
+        ),
+        max_size=3,
+    ),
+)
+
+
+@settings(derandomize=True, deadline=None)
+@given(ROW)
+def test_any_row_is_a_conversation_or_says_why_it_is_none(row: dict[str, Any]) -> None:
+    try:
+        messages = messages_of(row)
+    except BadRow as error:
+        assert str(error)
+        return
+    assert {one["role"] for one in messages} <= set(ROLES)
+    assert all(one["content"].strip() for one in messages)
+    assert any(one["role"] == "assistant" for one in messages)
 
 
 def test_a_file_without_rows_and_a_task_without_a_file(
