@@ -59,6 +59,8 @@ def test_every_recommender_is_measured_on_next_baskets(home: Path) -> None:
     assert (own["baseline"] and "decay" in own["tuning"]["chosen"]) or own["tuning"]["chosen"] == {}
     printed = (home / "printed").read_text()
     assert "with history" in printed
+    shown = printed[printed.index("  recommended") :]
+    assert shown.count("what came next") == 3, "all of the basket"
     page = (home / "groceries" / "report" / "report.md").read_text()
     assert "### Ranking, with history" in page and "ndcg@10 by basket size" in page
     assert "personal-frequency, the strongest baseline, history not removed" in page
