@@ -134,6 +134,8 @@ class TrainConfig:
             raise ConfigError(
                 "train.tasks: next_item is trained on the histories already; leave it out"
             )
+        if "instructions" in self.tasks:
+            raise ConfigError("train.tasks: instructions are a task of llmrec tune; leave it out")
         check_tasks(self.tasks)
         check_ranges(self, "[1, inf)", "task_examples", prefix="train.")
         check_ranges(self, "[32, inf)", "task_length", prefix="train.")

@@ -218,11 +218,14 @@ def write_with_rows(base: ExpandedBase, trained: Any, out: Path) -> None:
     model.save_pretrained(out)
 
 
-def open_corpus(base: ExpandedBase, dataset: Dataset, max_length: int) -> tuple[TaskCorpus, int]:
+def open_corpus(
+    base: ExpandedBase, dataset: Dataset, max_length: int, own: Path | None = None
+) -> tuple[TaskCorpus, int]:
     """A dataset as the tasks of a base read it.
 
     Args:
         max_length: most tokens of an example.
+        own: file of the user's own chat examples, or None.
 
     Returns:
         the corpus, and the most tokens of an example that the model can read.
@@ -245,7 +248,7 @@ def open_corpus(base: ExpandedBase, dataset: Dataset, max_length: int) -> tuple[
             f"loop.max_length: {max_length} tokens cannot hold an event and its answer; set at "
             f"least {need}"
         ) from None
-    return TaskCorpus(dataset, PromptWriter(base.tokenizer, encoder)), max_length
+    return TaskCorpus(dataset, PromptWriter(base.tokenizer, encoder), own), max_length
 
 
 def new_row_parameters(base: ExpandedBase) -> int:
