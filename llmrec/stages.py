@@ -61,6 +61,11 @@ STAGES: dict[str, Stage] = {
     ),
     "data pictures": Stage("llmrec.data.picture_folder:run", "a folder of pictures -> dataset"),
     "data cohorts": Stage("llmrec.data.cohorts:run", "split a dataset: older and newest users"),
+    "models list": Stage(
+        "llmrec.weights.command:list_models", "pretrained weights with short names"
+    ),
+    "models get": Stage("llmrec.weights.command:get_model", "find, check and convert weights"),
+    "models path": Stage("llmrec.weights.command:show_path", "where weights are"),
     "ingest": Stage("llmrec.data.ingest:run", "raw files -> dataset", "ingest", "dataset/", {}),
     "embed": Stage(
         "llmrec.content.features.text:run",

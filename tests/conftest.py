@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-# one small trained run for all tests that need one, and vLLM on it
-pytest_plugins = ["tiny_shop", "tiny_tuned", "vllm_here"]
+# one small trained run for all tests that need one, vLLM on it, and a disk that is soon full
+pytest_plugins = ["small_disk", "tiny_shop", "tiny_tuned", "vllm_here"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached costs minutes
 
