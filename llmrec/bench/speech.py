@@ -109,7 +109,9 @@ def run(
     finally:
         torch.set_num_threads(before)
     normalise = normaliser(language)
-    errors = {name: count_errors(text, clocked[name].text, normalise) for name, _, text in references}
+    errors = {
+        name: count_errors(text, clocked[name].text, normalise) for name, _, text in references
+    }
     rates = np.concatenate([np.full(e.words, e.wrong / e.words) for e in errors.values()])
     clips = np.repeat(np.arange(len(errors)), [e.words for e in errors.values()])
     seconds = sum(c.seconds for c in clocked.values())
