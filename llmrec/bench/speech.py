@@ -2,12 +2,12 @@
 
     llmrec bench speech ../shared/data/speech --model whisper-tiny.en --out eval/results/speech.json
 
-The folder holds recordings and ``transcripts.json``, what is said in each by its name without
-ending. ``wer`` is the word error rate over all words: substitutions, deletions and insertions a word
-of the reference, after openai-whisper's own normalisation of both texts (case, punctuation,
-numbers, contractions), as in the Whisper paper (Radford et al. 2022, appendix C).
-``real_time_factor`` is the processor time, decoding of the file included, a second of sound; the
-time by the clock is beside it, and the same on a quiet machine with ``--threads 1``.
+The folder holds recordings and ``transcripts.json``: what is said in each, by its name without
+ending. ``wer`` is the word error rate over all words, substitutions, deletions and insertions for
+each word of the reference, after openai-whisper's own normalisation of both texts (case,
+punctuation, numbers, contractions; Radford et al. 2022, appendix C). ``real_time_factor`` is the
+processor time for each second of sound, decoding of the file included. The time by the clock is
+beside it: the same on a quiet machine, more where other work takes the processor away.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-whisper = pytest.importorskip("whisper", reason="needs the media extra")
+pytest.importorskip("whisper", reason="needs the media extra")
 
 import torch
+import whisper
 from tiny_media import tiny_whisper
 
 from llmrec.errors import ArtifactError

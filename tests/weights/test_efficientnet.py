@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-timm = pytest.importorskip("timm", reason="needs the media extra")
+pytest.importorskip("timm", reason="needs the media extra")
 
+import timm
 import torch
 from PIL import Image
 

@@ -1,12 +1,13 @@
-"""SmolLM2 from its package: transformers' own reading of the file, put right where that is wrong."""
+"""SmolLM2 from its package: as transformers reads the file, put right where that is wrong."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-gguf = pytest.importorskip("gguf", reason="needs the train extra")
+pytest.importorskip("gguf", reason="needs the train extra")
 
+import gguf
 import numpy as np
 import torch
 

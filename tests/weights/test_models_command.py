@@ -18,7 +18,7 @@ def test_list_get_and_path(site: Path, cache: Path, capsys: pytest.CaptureFixtur
     toy_weights.install(site)
     assert listed().split()[:6] == ["toy", "language", "model", "1", "M", "1"]
     assert listed().endswith("installed; converted by llmrec models get toy")
-    with pytest.raises(ArtifactError, match="models/toy: not there.*run llmrec models get toy"):
+    with pytest.raises(ArtifactError, match=r"models/toy: not there.*run llmrec models get toy"):
         run_command(["models", "path", "toy"])
     run_command(["models", "get", "toy"])
     place = cache / "models" / "toy" / "model.bin"
