@@ -40,7 +40,7 @@ def test_a_recording_is_measured(shared_data: Path, tmp_path: Path) -> None:
     assert result["metrics"]["wer"] == pytest.approx(1 / 7)
     assert result["intervals"]["wer"] == pytest.approx([1 / 7, 1 / 7])
     assert result["metrics"]["real_time_factor"] > 0
-    assert result["by_recording"]["one"]["heard"] == "what joy there is in living"
+    assert result["wrong"] == {"one": 1} and "wer_without_doubtful" not in result["metrics"]
     assert result["settings"]["threads"] == 1 and "openai-whisper" in result["more_versions"]
 
 
@@ -60,3 +60,10 @@ def test_recordings_that_cannot_be_used_are_named(
         run(data, tmp_path / "speech.json")
     with pytest.raises(ConfigError, match="--threads: must be 1 or more"):
         run(data, tmp_path / "speech.json", threads=0)
+
+
+def test_a_doubtful_recording_that_is_not_there_is_named(tmp_path: Path) -> None:
+    data = recordings(tmp_path / "data", {"one": "words"})
+    (data / "one.wav").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"--doubtful: .*has no recording 'two'"):
+        run(data, tmp_path / "speech.json", doubtful=("two",))
