@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,8 @@ def _convert_once(name: str, weights: Weights, folder: Path) -> None:
                 return
             sources = _checked_sources(name, weights)
             room.check()
-            print(f"{name}: converting {sources[0].name}, once, into {folder}", flush=True)
+            said = f"{name}: converting {sources[0].name}, once, into {folder}"
+            print(said, file=sys.stderr, flush=True)  # what a command prints may be read
             with replacing(folder) as part:
                 weights.load_converter()(sources, part)
                 _write_source(name, weights, part)

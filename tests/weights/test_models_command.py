@@ -22,7 +22,8 @@ def test_list_get_and_path(site: Path, cache: Path, capsys: pytest.CaptureFixtur
         run_command(["models", "path", "toy"])
     run_command(["models", "get", "toy"])
     place = cache / "models" / "toy" / "model.bin"
-    assert capsys.readouterr().out.splitlines()[-1] == str(place)
+    said = capsys.readouterr()
+    assert said.out == f"{place}\n" and "toy: converting weights.bin, once" in said.err
     assert listed().endswith(str(place))
     run_command(["models", "path", "toy"])
     assert capsys.readouterr().out == f"{place}\n"
