@@ -96,8 +96,12 @@ def _model(path: Path) -> Any:
     torch = require("torch", "train")
     transformers = require("transformers", "train")
     try:
-        read = transformers.LlamaForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+        read = transformers.AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     except Exception as error:
         raise ArtifactError(
