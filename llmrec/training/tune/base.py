@@ -23,6 +23,7 @@ from llmrec.llm.layout import LAYOUT, read_layout
 from llmrec.llm.merge import copy_companions
 from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.training.model_inputs import is_earlier_model
 from llmrec.training.next_item.warm_start import continued, ids_for
 from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.writer import PromptWriter
@@ -61,7 +62,7 @@ def open_base(folder: Path) -> ExpandedBase:
     Raises:
         ConfigError: if it is no expanded model, or its tokenizer lacks item tokens.
     """
-    if not (folder / LAYOUT).is_file():
+    if not is_earlier_model(folder):
         raise ConfigError(
             f"--base: {folder} has no {LAYOUT}, so its vocabulary holds no item tokens; run "
             "llmrec model expand on it first, or give a folder that llmrec train wrote"
