@@ -33,11 +33,15 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.serving import openai_api as api
 from llmrec.serving.bundle import Bundle
+from llmrec.serving.events_api import events_router
 from llmrec.serving.filters import CatalogFilter
 from llmrec.serving.history import dataset_attributes, dataset_histories
+from llmrec.serving.live import LiveHistories
 from llmrec.serving.metrics import HistoryCacheCollector
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendResponse
+from llmrec.serving.settings import ServiceConfig
+from llmrec.serving.store.database import Store, StoreError, default_url
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
 OUR_FAULT = "the service failed; its log says why"
@@ -59,6 +63,8 @@ def serve(
     cache_mib: int = 256,
     calibrated: bool = True,
     verify: bool = True,
+    store: str | None = None,
+    rating_scale: tuple[float, float] = (1.0, 5.0),
 ) -> None:
     """Serve a bundle over an OpenAI-compatible API.
 
@@ -71,25 +77,40 @@ def serve(
         cache_mib: memory for the histories of users who come back, in MiB; 0 for none.
         calibrated: let the bundle's click model rank, where it has one.
         verify: check the sha256 of every file of the bundle first.
+        store: URL of the database of events and people, such as postgresql://user@host/shop; an
+            SQLite file beside the bundle where none is named.
+        rating_scale: the lowest and the highest rating of an event.
     """
     import uvicorn
 
+    opened_bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib, verify=verify)
     opened = None if dataset is None else Dataset(dataset)
-    recommender = Recommender.load(
-        bundle,
-        histories=None if opened is None else dataset_histories(opened),
-        attributes=None if opened is None else dataset_attributes(opened),
-        beams=beams,
-        cache_mib=cache_mib,
-        calibrated=calibrated,
-        verify=verify,
+    live = LiveHistories(
+        Store(store or default_url(bundle)),
+        opened_bundle,
+        None if opened is None else dataset_histories(opened),
+        None if opened is None else dataset_attributes(opened),
     )
-    recommender.bundle.open_text_encoder()
-    uvicorn.run(create_app(recommender), host=host, port=port)
+    recommender = Recommender.load(
+        opened_bundle, histories=live.history, attributes=live.attributes, calibrated=calibrated
+    )
+    opened_bundle.open_text_encoder()
+    app = create_app(recommender, live, ServiceConfig(rating_scale=rating_scale))
+    uvicorn.run(app, host=host, port=port)
 
 
-def create_app(recommender: Recommender) -> FastAPI:
-    """The service over a recommender."""
+def create_app(
+    recommender: Recommender,
+    live: LiveHistories | None = None,
+    config: ServiceConfig | None = None,
+) -> FastAPI:
+    """The service over a recommender.
+
+    Args:
+        live: the histories that the recommender reads, for a service that takes events.
+        config: settings.
+    """
+    config = config or ServiceConfig()
     app = FastAPI(title="llmrec")
     _add_error_handlers(app)
     bundle, registry = recommender.bundle, CollectorRegistry()
@@ -149,6 +170,9 @@ def create_app(recommender: Recommender) -> FastAPI:
         head, response = answer(body)
         return head | response.as_dict()
 
+    if live is not None:
+        catalog = {"model": bundle.model_name, "catalog_version": bundle.catalog_version}
+        app.include_router(events_router(live, catalog, config.rating_scale))
     return app
 
 
@@ -205,6 +229,11 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
         return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+
+    @app.exception_handler(StoreError)
+    def no_store(_request: Request, error: LlmrecError) -> JSONResponse:
+        LOG.error("%s", error)
+        return _error(503, "the store cannot be used now; nothing was stored", code="no_store")
 
     @app.exception_handler(LlmrecError)  # its message names paths of this machine
     def broken_bundle(_request: Request, error: LlmrecError) -> JSONResponse:
