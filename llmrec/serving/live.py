@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,12 +16,15 @@ from llmrec.serving.bundle import Bundle
 from llmrec.serving.history import KnownAttributes, KnownHistories, is_liked
 from llmrec.serving.live_graph import LiveGraph
 from llmrec.serving.request import History
-from llmrec.serving.store import events, people
+from llmrec.serving.store import events, people, recommendations
 from llmrec.serving.store.database import Store, StoreError
 from llmrec.serving.store.events import StoredEvent
+from llmrec.serving.store.people import Profile
+from llmrec.serving.store.recommendations import ShownList
 from llmrec.types import Event
 
 MOST_EVENTS = 1000  # newest stored events of a history that a request reads
+DESCRIBED = 100  # newest events that a description of a user lists
 
 
 class LiveHistories:
@@ -47,6 +50,7 @@ class LiveHistories:
         self.store, self._items = store, bundle.items
         self._known, self._attributes = known, attributes
         self._graph = None if bundle.prior is None else LiveGraph(bundle.prior.scorer.graph)
+        self._caches = bundle.history_caches()
         self._lock = threading.Lock()  # one changes the store and the graph
         with store.read() as connection:
             self._forgotten = people.forgotten(connection)
@@ -105,6 +109,97 @@ class LiveHistories:
         with self.store.read() as connection:
             said = people.profile(connection, user_id)
         return known if said is None else known | said.attributes()
+
+    def describe(self, user_id: str) -> dict[str, Any] | None:
+        """All that is known of a user, as JSON has it; None for nothing.
+
+        Raises:
+            StoreError: if the store cannot be read.
+        """
+        history, attributes = self.history(user_id), self._known_attributes(user_id)
+        with self.store.read() as connection:
+            said = people.profile(connection, user_id)
+            counts = events.counts(connection, user_id)
+            shown = recommendations.count(connection, user_id)
+        if history is None and said is None and not (attributes or counts or shown):
+            return None
+        said = said or Profile()
+        return {
+            "user_id": user_id,
+            "profile": said.profile,
+            "membership": said.membership,
+            "dataset_attributes": attributes,
+            "events": counts,
+            "history": list(history or ())[-DESCRIBED:],
+            "recommendations": shown,
+        }
+
+    def set_profile(self, user_id: str, change: Callable[[Profile], Profile]) -> Profile:
+        """Change what the shop says of a user, from what it said so far; the new profile.
+
+        Raises:
+            StoreError: if the store cannot be written; nothing was changed.
+        """
+        with self._changing(), self.store.write() as connection:
+            new = change(people.profile(connection, user_id) or Profile())
+            people.put(connection, user_id, new)
+        return new
+
+    def forget(self, user_id: str) -> dict[str, int]:
+        """Remove a user from the store and the item graph, and never read the dataset's history
+        and attributes of that name again; what was removed, counted.
+
+        Of the name a hash is kept where the dataset knows it.
+
+        Raises:
+            StoreError: if the store cannot be written; nothing was removed.
+        """
+        with self._changing():
+            items = self._known_items(user_id)
+            in_dataset = self._known_history(user_id) is not None or bool(
+                self._known_attributes(user_id)
+            )
+            with self.store.write() as connection:
+                removed = {
+                    "events": events.remove(connection, user_id),
+                    "profiles": people.remove(connection, user_id),
+                    "recommendations": recommendations.remove(connection, user_id),
+                }
+                if in_dataset:
+                    people.forget(connection, user_hash(user_id))
+            if self._graph is not None:
+                self._graph.count(user_id, items, [])
+            if in_dataset:
+                self._forgotten.add(user_hash(user_id))
+        for cache in self._caches:
+            cache.clear()
+        return removed
+
+    def forget_before(self, time: float) -> None:
+        """Remove events and recommendations from before a time.
+
+        Args:
+            time: seconds since 1970 UTC.
+
+        Raises:
+            StoreError: if the store cannot be written; nothing was removed.
+        """
+        with self._changing():
+            with self.store.write() as connection:
+                users = set(events.users_before(connection, time))
+                events.remove_before(connection, time)
+                recommendations.remove_before(connection, time)
+                liked = self._liked_of(connection, users)
+            self._count(liked)
+
+    def log(self, shown: Sequence[ShownList]) -> None:
+        """Store recommendations that are about to be shown.
+
+        Raises:
+            StoreError: if the store cannot be written; none was stored.
+        """
+        with self.store.write() as connection:
+            recommendations.add(connection, shown)
 
     def _known_attributes(self, user_id: str) -> dict[str, str]:
         if self._attributes is None or user_hash(user_id) in self._forgotten:

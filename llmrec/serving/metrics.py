@@ -24,8 +24,7 @@ class HistoryCacheCollector(Collector):
     """Sums over the caches of the model and each adapter; nothing for a bundle without any."""
 
     def __init__(self, bundle: Bundle) -> None:
-        llms = [bundle.llm_of(name) for name in (None, *bundle.adapters)]
-        self._caches = [llm.cache for llm in llms if llm.cache is not None]
+        self._caches = bundle.history_caches()
 
     def collect(self) -> Iterator[Metric]:
         counted = [cache.metrics for cache in self._caches]

@@ -153,8 +153,54 @@ class Recommender:
         """
         return self._answer([replace(request, history=None, user=user) for user in users])
 
+    def answer_each(
+        self, requests: Sequence[RecommendRequest]
+    ) -> list[RecommendResponse | Exception]:
+        """The answers to any requests, those that can be worked out together.
+
+        Returns:
+            for each its response, or what :meth:`answer` would have raised.
+        """
+        groups: dict[Any, list[int]] = {}
+        for row, request in enumerate(requests):
+            groups.setdefault(self._group(row, request), []).append(row)
+        found: dict[int, RecommendResponse | Exception] = {}
+        for rows in groups.values():
+            found |= zip(rows, self._answer_group([requests[row] for row in rows]), strict=True)
+        return [found[row] for row in range(len(requests))]
+
+    def ranked_by(self, request: RecommendRequest) -> str:
+        """Who ranks the list of a request."""
+        if request.similar_to is not None:
+            return "similar_items"
+        if self._click_ranker is not None and request.calibrated:
+            return "click_model"
+        return "language_model" if self.bundle.prior is None else "hybrid"
+
+    def _group(self, row: int, request: RecommendRequest) -> Any:
+        """What requests must have in common to be answered together."""
+        if request.similar_to is not None:
+            return row
+        # a request for more items than there are beams has a wider search of its own
+        wide = request.n if request.n > self.bundle.llm.options.beams else 0
+        searches = request.candidates is None and not request.query.strip()
+        return request.adapter, request.calibrated, request.options, wide, searches
+
+    def _answer_group(
+        self, requests: list[RecommendRequest]
+    ) -> list[RecommendResponse | Exception]:
+        """:meth:`answer_each` of one group; what goes wrong with one stays with it."""
+        try:
+            if requests[0].similar_to is not None:
+                return [self.answer(requests[0])]
+            return list(self._answer(requests))
+        except Exception as error:
+            if len(requests) == 1:
+                return [error]
+        return [self._answer_group([request])[0] for request in requests]
+
     def _answer(self, requests: list[RecommendRequest]) -> list[RecommendResponse]:
-        """Answers to requests that differ in their history alone."""
+        """Answers to requests of one group."""
         ranker, watch = self._click_ranker if requests[0].calibrated else None, Stopwatch()
         read = [self._read(request, ranker, watch) for request in requests]
         queries = [query for query, _ in read]
@@ -269,7 +315,7 @@ class Recommender:
         first = queries[0]
         found = self._ranker_of(first).recommend(
             Histories.concatenate([query.positives.histories(query.now) for query in queries]),
-            min(first.request.n, len(self.bundle.items)),
+            min(max(query.request.n for query in queries), len(self.bundle.items)),
             exclude_history=False,
             constraints=[query.constraints for query in queries],
             options=first.request.options,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError, one_line, require
@@ -77,6 +77,15 @@ class Store:
         """
         with self._transaction(writes=False) as connection:
             yield connection
+
+    def check(self) -> None:
+        """Check that it can be read.
+
+        Raises:
+            StoreError: if it cannot.
+        """
+        with self.read() as connection:
+            connection.execute(select(1))
 
     def close(self) -> None:
         """Close all connections."""

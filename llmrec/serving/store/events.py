@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, distinct, func, select
+from sqlalchemy import Connection, Select, delete, distinct, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from llmrec.serving.store.tables import EVENTS
@@ -58,12 +58,12 @@ def add(connection: Connection, events: Sequence[StoredEvent]) -> set[str]:
     """
     if not events:
         return set()
-    insert = _INSERTS[connection.dialect.name](EVENTS)
+    insert: Any = _INSERTS[connection.dialect.name](EVENTS)
     once = insert.on_conflict_do_nothing(index_elements=[EVENTS.c.event_id])
     return set(connection.scalars(once.returning(EVENTS.c.event_id), [asdict(e) for e in events]))
 
 
-def of_user(connection: Connection, user_id: str, newest: int | None = None) -> list[Row[Any]]:
+def of_user(connection: Connection, user_id: str, newest: int | None = None) -> list[Any]:
     """Item, type, timestamp and rating of the events of a history, oldest first.
 
     Args:
@@ -71,10 +71,10 @@ def of_user(connection: Connection, user_id: str, newest: int | None = None) -> 
     """
     order = EVENTS.c.timestamp.desc(), EVENTS.c.number.desc()
     rows = connection.execute(_history(user_id).order_by(*order).limit(newest))
-    return rows.all()[::-1]  # type: ignore[return-value]
+    return list(rows)[::-1]
 
 
-def of_users(connection: Connection) -> Iterator[tuple[str, list[Row[Any]]]]:
+def of_users(connection: Connection) -> Iterator[tuple[str, list[Any]]]:
     """Every user's events, as :func:`of_user` has them."""
     order = EVENTS.c.user_id, EVENTS.c.timestamp, EVENTS.c.number
     every = select(EVENTS.c.user_id, *_OF_HISTORY).where(EVENTS.c.type.in_(EVENT_TYPES))
@@ -91,15 +91,18 @@ def counts(connection: Connection, user_id: str) -> dict[str, int]:
 
 def users_before(connection: Connection, time: float) -> list[str]:
     """Users who have events before a time."""
-    return list(
-        connection.scalars(select(distinct(EVENTS.c.user_id)).where(EVENTS.c.timestamp < time))
-    )
+    old = select(distinct(EVENTS.c.user_id)).where(EVENTS.c.timestamp < time)
+    return list(connection.scalars(old))
 
 
-def remove(connection: Connection, user_id: str, before: float | None = None) -> int:
-    """Remove a user's events, or those before a time; how many they were."""
-    of = delete(EVENTS).where(EVENTS.c.user_id == user_id)
-    return connection.execute(of if before is None else of.where(EVENTS.c.timestamp < before)).rowcount
+def remove(connection: Connection, user_id: str) -> int:
+    """Remove a user's events; how many they were."""
+    return connection.execute(delete(EVENTS).where(EVENTS.c.user_id == user_id)).rowcount
+
+
+def remove_before(connection: Connection, time: float) -> int:
+    """Remove the events before a time; how many they were."""
+    return connection.execute(delete(EVENTS).where(EVENTS.c.timestamp < time)).rowcount
 
 
 def _history(user_id: str) -> Select[Any]:

@@ -129,7 +129,7 @@ def test_a_wrong_url(url: str, message: str) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="Not a directory|File exists"):
+    with pytest.raises(StoreError, match=r"Not a directory|File exists"):
         Store(f"sqlite:///{tmp_path / 'file' / 'store.sqlite'}")
 
 
