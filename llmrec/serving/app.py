@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import tyro
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from llmrec.data.dataset import Dataset
@@ -34,9 +34,10 @@ from llmrec.serving.batching import Batcher
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.error_handlers import UnknownModelError, add_error_handlers, error_response
 from llmrec.serving.events_api import events_router
+from llmrec.serving.guard import Guard, KeyRing
 from llmrec.serving.history import dataset_attributes, dataset_histories
 from llmrec.serving.live import LiveHistories
-from llmrec.serving.metrics import HistoryCacheCollector
+from llmrec.serving.metrics import ServiceMetrics, Timed
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.retention import forgetting
 from llmrec.serving.settings import ServiceConfig
@@ -107,8 +108,8 @@ def create_app(
         config: settings.
     """
     config = config or USUAL
-    bundle, registry = recommender.bundle, CollectorRegistry()
-    registry.register(HistoryCacheCollector(bundle))
+    bundle = recommender.bundle
+    measured = ServiceMetrics(bundle)
     cards = model_cards(bundle)
     catalog = {"model": bundle.model_name, "catalog_version": bundle.catalog_version}
     batcher: Batcher[Asked, Answered] = Batcher(
@@ -116,7 +117,9 @@ def create_app(
         most=config.batch,
         wait_seconds=config.batch_wait_ms / 1000,
         waiting=config.waiting,
+        observe=measured.batches.observe,
     )
+    measured.watch_queue(lambda: batcher.queued)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -126,6 +129,9 @@ def create_app(
 
     app = FastAPI(title="llmrec", lifespan=lifespan)
     add_error_handlers(app)
+    ring = None if live is None else KeyRing(live.store)
+    app.add_middleware(Guard, config=config, ring=ring)
+    app.add_middleware(Timed, requests=measured.requests)
 
     def model_name(name: str) -> str:
         name = bundle.model_name if name in ALIASES else name
@@ -166,7 +172,8 @@ def create_app(
 
     @app.get("/metrics")
     def metrics() -> PlainTextResponse:
-        return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        found = generate_latest(measured.registry)
+        return PlainTextResponse(found, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(http: Request, body: api.ChatBody) -> dict[str, Any] | StreamingResponse:
@@ -192,7 +199,7 @@ def create_app(
         return head | as_json(answered)
 
     if live is not None:
-        app.include_router(events_router(live, catalog, config.rating_scale))
+        app.include_router(events_router(live, catalog, config.rating_scale, measured.events))
         app.include_router(users_router(live, catalog, batcher))
     return app
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmrec.errors import CatalogError, ConfigError
@@ -88,13 +89,16 @@ class EventsBody(BaseModel):
     events: list[Any] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
-def events_router(live: LiveHistories, head: Json, scale: tuple[float, float]) -> APIRouter:
+def events_router(
+    live: LiveHistories, head: Json, scale: tuple[float, float], counted: Counter
+) -> APIRouter:
     """The route.
 
     Args:
         live: takes the events.
         head: model and version of the catalogue, of every answer.
         scale: the lowest and the highest rating.
+        counted: events by what became of them.
     """
     router = APIRouter()
 
@@ -103,6 +107,8 @@ def events_router(live: LiveHistories, head: Json, scale: tuple[float, float]) -
         results = take(live, body.events, scale)
         found = [result["status"] for result in results]
         counts = {name: found.count(status) for status, name in _OUTCOMES.items()}
+        for name, count in counts.items():
+            counted.labels(name).inc(count)
         status = REFUSED if counts["refused"] == len(found) else 200
         return JSONResponse(head | counts | {"results": results}, status)
 

@@ -12,6 +12,8 @@ MAX_EVENTS = 1000  # of a batch
 MAX_NAME = 256  # characters of an identifier
 MAX_TEXT = 10_000  # characters of words
 MAX_FIELDS = 50  # names of a context or a profile
+MAX_LIST = 10_000  # entries of a list of a request
+MAX_DEPTH = 8  # lists and objects within each other
 MAX_VALUE = 1000  # characters of a value of those
 
 
@@ -32,3 +34,17 @@ def check_context(values: Mapping[str, Any], field: str = "context") -> None:
             raise ConfigError(f"{field}.{name}: {value} is no number")
         if len(str(value)) > MAX_VALUE:
             raise ConfigError(f"{field}.{name}: has more than {MAX_VALUE} characters")
+
+
+def check_nesting(value: Any, most: int = MAX_DEPTH) -> None:
+    """Check that lists and objects do not stand too deep within each other.
+
+    Raises:
+        ConfigError: if they do.
+    """
+    if not isinstance(value, list | dict):
+        return
+    if most == 0:
+        raise ConfigError(f"body: has more than {MAX_DEPTH} lists and objects within each other")
+    for one in value.values() if isinstance(value, dict) else value:
+        check_nesting(one, most - 1)

@@ -21,6 +21,9 @@ class ServiceConfig:
         batch_wait_ms: that the first of them waits for others.
         waiting: requests that wait at most; further ones are told to come again.
         deadline_ms: within which a request is answered or given up.
+        max_body, max_header, max_url: bytes of a request.
+        rate: requests a second of one API key, in the long run.
+        burst: requests of one API key at once.
     """
 
     rating_scale: tuple[float, float] = (1.0, 5.0)
@@ -30,14 +33,20 @@ class ServiceConfig:
     batch_wait_ms: float = 2.0
     waiting: int = 256
     deadline_ms: float = 10_000.0
+    max_body: int = 1 << 20
+    max_header: int = 1 << 14
+    max_url: int = 1 << 13
+    rate: float = 100.0
+    burst: int = 200
 
     def __post_init__(self) -> None:
         low, high = self.rating_scale
         if not -float("inf") < low < high < float("inf"):
             raise ConfigError(f"rating_scale: {low:g} to {high:g} is no scale")
-        check_ranges(self, "[1, inf)", "batch", "waiting")
+        check_ranges(self, "[1, inf)", "batch", "waiting", "burst")
+        check_ranges(self, "[1024, inf)", "max_body", "max_header", "max_url")
         check_ranges(self, "[0, 1000]", "batch_wait_ms")
-        check_ranges(self, "(0, inf)", "deadline_ms")
+        check_ranges(self, "(0, inf)", "deadline_ms", "rate")
         if self.keep_days is not None:
             check_ranges(self, "(0, inf)", "keep_days")
 
