@@ -93,7 +93,8 @@ def serve(
     )
     opened_bundle.open_text_encoder()
     app = create_app(recommender, live, service)
-    uvicorn.run(app, host=host, port=port)
+    # an access log would name people, and keep them when they are to be forgotten
+    uvicorn.run(app, host=host, port=port, access_log=False)
 
 
 def create_app(
