@@ -151,11 +151,13 @@ def create_app(
         return catalog | {"model": name}, answered
 
     # async: it is answered whatever the threads and the model are doing
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
+    @app.get("/healthz")
+    @app.head("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"} | catalog
 
-    @app.api_route("/readyz", methods=["GET", "HEAD"])
+    @app.get("/readyz")
+    @app.head("/readyz", include_in_schema=False)
     def readyz() -> JSONResponse:
         if not batcher.is_alive or batcher.queued >= config.waiting:
             return error_response(503, "requests are not taken now", code="busy")

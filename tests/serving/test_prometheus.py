@@ -92,7 +92,8 @@ def test_requests_and_events_are_counted(tiny_run: TinyRun, tmp_path: Path) -> N
         service.client.get("/v1/users/nobody/at-all")
         service.client.get("/nothing")
         lines = service.client.get("/metrics").text.splitlines()
-    found = {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    found = {name: float(value) for name, value in pairs}
     seconds = "llmrec_request_seconds_count"
     assert found[f'{seconds}{{method="POST",route="/v1/recommendations",status="200"}}'] == 3
     assert found[f'{seconds}{{method="POST",route="/v1/events",status="200"}}'] == 1

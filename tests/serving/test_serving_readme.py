@@ -18,9 +18,12 @@ ADDRESS = "http://127.0.0.1:8000"
 
 
 def curl_lines() -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = PAGE.read_text(encoding="utf-8").split("```")[1::2]
     return [
-        line for block in blocks for line in re.split(r"\n(?=curl)", block) if line[:4] == "curl"
+        line.strip()
+        for block in blocks
+        for line in re.split(r"\n(?=curl)", block)
+        if line.startswith("curl")
     ]
 
 

@@ -151,11 +151,9 @@ def test_what_is_too_old(tiny_run: TinyRun, tmp_path: Path) -> None:
 
 def test_a_click_model_reads_the_profile(shop: RandomShop, tmp_path: Path) -> None:
     with live_service(shop.bundle, tmp_path / "store.sqlite") as service:
-        known = service.recommender.click_model.context  # type: ignore[union-attr]
-        name, value = next((n, v[0]) for n, v in known.values.items() if len(v))
         history = [{"item_id": service.bundle.item_ids[0], "timestamp": WHEN}]
         plain = {"user": "anna", "history": history, "now": WHEN + 60}
         without = service.recommend(**plain)["recommendations"]
-        given = service.recommend(**plain, context={name: value})["recommendations"]
-        service.client.put("/v1/users/anna", json={"profile": {name: value}})
+        given = service.recommend(**plain, context={"device": "mobile"})["recommendations"]
+        service.client.put("/v1/users/anna", json={"profile": {"device": "mobile"}})
         assert service.recommend(**plain)["recommendations"] == given != without

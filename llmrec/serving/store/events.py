@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, distinct, func, select
+from sqlalchemy import Connection, Select, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from llmrec.serving.store.tables import EVENTS
@@ -91,7 +91,7 @@ def counts(connection: Connection, user_id: str) -> dict[str, int]:
 
 def users_before(connection: Connection, time: float) -> list[str]:
     """Users who have events before a time."""
-    old = select(distinct(EVENTS.c.user_id)).where(EVENTS.c.timestamp < time)
+    old = select(EVENTS.c.user_id).where(EVENTS.c.timestamp < time).distinct()
     return list(connection.scalars(old))
 
 
