@@ -50,6 +50,7 @@ class KeyRing:
     def __init__(self, store: Store) -> None:
         self._store, self._lock = store, asyncio.Lock()
         self._keys: dict[str, ApiKey] = {}
+        self._until = 0.0  # when they are to be looked up again
         self._fetch()
         if not self._keys:
             LOG.warning(NO_KEYS, store.name)
