@@ -15,6 +15,7 @@ fields and give the same items. ``model`` may name an adapter of the bundle.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -46,6 +47,8 @@ from llmrec.serving.users_api import users_router
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
 DEADLINE = "x-deadline-ms"  # header: when an answer is no longer wanted
+# that Python code of the model may run before the event loop gets its turn
+SWITCH_SECONDS = 0.001
 USUAL = ServiceConfig()
 Flattened = tyro.conf.arg(name="")  # the flags of a settings class, without its own name
 
@@ -93,6 +96,7 @@ def serve(
     )
     opened_bundle.open_text_encoder()
     app = create_app(recommender, live, service)
+    sys.setswitchinterval(SWITCH_SECONDS)
     # an access log would name people, and keep them when they are to be forgotten
     uvicorn.run(app, host=host, port=port, access_log=False)
 
@@ -178,28 +182,26 @@ def create_app(
         found = generate_latest(measured.registry)
         return PlainTextResponse(found, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    @app.post("/v1/chat/completions", response_model=None)
-    async def chat(http: Request, body: api.ChatBody) -> dict[str, Any] | StreamingResponse:
+    @app.post("/v1/chat/completions")
+    async def chat(http: Request, body: api.ChatBody) -> Response:
         head, answered = await answer(http, body)
         if body.stream:
             usage = body.stream_options.include_usage
             return _stream(api.chat_chunks(head, answered.response, usage))
-        return api.chat_completion(head, answered.response)
+        return JSONResponse(api.chat_completion(head, answered.response))
 
-    @app.post("/v1/completions", response_model=None)
-    async def completions(
-        http: Request, body: api.CompletionBody
-    ) -> dict[str, Any] | StreamingResponse:
+    @app.post("/v1/completions")
+    async def completions(http: Request, body: api.CompletionBody) -> Response:
         head, answered = await answer(http, body)
         if body.stream:
             usage = body.stream_options.include_usage
             return _stream(api.text_chunks(head, answered.response, usage))
-        return api.text_completion(head, answered.response)
+        return JSONResponse(api.text_completion(head, answered.response))
 
     @app.post("/v1/recommendations")
-    async def recommendations(http: Request, body: api.ListBody) -> dict[str, Any]:
+    async def recommendations(http: Request, body: api.ListBody) -> JSONResponse:
         head, answered = await answer(http, body, logged=True)
-        return head | as_json(answered)
+        return JSONResponse(head | as_json(answered))
 
     if live is not None:
         app.include_router(events_router(live, catalog, config.rating_scale, measured.events))

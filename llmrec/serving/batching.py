@@ -1,7 +1,8 @@
 """Requests that come at the same time are answered together, by one thread beside the event loop.
 
 A thread takes what is queued, up to a number of requests, and answers it as one batch; what comes
-meanwhile makes the next one. The first of a batch waits a few milliseconds for others.
+meanwhile makes the next one. A batch waits a few milliseconds for more, and on while more comes:
+what the event loop has to read, it reads fastest while the model rests.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from llmrec.errors import LlmrecError
 Q = TypeVar("Q")
 A = TypeVar("A")
 R = TypeVar("R")
+_LONGEST_WAIT = 10  # waits of a batch that others go on joining
 _SMOOTHING = 0.2  # of the mean duration of a batch
 
 
@@ -55,7 +57,7 @@ class Batcher(Generic[Q, A]):
     Args:
         answer: a batch's answers in its order, an exception where there is none.
         most: questions of a batch.
-        wait_seconds: that the first question of a batch waits for others.
+        wait_seconds: that a batch waits for one more question; ten times that in all.
         waiting: questions that wait at most; further ones are refused.
         observe: is told the size of each batch.
     """
@@ -136,10 +138,11 @@ class Batcher(Generic[Q, A]):
 
     def _collect(self, first: _Task[Q]) -> tuple[list[_Task[Q]], _Task[Q] | None, bool]:
         """A batch that begins with a task; a task that came after it; whether that is all."""
-        batch, until = [first], time.monotonic() + self._wait
+        batch, until = [first], time.monotonic() + _LONGEST_WAIT * self._wait
         while first.function is None and len(batch) < self._most:
             try:
-                task = self._queue.get(timeout=max(0.0, until - time.monotonic()))
+                left = min(self._wait, until - time.monotonic())
+                task = self._queue.get(timeout=max(0.0, left))
             except queue.Empty:
                 break
             if task is None:

@@ -137,6 +137,8 @@ class RecommendFields(BaseModel):
         Raises:
             ConfigError: for a field that makes no sense.
         """
+        if len(self.user or "") > MAX_NAME:
+            raise ConfigError(f"user: a name has at most {MAX_NAME} characters")
         words = self.words()
         if len(words) > MAX_TEXT:
             raise ConfigError(f"query: has {len(words)} characters; at most {MAX_TEXT} are read")

@@ -18,7 +18,7 @@ class ServiceConfig:
         variant: what answers and their log call this service, in an experiment; who ranked, where
             it is empty.
         batch: requests that are answered together, at most.
-        batch_wait_ms: that the first of them waits for others.
+        batch_wait_ms: that they wait for one more; ten times that in all.
         waiting: requests that wait at most; further ones are told to come again.
         deadline_ms: within which a request is answered or given up.
         max_body, max_header, max_url: bytes of a request.

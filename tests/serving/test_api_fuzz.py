@@ -12,13 +12,16 @@ from llmrec.serving.app import create_app
 
 
 def test_no_request_breaks_it(serve: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
-    with live_service(tiny_run.bundle("atomic"), tmp_path / "store.sqlite") as service:
-        with serve(create_app(service.recommender, service.live)) as url:
-            schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-            operations = [found.ok() for found in schema.get_all_operations()]
-            assert len(operations) >= 12
-            for operation in operations:
-                _try(operation)
+    folder, path = tiny_run.bundle("atomic"), tmp_path / "store.sqlite"
+    with (
+        live_service(folder, path) as service,
+        serve(create_app(service.recommender, service.live)) as url,
+    ):
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        operations = [found.ok() for found in schema.get_all_operations()]
+        assert len(operations) >= 12
+        for operation in operations:
+            _try(operation)
 
 
 def _try(operation: Any) -> None:

@@ -188,7 +188,7 @@ def test_what_is_too_large(service: LiveService) -> None:
         ('{"a":' * 600 + "1" + "}" * 600, "body: has more than 8 lists and objects"),
         (json.dumps({"where": {"a": [[[[[[[[]]]]]]]]}}), "body: has more than 8"),
         (json.dumps({"context": {"a": "b"}, "more": 1}), "more: is no field"),
-        (json.dumps({"user": "x" * 257}), "user: String should have at most 256"),
+        (json.dumps({"user": "x" * 257}), "user: a name has at most 256"),
         (json.dumps({"user": "\0"}), "user: '\\x00' holds a NUL"),
     ],
 )

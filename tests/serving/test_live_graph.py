@@ -1,7 +1,7 @@
 """The item graph after any changes is that of the events that are there."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec.data.item_graph import ItemGraph, ItemGraphConfig
@@ -18,6 +18,7 @@ def fitted(histories: list[list[int]]) -> np.ndarray:
     return ItemGraph.fit(Histories.from_lists(histories), N, CONFIG).matrix().toarray()
 
 
+@settings(deadline=None)
 @given(
     st.lists(ITEMS, min_size=3, max_size=3),
     st.lists(st.tuples(st.integers(0, 2), ITEMS), max_size=8),
