@@ -24,7 +24,7 @@ from llmrec.serving.store.events import SEARCH, STORED_TYPES, StoredEvent
 
 Json = dict[str, Any]
 DAY = 86400.0
-AHEAD = DAY  # a shop's clock may be ahead by so much
+AHEAD = DAY  # a shop's clock may be ahead by so much; its events are taken to be of now
 STORED, DUPLICATE, REFUSED = 201, 200, 422
 _OUTCOMES = {STORED: "stored", DUPLICATE: "duplicate", REFUSED: "refused"}
 
@@ -78,7 +78,7 @@ class EventBody(BaseModel):
             raise ConfigError(f"timestamp: {found} is no time since 1970")
         if found > now + AHEAD:
             raise ConfigError("timestamp: is more than a day in the future")
-        return found
+        return min(found, now)  # what has not happened yet is no part of a history
 
 
 class EventsBody(BaseModel):

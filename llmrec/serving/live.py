@@ -54,8 +54,10 @@ class LiveHistories:
         with store.read() as connection:
             self._forgotten = people.forgotten(connection)
             if self._graph is not None:
-                for user_id, rows in events.of_users(connection):
-                    self._graph.count(user_id, self._known_items(user_id), self._liked(rows))
+                self._graph.count_all(
+                    (user_id, self._known_items(user_id), self._liked(rows))
+                    for user_id, rows in events.of_users(connection)
+                )
 
     def check_item(self, item_id: str | None) -> None:
         """Check that an event's item, where it has one, is known.

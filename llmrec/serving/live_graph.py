@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from llmrec.data.item_graph import ItemGraph
+from llmrec.types import Histories
 
 _NOBODY = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int32)
 
@@ -47,6 +48,32 @@ class LiveGraph:
         self._counted.pop(user_id, None)
         if len(items):
             self._counted[user_id] = prefix, items
+
+    def count_all(self, users: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+        """:meth:`count` for many, none of whom was counted before, in a fraction of the time.
+
+        Args:
+            users: name, known and stored items of each.
+
+        Raises:
+            CatalogError: for an item outside the catalogue.
+        """
+        window = self._graph.config.window
+        counted = {
+            user_id: (np.asarray(known[-window:], np.int32), np.asarray(stored, np.int32))
+            for user_id, known, stored in users
+            if len(stored)
+        }
+        both = [np.concatenate(pair) for pair in counted.values()]
+        self._graph.merge(self._fitted(both))
+        self._graph.merge(self._fitted([prefix for prefix, _ in counted.values()]), -1)
+        self._counted |= counted
+
+    def _fitted(self, rows: list[np.ndarray]) -> ItemGraph:
+        items = np.concatenate([_NOBODY[0], *rows])
+        offsets = np.cumsum([0, *(len(row) for row in rows)], dtype=np.int64)
+        graph = self._graph
+        return ItemGraph.fit(Histories(items, offsets), graph.n_items, graph.config)
 
     def _replace(self, before: np.ndarray, after: np.ndarray) -> None:
         """As :meth:`ItemGraph.replace`, without what both begin with."""

@@ -158,8 +158,8 @@ def test_a_clock_a_little_ahead_and_none_at_all(service: LiveService) -> None:
     written = an_event(2, "anna", items[2], timestamp="2025-06-15T12:00:00+02:00")
     assert outcomes(service.send(ahead, without, written)) == ["stored"] * 3
     history: Any = service.live.history("anna")
-    assert [one["item_id"] for one in history] == [items[2], items[1], items[0]]
-    assert abs(history[1]["timestamp"] - time.time()) < 60
+    assert [one["item_id"] for one in history] == [items[2], items[0], items[1]]
+    assert all(time.time() - 600 < one["timestamp"] <= time.time() for one in history[1:])
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,17 @@ def test_any_changes(known: list[list[int]], changes: list[tuple[int, list[int]]
     expected = fitted(BUNDLE) + fitted(both) - fitted(known)
     assert (graph.matrix().toarray() == expected).all()
     assert (graph.out_weight == expected.sum(axis=1)).all()
+    started = ItemGraph.fit(Histories.from_lists(BUNDLE), N, CONFIG)
+    again = LiveGraph(started)
+    again.count_all((f"user {user}", known[user], stored[user]) for user in range(3))
+    assert (started.matrix().toarray() == expected).all()
+    assert (started.out_weight == expected.sum(axis=1)).all()
+    again.count("user 0", known[0], [])
     for user in range(3):
         live.count(f"user {user}", known[user], [])
     assert (graph.matrix().toarray() == fitted(BUNDLE)).all()
+    without = fitted(both[1:]) - fitted(known[1:])
+    assert (started.matrix().toarray() == fitted(BUNDLE) + without).all()
 
 
 def test_someone_whose_known_history_is_forgotten_meanwhile() -> None:
