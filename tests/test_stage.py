@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -547,22 +546,6 @@ def test_a_stage_that_is_stopped_leaves_nothing_in_its_place(
     run_stage(out, Manifest("embed", {}), write_greeting, resume=resume == "resume")
     assert names(tmp_path) == ["features"]
     assert (out / "half.txt").exists() == (resume == "resume")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB; a skip where this user may not mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root; the file-size limit is tested")
-    command = [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"no tmpfs here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 TOO_MUCH = np.zeros(4 << 20, dtype=np.uint8)

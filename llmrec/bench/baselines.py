@@ -19,7 +19,6 @@ from tqdm import tqdm
 from llmrec.data.item_graph import ItemGraph, ItemGraphConfig
 from llmrec.errors import ConfigError
 from llmrec.metrics.measure import evaluate
-from llmrec.metrics.metrics import ndcg
 from llmrec.ranking.retrieval.ease import MAX_ITEMS, Ease
 from llmrec.ranking.retrieval.graph_scorer import (
     GraphScorer,
@@ -27,6 +26,7 @@ from llmrec.ranking.retrieval.graph_scorer import (
     content_neighbours,
 )
 from llmrec.ranking.retrieval.item_knn import ItemKNN
+from llmrec.ranking.retrieval.personal_frequency import PersonalFrequency
 from llmrec.ranking.retrieval.popularity import Popularity
 from llmrec.ranking.retrieval.star import Star
 from llmrec.recommender import Scorer
@@ -65,6 +65,7 @@ class Baseline:
         scoring: those of the settings that what is fitted does not depend on.
         content: whether it reads content.
         max_items: of a catalogue that it can be fitted on; 0 is any.
+        repeats: it ranks what a user took before, which says nothing where that is removed.
     """
 
     fit: Fit
@@ -72,10 +73,15 @@ class Baseline:
     scoring: tuple[str, ...] = ()
     content: Literal["no", "optional", "needed"] = "no"
     max_items: int = 0
+    repeats: bool = False
 
 
 def _popularity(train: Histories, n_items: int, _: Content | None, settings: Settings) -> Scorer:
     return Popularity(**settings).fit(train, n_items)
+
+
+def _personal(train: Histories, n_items: int, _: Content | None, settings: Settings) -> Scorer:
+    return PersonalFrequency(**settings).fit(train, n_items)
 
 
 def _item_knn(train: Histories, n_items: int, _: Content | None, settings: Settings) -> Scorer:
@@ -103,6 +109,9 @@ def _ease(train: Histories, n_items: int, _: Content | None, settings: Settings)
 
 BASELINES: dict[str, Baseline] = {
     "popularity": Baseline(_popularity, {}),
+    "personal-frequency": Baseline(
+        _personal, {"decay": [0.8, 0.9, 0.95, 0.98, 0.99]}, scoring=("decay",), repeats=True
+    ),
     "item-knn": Baseline(
         _item_knn,
         {
@@ -171,13 +180,18 @@ def result_name(dataset: str, ranking: str) -> str:
     return f"{dataset}-{ranking.replace('item-knn', 'itemknn')}"
 
 
-def strong_baselines(n_items: int, content: Content | None) -> list[str]:
-    """Names of those that a catalogue can have, popularity first."""
+def strong_baselines(n_items: int, content: Content | None, baskets: bool) -> list[str]:
+    """Names of those that a catalogue can have, popularity first.
+
+    Args:
+        baskets: what comes next is a basket, which may hold what the user took before.
+    """
     return [
         name
         for name, baseline in BASELINES.items()
         if not (baseline.content == "needed" and content is None)
         and not (baseline.max_items and n_items > baseline.max_items)
+        and (baskets or not baseline.repeats)
     ]
 
 
@@ -221,7 +235,7 @@ def tune(
             scorer = fit_baseline(name, train, n_items, content, settings)
         fitted = needed
         found = evaluate(scorer, validation, counts, ks=(10,), list_length=10, with_history=False)
-        value = float(ndcg(found.removed.ranks, 10).mean())
+        value = found.mean("ndcg@10")
         if value > best[1]:
             best = settings, value
     return best

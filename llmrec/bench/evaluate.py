@@ -14,7 +14,9 @@ budget, and measures each. ``--lists`` measures another system by the lists it m
 The output folder holds ``NAME.json`` (every figure, with intervals, slices, the command
 and the machine) and ``NAME.cases.parquet`` (the rank of every case, for comparisons).
 The figures under ``metrics`` are with the history removed from the ranking; those under
-``metrics_with_history`` rank the whole catalogue.
+``metrics_with_history`` rank the whole catalogue. Where the dataset was split by baskets, the
+target of a case is the set of items of the next basket, ``metrics`` rank the whole catalogue and
+``metrics_history_removed`` what is new to a user.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from llmrec.errors import ConfigError
 from llmrec.metrics.measure import Evaluation, evaluate, train_counts
 from llmrec.metrics.results import (
     CASES_SUFFIX,
+    protocols,
     read_cases,
     read_result,
     result_files,
@@ -132,8 +135,8 @@ def run(
     Args:
         config: settings.
         dataset: folder of ``llmrec ingest``.
-        model: a baseline (popularity, item-knn, item-graph, star, ease), or the folder of a model
-            or a bundle.
+        model: a baseline (popularity, personal-frequency, item-knn, item-graph, star, ease), or
+            the folder of a model or a bundle.
         out: the run's folder; by default runs/evaluation/NAME.
         seed: of the bootstrap, and of what is tried of baselines.
         baselines: strong tunes and measures all baselines, in place of a model.
@@ -169,7 +172,8 @@ def run(
         data = Dataset(dataset)
         content = None if features is None else Content(content_vectors(features))
         if lists is not None:
-            recommender: Any = read_lists(lists, data, data.cases(config.split))
+            cases = data.cases(config.split)
+            recommender: Any = read_lists(lists, data, cases.select(cases.starts))
             at_once = replace(config, batch_size=len(recommender.items))
             _evaluate(at_once, data, recommender, target, name, stage, seed)
         elif model is not None:
@@ -201,7 +205,8 @@ def known_histories(dataset: Dataset, config: EvaluateConfig) -> Histories:
     """
     if not config.refreshed:
         return dataset.train_histories()
-    histories = dataset.cases(config.split).histories
+    cases = dataset.cases(config.split)
+    histories = cases.select(cases.starts).histories
     if histories.timestamps is not None:
         raise ConfigError(
             "refreshed: events of this dataset have times, and what came before one target came "
@@ -246,7 +251,7 @@ def _evaluate_baselines(
     """Tune and measure each baseline; those measured before a kill stay."""
     train, known = dataset.train_histories(), known_histories(dataset, config)
     validation = validation_cases(dataset, config.tuning_users, seed)
-    for baseline in strong_baselines(dataset.n_items, content):
+    for baseline in strong_baselines(dataset.n_items, content, dataset.has_baskets):
         name = result_name(_dataset_name(dataset), baseline)
         if (stage.folder / f"{name}.json").exists():
             continue
@@ -299,7 +304,7 @@ def _evaluate(
         training=_training(model) if tuned is None else {},
         **more,
     )
-    stage.counts |= {"cases": len(evaluation.targets), "items": evaluation.n_items}
+    stage.counts |= {"cases": len(evaluation.users), "items": evaluation.n_items}
     shutil.rmtree(checkpoint)
 
 
@@ -314,22 +319,28 @@ def _training(model: str) -> dict[str, Any]:
 
 def figures(evaluation: Evaluation, resamples: int, seed: int) -> dict[str, Any]:
     """The parts of a result file that an evaluation decides."""
-    removed, both = evaluation.removed, evaluation.with_history
+    primary, other = evaluation.primary, evaluation.with_history
+    history_removed = primary is evaluation.removed
     parts: dict[str, Any] = {
-        "metrics": metrics_of(evaluation, removed),
-        "intervals": intervals_of(evaluation, removed, resamples, seed),
-        "history_removed": True,
+        "metrics": metrics_of(evaluation, primary),
+        "intervals": intervals_of(evaluation, primary, resamples, seed),
+        "history_removed": history_removed,
     }
-    if both is not None:
-        parts["metrics_with_history"] = metrics_of(evaluation, both)
-        parts["intervals_with_history"] = intervals_of(evaluation, both, resamples, seed)
+    if not history_removed:
+        other = evaluation.removed
+    if other is not None:
+        name = "with_history" if history_removed else "history_removed"
+        parts[f"metrics_{name}"] = metrics_of(evaluation, other)
+        parts[f"intervals_{name}"] = intervals_of(evaluation, other, resamples, seed)
     cold = evaluation.target_counts == 0
     if cold.any() and 10 in evaluation.ks:
-        parts["metrics"]["cold_recall@10"] = float((removed.ranks[cold] < 10).mean())
+        parts["metrics"]["cold_recall@10"] = float((primary.ranks[cold] < 10).mean())
         parts["cold_cases"] = int(cold.sum())
-    parts["slices"] = slices_of(evaluation, removed, resamples, seed)
+    parts["slices"] = slices_of(evaluation, primary, resamples, seed)
     parts["upwards_share"] = upwards_share(evaluation.facts)
-    parts["cases"] = len(evaluation.targets)
+    parts["cases"] = len(evaluation.users)
+    if evaluation.basket is not None:
+        parts["targets"] = len(evaluation.targets)
     parts["rank_limit"] = evaluation.rank_limit
     return parts
 
@@ -344,16 +355,24 @@ def _default_name(dataset: Path, model: str | Path) -> str:
 
 
 def _summary(result: dict[str, Any]) -> str:
-    lines = [f"{result['name']}: {result['cases']} cases of {result['dataset']}/{result['split']}"]
-    lines.append(f"{'':<14}{'history removed':>34}{'with history':>16}")
-    other = result.get("metrics_with_history", {})
-    for metric in _HEADLINES:
+    headlines, baskets = [*_HEADLINES], ""
+    if "targets" in result:
+        headlines.insert(0, "hr@10")
+        baskets = f", {result['targets']} items of next baskets"
+    lines = [
+        f"{result['name']}: {result['cases']} cases of {result['dataset']}/{result['split']}"
+        f"{baskets}"
+    ]
+    primary, second = protocols(result)
+    lines.append(f"{'':<14}{primary:>34}{second:>18}")
+    other = result.get(f"metrics_{second.replace(' ', '_')}", {})
+    for metric in headlines:
         if metric not in result["metrics"]:
             continue
         span = result["intervals"].get(metric)
         between = f"[{span[0]:.4f}, {span[1]:.4f}]" if span else ""
         beside = f"{other[metric]:.4f}" if metric in other else ""
-        lines.append(f"{metric:<14}{result['metrics'][metric]:>14.4f}{between:>20}{beside:>16}")
+        lines.append(f"{metric:<14}{result['metrics'][metric]:>14.4f}{between:>20}{beside:>18}")
     if result.get("upwards_share") is not None:
         lines.append(
             f"{result['upwards_share']:.1%} of the targets stand above the last item in the order "

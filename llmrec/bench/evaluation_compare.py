@@ -21,7 +21,7 @@ def compare_runs(a: CaseRanks, b: CaseRanks, *, seed: int = 0) -> list[PairedDif
     check_same_cases(a, b)
     ks = tuple(sorted({int(name.split("@")[1]) for name in COMPARED}))
     first, second = a.values(ks), b.values(ks)
-    return compare({name: first[name] for name in COMPARED}, second, a.users, seed=seed)
+    return compare({name: first[name] for name in COMPARED}, second, a.case_users, seed=seed)
 
 
 def differences(results: Sequence[Mapping[str, Any]], cases: Sequence[CaseRanks]) -> list[str]:
@@ -41,7 +41,8 @@ def differences(results: Sequence[Mapping[str, Any]], cases: Sequence[CaseRanks]
         return []
     reference = baselines[-1] if baselines else known[-1]["name"]
     what = "the strongest baseline" if baselines else "the best"
-    lines = [f"### Paired differences to {reference}, {what}, history removed", ""]
+    removed = "history removed" if ranks[reference].basket is None else "history not removed"
+    lines = [f"### Paired differences to {reference}, {what}, {removed}", ""]
     lines += ["95% paired bootstrap interval; p from a sign-flip permutation test.", ""]
     for result in known:
         if result["name"] != reference:
@@ -51,7 +52,7 @@ def differences(results: Sequence[Mapping[str, Any]], cases: Sequence[CaseRanks]
 
 
 def run(a: Path, b: Path, /, *, seed: int = 0) -> str:
-    """Is run B better than run A? Paired by case, history removed; a Markdown table.
+    """Is run B better than run A? Paired by case, history removed (of baskets not); Markdown.
 
     Args:
         a: A.cases.parquet of ``llmrec evaluate``.

@@ -10,7 +10,7 @@ from llmrec.bench.evaluation_compare import differences
 from llmrec.bench.report import table
 from llmrec.errors import DataError
 from llmrec.metrics.plots import bucket_labels, plot_models, plot_slices
-from llmrec.metrics.results import CASES_SUFFIX, CaseRanks, read_cases, read_result
+from llmrec.metrics.results import CASES_SUFFIX, CaseRanks, protocols, read_cases, read_result
 from llmrec.metrics.slices import NAME_ORDER
 
 Result = dict[str, Any]
@@ -75,23 +75,26 @@ def _ranking_section(
     stem = f"{dataset}-{split}"
     lines = [f"## {dataset}, {split}", ""]
     lines += [f"{' / '.join(total)} cases, {' / '.join(items)} items, full ranking.", ""]
-    lines += ["### History removed from the ranking", "", *_table(group, COLUMNS), ""]
+    primary, second = protocols(group[0])
+    columns = COLUMNS if "targets" not in group[0] else ("hr@10", *COLUMNS)
+    lines += [f"### Ranking, {primary}", "", *_table(group, columns), ""]
     shown = [m for m in PLOTTED if all(m in result["metrics"] for result in group)]
     if shown:
         plot_models(group, out / f"{stem}-models.png", shown)
         lines += [f"![{' and '.join(shown)} by model]({stem}-models.png)", ""]
+    beside = second.replace(" ", "_")
     other = [
         {
             "name": result["name"],
-            "metrics": result["metrics_with_history"],
-            "intervals": result.get("intervals_with_history", {}),
+            "metrics": result[f"metrics_{beside}"],
+            "intervals": result.get(f"intervals_{beside}", {}),
         }
         for result in group
-        if "metrics_with_history" in result
+        if f"metrics_{beside}" in result
     ]
     if other:
-        lines += ["### History not removed", "", *_table(other, COLUMNS), ""]
-    lines += ["### What is recommended (history removed)", "", *_table(group, LIST_COLUMNS), ""]
+        lines += [f"### Ranking, {second}", "", *_table(other, columns), ""]
+    lines += [f"### What is recommended, {primary}", "", *_table(group, LIST_COLUMNS), ""]
     lines += _slices(group, stem, out)
     runs = [_find_cases(result["name"], where) for result in group]
     lines += differences(group, [run for run in runs if run is not None])

@@ -50,7 +50,6 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.metrics.bootstrap import bootstrap_means, intervals
 from llmrec.metrics.measure import evaluate, train_counts
-from llmrec.metrics.metrics import ndcg, recall
 from llmrec.metrics.results import read_result, write_result
 from llmrec.recommender import ListRecommender, Scorer
 from llmrec.stage import Manifest, read_manifest
@@ -201,7 +200,7 @@ def method_of(manifest: Manifest) -> str:
 
 
 def measure(recommender: Scorer | ListRecommender, newest: Dataset, older: Dataset) -> Values:
-    """NDCG@10 and Recall@10 of test events, the history removed: float64 ``[cases]`` each.
+    """NDCG@10 and Recall@10 of test cases, the history removed: float64 ``[cases]`` each.
 
     Those of the older part, what the model has not forgotten, are named ``older_METRIC``.
     """
@@ -211,8 +210,8 @@ def measure(recommender: Scorer | ListRecommender, newest: Dataset, older: Datas
         found = evaluate(
             recommender, dataset.cases("test"), counts, ks=(10,), list_length=10, with_history=False
         )
-        ranks = found.removed.ranks
-        values |= {f"{prefix}ndcg@10": ndcg(ranks, 10), f"{prefix}recall@10": recall(ranks, 10)}
+        cases = found.values(found.primary)
+        values |= {f"{prefix}{metric}": cases[metric] for metric in ("ndcg@10", "recall@10")}
     return values
 
 

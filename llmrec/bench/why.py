@@ -6,7 +6,8 @@ Takes evaluations of the same cases (``llmrec evaluate``), the simplest first, a
 by popularity of the target (0: cold), length of the history, days since the last event where events
 have times, and the order of names. In each part it shows NDCG@10 of every model and the paired
 difference of every two, a later one minus an earlier one, with a 95% bootstrap interval; history
-removed. Beside them stands who finds what the other misses.
+removed (of baskets, by size in place of popularity, not). Beside them stands who finds what the
+other misses.
 """
 
 from __future__ import annotations
@@ -82,10 +83,15 @@ def run(
         intervals={f"{METRIC}.{name}": rows[0]["intervals"][name] for name in names},
         seed=seed,
         seconds=time.monotonic() - started,
-        cases=len(runs[0].targets),
+        cases=len(runs[0].case_users),
         rows=rows,
         found=[overlap(one, other, hits) for one, other in combinations(names, 2)],
-        settings={"metric": METRIC, "models": list(names), "resamples": resamples},
+        settings={
+            "metric": METRIC,
+            "protocol": "history removed" if runs[0].basket is None else "history not removed",
+            "models": list(names),
+            "resamples": resamples,
+        },
     )
     return write_why_report(read_result(path), out.parent)
 
@@ -103,11 +109,11 @@ def compare_slices(
         a row a part: ``slice``, ``bucket``, ``cases``; ``figures`` and ``intervals`` by model; and
         ``differences``, of each pair ``from``, ``to``, ``difference`` and ``interval``.
     """
-    users = runs[0].users
+    users = runs[0].case_users
     facts: dict[str, np.ndarray] = {}
     for one in runs:
         facts |= one.facts
-    parts = {ALL: [(ALL, np.arange(len(users)))]} | slice_rows(facts)
+    parts = {ALL: [(ALL, np.arange(len(users)))]} | slice_rows(facts, runs[0].basket)
     rows = []
     for slicing, buckets in parts.items():
         for bucket, chosen in buckets:

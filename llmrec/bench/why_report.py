@@ -20,9 +20,9 @@ def write_why_report(result: Mapping[str, Any], out: Path) -> Path:
     metric = metric.replace("ndcg", "NDCG")
     lines = [f"# What each model is for: {result['dataset']}, {result['split']}", ""]
     lines += [
-        f"{result['cases']:,} cases, {metric} with the history removed. A difference is paired, "
-        "case by case, with its 95% bootstrap interval; intervals are of each row alone, so of "
-        "twenty rows without a difference one is expected not to hold 0.",
+        f"{result['cases']:,} cases, {metric}, {result['settings']['protocol']}. A difference is "
+        "paired, case by case, with its 95% bootstrap interval; intervals are of each row alone, "
+        "so of twenty rows without a difference one is expected not to hold 0.",
         "",
     ]
     for slicing in dict.fromkeys(row["slice"] for row in rows):

@@ -19,6 +19,7 @@ from llmrec.content.features.models import check_layers, weights_hash
 from llmrec.content.schema import Schema
 from llmrec.errors import ArtifactError, LlmrecError, one_line, require
 from llmrec.stage import MANIFEST, folder_hash
+from llmrec.weights.locate import locate
 
 SUPPORTED_MODELS = ("llava", "llava_next_video")
 _EXTRA = "media"
@@ -179,7 +180,7 @@ def open_multimodal(base: str | Path) -> MultimodalModel:
         require(module, extra)
     from transformers import AutoConfig, AutoProcessor
 
-    name = str(base)
+    name = locate(str(base), "multimodal model", "model")
     local = Path(name).is_dir()
     check_layers(name)
     try:

@@ -12,7 +12,9 @@ A dataset folder holds
 * ``events.parquet``: sorted by user, then time: ``user`` int32, ``item`` int32, ``type``,
   ``timestamp`` float64 seconds (null when unknown), ``rating``, ``text``, ``session``,
   ``context`` (JSON text), ``split`` (0 train, 1 validation, 2 test; -1: part of histories and
-  of no split; -2: of a type that sequence models do not learn from, in no history).
+  of no split; -2: of a type that sequence models do not learn from, in no history); of a dataset
+  that was split by baskets also ``basket`` int32, its number, rising with the rows (-1 for
+  events in no history), and events are sorted by user, basket, then time.
 """
 
 from __future__ import annotations
@@ -138,8 +140,11 @@ class Dataset:
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
+        path = self.folder / "events.parquet"
         columns = ["user", "item", "timestamp", "split"]
-        table = _of_sequences(_read(self.folder / "events.parquet", columns=columns))
+        with reading(path, "llmrec ingest"):
+            columns += [name for name in pq.read_schema(path).names if name == "basket"]
+        table = _of_sequences(_read(path, columns=columns))
         return {
             name: table[name].to_numpy().astype(np.float64 if name == "timestamp" else np.int32)
             for name in columns
@@ -194,16 +199,31 @@ class Dataset:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(c["item"][keep], offsets, self._times(keep))
 
+    @property
+    def has_baskets(self) -> bool:
+        """Whether what comes next is a basket of items, as the dataset was split."""
+        return "basket" in self._columns
+
     def cases(self, split: Split) -> Cases:
-        """One case an event of ``split``: all earlier events of its user, then the event."""
+        """One case an event of ``split``: all earlier events of its user, then the event.
+
+        With baskets, one for each item of a basket of ``split``: all events of the user before
+        the basket, then the item.
+        """
         c = self._columns
         targets = np.flatnonzero(c["split"] == SPLIT_CODES[split])
+        ends, basket = targets, None
+        if self.has_baskets:
+            pairs = c["basket"][targets].astype(np.int64) * self.n_items + c["item"][targets]
+            targets = targets[np.sort(np.unique(pairs, return_index=True)[1])]
+            ends = np.searchsorted(c["basket"], c["basket"][targets])
+            basket = np.unique(ends, return_inverse=True)[1]
         users = c["user"][targets]
         starts = np.searchsorted(c["user"], users)  # events are sorted by user
         times = self._times(slice(None))
-        now = None if times is None else times[targets]
-        histories = Histories.from_spans(c["item"], starts, targets, times, now)
-        return Cases(users, histories, c["item"][targets])
+        now = None if times is None else times[ends]
+        histories = Histories.from_spans(c["item"], starts, ends, times, now)
+        return Cases(users, histories, c["item"][targets], basket)
 
     def _times(self, rows: np.ndarray | slice) -> np.ndarray | None:
         times = self._columns["timestamp"]

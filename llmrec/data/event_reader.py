@@ -26,7 +26,7 @@ from llmrec.data.drops import Drops
 from llmrec.data.event_table import EventTable
 from llmrec.data.external_sort import ExternalSort
 from llmrec.data.raw_files import Chunk
-from llmrec.data.settings import IngestConfig
+from llmrec.data.settings import BASKETS, IngestConfig
 from llmrec.data.source import Source
 from llmrec.data.timestamps import Plausibility, UnreadableTimeError, to_seconds
 from llmrec.data.values import DecimalMark, number
@@ -115,6 +115,7 @@ class EventReader:
             name: WholeNumbers(partial(self._whole_column, again, name))
             for name in ("user_id", "item_id")
         }
+        self._sessions: dict[str, int] = {}
         self._parts: list[tuple[np.ndarray, ...]] = []
 
     def is_learned(self, kind: np.ndarray) -> np.ndarray:
@@ -148,9 +149,10 @@ class EventReader:
             chunk, kind, item, rating, time, split = _where(high, *columns)
         user = self.users.encode(chunk.columns["user_id"], grow=True)
         self.users.learn(user[self.is_learned(kind)])
-        self._parts.append((user, item, kind, time, rating, split))
-        texts = ("text", "session", "context")
-        self._texts.add(len(user), {name: texts_of(chunk.columns.get(name)) for name in texts})
+        texts = {name: texts_of(chunk.columns.get(name)) for name in ("text", "session", "context")}
+        session = self._session_codes(len(user), texts["session"])
+        self._parts.append((user, item, kind, time, rating, split, session))
+        self._texts.add(len(user), texts)
 
     def count_skipped(self) -> None:
         """Count the rows that did not get here, since they could not be read."""
@@ -160,15 +162,18 @@ class EventReader:
 
     def table(self) -> EventTable:
         """All events that stayed, in the order they came; the reader is empty afterwards."""
-        types = (np.int32, np.int32, np.int8, np.float64, np.float64, np.int8)
+        types = (np.int32, np.int32, np.int8, np.float64, np.float64, np.int8, np.int32)
         columns = [list(part) for part in zip(*self._parts, strict=True)] or [[] for _ in types]
         self._parts.clear()
         joined = []
         for parts, dtype in zip(columns, types, strict=True):
             joined.append(np.concatenate([np.empty(0, dtype), *parts]))
             parts.clear()
-        user, item, kind, time, rating, split = joined
-        return EventTable(user, item, kind, time, rating, split, row=np.arange(len(user)))
+        user, item, kind, time, rating, split, session = joined
+        table = EventTable(user, item, kind, time, rating, split, row=np.arange(len(user)))
+        if self._config.split == BASKETS:
+            table.basket = session
+        return table
 
     def _identifiers(self, chunk: Chunk, name: str) -> pa.Array:
         column = chunk.columns[name]
@@ -320,6 +325,23 @@ class EventReader:
                     "correct it or leave it empty"
                 )
         return pa.array(found, pa.float64())
+
+    def _session_codes(self, n: int, sessions: pa.Array | None) -> np.ndarray:
+        """int32 ``[n]``, the session of each event where sessions are baskets; -1 for none.
+
+        Empty where events are not split by baskets.
+        """
+        if self._config.split != BASKETS:
+            return np.empty(0, np.int32)
+        if self._config.basket != "session" or sessions is None:
+            return np.full(n, -1, np.int32)
+        encoded = sessions.fill_null("").dictionary_encode()
+        known = self._sessions
+        codes = [
+            known.setdefault(name, len(known)) if name else -1
+            for name in encoded.dictionary.to_pylist()
+        ]
+        return np.array(codes, np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
 
     def _splits(self, chunk: Chunk) -> np.ndarray:
         """int8 ``[n]``, the split that the data gives each event; 0 where it is made by ingest."""

@@ -1,6 +1,7 @@
 """All events while ``ingest`` runs: small columns in memory, then ``events.parquet``.
 
-An event takes 34 bytes of memory; its texts wait on disk (:mod:`llmrec.data.external_sort`).
+An event takes 34 bytes of memory, 38 with baskets; its texts wait on disk
+(:mod:`llmrec.data.external_sort`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SCHEMA = pa.schema(
         ("split", pa.int8()),
     ]
 )
+_BASKET = pa.field("basket", pa.int32())
 _PART = 500_000  # rows a row group
 
 
@@ -41,6 +43,8 @@ class EventTable:
         time, rating: float64, NaN unknown.
         split: int8, the split that the data itself gives it.
         row: int64, number of the event among those that were read and kept.
+        basket: int32, the events that are one basket; where events are not split by baskets, None.
+            While events are read, the code of its session, -1 for none.
     """
 
     user: np.ndarray
@@ -50,29 +54,32 @@ class EventTable:
     rating: np.ndarray
     split: np.ndarray
     row: np.ndarray
+    basket: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
     def take(self, index: np.ndarray) -> None:
         """Keep or reorder, in place, one column at a time so that memory holds no second table."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[index])
+        for name in self._columns():
+            setattr(self, name, getattr(self, name)[index])
 
     def remove(self, mask: np.ndarray) -> EventTable:
         """Take the events of a bool mask out, into a table of their own."""
-        removed = []
-        for field in fields(self):
-            column = getattr(self, field.name)
-            removed.append(column[mask])
-            setattr(self, field.name, column[~mask])
-        return EventTable(*removed)
+        removed = {}
+        for name in self._columns():
+            column = getattr(self, name)
+            removed[name] = column[mask]
+            setattr(self, name, column[~mask])
+        return EventTable(**removed)
 
     def append(self, more: EventTable) -> None:
         """Add the events of another table at the end."""
-        for field in fields(self):
-            columns = getattr(self, field.name), getattr(more, field.name)
-            setattr(self, field.name, np.concatenate(columns))
+        for name in self._columns():
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(more, name)]))
+
+    def _columns(self) -> list[str]:
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
 
     def write(
         self, path: Path, split: np.ndarray, texts: ExternalSort, types: Sequence[str]
@@ -85,7 +92,8 @@ class EventTable:
         """
         names = pa.array(types)
         start = 0
-        with pq.ParquetWriter(path, SCHEMA) as writer:
+        schema = SCHEMA if self.basket is None else SCHEMA.append(_BASKET)
+        with pq.ParquetWriter(path, schema) as writer:
             for table in texts.ordered(self.row, _PART):
                 part = slice(start, start + table.num_rows)
                 start += table.num_rows
@@ -98,4 +106,6 @@ class EventTable:
                     *table.columns,
                     pa.array(split[part]),
                 ]
-                writer.write_table(pa.table(columns, schema=SCHEMA))
+                if self.basket is not None:
+                    columns.append(pa.array(self.basket[part]))
+                writer.write_table(pa.table(columns, schema=schema))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,13 @@ from llmrec.data.archives import archive_of
 from llmrec.data.catalogue import CatalogueWriter
 from llmrec.data.columns import WholeNumbers, identifiers
 from llmrec.data.dataset import OTHER_TYPE, SPLIT_CODES
+from llmrec.data.event_order import name_ranks, order_events, take_baskets
 from llmrec.data.event_reader import EventReader
 from llmrec.data.event_table import EventTable
 from llmrec.data.external_sort import ExternalSort
 from llmrec.data.ingest_report import print_report, refuse_losses
 from llmrec.data.raw_files import strings
-from llmrec.data.settings import FORMATS, IngestConfig
+from llmrec.data.settings import BASKETS, FORMATS, IngestConfig
 from llmrec.data.source import Source
 from llmrec.data.user_table import UserAttributes, with_users, write_users
 from llmrec.errors import DataError
@@ -85,8 +86,16 @@ def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) ->
     _filter(events, config, reader)
     if not len(events):
         raise DataError(_nothing_left(config, reader, len(others)))
-    rank = partial(_ranks, catalogue, item_codes)
-    counts["order"], odd = _order(events, times_known, config.order or source.order, rank, seed)
+    rank = partial(name_ranks, catalogue, item_codes)
+    counts["order"], odd = order_events(
+        events, times_known, config.order or source.order, rank, seed
+    )
+    # when events happened; without times, rising with the order that they now have
+    by_row = np.lexsort((events.row, events.user))
+    when = events.time if times_known else events.row[by_row].astype(np.float64)
+    if config.split == BASKETS:
+        when, counts["baskets"], strange = take_baskets(events, when, times_known, config)
+        odd += strange
     split = _split(events, config, seed)
     counts |= {name: int((split == code).sum()) for name, code in SPLIT_CODES.items()}
     if times_known:
@@ -108,9 +117,12 @@ def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) ->
     if len(others):
         others.user, users = splitting.compact(others.user, len(user_codes), users)
         others.item, _ = splitting.compact(others.item, len(item_codes), items)
+        if others.basket is not None:
+            others.basket[:] = -1
+        when = np.append(when, others.time if times_known else others.row)
         events.append(others)
         split = np.append(split, np.full(len(others), OTHER_TYPE, split.dtype))
-        order = splitting.time_order(events.user, events.time if times_known else events.row)
+        order = splitting.time_order(events.user, when)
         events.take(order)
         split = split[order]
     counts["other_events"] = len(others)
@@ -214,61 +226,6 @@ def _sort(events: EventTable, config: IngestConfig, reader: EventReader) -> bool
     return True
 
 
-def _order(
-    events: EventTable,
-    times_known: bool,
-    order: str | None,
-    rank: Callable[[], np.ndarray],
-    seed: int,
-) -> tuple[str, list[str]]:
-    """Put the events of a user in order that no time orders.
-
-    Args:
-        order: ``file``, ``random``, or None: shuffled at equal times, else as in the file.
-        rank: place of each item in the order of the items' names.
-
-    Returns:
-        how events are ordered, and what looks odd about it.
-    """
-    tied = np.ones(len(events), dtype=bool)
-    if times_known:
-        tied, _ = splitting.ties(events.user, events.time)
-    share = None
-    if tied.any():
-        share = splitting.ascending_share(events.user, rank()[events.item], tied)
-    by_name = share is not None and not 0.1 < share < 0.9
-    odd = []
-    if times_known:
-        if by_name:
-            odd.append(
-                "events of one user at one time stand in the order of their items' names: times "
-                "are too coarse to say what came last"
-            )
-        if order == "file":
-            return "by time; events of one user at one time as in the file", odd
-        events.take(splitting.shuffle_ties(events.user, events.time, seed))
-        return "by time; events of one user at one time are shuffled", odd
-    if order == "random":
-        events.take(splitting.shuffle_ties(events.user, np.zeros(len(events)), seed))
-        return "no times in the data: events of one user are shuffled", odd
-    if order is None:
-        odd.append(
-            "no event has a time, so the order of the file is taken for the order of time; say so "
-            "with order: file, or else set order: random"
-        )
-    if by_name:
-        odd.append(
-            "events of one user stand in the order of their items' names: what came last is not "
-            "known, and a model will learn the alphabet; set order: random"
-        )
-    return "no times in the data: the order of the file was kept", odd
-
-
-def _ranks(catalogue: CatalogueWriter, item_codes: np.ndarray) -> np.ndarray:
-    """int64 ``[items]``, place of each item in the order of names."""
-    return splitting.name_ranks(np.array(list(catalogue.index))[item_codes].tolist())
-
-
 def _filter(events: EventTable, config: IngestConfig, reader: EventReader) -> None:
     """Drop repeated items and what is outside the k-core."""
     if config.duplicates == "first-per-item":
@@ -285,6 +242,9 @@ def _split(events: EventTable, config: IngestConfig, seed: int) -> np.ndarray:
     shares = {"train": 1.0, "validation": config.validation_share, "test": config.test_share}
     if config.split == "leave-one-out":
         return splitting.leave_out(events.user)
+    if config.split == BASKETS:
+        assert events.basket is not None
+        return splitting.leave_out_baskets(events.user, events.basket)
     if config.split == "leave-k-out":
         return splitting.leave_out(events.user, config.leave_k)
     if config.split == "given":

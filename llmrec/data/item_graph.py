@@ -133,6 +133,28 @@ class ItemGraph:
         change.subtract(self._edges(before, 1))
         self._change(change)
 
+    def merge(self, other: ItemGraph, times: int = 1) -> None:
+        """Add the edges of another graph of the same catalogue.
+
+        Args:
+            times: -1 takes them away.
+
+        Raises:
+            CatalogError: if the other is of another catalogue.
+            DataError: if edges to take away are not there; the graph stays as it was.
+        """
+        if other.n_items != self.n_items:
+            raise CatalogError(f"the graphs are of {self.n_items} and {other.n_items} items")
+        edges = other.matrix()
+        with self._lock:
+            self._merge()
+            merged = self._matrix + times * edges
+            if merged.nnz and merged.data.min() < 0:
+                raise DataError("the events to remove are not in the item graph")
+            merged.eliminate_zeros()
+            self._matrix = merged
+            self.out_weight = np.asarray(merged.sum(axis=1)).ravel()
+
     def propagate(self, weights: Any) -> Any:
         """A step from items along their edges, each item's edges divided by the root of their sum.
 

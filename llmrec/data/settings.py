@@ -23,7 +23,10 @@ FORMATS = {  # name -> the module with its open_source
     "amazon-2018": "llmrec.data.formats.amazon",
     "amazon-2023": "llmrec.data.formats.amazon",
 }
-Split = Literal["leave-one-out", "leave-k-out", "global-time", "random", "given"]
+BASKETS = "leave-last-basket"
+Split = Literal[
+    "leave-one-out", "leave-k-out", "leave-last-basket", "global-time", "random", "given"
+]
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,14 @@ class IngestConfig:
         drop_unseen_items: leave items that no event is learned from out of the catalogue
             (default: true for amazon, where items are limited to the core, else false).
         split: leave-one-out: the last event of a user is test and the one before validation;
-            leave-k-out: so many each; global-time: the latest share of all events; random: a share
+            leave-k-out: so many each; leave-last-basket: the last basket of a user is test and the
+            one before validation, and what is to be found are all items of the next basket;
+            global-time: the latest share of all events; random: a share
             of them; given: what ``event_columns: {split: ...}`` or the file's name says (train,
             validation or test).
         leave_k: for ``leave-k-out``.
+        basket: for ``leave-last-basket``, which events of a user are one basket: those of one time,
+            or of one session (``event_columns: {session: order_id}``).
         validation_share, test_share: for ``global-time`` and ``random``, share of events.
     """
 
@@ -122,6 +129,7 @@ class IngestConfig:
     drop_unseen_items: bool | None = None
     split: Split = "leave-one-out"
     leave_k: int = 1
+    basket: Literal["time", "session"] = "time"
     validation_share: float = 0.1
     test_share: float = 0.1
 
@@ -143,6 +151,8 @@ class IngestConfig:
         if self.k_core < 0:
             raise ConfigError(f"k_core: {self.k_core} is negative; 0 turns it off")
         check_ranges(self, "[1, inf)", "leave_k")
+        if self.basket != "time" and self.split != BASKETS:
+            raise ConfigError(f"basket: split: {self.split} has no baskets; set split: {BASKETS}")
         check_ranges(self, "[0, 1]", "max_dropped")
         shares = (self.validation_share, self.test_share)
         if min(shares) < 0 or sum(shares) >= 1:

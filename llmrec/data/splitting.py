@@ -160,6 +160,53 @@ def leave_out(user: np.ndarray, k: int = 1) -> np.ndarray:
     return split
 
 
+def baskets(
+    user: np.ndarray, when: np.ndarray, session: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Events of a user that are one basket: of one session, or else of one time.
+
+    Args:
+        when: float64 ``[n]``, time or place of each event.
+        session: int32 ``[n]``, -1 for an event that names none.
+
+    Returns:
+        int32 ``[n]``, the basket of each event, by user, then time of its last event, then
+        session; and that time.
+
+    >>> user, when = np.array([0, 0, 0, 1]), np.array([1.0, 1.0, 2.0, 2.0])
+    >>> baskets(user, when, np.array([-1, -1, -1, -1]))
+    (array([0, 0, 1, 2], dtype=int32), array([1., 1., 2., 2.]))
+    >>> baskets(user, when, np.array([5, 4, 5, 5]))
+    (array([1, 0, 1, 2], dtype=int32), array([2., 1., 2., 2.]))
+    """
+    keys = (np.where(session < 0, when, 0.0), session, user)
+    order = np.lexsort(keys)
+    new = np.ones(len(user), dtype=bool)
+    new[1:] = np.any([key[order][1:] != key[order][:-1] for key in keys], axis=0)
+    starts, group = np.flatnonzero(new), np.cumsum(new) - 1
+    last = np.maximum.reduceat(when[order], starts)
+    place = np.empty(len(starts), dtype=np.int32)
+    place[np.lexsort((last, user[order][starts]))] = np.arange(len(starts), dtype=np.int32)
+    basket, ends = np.empty(len(user), np.int32), np.empty(len(user))
+    basket[order], ends[order] = place[group], last[group]
+    return basket, ends
+
+
+def leave_out_baskets(user: np.ndarray, basket: np.ndarray) -> np.ndarray:
+    """int8 ``[n]``: a user's last basket is test, the one before validation.
+
+    Users with fewer than three baskets stay in training.
+
+    Args:
+        basket: int32 ``[n]``, rising from 0 without gaps.
+
+    >>> leave_out_baskets(np.zeros(6, int), np.array([0, 0, 1, 1, 2, 2]))
+    array([0, 0, 1, 1, 2, 2], dtype=int8)
+    """
+    first = np.flatnonzero(np.diff(basket, prepend=-1))
+    return leave_out(user[first])[basket]
+
+
 def at_random(n: int, validation: float, test: float, seed: int) -> np.ndarray:
     """int8 ``[n]``: each event is test or validation with these probabilities."""
     draw = np.random.default_rng(seed).random(n)

@@ -89,6 +89,12 @@ class HistoryCache:
         with self._lock:
             return asdict(self._metrics)
 
+    def clear(self) -> None:
+        """Forget all histories."""
+        with self._lock:
+            for key in list(self._entries):
+                self._drop(key)
+
     def prefill(self, engine: TorchEngine, prompts: list[np.ndarray], slots: int) -> PrefillState:
         """The KV cache of prompts; only what is not cached of them is computed.
 

@@ -1,4 +1,4 @@
-"""The language model: a size name, a local folder or a hub id, and what training adds to it.
+"""The language model: a size, a folder, a hub id or a short name, and what training adds to it.
 
 A size name gives a LLaMA of that shape with fresh weights, so that everything runs with no
 hub. Whatever the source, the result is an ordinary ``transformers`` causal LM.
@@ -15,6 +15,7 @@ from torch import nn
 from llmrec.content.features.models import check_layers
 from llmrec.errors import ConfigError, one_line
 from llmrec.llm.dropout import dropout
+from llmrec.weights.locate import locate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -78,16 +79,17 @@ def from_size(name: str, vocab_size: int, max_tokens: int, tokens: dict[str, int
 
 
 def from_folder(base: str, vocab_size: int, dtype: torch.dtype) -> Any:
-    """A causal LM from a folder or hub id, its vocabulary expanded to ``vocab_size`` rows.
+    """A causal LM from a folder, hub id or short name, with ``vocab_size`` rows.
 
     Raises:
         ConfigError: if it cannot be loaded, or is not built like a LLaMA.
     """
     from transformers import AutoModelForCausalLM
 
-    check_layers(base)
+    located = locate(base, "language model", "base")
+    check_layers(located)
     try:
-        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(located, dtype=dtype, trust_remote_code=False)
     # transformers raises nearly anything for files that are damaged, or of another kind
     except Exception as error:
         reason = one_line(error)[:300]

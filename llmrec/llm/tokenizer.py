@@ -8,6 +8,7 @@ from typing import Any
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, one_line
 from llmrec.llm.llama import SIZES
+from llmrec.weights.locate import locate
 
 BASE_VOCABULARY = 1024  # tokens of a size name's own tokenizer
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -50,15 +51,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> Any:
 
 
 def load_tokenizer(base: str) -> Any:
-    """The tokenizer of a folder or hub id.
+    """The tokenizer of a folder, hub id or short name.
 
     Raises:
         ConfigError: if there is none.
     """
     from transformers import AutoTokenizer
 
+    located = locate(base, "language model", "base")
     try:
-        return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(located, trust_remote_code=False)
     # transformers raises nearly anything for files that are damaged, or of another kind
     except Exception as error:
         reason = one_line(error)[:300]

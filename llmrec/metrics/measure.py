@@ -6,6 +6,9 @@ whole catalogue is ranked. A :class:`~llmrec.recommender.Scorer` gives the targe
 rank among all items, both protocols from one scoring pass; any other recommender gives
 a list, and a target that is not on it is not found.
 
+Cases of one basket are asked once and are one case of every metric. A basket is bought again, so
+there the protocol with history is the primary one; elsewhere the other is.
+
 Ties go to the smaller item index, as everywhere in llmrec.
 """
 
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from tqdm import tqdm
 
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.files import write_whole
-from llmrec.metrics.metrics import NOT_FOUND, list_ranks, target_ranks
+from llmrec.metrics.metrics import NOT_FOUND, list_ranks, per_case, target_ranks
 from llmrec.metrics.slices import case_facts
 from llmrec.recommender import ListRecommender, Scorer, history_mask, top_n
 from llmrec.types import Cases, Histories
@@ -35,7 +38,7 @@ class Outcome:
     """What came out under one protocol.
 
     Attributes:
-        ranks: int64 ``[cases]``, 0 is the top; ``NOT_FOUND`` where not found.
+        ranks: int64 ``[targets]``, 0 is the top; ``NOT_FOUND`` where not found.
         lists: int32 ``[cases, list_length]``, best first, -1 where short.
         invalid_reported: places the engine dropped because what it generated was no item.
         seen: places of the lists that hold an item of the user's own history.
@@ -52,8 +55,10 @@ class Evaluation:
     """Every case's outcome, and what is needed to slice it.
 
     Attributes:
-        users, targets: int32 ``[cases]``.
-        facts: of every case, as :func:`~llmrec.metrics.slices.case_facts` finds them.
+        users: int32 ``[cases]``.
+        targets: int32 ``[targets]``, one a case, or the items of its basket.
+        basket: int64 ``[targets]``, the case of each target, or None where each has one.
+        facts: of every target, as :func:`~llmrec.metrics.slices.case_facts` finds them.
         train_counts: int64 ``[items]``, events of each item in training.
         removed: the protocol with the history removed from the ranking.
         with_history: the other protocol, or None if it was not measured.
@@ -63,6 +68,7 @@ class Evaluation:
 
     users: np.ndarray
     targets: np.ndarray
+    basket: np.ndarray | None
     facts: dict[str, np.ndarray]
     train_counts: np.ndarray
     ks: tuple[int, ...]
@@ -77,8 +83,24 @@ class Evaluation:
 
     @property
     def target_counts(self) -> np.ndarray:
-        """int64 ``[cases]``: how often each case's target occurs in training."""
+        """int64 ``[targets]``: how often each target occurs in training."""
         return self.facts["target_train_count"]
+
+    @property
+    def primary(self) -> Outcome:
+        """The outcome that counts: with the history removed, or of baskets, with it."""
+        if self.basket is None:
+            return self.removed
+        assert self.with_history is not None
+        return self.with_history
+
+    def values(self, outcome: Outcome, ks: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+        """Metric name to float64 ``[cases]``, at the cut-offs ``ks``, by default all."""
+        return per_case(outcome.ranks, self.n_items, ks or self.ks, self.basket)
+
+    def mean(self, metric: str) -> float:
+        """A metric of the primary outcome."""
+        return float(self.values(self.primary)[metric].mean())
 
 
 def train_counts(train: Histories, n_items: int) -> np.ndarray:
@@ -115,7 +137,7 @@ def evaluate(
         list_length: items of a list.
         batch_size: users of a batch; lowered by itself for a huge catalogue.
         with_history: measure the second protocol too; for a recommender without scores this
-            doubles the work.
+            doubles the work. Of baskets both are always measured.
         progress: show progress on stderr.
         checkpoint: a folder that keeps finished batches, so a killed run goes on from there.
             It must only be used again with the same recommender, cases and settings.
@@ -140,14 +162,19 @@ def evaluate(
     exact = isinstance(recommender, Scorer)
     if exact:
         batch_size = max(1, min(batch_size, _SCORES_AT_ONCE // n_items))
-    starts = range(0, len(cases), batch_size)
+    with_history |= cases.basket is not None
+    firsts = cases.starts  # of each basket
+    ends = np.append(firsts, len(cases))
     batches = []
+    starts = range(0, len(firsts), batch_size)
     for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
-        batch = cases.select(np.arange(start, min(start + batch_size, len(cases))))
+        rows = np.arange(ends[start], ends[min(start + batch_size, len(firsts))])
+        batch = cases.select(rows)
         batches.append(_resumed(recommender, batch, list_length, with_history, checkpoint, start))
     return Evaluation(
-        users=cases.users,
+        users=cases.users[firsts],
         targets=cases.targets,
+        basket=cases.basket,
         facts=case_facts(cases, np.asarray(counts), name_ranks),
         train_counts=np.asarray(counts, dtype=np.int64),
         ks=tuple(ks),
@@ -197,46 +224,66 @@ def _batch(
 
 
 def _from_scores(scorer: Scorer, batch: Cases, n: int, with_history: bool) -> dict[str, np.ndarray]:
-    scores = np.array(scorer.score(batch.histories), dtype=np.float32)
-    if scores.shape != (len(batch), scorer.n_items):
+    asked = batch.select(batch.starts)
+    scores = np.array(scorer.score(asked.histories), dtype=np.float32)
+    if scores.shape != (len(asked), scorer.n_items):
         raise ArtifactError(
-            f"the model returned scores {scores.shape}, not {(len(batch), scorer.n_items)}"
+            f"the model returned scores {scores.shape}, not {(len(asked), scorer.n_items)}"
         )
     if not np.isfinite(scores).all():  # nothing is greater than NaN: it would rank first
         row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-        raise ArtifactError(f"the model's scores for user {batch.users[row]} are not all finite")
+        raise ArtifactError(f"the model's scores for user {asked.users[row]} are not all finite")
     arrays: dict[str, np.ndarray] = {}
     if with_history:
-        ranks = target_ranks(scores, batch.targets)
-        arrays |= _fields("with_history", batch, ranks, top_n(scores, n).items)
-    scores[history_mask(batch.histories)] = -np.inf
-    ranks = target_ranks(scores, batch.targets)
-    return arrays | _fields("removed", batch, ranks, top_n(scores, n).items)
+        ranks = _ranks(target_ranks, scores, batch)
+        arrays |= _fields("with_history", asked, ranks, top_n(scores, n).items)
+    scores[history_mask(asked.histories)] = -np.inf
+    ranks = _ranks(target_ranks, scores, batch)
+    return arrays | _fields("removed", asked, ranks, top_n(scores, n).items)
 
 
 def _from_lists(
     recommender: ListRecommender, batch: Cases, n: int, *, exclude_history: bool
 ) -> dict[str, np.ndarray]:
+    asked = batch.select(batch.starts)
     before = getattr(recommender, "invalid_generated", 0)
-    lists = recommender.recommend(batch.histories, n, exclude_history=exclude_history).items
-    if lists.shape != (len(batch), n):
-        raise ArtifactError(f"the model returned lists {lists.shape}, not {(len(batch), n)}")
+    lists = recommender.recommend(asked.histories, n, exclude_history=exclude_history).items
+    if lists.shape != (len(asked), n):
+        raise ArtifactError(f"the model returned lists {lists.shape}, not {(len(asked), n)}")
     reported = getattr(recommender, "invalid_generated", 0) - before
-    ranks = list_ranks(lists, batch.targets)
+    ranks = _ranks(list_ranks, lists, batch)
     if exclude_history:  # also for an engine that fails to leave the history out
         ranks[_in_history(batch.targets[:, None], batch.histories)[:, 0]] = NOT_FOUND
     protocol = "removed" if exclude_history else "with_history"
-    return _fields(protocol, batch, ranks, lists, reported)
+    return _fields(protocol, asked, ranks, lists, reported)
+
+
+def _ranks(
+    rank: Callable[[np.ndarray, np.ndarray], np.ndarray], answers: np.ndarray, batch: Cases
+) -> np.ndarray:
+    """int64 ``[targets]``, the rank of each in the answer of its case.
+
+    Args:
+        answers: scores or lists, ``[cases, ...]``.
+    """
+    if batch.basket is None:
+        return rank(answers, batch.targets)
+    ranks = np.empty(len(batch), dtype=np.int64)
+    place = np.arange(len(batch)) - batch.starts[batch.basket]
+    for at in range(int(place.max()) + 1):  # so that no more answers are held than cases
+        rows = np.flatnonzero(place == at)
+        ranks[rows] = rank(answers[batch.basket[rows]], batch.targets[rows])
+    return ranks
 
 
 def _fields(
-    protocol: str, batch: Cases, ranks: np.ndarray, lists: np.ndarray, reported: int = 0
+    protocol: str, asked: Cases, ranks: np.ndarray, lists: np.ndarray, reported: int = 0
 ) -> dict[str, np.ndarray]:
     return {
         f"{protocol}.ranks": ranks,
         f"{protocol}.lists": lists.astype(np.int32),
         f"{protocol}.invalid": np.asarray(reported),
-        f"{protocol}.seen": np.asarray(_in_history(lists, batch.histories).sum()),
+        f"{protocol}.seen": np.asarray(_in_history(lists, asked.histories).sum()),
     }
 
 

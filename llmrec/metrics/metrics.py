@@ -1,9 +1,10 @@
 """Ranking metrics as pure functions.
 
-Every case has one target, so what decides a metric is the target's *rank*: int64
-``[cases]``, 0 is the top, and :data:`NOT_FOUND` (or anything from the catalogue's size on)
-means that the target was not found. The functions of ranks return one value a case; the
-metric is their mean, and the single values are what the bootstrap resamples. The functions
+What decides a metric is the target's *rank*: int64 ``[cases]``, 0 is the top, and
+:data:`NOT_FOUND` (or anything from the catalogue's size on) means that the target was not
+found. The functions of ranks return one value a case; the metric is their mean, and the
+single values are what the bootstrap resamples. A case has one target, or in next-basket
+recommendation several, whose ranks :func:`per_case` brings together. The functions
 of *lists* look at what was recommended: integers ``[cases, k]``, best first, -1 where a
 list is short.
 """
@@ -55,30 +56,12 @@ def list_ranks(lists: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 def recall(ranks: np.ndarray, k: int) -> np.ndarray:
-    """1 where the target is among the first k; with one target this is also the hit rate.
+    """1 where the target is among the first k.
 
     >>> recall(np.array([0, 4, 5]), 5)
     array([1., 1., 0.])
     """
     return (np.asarray(ranks) < k).astype(np.float64)
-
-
-def precision(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Share of the k places that hold the target: 1/k or 0.
-
-    >>> precision(np.array([0, 9]), 5)
-    array([0.2, 0. ])
-    """
-    return recall(ranks, k) / k
-
-
-def f1(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Harmonic mean of a case's precision (1/k) and recall (1): 2 / (k + 1) on a hit.
-
-    >>> f1(np.array([0, 9]), 4)
-    array([0.4, 0. ])
-    """
-    return recall(ranks, k) * 2 / (k + 1)
 
 
 def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
@@ -108,15 +91,22 @@ def reciprocal_rank(ranks: np.ndarray, limit: int) -> np.ndarray:
     return np.where(ranks < limit, 1 / (np.minimum(ranks, limit) + 1.0), 0.0)
 
 
-def per_case(ranks: np.ndarray, n_items: int, ks: Sequence[int]) -> dict[str, np.ndarray]:
+def per_case(
+    ranks: np.ndarray, n_items: int, ks: Sequence[int], case: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Every metric of ranks, one value a case.
 
     With one target a case, hit rate is recall, and average precision the reciprocal rank.
+    With several, recall is the share of them among the first k, hit rate whether any is there,
+    NDCG is normalised by that of the best ranking of so many targets, average precision by how
+    many of them k places can hold, and the reciprocal rank is that of the first one found.
 
     Args:
-        ranks: int64 ``[cases]``.
+        ranks: int64 ``[targets]``.
         n_items: the catalogue's size; ranks from there on are misses.
         ks: cut-offs.
+        case: int ``[targets]``, the case of each target, rising from 0 without gaps; None: one
+            target a case.
 
     Returns:
         Metric name to float64 ``[cases]``.
@@ -126,19 +116,43 @@ def per_case(ranks: np.ndarray, n_items: int, ks: Sequence[int]) -> dict[str, np
     0.5
     >>> list(values)
     ['recall@2', 'hr@2', 'precision@2', 'f1@2', 'ndcg@2', 'map@2', 'mrr@2', 'mrr']
+    >>> per_case(np.array([0, 3, 1]), n_items=10, ks=[2], case=np.array([0, 0, 1]))["recall@2"]
+    array([0.5, 1. ])
     """
     ranks = np.where(np.asarray(ranks) < n_items, ranks, NOT_FOUND)
+    case = np.arange(len(ranks)) if case is None else np.asarray(case)
+    order = np.lexsort((ranks, case))  # the targets of a case, best first
+    ranks, case = ranks[order], case[order]
+    sizes = np.bincount(case)
+    starts = np.cumsum(sizes) - sizes
+    found = np.arange(len(ranks)) - starts[case] + 1  # targets of the case down to this one
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(case, weights=values, minlength=len(sizes))
+
     values = {}
     for k in ks:
-        values[f"recall@{k}"] = recall(ranks, k)
-        values[f"hr@{k}"] = recall(ranks, k)
-        values[f"precision@{k}"] = precision(ranks, k)
-        values[f"f1@{k}"] = f1(ranks, k)
-        values[f"ndcg@{k}"] = ndcg(ranks, k)
-        values[f"map@{k}"] = reciprocal_rank(ranks, k)
-        values[f"mrr@{k}"] = reciprocal_rank(ranks, k)
-    values["mrr"] = reciprocal_rank(ranks, n_items)
+        hits = total(recall(ranks, k))
+        values[f"recall@{k}"] = hits / sizes
+        values[f"hr@{k}"] = (hits > 0).astype(np.float64)
+        values[f"precision@{k}"] = hits / k
+        values[f"f1@{k}"] = 2 * hits / (k + sizes)
+        values[f"ndcg@{k}"] = total(ndcg(ranks, k)) / ideal_dcg(sizes, k)
+        average = total(found * reciprocal_rank(ranks, k))
+        values[f"map@{k}"] = average / np.minimum(sizes, k)
+        values[f"mrr@{k}"] = reciprocal_rank(ranks[starts], k)
+    values["mrr"] = reciprocal_rank(ranks[starts], n_items)
     return values
+
+
+def ideal_dcg(sizes: np.ndarray, k: int) -> np.ndarray:
+    """Discounted cumulative gain at k of so many targets when all are on top.
+
+    >>> ideal_dcg(np.array([1, 2, 9]), 2).round(3).tolist()
+    [1.0, 1.631, 1.631]
+    """
+    gains = np.cumsum(1 / np.log2(np.arange(k) + 2.0))
+    return np.asarray(gains[np.minimum(sizes, k) - 1])
 
 
 def exposure(lists: np.ndarray, n_items: int) -> np.ndarray:

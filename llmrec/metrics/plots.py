@@ -15,6 +15,7 @@ AXIS = {
     "history_length": "items in the history",
     "days_since_last_event": "days since the last event",
     "name_order": "the target's name against that of the history's last item",
+    "basket_size": "items in the next basket",
 }
 
 

@@ -108,6 +108,16 @@ def read_result(path: str | Path) -> dict[str, Any]:
     return result
 
 
+def protocols(result: Mapping[str, Any]) -> tuple[str, str]:
+    """What ``metrics`` are of, and what the figures beside them: history removed, with history.
+
+    >>> protocols({"history_removed": True})
+    ('history removed', 'with history')
+    """
+    both = ("history removed", "with history")
+    return both if result["history_removed"] else (both[1], both[0])
+
+
 @dataclass(frozen=True)
 class CaseRanks:
     """What ``NAME.cases.parquet`` holds.
@@ -115,10 +125,12 @@ class CaseRanks:
     Attributes:
         n_items: the catalogue's size; a rank from there on means not found.
         rank_limit: None for exact ranks, else the length of the lists they come from.
-        ranks: int64 ``[cases]`` by protocol: ``rank`` and, where measured,
+        users, targets: int32 ``[targets]``.
+        ranks: int64 ``[targets]`` by protocol: ``rank`` and, where measured,
             ``rank_with_history``.
-        facts: int64 ``[cases]`` each, what slices the cases
+        facts: int64 ``[targets]`` each, what slices the cases
             (:func:`~llmrec.metrics.slices.case_facts`).
+        basket: int64 ``[targets]``, the case of each target where cases are baskets; else None.
     """
 
     name: str
@@ -130,20 +142,39 @@ class CaseRanks:
     targets: np.ndarray
     ranks: dict[str, np.ndarray]
     facts: dict[str, np.ndarray]
+    basket: np.ndarray | None = None
 
-    def values(self, ks: tuple[int, ...] = (5, 10, 20), protocol: str = "rank") -> dict[str, Any]:
-        """Metric name to float64 ``[cases]``."""
-        return per_case(self.ranks[protocol], self.n_items, ks)
+    @property
+    def case_users(self) -> np.ndarray:
+        """int32 ``[cases]``."""
+        if self.basket is None:
+            return self.users
+        return self.users[np.flatnonzero(np.diff(self.basket, prepend=-1))]
+
+    def values(
+        self, ks: tuple[int, ...] = (5, 10, 20), protocol: str | None = None
+    ) -> dict[str, Any]:
+        """Metric name to float64 ``[cases]``.
+
+        Args:
+            protocol: by default with the history removed, or of baskets, with it.
+        """
+        if protocol is None:
+            protocol = "rank" if self.basket is None else "rank_with_history"
+        return per_case(self.ranks[protocol], self.n_items, ks, self.basket)
 
 
 def write_cases(path: Path, evaluation: Evaluation, name: str, dataset: str, split: str) -> Path:
-    """Save the rank of every case, with what slices it."""
+    """Save the rank of every target, with what slices it."""
+    case = slice(None) if evaluation.basket is None else evaluation.basket
     columns = {
-        "user": evaluation.users,
+        "user": evaluation.users[case],
         "target": evaluation.targets,
         **evaluation.facts,
         "rank": evaluation.removed.ranks,
     }
+    if evaluation.basket is not None:
+        columns["basket"] = evaluation.basket
     if evaluation.with_history is not None:
         columns["rank_with_history"] = evaluation.with_history.ranks
     about = {
@@ -177,8 +208,9 @@ def read_cases(path: str | Path) -> CaseRanks:
             facts={
                 name: columns[name]
                 for name in columns
-                if name not in ("user", "target") and not name.startswith("rank")
+                if name not in ("user", "target", "basket") and not name.startswith("rank")
             },
+            basket=columns.get("basket"),
         )
     except FileNotFoundError:
         raise ArtifactError(f"{path}: no such file; run llmrec evaluate first") from None

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmrec.types import Cases
 
-Facts = Mapping[str, np.ndarray]  # what is known of every case, by name
+Facts = Mapping[str, np.ndarray]  # what is known of every target, by name
 
 DAY = 86_400.0
 NAME_ORDER = "name_order"
@@ -22,6 +22,7 @@ DIRECTIONS = {"upwards": 1, "downwards": -1}
 # The fact behind a slice, and lower bounds; a bucket ends where the next one starts.
 BUCKETED = {
     "item_popularity": ("target_train_count", (0, 1, 5, 10, 20, 50)),
+    "basket_size": ("basket_size", (1, 2, 5, 10, 20, 50)),
     "history_length": ("history_length", (0, 1, 5, 10, 20, 50)),
     "days_since_last_event": ("days_since_last_event", (0, 1, 7, 30, 90, 365)),
 }
@@ -38,10 +39,10 @@ def case_facts(
             name; None where the order is not asked about.
 
     Returns:
-        int64 ``[cases]`` each: ``history_length``, ``target_train_count``; where events have times
-        ``days_since_last_event``, -1 for unknown; with ``name_ranks`` also ``name_order``, 1 where
-        the target's name lies above that of the last item of the history, -1 where below, 0 where
-        it is the same or one is missing.
+        int64 ``[targets]`` each: ``history_length``, ``target_train_count``; where events have
+        times ``days_since_last_event``, -1 for unknown; of baskets ``basket_size``; of single
+        targets, with ``name_ranks``, ``name_order``, 1 where the target's name lies above that of
+        the last item of the history, -1 where below, 0 where it is the same or one is missing.
 
     >>> from llmrec.types import Histories
     >>> histories = Histories.from_lists([[0, 1], [2]], [[0.0, 86400.0], [0.0]], [2e5, 1e3])
@@ -63,7 +64,9 @@ def case_facts(
         gaps = (histories.now[known] - histories.timestamps[last]) / DAY
         days[known] = np.nan_to_num(np.floor(gaps), nan=-1)
         facts["days_since_last_event"] = days
-    if name_ranks is not None:
+    if cases.basket is not None:  # where nothing comes last, so that names are in no order
+        facts["basket_size"] = np.bincount(cases.basket)[cases.basket]
+    elif name_ranks is not None:
         order = np.zeros(len(cases), dtype=np.int64)
         before, after = name_ranks[histories.items[last]], name_ranks[cases.targets[known]]
         order[known] = np.where((before < 0) | (after < 0), 0, np.sign(after - before))
@@ -71,11 +74,19 @@ def case_facts(
     return facts
 
 
-def slice_rows(facts: Facts) -> dict[str, list[tuple[str, np.ndarray]]]:
+def slice_rows(
+    facts: Facts, basket: np.ndarray | None = None
+) -> dict[str, list[tuple[str, np.ndarray]]]:
     """Slice name to its non-empty buckets, each with the rows of its cases.
 
     Cases of which a fact is not known are in none of its buckets.
+
+    Args:
+        basket: int64 ``[targets]``, the case of each target; None: one target a case.
     """
+    if basket is not None:  # its targets differ in popularity alone
+        first = np.unique(basket, return_index=True)[1]
+        facts = {name: facts[name][first] for name in facts if name != "target_train_count"}
     sliced = {
         name: buckets(facts[fact], starts)
         for name, (fact, starts) in BUCKETED.items()

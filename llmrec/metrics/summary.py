@@ -11,7 +11,6 @@ from llmrec.metrics.measure import Evaluation, Outcome
 from llmrec.metrics.metrics import (
     coverage,
     invalid_rate,
-    per_case,
     popularity_bias,
     short_list_rate,
 )
@@ -25,7 +24,7 @@ def metrics_of(evaluation: Evaluation, outcome: Outcome) -> dict[str, float]:
     ``mrr@k`` means the same for both.
     """
     n_items = evaluation.n_items
-    values = per_case(outcome.ranks, n_items, evaluation.ks)
+    values = evaluation.values(outcome)
     metrics = {name: float(value.mean()) for name, value in values.items()}
     for k in evaluation.ks:
         lists = outcome.lists[:, :k]
@@ -42,8 +41,7 @@ def intervals_of(
     evaluation: Evaluation, outcome: Outcome, resamples: int, seed: int
 ) -> dict[str, list[float]]:
     """95% bootstrap intervals of the metrics that are means over cases."""
-    values = per_case(outcome.ranks, evaluation.n_items, evaluation.ks)
-    return intervals(values, evaluation.users, resamples, seed)
+    return intervals(evaluation.values(outcome), evaluation.users, resamples, seed)
 
 
 def slices_of(
@@ -53,15 +51,15 @@ def slices_of(
 
     Returns:
         by slice (``item_popularity``, by the target's training count, where bucket "0" is the cold
-        items; ``history_length``; with times ``days_since_last_event``; with names ``name_order``),
-        then by bucket: ``cases``, ``metrics`` and ``intervals``. Buckets without a case are left
-        out.
+        items, or of baskets ``basket_size``; ``history_length``; with times
+        ``days_since_last_event``; with names ``name_order``), then by bucket: ``cases``,
+        ``metrics`` and ``intervals``. Buckets without a case are left out.
     """
     k = 10 if 10 in evaluation.ks else evaluation.ks[0]
-    by_case = per_case(outcome.ranks, evaluation.n_items, [k])
+    by_case = evaluation.values(outcome, [k])
     kept = {metric: by_case[metric] for metric in (f"recall@{k}", f"ndcg@{k}")}
     sliced: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, parts in slice_rows(evaluation.facts).items():
+    for name, parts in slice_rows(evaluation.facts, evaluation.basket).items():
         sliced[name] = {}
         for label, rows in parts:
             values = {metric: value[rows] for metric, value in kept.items()}

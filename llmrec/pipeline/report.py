@@ -50,12 +50,12 @@ def evaluations(folders: list[Path], out: Path, copies: Path | None) -> None:
         folders: of ``llmrec evaluate``.
     """
     from llmrec.bench.evaluation_report import write_report
-    from llmrec.metrics.results import read_result, result_files
+    from llmrec.metrics.results import protocols, read_result, result_files
 
     results = [path for folder in folders for path in result_files(folder)]
     found = [read_result(path) for path in results]
     metrics = [name for name in _METRICS if all(name in result["metrics"] for result in found)]
-    print(f"{'history removed':<28}" + "".join(f"{name:>12}" for name in metrics))
+    print(f"{protocols(found[0])[0]:<28}" + "".join(f"{name:>12}" for name in metrics))
     for result in found:
         row = "".join(f"{result['metrics'][name]:12.4f}" for name in metrics)
         print(f"{result['name']:<28}{row}")

@@ -15,38 +15,42 @@ fields and give the same items. ``model`` may name an adapter of the bundle.
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+import tyro
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from starlette.exceptions import HTTPException
 
 from llmrec.data.dataset import Dataset
-from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.serving import openai_api as api
+from llmrec.serving.answering import Answered, Answering, Asked, as_json
+from llmrec.serving.batching import Batcher
 from llmrec.serving.bundle import Bundle
-from llmrec.serving.filters import CatalogFilter
+from llmrec.serving.error_handlers import UnknownModelError, add_error_handlers, error_response
+from llmrec.serving.events_api import events_router
+from llmrec.serving.guard import Guard, KeyRing
 from llmrec.serving.history import dataset_attributes, dataset_histories
-from llmrec.serving.metrics import HistoryCacheCollector
+from llmrec.serving.live import LiveHistories
+from llmrec.serving.metrics import ServiceMetrics, Timed
 from llmrec.serving.recommender import Recommender
-from llmrec.serving.request import RecommendResponse
+from llmrec.serving.retention import forgetting
+from llmrec.serving.settings import ServiceConfig
+from llmrec.serving.store.database import Store, default_url
+from llmrec.serving.users_api import users_router
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
-OUR_FAULT = "the service failed; its log says why"
-LOG = logging.getLogger(__name__)
-FILTER_FIELDS = tuple(field.name for field in dataclasses.fields(CatalogFilter))
-
-
-class UnknownModelError(LlmrecError):
-    """A request names a model that is not served."""
+DEADLINE = "x-deadline-ms"  # header: when an answer is no longer wanted
+# that Python code of the model may run before the event loop gets its turn
+SWITCH_SECONDS = 0.001
+USUAL = ServiceConfig()
+Flattened = tyro.conf.arg(name="")  # the flags of a settings class, without its own name
 
 
 def serve(
@@ -59,6 +63,8 @@ def serve(
     cache_mib: int = 256,
     calibrated: bool = True,
     verify: bool = True,
+    store: str | None = None,
+    service: Annotated[ServiceConfig, Flattened] = USUAL,
 ) -> None:
     """Serve a bundle over an OpenAI-compatible API.
 
@@ -71,30 +77,66 @@ def serve(
         cache_mib: memory for the histories of users who come back, in MiB; 0 for none.
         calibrated: let the bundle's click model rank, where it has one.
         verify: check the sha256 of every file of the bundle first.
+        store: URL of the database of events and people, such as postgresql://user@host/shop; an
+            SQLite file beside the bundle where none is named.
+        service: how the service takes requests.
     """
     import uvicorn
 
+    opened_bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib, verify=verify)
     opened = None if dataset is None else Dataset(dataset)
-    recommender = Recommender.load(
-        bundle,
-        histories=None if opened is None else dataset_histories(opened),
-        attributes=None if opened is None else dataset_attributes(opened),
-        beams=beams,
-        cache_mib=cache_mib,
-        calibrated=calibrated,
-        verify=verify,
+    live = LiveHistories(
+        Store(store or default_url(bundle)),
+        opened_bundle,
+        None if opened is None else dataset_histories(opened),
+        None if opened is None else dataset_attributes(opened),
     )
-    recommender.bundle.open_text_encoder()
-    uvicorn.run(create_app(recommender), host=host, port=port)
+    recommender = Recommender.load(
+        opened_bundle, histories=live.history, attributes=live.attributes, calibrated=calibrated
+    )
+    opened_bundle.open_text_encoder()
+    app = create_app(recommender, live, service)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # an access log would name people, and keep them when they are to be forgotten
+    uvicorn.run(app, host=host, port=port, access_log=False)
 
 
-def create_app(recommender: Recommender) -> FastAPI:
-    """The service over a recommender."""
-    app = FastAPI(title="llmrec")
-    _add_error_handlers(app)
-    bundle, registry = recommender.bundle, CollectorRegistry()
-    registry.register(HistoryCacheCollector(bundle))
+def create_app(
+    recommender: Recommender,
+    live: LiveHistories | None = None,
+    config: ServiceConfig | None = None,
+) -> FastAPI:
+    """The service over a recommender.
+
+    Args:
+        live: the histories that the recommender reads, for a service that takes events.
+        config: settings.
+    """
+    config = config or USUAL
+    bundle = recommender.bundle
+    measured = ServiceMetrics(bundle)
     cards = model_cards(bundle)
+    catalog = {"model": bundle.model_name, "catalog_version": bundle.catalog_version}
+    batcher: Batcher[Asked, Answered] = Batcher(
+        Answering(recommender, live, config.variant),
+        most=config.batch,
+        wait_seconds=config.batch_wait_ms / 1000,
+        waiting=config.waiting,
+        observe=measured.batches.observe,
+    )
+    measured.watch_queue(lambda: batcher.queued)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with forgetting(live, config.keep_days):
+            yield
+        batcher.close()
+
+    app = FastAPI(title="llmrec", lifespan=lifespan)
+    add_error_handlers(app)
+    ring = None if live is None else KeyRing(live.store)
+    app.add_middleware(Guard, config=config, ring=ring)
+    app.add_middleware(Timed, requests=measured.requests)
 
     def model_name(name: str) -> str:
         name = bundle.model_name if name in ALIASES else name
@@ -103,19 +145,29 @@ def create_app(recommender: Recommender) -> FastAPI:
             raise UnknownModelError(f"model: {name!r} is not served here; there is {known}")
         return name
 
-    def answer(body: api.RecommendFields) -> tuple[dict[str, str], RecommendResponse]:
+    async def answer(
+        http: Request, body: api.RecommendFields, logged: bool = False
+    ) -> tuple[dict[str, str], Answered]:
         name = model_name(body.model)
         request = body.recommend_request(name if name in bundle.adapters else None)
-        head = {"model": name, "catalog_version": bundle.catalog_version}
-        return head, recommender.answer(request)
+        seconds = config.deadline_within(http.headers.get(DEADLINE))
+        answered = await batcher.ask(Asked(request, name, logged), seconds)
+        return catalog | {"model": name}, answered
 
-    @app.api_route("/healthz", methods=["GET", "HEAD"])
-    def healthz() -> dict[str, str]:
-        return {
-            "status": "ok",
-            "model": bundle.model_name,
-            "catalog_version": bundle.catalog_version,
-        }
+    # async: it is answered whatever the threads and the model are doing
+    @app.get("/healthz")
+    @app.head("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"} | catalog
+
+    @app.get("/readyz")
+    @app.head("/readyz", include_in_schema=False)
+    def readyz() -> JSONResponse:
+        if not batcher.is_alive or batcher.queued >= config.waiting:
+            return error_response(503, "requests are not taken now", code="busy")
+        if live is not None:
+            live.store.check()
+        return JSONResponse({"status": "ready"} | catalog)
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
@@ -127,28 +179,33 @@ def create_app(recommender: Recommender) -> FastAPI:
 
     @app.get("/metrics")
     def metrics() -> PlainTextResponse:
-        return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        found = generate_latest(measured.registry)
+        return PlainTextResponse(found, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    # Not async: FastAPI runs them in a pool of threads, so requests are answered side by side.
-    @app.post("/v1/chat/completions", response_model=None)
-    def chat(body: api.ChatBody) -> dict[str, Any] | StreamingResponse:
-        head, response = answer(body)
+    @app.post("/v1/chat/completions")
+    async def chat(http: Request, body: api.ChatBody) -> Response:
+        head, answered = await answer(http, body)
         if body.stream:
-            return _stream(api.chat_chunks(head, response, body.stream_options.include_usage))
-        return api.chat_completion(head, response)
+            usage = body.stream_options.include_usage
+            return _stream(api.chat_chunks(head, answered.response, usage))
+        return JSONResponse(api.chat_completion(head, answered.response))
 
-    @app.post("/v1/completions", response_model=None)
-    def completions(body: api.CompletionBody) -> dict[str, Any] | StreamingResponse:
-        head, response = answer(body)
+    @app.post("/v1/completions")
+    async def completions(http: Request, body: api.CompletionBody) -> Response:
+        head, answered = await answer(http, body)
         if body.stream:
-            return _stream(api.text_chunks(head, response, body.stream_options.include_usage))
-        return api.text_completion(head, response)
+            usage = body.stream_options.include_usage
+            return _stream(api.text_chunks(head, answered.response, usage))
+        return JSONResponse(api.text_completion(head, answered.response))
 
     @app.post("/v1/recommendations")
-    def recommendations(body: api.ListBody) -> dict[str, Any]:
-        head, response = answer(body)
-        return head | response.as_dict()
+    async def recommendations(http: Request, body: api.ListBody) -> JSONResponse:
+        head, answered = await answer(http, body, logged=True)
+        return JSONResponse(head | as_json(answered))
 
+    if live is not None:
+        app.include_router(events_router(live, catalog, config.rating_scale, measured.events))
+        app.include_router(users_router(live, catalog, batcher))
     return app
 
 
@@ -172,61 +229,3 @@ def model_cards(bundle: Bundle) -> dict[str, dict[str, Any]]:
 
 def _stream(chunks: Any) -> StreamingResponse:
     return StreamingResponse(api.server_sent_events(chunks), media_type="text/event-stream")
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    """Every error leaves in OpenAI's shape; what the caller can fix is a 400."""
-
-    @app.exception_handler(ConfigError)
-    @app.exception_handler(CatalogError)
-    def wrong_input(_request: Request, error: LlmrecError) -> JSONResponse:
-        message = str(error)
-        return _error(400, message, param=_field(message.partition(":")[0]))
-
-    @app.exception_handler(api.UnknownFieldError)
-    def unknown_field(_request: Request, error: LlmrecError) -> JSONResponse:
-        message = str(error)
-        return _error(400, message, param=message.partition(":")[0])
-
-    @app.exception_handler(UnknownModelError)
-    def unknown_model(_request: Request, error: LlmrecError) -> JSONResponse:
-        return _error(404, str(error), param="model", code="model_not_found")
-
-    @app.exception_handler(RequestValidationError)
-    def wrong_shape(_request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            place, reason = first["loc"][-1], first["ctx"]["error"]
-            return _error(400, f"body: is no JSON: {reason} at character {place}")
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
-        reason = first["msg"].removeprefix("Value error, ")
-        return _error(400, f"{where or 'body'}: {reason}", param=where or None)
-
-    @app.exception_handler(HTTPException)
-    def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
-        return _error(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-
-    @app.exception_handler(LlmrecError)  # its message names paths of this machine
-    def broken_bundle(_request: Request, error: LlmrecError) -> JSONResponse:
-        LOG.error("%s", error)
-        return _error(500, OUR_FAULT)
-
-    @app.exception_handler(Exception)  # the server's log gets the traceback
-    def our_fault(_request: Request, error: Exception) -> JSONResponse:
-        return _error(500, OUR_FAULT)
-
-
-def _field(place: str) -> str | None:
-    """The request's field that a message begins with, or None."""
-    name = re.split(r"[.\[]", place, maxsplit=1)[0]
-    if name in api.BODY_FIELDS:
-        return place
-    return f"where.{place}" if name in FILTER_FIELDS else None
-
-
-def _error(
-    status: int, message: str, *, param: str | None = None, code: str | None = None
-) -> JSONResponse:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    body = {"message": message, "type": kind, "param": param, "code": code}
-    return JSONResponse({"error": body}, status_code=status)

@@ -39,6 +39,7 @@ from llmrec.stage import Manifest, folder_hash, read_manifest
 
 if TYPE_CHECKING:
     from llmrec.content.features.item_encoder import QuerySimilarity
+    from llmrec.generation.history_cache import HistoryCache
     from llmrec.generation.llm import Llm
     from llmrec.ranking.hybrid.prior import GraphPrior
 
@@ -129,6 +130,11 @@ class Bundle:
             ConfigError: for an adapter that the bundle does not hold.
         """
         return self._multi_lora.with_adapter(adapter)
+
+    def history_caches(self) -> list[HistoryCache]:
+        """The caches of the model and of each adapter; none for a bundle without any."""
+        llms = [self.llm_of(name) for name in (None, *self.adapters)]
+        return [llm.cache for llm in llms if llm.cache is not None]
 
     def text_similarity(self, query: str) -> np.ndarray:
         """Cosine of each item's text and the query, float32 ``[items]``.

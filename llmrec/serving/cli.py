@@ -150,7 +150,8 @@ def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int
     """Some users of the test split: their history, what is recommended, what came next."""
     recommender = Recommender.load(bundle)
     cases = dataset.cases("test")
-    long_enough = np.flatnonzero(cases.histories.lengths() >= 4)
+    starts = cases.starts
+    long_enough = starts[cases.histories.lengths()[starts] >= 4]
     rows = np.random.default_rng(seed).choice(long_enough, min(users, len(long_enough)), False)
     parts = []
     for row in np.sort(rows):
@@ -159,24 +160,29 @@ def show(bundle: Bundle, dataset: Dataset, users: int = 3, n: int = 5, seed: int
         now = None if case.histories.now is None else float(case.histories.now[0])
         events = as_events(history, case.histories.times(0))
         found = recommender.recommend(events, n, now=now).recommendations
-        target = dataset.item_ids[case.targets[0]]
-        parts.append(_user(bundle, dataset.user_ids[case.users[0]], history, found, target))
+        end = starts[starts > row].min(initial=len(cases))  # a basket has several
+        targets = [dataset.item_ids[item] for item in cases.targets[row:end]]
+        parts.append(_user(bundle, dataset.user_ids[case.users[0]], history, found, targets))
     return "\n".join(parts)
 
 
 def _user(
-    bundle: Bundle, name: str, history: list[str], found: list[Recommendation], target: str
+    bundle: Bundle,
+    name: str,
+    history: list[str],
+    found: list[Recommendation],
+    targets: list[str],
 ) -> str:
     title = dict(zip(bundle.item_ids, bundle.titles, strict=True))
     lines = [f"{name}", f"  history ({len(history)} items, newest last)"]
     lines += [f"    {title[item][:90]}" for item in history[-HISTORY_LINES:]]
     lines += ["  recommended"]
     for one in found:
-        mark = "  <- what came next" if one.item_id == target else ""
+        mark = "  <- what came next" if one.item_id in targets else ""
         likely = "" if one.p_click is None else f"  {one.p_click:.1%}  {one.reason}"
         lines.append(f"    {one.rank}. {one.title[:60]}{likely}{mark}")
-    if all(one.item_id != target for one in found):
-        lines.append(f"  what came next: {title[target][:90]}")
+    missed = set(targets) - {one.item_id for one in found}
+    lines += [f"  what came next: {title[item][:90]}" for item in targets if item in missed]
     return "\n".join([*lines, ""])
 
 

@@ -23,6 +23,7 @@ KnownAttributes = Callable[[str], Mapping[str, str]]
 
 _FIELDS = ("item_id", "type", "timestamp", "rating")
 _LARGEST = 1e300
+RETURN = "return"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,10 @@ class UserEvents:
         return UserEvents(*(values[rows] for values in vars(self).values()))
 
     def positives(self, config: HistoryConfig | None) -> UserEvents:
-        """Positive events, which language models are trained on; all without a ``config``."""
+        """Positive events, which language models are trained on; without a ``config`` whatever is
+        :func:`liked <is_liked>`."""
         if config is None:
-            return self
+            return self.select(self.types != EVENT_CODES[RETURN])
         return self.select(is_positive(self.types, self.ratings, config.types, config.min_rating))
 
     def histories(self, now: float) -> Histories:
@@ -115,6 +117,11 @@ def read_history(
         notes.append(f"history: {count} events are not before the request and were left out")
         events = events.select(~late)
     return events, notes
+
+
+def is_liked(event_type: str) -> bool:
+    """Whether a language model that ranks alone takes an event as a sign of interest."""
+    return event_type != RETURN
 
 
 def dataset_histories(dataset: Dataset) -> Callable[[str], History | None]:

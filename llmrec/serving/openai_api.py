@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from llmrec.errors import ConfigError
+from llmrec.serving.limits import MAX_LIST, MAX_NAME, MAX_TEXT, check_nesting
 from llmrec.serving.request import DEFAULT_N, RecommendRequest, RecommendResponse
 from llmrec.types import Recommendation
 
@@ -71,21 +72,31 @@ class RecommendFields(BaseModel):
     """What every route reads."""
 
     model: str = Field("", description="the model, or one of its adapters")
-    user: str | None = Field(None, description="whose history to take, where none is given")
+    user: str | None = Field(
+        None, max_length=MAX_NAME, description="whose history to take, where none is given"
+    )
     history: list[Any] | None = Field(
-        None, description="item ids or events (item_id, type, timestamp, rating), oldest first"
+        None,
+        max_length=MAX_LIST,
+        description="item ids or events (item_id, type, timestamp, rating), oldest first",
     )
     history_times: list[float | str | None] | None = Field(
-        None, description="seconds since 1970 UTC, or ISO 8601"
+        None, max_length=MAX_LIST, description="seconds since 1970 UTC, or ISO 8601"
     )
     similar_to: str | None = Field(None, description="the items most like this one are wanted")
-    candidates: list[str] | None = Field(None, description="item ids to rank, and no others")
+    candidates: list[str] | None = Field(
+        None, max_length=MAX_LIST, description="item ids to rank, and no others"
+    )
     context: dict[str, Any] | None = Field(None, description="of the request: device, place, ...")
     now: float | str | None = Field(None, description="of the request, as history_times")
     n: int = Field(DEFAULT_N, ge=1, le=100, strict=True, description="items wanted")
     exclude_history: bool = True
-    exclude: list[str] = Field(default_factory=list, description="item ids not to recommend")
-    allow: list[str] | None = Field(None, description="item ids that alone may be recommended")
+    exclude: list[str] = Field(
+        default_factory=list, max_length=MAX_LIST, description="item ids not to recommend"
+    )
+    allow: list[str] | None = Field(
+        None, max_length=MAX_LIST, description="item ids that alone may be recommended"
+    )
     where: dict[str, Any] | None = Field(None, description="what items must be like")
     calibrated: bool = Field(True, description="let the click model rank, where there is one")
     rerank: dict[str, Any] | None = Field(None, description="diversity, per_category, ...")
@@ -98,6 +109,7 @@ class RecommendFields(BaseModel):
         """Refuse fields that are not known; null is the default of any."""
         if not isinstance(body, dict):
             return body
+        check_nesting(body)
         given = {name: value for name, value in body.items() if value is not None}
         if EVENTS in given:
             if "history" in given:
@@ -120,10 +132,19 @@ class RecommendFields(BaseModel):
         return ""
 
     def recommend_request(self, adapter: str | None) -> RecommendRequest:
-        """The same request as in Python."""
+        """The same request as in Python.
+
+        Raises:
+            ConfigError: for a field that makes no sense.
+        """
+        if len(self.user or "") > MAX_NAME:
+            raise ConfigError(f"user: a name has at most {MAX_NAME} characters")
+        words = self.words()
+        if len(words) > MAX_TEXT:
+            raise ConfigError(f"query: has {len(words)} characters; at most {MAX_TEXT} are read")
         names = set(RecommendFields.model_fields) - {"model"}
         fields = {name: getattr(self, name) for name in names}
-        return RecommendRequest(**fields, query=self.words(), adapter=adapter)
+        return RecommendRequest(**fields, query=words, adapter=adapter)
 
 
 class ListBody(RecommendFields):
@@ -167,7 +188,7 @@ class StreamOptions(BaseModel):
 class ChatBody(RecommendFields):
     """Body of ``/v1/chat/completions``; the last user message is the query."""
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_LIST)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
 

@@ -21,9 +21,12 @@ click model only adds its probabilities.
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +52,9 @@ if TYPE_CHECKING:
     from llmrec.generation.llm import Llm
     from llmrec.ranking.hybrid.recommender import HybridLlm
 
+LOG = logging.getLogger(__name__)
+CLICK_MODEL, SIMILAR_ITEMS = "click_model", "similar_items"
+MOST_THREADS = 16  # that rank side by side
 QUERY_CANDIDATES = 100  # items closest to a query that are ranked
 
 NOT_CALIBRATED = "not calibrated: the click model was not fitted to validation data"
@@ -153,8 +159,66 @@ class Recommender:
         """
         return self._answer([replace(request, history=None, user=user) for user in users])
 
+    def answer_each(
+        self, requests: Sequence[RecommendRequest]
+    ) -> list[RecommendResponse | Exception]:
+        """The answers to any requests at once: those that the language model ranks are worked out
+        together, the others side by side.
+
+        Returns:
+            for each its response, or what :meth:`answer` would have raised.
+        """
+        groups: dict[Any, list[int]] = {}
+        alone: list[int] = []
+        for row, request in enumerate(requests):
+            if self.ranked_by(request) in (CLICK_MODEL, SIMILAR_ITEMS):
+                alone.append(row)
+            else:
+                groups.setdefault(self._group(request), []).append(row)
+        side_by_side = self._threads.map(self._answer_or_error, [requests[row] for row in alone])
+        found = dict(zip(alone, side_by_side, strict=True))
+        for rows in groups.values():
+            found |= zip(rows, self._answer_group([requests[row] for row in rows]), strict=True)
+        return [found[row] for row in range(len(requests))]
+
+    def ranked_by(self, request: RecommendRequest) -> str:
+        """Who ranks the list of a request."""
+        if request.similar_to is not None:
+            return SIMILAR_ITEMS
+        if self._click_ranker is not None and request.calibrated:
+            return CLICK_MODEL
+        return "language_model" if self.bundle.prior is None else "hybrid"
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), "llmrec-ranking")
+
+    def _group(self, request: RecommendRequest) -> Any:
+        """What requests must have in common for the language model to answer them together."""
+        # a request for more items than there are beams has a wider search of its own
+        wide = request.n if request.n > self.bundle.llm.options.beams else 0
+        searches = request.candidates is None and not request.query.strip()
+        return request.adapter, request.options, wide, searches
+
+    def _answer_group(
+        self, requests: list[RecommendRequest]
+    ) -> list[RecommendResponse | Exception]:
+        """Answers to one group; what goes wrong with a request stays with it."""
+        if len(requests) > 1:
+            try:
+                return list(self._answer(requests))
+            except Exception:  # each for itself says which it was
+                LOG.debug("a batch of %d requests failed", len(requests), exc_info=True)
+        return [self._answer_or_error(request) for request in requests]
+
+    def _answer_or_error(self, request: RecommendRequest) -> RecommendResponse | Exception:
+        try:
+            return self.answer(request)
+        except Exception as error:
+            return error
+
     def _answer(self, requests: list[RecommendRequest]) -> list[RecommendResponse]:
-        """Answers to requests that differ in their history alone."""
+        """Answers to requests of one group."""
         ranker, watch = self._click_ranker if requests[0].calibrated else None, Stopwatch()
         read = [self._read(request, ranker, watch) for request in requests]
         queries = [query for query, _ in read]
@@ -269,7 +333,7 @@ class Recommender:
         first = queries[0]
         found = self._ranker_of(first).recommend(
             Histories.concatenate([query.positives.histories(query.now) for query in queries]),
-            min(first.request.n, len(self.bundle.items)),
+            min(max(query.request.n for query in queries), len(self.bundle.items)),
             exclude_history=False,
             constraints=[query.constraints for query in queries],
             options=first.request.options,

@@ -219,7 +219,7 @@ def seconds(field: str, time: Any) -> float:
 
 
 def check_text(field: str, value: Any) -> None:
-    """Check that all texts of a value can be written; half of a surrogate pair cannot.
+    """Check that all texts of a value can be stored; half of a surrogate pair and NUL cannot.
 
     Raises:
         ConfigError: naming ``field``.
@@ -229,6 +229,8 @@ def check_text(field: str, value: Any) -> None:
             value.encode()
         except UnicodeEncodeError:
             raise ConfigError(f"{field}: {value!r} is not text in Unicode") from None
+        if "\0" in value:
+            raise ConfigError(f"{field}: {value!r} holds a NUL character")
     elif isinstance(value, Mapping):
         for name, one in value.items():
             check_text(field, name)

@@ -156,3 +156,19 @@ def test_a_graph_of_another_catalogue_or_a_damaged_one_is_refused(tmp_path) -> N
     (folder / "graph.json").write_text(json.dumps(header | {"config": {"window": "x"}}))
     with pytest.raises((ArtifactError, ConfigError), match="window"):
         ItemGraph.load(folder, N)
+
+
+def test_graphs_are_added_and_taken_away() -> None:
+    first, second = [[0, 1, 2], [3, 1]], [[2, 0], [3, 1, 2]]
+    both = ItemGraph.fit(Histories.from_lists(first + second), 4)
+    graph = ItemGraph.fit(Histories.from_lists(first), 4)
+    other = ItemGraph.fit(Histories.from_lists(second), 4)
+    graph.merge(other)
+    assert (graph.matrix() != both.matrix()).nnz == 0
+    assert graph.out_weight.tolist() == both.out_weight.tolist()
+    graph.merge(other, -1)
+    assert (graph.matrix() != ItemGraph.fit(Histories.from_lists(first), 4).matrix()).nnz == 0
+    with pytest.raises(DataError, match="not in the item graph"):
+        graph.merge(both, -1)
+    with pytest.raises(CatalogError, match="4 and 5 items"):
+        graph.merge(ItemGraph(5))

@@ -132,3 +132,20 @@ def test_compact_keeps_order_and_chosen_codes() -> None:
     codes, kept = splitting.compact(np.array([7, 2]), 9, first=np.arange(3))
     assert kept.tolist() == [0, 1, 2, 7]
     assert codes.tolist() == [3, 2]
+
+
+def test_baskets_are_in_the_order_of_their_last_events() -> None:
+    user = np.array([0, 0, 0, 0, 1, 1])
+    when = np.array([1.0, 2, 3, 4, 0, 0])
+    # session 7 begins first and ends last; -1 stands for itself
+    basket, ends = splitting.baskets(user, when, np.array([7, 3, -1, 7, 3, -1]))
+    assert basket.tolist() == [2, 0, 1, 2, 4, 3]
+    assert ends.tolist() == [4, 2, 3, 4, 0, 0]
+    none = np.empty(0, int)
+    assert splitting.baskets(none, none.astype(float), none)[0].tolist() == []
+
+
+def test_whole_baskets_are_held_out_of_users_with_three() -> None:
+    user = np.array([0, 0, 0, 0, 0, 1, 1, 1])
+    basket = np.array([0, 0, 1, 2, 2, 3, 4, 4])
+    assert splitting.leave_out_baskets(user, basket).tolist() == [0, 0, 1, 2, 2, 0, 0, 0]

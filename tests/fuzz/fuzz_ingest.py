@@ -94,13 +94,16 @@ def ingested(folder: Path, suffix: str, items: bytes, events: bytes) -> Dataset 
     paths = {"items": folder / f"items{suffix}", "events": folder / f"events{suffix}"}
     paths["items"].write_bytes(items)
     paths["events"].write_bytes(events)
+    settings: dict[str, Any] = {"max_dropped": 1.0, "duplicates": "keep"}
+    if len(events) % 2:
+        settings |= {"split": "leave-last-basket", "basket": "session"}
 
     def ingest() -> Dataset:
-        dataset = Dataset(
-            run(IngestConfig(**paths, max_dropped=1.0, duplicates="keep"), folder / "dataset")
-        )
+        dataset = Dataset(run(IngestConfig(**paths, **settings), folder / "dataset"))
         for index in range(dataset.n_items):
             dataset.item(index)
+        cases = dataset.cases("test")
+        assert len(cases.select(cases.starts).histories) == len(cases.starts)
         return dataset
 
     return accepted(ingest)

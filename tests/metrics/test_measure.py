@@ -199,3 +199,33 @@ def test_buckets_take_every_row_once():
     found = buckets(amounts, (0, 1, 5, 10, 20, 50))
     assert [name for name, _ in found] == ["0", "1-4", "5-9", "10-19", "20-49", "50+"]
     assert sorted(np.concatenate([rows for _, rows in found]).tolist()) == list(range(9))
+
+
+# what came next is {3, 0} and {1, 4} after [0, 1], [0, 2]
+BASKETS = Cases(
+    users=np.array([0, 0, 1, 1], dtype=np.int32),
+    histories=Histories.from_lists([[0, 1], [0, 1], [0, 2], [0, 2]]),
+    targets=np.array([3, 0, 1, 4], dtype=np.int32),
+    basket=np.array([0, 0, 1, 1]),
+)
+
+
+@pytest.mark.parametrize("batch_size", [1, 512])
+@pytest.mark.parametrize("recommender", [ByIndex(), Lists()])
+def test_a_basket_is_asked_once_and_is_one_case(recommender, batch_size):
+    settings = {"ks": (1, 2), "list_length": 5, "batch_size": batch_size}
+    names = {"name_ranks": np.arange(5), "with_history": False}
+    result = evaluate(recommender, BASKETS, COUNTS, **settings, **names)
+    assert result.with_history.ranks.tolist() == [3, 0, 1, 4]
+    # left after taking the history out: [2 3 4], [1 3 4]
+    assert result.removed.ranks.tolist() == [1, NOT_FOUND, 0, 2]
+    assert result.removed.lists.tolist() == [[2, 3, 4, -1, -1], [1, 3, 4, -1, -1]]
+    assert result.users.tolist() == [0, 1]
+    assert result.facts["history_length"].tolist() == [2, 2, 2, 2]
+    assert result.primary is result.with_history, "what is in a basket is bought again"
+    assert result.mean("recall@2") == 0.5 and result.mean("hr@1") == 0.5
+    found = metrics_of(result, result.removed)
+    assert found["recall@2"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    sliced = slices_of(result, result.primary, 5, 0)
+    assert list(sliced) == ["basket_size", "history_length"], "names in a basket are in no order"
+    assert sliced["basket_size"]["2-4"]["cases"] == 2

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrec import recommender
-from llmrec.metrics import bootstrap, measure, metrics, plots, summary
+from llmrec.metrics import bootstrap, measure, metrics, plots, slices
 from llmrec.recommender import top_n
 
 
-@pytest.mark.parametrize("module", [metrics, bootstrap, measure, summary, plots, recommender])
+@pytest.mark.parametrize("module", [metrics, bootstrap, measure, slices, plots, recommender])
 def test_examples_in_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted > 0
@@ -29,6 +29,42 @@ def test_metrics_derived_by_hand():
     assert mean["ndcg@5"] == pytest.approx((1 + 1 / 2 + 1 / np.log2(6)) / 5)
     assert mean["map@5"] == mean["mrr@5"] == pytest.approx((1 + 1 / 3 + 1 / 5) / 5)
     assert mean["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 5 + 1 / 6) / 5)
+
+
+def test_metrics_of_several_targets_derived_by_hand():
+    # the first case finds two of three targets among 5, the second none of one, the third both
+    ranks = np.array([3, 9, 0, 50, 1, 0])
+    case = np.array([0, 0, 0, 1, 2, 2])
+    values = metrics.per_case(ranks, n_items=100, ks=[5], case=case)
+    assert values["recall@5"].tolist() == pytest.approx([2 / 3, 0, 1])
+    assert values["hr@5"].tolist() == [1, 0, 1]
+    assert values["precision@5"].tolist() == [2 / 5, 0, 2 / 5]
+    assert values["f1@5"].tolist() == pytest.approx([2 * 2 / 8, 0, 2 * 2 / 7])
+    gains = 1 / np.log2(np.arange(5) + 2)
+    expected = [(gains[0] + gains[3]) / gains[:3].sum(), 0, 1]
+    assert values["ndcg@5"].tolist() == pytest.approx(expected)
+    assert values["map@5"].tolist() == pytest.approx([(1 + 2 / 4) / 3, 0, 1])
+    assert values["mrr@5"].tolist() == [1, 0, 1]
+    assert values["mrr"].tolist() == [1, 1 / 51, 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sets(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=5),
+    st.integers(1, 12),
+)
+def test_several_targets_against_a_plain_loop(baskets, k):
+    ranks = np.array([rank for basket in baskets for rank in basket])
+    case = np.repeat(np.arange(len(baskets)), [len(basket) for basket in baskets])
+    values = metrics.per_case(ranks, n_items=25, ks=[k], case=case)
+    for at, basket in enumerate(baskets):
+        hits = [place in basket and place < 25 for place in range(k)]
+        best = sum(1 / np.log2(place + 2) for place in range(min(k, len(basket))))
+        gain = sum(hit / np.log2(place + 2) for place, hit in enumerate(hits))
+        average = sum(hit * np.mean(hits[: place + 1]) for place, hit in enumerate(hits))
+        assert values[f"recall@{k}"][at] == pytest.approx(sum(hits) / len(basket))
+        assert values[f"ndcg@{k}"][at] == pytest.approx(gain / best)
+        assert values[f"map@{k}"][at] == pytest.approx(average / min(k, len(basket)))
 
 
 def test_every_metric_is_nothing_for_a_target_that_was_not_found():

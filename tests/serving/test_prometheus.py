@@ -2,30 +2,34 @@
 
 import re
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 from ask_bundle import recommend
+from live_service import an_event, live_service
+from tiny_shop import TinyRun
 
 from llmrec.cli import run_command
 from llmrec.serving.bundle import Bundle
 
-LINE = re.compile(r"(# (HELP|TYPE) )?llmrec_[a-z_]+ .+")
+PREFIX = "llmrec_history_cache_"
+LINE = re.compile(rf"(# (HELP|TYPE) )?{PREFIX}[a-z_]+ .+")
 
 
 def figures(url: str) -> dict[str, int]:
     response = httpx.get(f"{url}/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    lines = response.text.splitlines()
+    lines = [line for line in response.text.splitlines() if PREFIX in line]
     assert all(LINE.fullmatch(line) for line in lines), lines
     pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
     kinds = {line.split()[2]: line.split()[3] for line in lines if line.startswith("# TYPE")}
     for name, _ in pairs:
         assert kinds[name] == ("counter" if name.endswith("_total") else "gauge")
-    return {name.removeprefix("llmrec_history_cache_"): int(float(value)) for name, value in pairs}
+    return {name.removeprefix(PREFIX): int(float(value)) for name, value in pairs}
 
 
 def ask(url: str, history: list[str]) -> list[str]:
@@ -77,3 +81,25 @@ def test_a_small_cache_forgets(command: Any, semantic: Bundle) -> None:
 
 def test_without_a_cache_there_is_nothing_to_count(url: str) -> None:
     assert figures(url) == {}
+
+
+def test_requests_and_events_are_counted(tiny_run: TinyRun, tmp_path: Path) -> None:
+    with live_service(tiny_run.bundle("atomic"), tmp_path / "store.sqlite") as service:
+        item = service.bundle.item_ids[0]
+        service.send(an_event(0, "anna", item), an_event(0, "anna", item), an_event(1, "b", "x"))
+        for _ in range(3):
+            service.recommend()
+        service.client.get("/v1/users/nobody/at-all")
+        service.client.get("/nothing")
+        lines = service.client.get("/metrics").text.splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    found = {name: float(value) for name, value in pairs}
+    seconds = "llmrec_request_seconds_count"
+    assert found[f'{seconds}{{method="POST",route="/v1/recommendations",status="200"}}'] == 3
+    assert found[f'{seconds}{{method="POST",route="/v1/events",status="200"}}'] == 1
+    route = "/v1/users/{user_id:path}"
+    assert found[f'{seconds}{{method="GET",route="{route}",status="404"}}'] == 1
+    assert found[f'{seconds}{{method="none",route="none",status="404"}}'] == 1
+    for outcome in ("stored", "duplicate", "refused"):
+        assert found[f'llmrec_events_total{{outcome="{outcome}"}}'] == 1
+    assert (found["llmrec_batch_size_count"], found["llmrec_queue_length"]) == (3, 0)

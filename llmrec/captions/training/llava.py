@@ -24,6 +24,7 @@ from llmrec.content.features.models import check_layers
 from llmrec.errors import ConfigError, one_line
 from llmrec.llm.llama import Size, llama_config
 from llmrec.llm.tokenizer import train_tokenizer
+from llmrec.weights.locate import locate
 
 __all__ = ["SIZES", "load_multimodal", "new_multimodal", "save_multimodal"]
 
@@ -140,7 +141,7 @@ def load_multimodal(base: str | Path, *, dtype: Any = torch.float32) -> tuple[An
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    name = str(base)
+    name = locate(str(base), "multimodal model", "base")
     check_layers(name)
     try:
         processor = AutoProcessor.from_pretrained(name, trust_remote_code=False)

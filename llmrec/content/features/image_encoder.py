@@ -5,7 +5,9 @@
     encoder.encode_text(["a red dress"]) @ vectors.T      # cosines
 
 A model is ``NAME:PRETRAINED`` (a tag of open_clip, or a checkpoint file), ``hf-hub:OWNER/NAME``, or
-a folder with ``open_clip_config.json`` and weights.
+a folder with ``open_clip_config.json`` and weights. The short name ``efficientnet-lite0``
+(:mod:`llmrec.weights`) is a picture model that reads no words: its vectors are for fusion, and
+words cannot be compared with them.
 """
 
 from __future__ import annotations
@@ -25,9 +27,12 @@ from llmrec.content.features.models import (
     pick_device,
     weights_hash,
 )
+from llmrec.content.features.picture_tower import PictureTower
 from llmrec.content.media.images import decode_image
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError, one_line, require
 from llmrec.loop.precision import Precision, mixed_precision
+from llmrec.weights.known import WEIGHTS
+from llmrec.weights.locate import locate
 
 if TYPE_CHECKING:
     import torch
@@ -50,13 +55,20 @@ class ImageEncoder:
     def __init__(
         self, model: str = CLIP, *, device: str = "auto", precision: Precision = "auto"
     ) -> None:
-        open_clip = require("open_clip", "media")
         self.device = pick_device(device)
         self.precision = precision
+        self.model = model
+        self.clip: Any
+        located = locate(model, "image model", "image_model")
+        if located != model:
+            self.clip = PictureTower(located, self.device)
+            self._prepare, self._tokenize = self.clip.prepare, None
+            return
+        open_clip = require("open_clip", "media")
         name, pretrained = _parsed(model)
         check_layers(model, "open_clip_config.json")
         try:
-            clip, _, prepare = open_clip.create_model_and_transforms(
+            clip, _, self._prepare = open_clip.create_model_and_transforms(
                 name, pretrained=pretrained, device=self.device, require_pretrained=True
             )
             self._tokenize = open_clip.get_tokenizer(name)
@@ -70,12 +82,12 @@ class ImageEncoder:
                 "open_clip_config.json"
             ) from error
         self.clip = clip.eval().requires_grad_(False)
-        self._prepare = prepare
-        self.model = model
 
     @cached_property
     def dim(self) -> int:
         """Length of a vector."""
+        if self._tokenize is None:
+            return int(self.clip.dim)
         return int(self.encode_text(["a"]).shape[1])
 
     @property
@@ -112,7 +124,16 @@ class ImageEncoder:
         return np.concatenate(rows)
 
     def encode_text(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed words in the same space: float32 ``[len(texts), dim]``, rows of length 1."""
+        """Embed words in the same space: float32 ``[len(texts), dim]``, rows of length 1.
+
+        Raises:
+            ConfigError: if the model reads no words.
+        """
+        if self._tokenize is None:
+            raise ConfigError(
+                f"image_model: {self.model!r} is no CLIP, so words cannot be compared with its "
+                f"pictures; embed them with a CLIP, such as {CLIP}"
+            )
         torch = require("torch", "media")
         tokens = self._tokenize(list(texts)).to(self.device)
         with torch.inference_mode(), mixed_precision(self.device.type, self.precision):
@@ -163,7 +184,7 @@ def open_same_model(model: str, expected: str, folder: Path, device: str) -> Ima
 
 
 class ImageModality(BatchEncoder):
-    """Pictures by CLIP."""
+    """Pictures by CLIP, or by a picture model with a short name."""
 
     @classmethod
     def input_hashes(cls, config: EmbedMediaConfig) -> dict[str, str]:
@@ -172,8 +193,8 @@ class ImageModality(BatchEncoder):
 
     @classmethod
     def is_in_clip_space(cls, config: Mapping[str, Any]) -> bool:
-        """They always are."""
-        return True
+        """Those of a CLIP are; a picture model alone has no words to compare with."""
+        return config["image_model"] not in WEIGHTS
 
     @cached_property
     def clip(self) -> ImageEncoder:

@@ -61,11 +61,12 @@ class EmbedMediaConfig:
     Attributes:
         modalities: which blocks to make, among those of ``MODALITIES``; all by default.
         image_model: a CLIP, ``NAME:PRETRAINED`` as open_clip lists them, ``NAME:FILE``,
-            ``hf-hub:OWNER/NAME`` or a folder; it encodes the frames of videos too.
+            ``hf-hub:OWNER/NAME`` or a folder; it encodes the frames of videos too. The short name
+            ``efficientnet-lite0`` is a picture model without words: no search by them.
         temporal: file of a trained temporal encoder; None for the mean of a video's frames.
         frames: frames of a video that are encoded.
         frame_choice: ``even`` in time, or the beginnings of ``scenes``.
-        speech_model: a Whisper, by name, file or folder.
+        speech_model: a Whisper, by name, file, folder or short name (``whisper-tiny.en``).
         transcribe: also write transcripts of recordings; needs a Whisper with a decoder.
         language: of the recordings, such as ``en``; None to detect it.
         audio_seconds: of a recording, how much is encoded.

@@ -12,6 +12,7 @@ import numpy as np
 from llmrec.errors import ArtifactError, ConfigError, one_line, require
 from llmrec.files import file_hash
 from llmrec.jsonl import read_json
+from llmrec.weights.known import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,8 @@ def normalized(vectors: torch.Tensor) -> np.ndarray:
 
 def weights_hash(model: str) -> str:
     """Identifies a model: its name, and the contents of the files when they are local."""
+    if model in WEIGHTS:
+        return WEIGHTS[model].identity
     name, _, tail = model.partition(":")
     for text in (model, tail) if tail else (name,):
         path = Path(text).expanduser()

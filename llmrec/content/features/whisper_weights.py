@@ -1,5 +1,6 @@
 """Load openai-whisper by name or path, also from a folder that holds only the audio encoder.
 
+* a short name of :mod:`llmrec.weights` (``whisper-tiny.en``, ``whisper-base``), from packages;
 * a name that ``whisper.available_models()`` lists (``tiny``, ``base.en``, ...), downloaded;
 * a ``.pt`` file as openai-whisper saves it (tensors only: nothing is unpickled into code);
 * a folder with one ``*.npz`` of encoder weights and one ``*.cfg`` (JSON) of its sizes, as the ports
@@ -18,6 +19,8 @@ import numpy as np
 
 from llmrec.errors import ConfigError, LlmrecError, one_line, require
 from llmrec.jsonl import read_json
+from llmrec.weights.known import WEIGHTS
+from llmrec.weights.locate import locate
 
 _SIZES = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")
 # parts of a port's names -> openai-whisper's
@@ -52,7 +55,8 @@ def load_whisper(model: str, device: Any) -> LoadedWhisper:
         MissingExtraError: if openai-whisper is not installed.
     """
     whisper = require("whisper", "media")
-    path = Path(model).expanduser()
+    located = locate(model, "speech model", "speech_model")
+    path = Path(located).expanduser()
     try:
         if path.is_dir():
             encoder, n_mels = _encoder_of(path)
@@ -60,7 +64,7 @@ def load_whisper(model: str, device: Any) -> LoadedWhisper:
         if not path.is_file() and model not in whisper.available_models():
             raise ConfigError(
                 f"speech_model: {model!r} is neither a file, a folder nor a name; names are "
-                f"{', '.join(whisper.available_models())}"
+                f"{', '.join((*_short_names(), *whisper.available_models()))}"
             )
         loaded = whisper.load_model(str(path) if path.is_file() else model, device=device)
     except LlmrecError:
@@ -68,10 +72,17 @@ def load_whisper(model: str, device: Any) -> LoadedWhisper:
     # a damaged file or a download that fails raises many kinds
     except Exception as error:
         reason = one_line(error)[:200]
-        raise ConfigError(f"speech_model: {model!r} cannot be loaded ({reason})") from error
+        raise ConfigError(
+            f"speech_model: {model!r} cannot be loaded ({reason}); without a network there is "
+            f"{' and '.join(_short_names())}"
+        ) from error
     _load_tokenizer(loaded)
     loaded = loaded.eval().requires_grad_(False)
     return LoadedWhisper(loaded.encoder, loaded.dims.n_mels, loaded)
+
+
+def _short_names() -> list[str]:
+    return [name for name, weights in WEIGHTS.items() if weights.kind == "speech model"]
 
 
 def _load_tokenizer(model: Any) -> None:

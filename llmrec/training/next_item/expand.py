@@ -32,10 +32,11 @@ from llmrec.llm.tokenizer import plain_tokenizer
 from llmrec.llm.vocabulary import Vocabulary
 from llmrec.prompts import load_template
 from llmrec.stage import Manifest, StageRun, input_hashes, read_manifest, run_stage
-from llmrec.training.model_inputs import model_hashes
+from llmrec.training.model_inputs import is_earlier_model, model_hashes
 from llmrec.training.next_item.expanded import ExpandedTokenizer
 from llmrec.training.next_item.item_content import token_content
 from llmrec.training.next_item.row_init import content_part, initialise_rows
+from llmrec.weights.locate import locate
 
 STAGE = "expand"
 AROUND = (("", ""), ("Someone bought ", " and left."))  # an item alone, and inside a sentence
@@ -52,7 +53,8 @@ class ExpandConfig:
     """Settings of ``llmrec model expand``.
 
     Attributes:
-        base: a size (nano, micro, mini, small, medium), a folder or a hub id.
+        base: a size (nano, micro, mini, small, medium), a folder, a hub id or a short name
+            (``llmrec models list``).
         time_tokens: any of gap, hour, weekday, month.
         prompt: template of the history prompt, by name or path.
         max_items: newest events of a history that are in a prompt.
@@ -138,7 +140,10 @@ def expand(
     if config.base not in SIZES:
         # some bases have rows to spare behind their tokenizer's last token, some too few
         n_known = min(
-            AutoConfig.from_pretrained(config.base, trust_remote_code=False).vocab_size, n_known
+            AutoConfig.from_pretrained(
+                locate(config.base, "language model", "base"), trust_remote_code=False
+            ).vocab_size,
+            n_known,
         )
     _fill_rows(model, n_known, vocabulary, content, seed)
     # as serving will see it: this finds a base that cannot recommend
@@ -147,7 +152,7 @@ def expand(
 
 
 def _check_inputs(config: ExpandConfig, ids: ItemIds, dataset: Dataset | None) -> None:
-    if (Path(config.base) / LAYOUT).is_file():
+    if is_earlier_model(config.base):
         raise ConfigError(
             f"base: {config.base} already holds item or time tokens ({LAYOUT} is there); go on "
             "from it with llmrec train or llmrec tune, or start from the base model as it was "

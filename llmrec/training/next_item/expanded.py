@@ -48,7 +48,7 @@ class ExpandedTokenizer:
         """The causal LM of a base, with rows for the new tokens.
 
         Args:
-            base: a size name, for fresh weights; a folder or a hub id.
+            base: a size name, for fresh weights; a folder, a hub id or a short name.
             longest: tokens that fresh weights must read, if more than a history has.
         """
         if base not in SIZES:

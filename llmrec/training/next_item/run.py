@@ -2,10 +2,10 @@
 
     llmrec train RECIPE.yaml --dataset DIR --item-ids DIR [--features DIR] --out DIR
 
-The base is a size name (fresh weights), a folder or a hub id; or the folder of an earlier result,
-from which training goes on: it may know other items than the dataset has. The result is an ordinary
-Hugging Face folder whose vocabulary holds the item tokens, plus ``llmrec.json`` (the layout of
-the vocabulary and the prompt) and ``item_ids/``.
+The base is a size (fresh weights), a folder, hub id or short name; or the folder of an earlier
+result, from which training goes on: it may know other items than the dataset has. The result is an
+ordinary Hugging Face folder whose vocabulary holds the item tokens, plus ``llmrec.json`` (layout
+of the vocabulary and the prompt) and ``item_ids/``.
 """
 
 from __future__ import annotations

@@ -69,8 +69,9 @@ class TrainConfig:
 
     Attributes:
         kind: ``llm``, or ``sasrec`` for the baseline of that name.
-        base: a size (nano, micro, mini, small, medium), a folder or a hub id; the folder of an
-            earlier ``llmrec train`` goes on from that model, also on a dataset with other items.
+        base: a size (nano, micro, mini, small, medium), a folder, a hub id or a short name
+            (``llmrec models list``); the folder of an earlier ``llmrec train`` goes on from that
+            model, also on a dataset with other items.
         prompt: template of the history prompt, by name or path.
         max_items: newest events of a history that are in a prompt.
         time_tokens: any of gap, hour, weekday, month; needs timestamps.
@@ -134,6 +135,8 @@ class TrainConfig:
             raise ConfigError(
                 "train.tasks: next_item is trained on the histories already; leave it out"
             )
+        if "instructions" in self.tasks:
+            raise ConfigError("train.tasks: instructions are a task of llmrec tune; leave it out")
         check_tasks(self.tasks)
         check_ranges(self, "[1, inf)", "task_examples", prefix="train.")
         check_ranges(self, "[32, inf)", "task_length", prefix="train.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
+from llmrec.training.tasks.instructions import Instructions
 from llmrec.training.tasks.queries import Queries
 from llmrec.training.tasks.writer import PromptWriter
 from llmrec.types import Histories
@@ -24,10 +26,23 @@ class TaskCorpus:
     Args:
         dataset: of llmrec ingest.
         writer: renders items, histories and text as tokens.
+        own: file of the user's own chat examples, or None.
     """
 
-    def __init__(self, dataset: Dataset, writer: PromptWriter) -> None:
-        self.dataset, self.writer = dataset, writer
+    def __init__(self, dataset: Dataset, writer: PromptWriter, own: Path | None = None) -> None:
+        self.dataset, self.writer, self.own = dataset, writer, own
+
+    @cached_property
+    def instructions(self) -> Instructions:
+        """The user's own chat examples.
+
+        Raises:
+            ConfigError: if no file is given.
+            DataError: for a row that is none.
+        """
+        if self.own is None:
+            raise ConfigError("tasks.instructions: name the file of examples, instructions: FILE")
+        return Instructions(self.own, self.writer, self.dataset.item_index)
 
     @cached_property
     def histories(self) -> Histories:

@@ -36,6 +36,14 @@ class Task:
     example: Callable[[TaskCorpus, int, np.random.Generator], TaskExample]
 
 
+def _own_turns(corpus: TaskCorpus, task: str) -> np.ndarray:
+    return np.arange(len(corpus.instructions.turns))
+
+
+def _own_example(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> TaskExample:
+    return corpus.instructions.example(row)
+
+
 TASKS: dict[str, Task] = {
     "next_item": Task(history_tasks.events, history_tasks.next_item),
     "text_to_item": Task(catalogue_tasks.titled, catalogue_tasks.text_to_item),
@@ -44,6 +52,7 @@ TASKS: dict[str, Task] = {
     "search": Task(catalogue_tasks.findable, catalogue_tasks.search),
     "rank": Task(history_tasks.events, history_tasks.rank),
     "tool_call": Task(catalogue_tasks.titled, catalogue_tasks.tool_call),
+    "instructions": Task(_own_turns, _own_example),
 }
 
 

@@ -16,6 +16,7 @@ TASK_NAMES = (
     "search",
     "rank",
     "tool_call",
+    "instructions",
 )
 
 

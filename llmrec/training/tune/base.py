@@ -23,6 +23,7 @@ from llmrec.llm.layout import LAYOUT, read_layout
 from llmrec.llm.merge import copy_companions
 from llmrec.llm.tokenizer import load_tokenizer
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
+from llmrec.training.model_inputs import is_earlier_model
 from llmrec.training.next_item.warm_start import continued, ids_for
 from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.writer import PromptWriter
@@ -61,7 +62,7 @@ def open_base(folder: Path) -> ExpandedBase:
     Raises:
         ConfigError: if it is no expanded model, or its tokenizer lacks item tokens.
     """
-    if not (folder / LAYOUT).is_file():
+    if not is_earlier_model(folder):
         raise ConfigError(
             f"--base: {folder} has no {LAYOUT}, so its vocabulary holds no item tokens; run "
             "llmrec model expand on it first, or give a folder that llmrec train wrote"
@@ -218,11 +219,14 @@ def write_with_rows(base: ExpandedBase, trained: Any, out: Path) -> None:
     model.save_pretrained(out)
 
 
-def open_corpus(base: ExpandedBase, dataset: Dataset, max_length: int) -> tuple[TaskCorpus, int]:
+def open_corpus(
+    base: ExpandedBase, dataset: Dataset, max_length: int, own: Path | None = None
+) -> tuple[TaskCorpus, int]:
     """A dataset as the tasks of a base read it.
 
     Args:
         max_length: most tokens of an example.
+        own: file of the user's own chat examples, or None.
 
     Returns:
         the corpus, and the most tokens of an example that the model can read.
@@ -245,7 +249,7 @@ def open_corpus(base: ExpandedBase, dataset: Dataset, max_length: int) -> tuple[
             f"loop.max_length: {max_length} tokens cannot hold an event and its answer; set at "
             f"least {need}"
         ) from None
-    return TaskCorpus(dataset, PromptWriter(base.tokenizer, encoder)), max_length
+    return TaskCorpus(dataset, PromptWriter(base.tokenizer, encoder), own), max_length
 
 
 def new_row_parameters(base: ExpandedBase) -> int:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from llmrec.config import as_dict
+from llmrec.data import raw_files
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.jsonl import read_json
@@ -79,6 +80,8 @@ def run(
     inputs = input_hashes(dataset=dataset, features=features) | model_hashes(base)
     if adapter is not None:
         inputs |= model_hashes(adapter, "adapter")
+    if config.instructions is not None:
+        inputs |= raw_files.input_hashes("instructions", config.instructions)
     manifest = Manifest("tune", settings, inputs, seed=seed)
 
     def work(stage: StageRun) -> None:

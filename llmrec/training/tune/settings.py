@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from llmrec.config import check_ranges
@@ -133,6 +134,9 @@ class TuneConfig:
         targets: names of the linear layers that get an adapter.
         tasks: weight of each task, its share of the examples. The loss is a mean over tokens, so
             tasks with long answers weigh more in it than their share.
+        instructions: for the task ``instructions``, a file (.jsonl, .parquet) or folder of own chat
+            examples: rows with ``messages``, or ``prompt`` and ``completion``; the assistant's
+            turns alone are learned.
         align: the first step, for the rows of new tokens.
         loop: the training loop's settings.
         validation_users: validate on a fixed sample of so many users; 0 is all of them.
@@ -147,6 +151,7 @@ class TuneConfig:
     dropout: float = 0.05
     targets: list[str] = field(default_factory=lambda: list(PROJECTIONS))
     tasks: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
+    instructions: Path | None = None
     align: AlignConfig = field(default_factory=AlignConfig)
     loop: TuneLoopConfig = field(default_factory=TuneLoopConfig)
     validation_users: int = 0
@@ -156,6 +161,10 @@ class TuneConfig:
 
     def __post_init__(self) -> None:
         check_tasks(self.tasks)
+        if bool(self.tasks.get("instructions")) != (self.instructions is not None):
+            raise ConfigError(
+                "instructions: name the file, and give it a share: tasks: {instructions: 0.2}"
+            )
         if self.method != "full":
             self._check_adapter()
         check_ranges(self, "[0, inf)", "validation_users")

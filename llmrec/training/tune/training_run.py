@@ -74,7 +74,9 @@ class TuneRun:
         if self.base is not given:
             new = len(set(dataset.item_ids) - set(given.ids.names))
             self.counts |= {"known_items": dataset.n_items - new, "new_items": new}
-        corpus, max_length = bases.open_corpus(self.base, dataset, config.loop.max_length)
+        corpus, max_length = bases.open_corpus(
+            self.base, dataset, config.loop.max_length, config.instructions
+        )
         self.mixture = Mixture(corpus, config.tasks, seed, max_length)
         self.cases = validation_cases(dataset, config.validation_users, seed)
         self.steps = config.loop.steps(len(self.mixture), processes.count)

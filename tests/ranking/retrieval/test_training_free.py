@@ -9,7 +9,9 @@ from recommender_contract import RecommenderContract
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.ranking.retrieval import ease
 from llmrec.ranking.retrieval.ease import Ease
+from llmrec.ranking.retrieval.personal_frequency import PersonalFrequency
 from llmrec.ranking.retrieval.star import Star
+from llmrec.recommender import recommend_from_scores
 from llmrec.types import Histories
 
 TRAIN = Histories.from_lists([[0, 1], [1, 0], [0, 2], [3, 4, 5], [5, 5]])
@@ -60,3 +62,29 @@ def test_the_sum_of_star_derived_by_hand() -> None:
 def test_star_refuses_content_of_another_catalogue() -> None:
     with pytest.raises(CatalogError, match="content of 6 items for a catalogue of 7"):
         Star(VECTORS).fit(TRAIN, 7)
+
+
+class TestPersonalFrequencyContract(RecommenderContract):
+    @pytest.fixture
+    def recommender(self) -> PersonalFrequency:
+        return PersonalFrequency().fit(TRAIN, 6)
+
+
+def test_personal_frequency_ranks_what_was_taken_often_then_what_is_popular() -> None:
+    history = Histories.from_lists([[3, 4, 4, 5, 3, 3]])
+    # taken in training: 5 three times, 0 three times, 1 twice, 2, 3 and 4 once each
+    found = recommend_from_scores(
+        PersonalFrequency().fit(TRAIN, 6), history, 6, exclude_history=False
+    )
+    assert found.items.tolist() == [[3, 4, 5, 0, 1, 2]]
+    equal = Histories.from_lists([[4, 5, 2]])
+    found = recommend_from_scores(
+        PersonalFrequency().fit(TRAIN, 6), equal, 6, exclude_history=False
+    )
+    assert found.items.tolist() == [[5, 2, 4, 0, 1, 3]]
+    newest = PersonalFrequency(decay=0.5).fit(TRAIN, 6)
+    history = Histories.from_lists([[4, 4, 5, 2]])  # 0.375, 0.5 and 1
+    found = recommend_from_scores(newest, history, 3, exclude_history=False)
+    assert found.items.tolist() == [[2, 5, 4]]
+    with pytest.raises(ConfigError, match="decay"):
+        PersonalFrequency(decay=0)

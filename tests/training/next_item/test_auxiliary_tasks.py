@@ -105,6 +105,7 @@ def plain_state(vocab_size: int, tied: bool) -> dict[str, torch.Tensor]:
     ("changes", "message"),
     [
         ({"tasks": {"next_item": 1.0}}, "next_item is trained on the histories already"),
+        ({"tasks": {"instructions": 1.0}}, "instructions are a task of llmrec tune"),
         ({"tasks": {"tsate": 1.0}}, "unknown key 'tsate'; did you mean 'taste'"),
         ({"tasks": {"taste": 0.0}}, "tasks: trains nothing"),
         ({"tasks": {"taste": 1.0}, "task_examples": 0}, "task_examples: must be 1 or more"),

@@ -1,5 +1,6 @@
 """A described catalogue of 40 items, 60 people, and a base that says the items."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         time_fields=("gap", "month"),
         prompt="recommend_instruct",
     )
+    rows = [{"prompt": f"Is {n} even?", "completion": str(n % 2 == 0)} for n in range(40)]
+    (home / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return home
 
 
 @pytest.fixture(scope="session")
 def corpus(home: Path) -> TaskCorpus:
     """Atomic IDs, no times."""
-    return corpus_of(home / "dataset", home / "atomic")
+    return corpus_of(home / "dataset", home / "atomic", home / "own.jsonl")
 
 
 @pytest.fixture(scope="session")
 def timed(home: Path) -> TaskCorpus:
     """Semantic IDs, time tokens and an instruction."""
-    return corpus_of(home / "timed", home / "semantic")
+    return corpus_of(home / "timed", home / "semantic", home / "own.jsonl")

@@ -13,6 +13,7 @@ from wandb_files import read_run
 
 from llmrec.cli import run_command
 from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError, DataError
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
 from llmrec.generation.multi_lora import load_llm_with_adapters
@@ -161,7 +162,8 @@ def test_full_moves_every_weight(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("base", ["atomic", "untied"])
 def test_alignment_moves_rows_of_new_tokens_only(home: Path, tmp_path: Path, base: str) -> None:
-    config = tiny_tune(align=8, tasks=dict.fromkeys(TASKS, 1.0))
+    tasks = {name: 1.0 for name in TASKS if name != "instructions"}  # which needs a file
+    config = tiny_tune(align=8, tasks=tasks)
     run(config, home / base, home / "timed", tmp_path / "tuned")
     before, after = weights(home / base), weights(tmp_path / "tuned" / "base")
     assert before.keys() == after.keys()
@@ -209,6 +211,34 @@ def test_only_completions_are_learned_in_the_order_of_the_mixture(
         own = logs.gather(1, ids[1:, None])[len(example.prompt_ids) - 1 :]
         total, count = total - float(own.detach().sum()), count + len(own)
     assert losses(tmp_path / "tuned")[0] == pytest.approx(total / count, rel=1e-4)
+
+
+def test_own_chat_examples_are_learned_beside_other_tasks(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.jsonl"
+    row = {"prompt": "Which hat?", "completion": "The green one with the wide brim."}
+    own.write_text(json.dumps(row) + "\n")
+    tasks = {"next_item": 0.01, "instructions": 1.0}
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"tune: {{tasks: {json.dumps(tasks)}, instructions: {own},"
+                      " rank: 8, loop: {max_steps: 30, batch_size: 1, logging_steps: 1,"
+                      " learning_rate: 0.02}}\n")  # fmt: skip
+    flags = ["--base", str(home / "atomic"), "--dataset", str(home / "dataset")]
+    out = tmp_path / "tuned"
+    run_command(["tune", str(recipe), *flags, "--out", str(out)])
+    assert "instructions 1" in capsys.readouterr().out
+    found = losses(out)
+    assert min(found[-5:]) < 0.5 * max(found[:5])
+    assert "instructions/own.jsonl" in read_manifest(out, "tune").inputs
+    with pytest.raises(ConfigError, match=r"instructions: name the file, and give it a share"):
+        tiny_tune(instructions=own)
+    with pytest.raises(ConfigError, match=r"instructions: name the file, and give it a share"):
+        tiny_tune(tasks=tasks)
+    own.write_text('{"messages": []}\n')
+    with pytest.raises(DataError, match=r"own\.jsonl: row 1: messages is empty"):
+        run_command(["tune", str(recipe), *flags, "--out", str(tmp_path / "bad")])
+    assert not (tmp_path / "bad").exists()
 
 
 def test_gradients_are_accumulated(home: Path, tmp_path: Path) -> None:

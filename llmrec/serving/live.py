@@ -1,0 +1,254 @@
+"""What people did, as a service knows it: a dataset's histories, then the events of its store."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+
+from llmrec.errors import CatalogError
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.history import KnownAttributes, KnownHistories, is_liked
+from llmrec.serving.live_graph import LiveGraph
+from llmrec.serving.request import History
+from llmrec.serving.store import events, people, recommendations
+from llmrec.serving.store.database import Store, StoreError
+from llmrec.serving.store.events import StoredEvent
+from llmrec.serving.store.people import Profile
+from llmrec.serving.store.recommendations import ShownList
+from llmrec.types import Event
+
+MOST_EVENTS = 1000  # newest stored events of a history that a request reads
+DESCRIBED = 100  # newest events that a description of a user lists
+
+
+class LiveHistories:
+    """Histories that grow while they are read. Many threads may use them at once.
+
+    Args:
+        store: opened; its events are counted into the bundle's item graph at once.
+        bundle: opened; its item graph is changed.
+        known: histories of a dataset, read before the stored events.
+        attributes: of the people of a dataset.
+
+    Raises:
+        StoreError: if the store cannot be read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bundle: Bundle,
+        known: KnownHistories | None = None,
+        attributes: KnownAttributes | None = None,
+    ) -> None:
+        self.store, self._items = store, bundle.items
+        self._known, self._attributes = known, attributes
+        self._graph = None if bundle.prior is None else LiveGraph(bundle.prior.scorer.graph)
+        self._caches = bundle.history_caches()
+        self._lock = threading.Lock()  # one changes the store and the graph
+        with store.read() as connection:
+            self._forgotten = people.forgotten(connection)
+            if self._graph is not None:
+                self._graph.count_all(
+                    (user_id, self._known_items(user_id), self._liked(rows))
+                    for user_id, rows in events.of_users(connection)
+                )
+
+    def check_item(self, item_id: str | None) -> None:
+        """Check that an event's item, where it has one, is known.
+
+        Raises:
+            CatalogError: if it is not in the catalogue.
+        """
+        if item_id is not None and item_id not in self._items.index:
+            raise CatalogError(f"item_id: {item_id!r} is not in the catalogue")
+
+    def record(self, new: Sequence[StoredEvent]) -> list[bool]:
+        """Store events: durable when this returns, and part of the next recommendation.
+
+        Returns:
+            of each whether it was stored; False for one whose id was there already.
+
+        Raises:
+            StoreError: if the store cannot be written; nothing was stored.
+        """
+        first = {one.event_id: one for one in reversed(new)}
+        with self._changing():
+            with self.store.write() as connection:
+                stored = events.add(connection, list(first.values())[::-1])
+                users = {first[event_id].user_id for event_id in stored}
+                liked = self._liked_of(connection, users)
+            self._count(liked)
+        return [one.event_id in stored and first[one.event_id] is one for one in new]
+
+    def history(self, user_id: str) -> History | None:
+        """A user's events, oldest first; None for an unknown one.
+
+        Raises:
+            StoreError: if the store cannot be read.
+        """
+        known = self._known_history(user_id)
+        with self.store.read() as connection:
+            rows = events.of_user(connection, user_id, MOST_EVENTS)
+        if known is None and not rows:
+            return None
+        return [*(known or ()), *(dict(row._mapping) for row in rows)]
+
+    def attributes(self, user_id: str) -> dict[str, str]:
+        """What is known of a user, as the context of a request: the shop's word of the store
+        comes before that of the dataset.
+
+        Raises:
+            StoreError: if the store cannot be read.
+        """
+        known = self._known_attributes(user_id)
+        with self.store.read() as connection:
+            said = people.profile(connection, user_id)
+        return known if said is None else known | said.attributes()
+
+    def describe(self, user_id: str) -> dict[str, Any] | None:
+        """All that is known of a user, as JSON has it; None for nothing.
+
+        Raises:
+            StoreError: if the store cannot be read.
+        """
+        history, attributes = self.history(user_id), self._known_attributes(user_id)
+        with self.store.read() as connection:
+            said = people.profile(connection, user_id)
+            counts = events.counts(connection, user_id)
+            shown = recommendations.count(connection, user_id)
+        if history is None and said is None and not (attributes or counts or shown):
+            return None
+        said = said or Profile()
+        return {
+            "user_id": user_id,
+            "profile": said.profile,
+            "membership": said.membership,
+            "dataset_attributes": attributes,
+            "events": counts,
+            "history": list(history or ())[-DESCRIBED:],
+            "recommendations": shown,
+        }
+
+    def set_profile(self, user_id: str, change: Callable[[Profile], Profile]) -> Profile:
+        """Change what the shop says of a user, from what it said so far; the new profile.
+
+        Raises:
+            StoreError: if the store cannot be written; nothing was changed.
+        """
+        with self._changing(), self.store.write() as connection:
+            new = change(people.profile(connection, user_id) or Profile())
+            people.put(connection, user_id, new)
+        return new
+
+    def forget(self, user_id: str) -> dict[str, int]:
+        """Remove a user from the store and the item graph, and never read the dataset's history
+        and attributes of that name again; what was removed, counted.
+
+        Of the name a hash is kept where the dataset knows it.
+
+        Raises:
+            StoreError: if the store cannot be written; nothing was removed.
+        """
+        with self._changing():
+            items = self._known_items(user_id)
+            in_dataset = self._known_history(user_id) is not None or bool(
+                self._known_attributes(user_id)
+            )
+            with self.store.write() as connection:
+                removed = {
+                    "events": events.remove(connection, user_id),
+                    "profiles": people.remove(connection, user_id),
+                    "recommendations": recommendations.remove(connection, user_id),
+                }
+                if in_dataset:
+                    people.forget(connection, user_hash(user_id))
+            if self._graph is not None:
+                self._graph.count(user_id, items, [])
+            if in_dataset:
+                self._forgotten.add(user_hash(user_id))
+        for cache in self._caches:
+            cache.clear()
+        return removed
+
+    def forget_before(self, time: float) -> None:
+        """Remove events and recommendations from before a time.
+
+        Args:
+            time: seconds since 1970 UTC.
+
+        Raises:
+            StoreError: if the store cannot be written; nothing was removed.
+        """
+        with self._changing():
+            with self.store.write() as connection:
+                users = set(events.users_before(connection, time))
+                events.remove_before(connection, time)
+                recommendations.remove_before(connection, time)
+                liked = self._liked_of(connection, users)
+            self._count(liked)
+
+    def log(self, shown: Sequence[ShownList]) -> None:
+        """Store recommendations that are about to be shown.
+
+        Raises:
+            StoreError: if the store cannot be written; none was stored.
+        """
+        with self.store.write() as connection:
+            recommendations.add(connection, shown)
+
+    def _known_attributes(self, user_id: str) -> dict[str, str]:
+        if self._attributes is None or user_hash(user_id) in self._forgotten:
+            return {}
+        return dict(self._attributes(user_id))
+
+    def _known_history(self, user_id: str) -> History | None:
+        """The history of the dataset, unless it is to be forgotten."""
+        if self._known is None or user_hash(user_id) in self._forgotten:
+            return None
+        return self._known(user_id) if callable(self._known) else self._known.get(user_id)
+
+    def _known_items(self, user_id: str) -> list[int]:
+        ids = [_item_id(one) for one in self._known_history(user_id) or ()]
+        return [self._items.index[item_id] for item_id in ids if item_id in self._items.index]
+
+    def _liked(self, rows: Sequence[Any]) -> list[int]:
+        """Item indices of the events that the language model reads."""
+        index = self._items.index
+        return [index[r.item_id] for r in rows if r.item_id in index and is_liked(r.type)]
+
+    def _liked_of(self, connection: Connection, users: set[str]) -> dict[str, list[int]]:
+        if self._graph is None:
+            return {}
+        return {user: self._liked(events.of_user(connection, user)) for user in users}
+
+    def _count(self, liked: Mapping[str, list[int]]) -> None:
+        for user_id, items in liked.items():
+            assert self._graph is not None
+            self._graph.count(user_id, self._known_items(user_id), items)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One writer at a time, so that the graph follows the store in its order."""
+        if not self._lock.acquire(timeout=self.store.busy_seconds):
+            raise StoreError(f"store {self.store.name}: is busy; try again")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def user_hash(user_id: str) -> str:
+    """What is kept of the name of a user who was forgotten."""
+    return hashlib.sha256(user_id.encode()).hexdigest()
+
+
+def _item_id(event: str | Event | Mapping[str, Any]) -> str:
+    if isinstance(event, str):
+        return event
+    return str(event.item_id if isinstance(event, Event) else event["item_id"])

@@ -1,0 +1,66 @@
+"""Settings of the service. Light: nothing here loads a web server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmrec.config import check_ranges
+from llmrec.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """Settings of ``llmrec serve``.
+
+    Attributes:
+        rating_scale: the lowest and the highest rating of an event.
+        keep_days: forget events and recommendations that are older; None keeps them.
+        variant: what answers and their log call this service, in an experiment; who ranked, where
+            it is empty.
+        batch: requests that are answered together, at most.
+        batch_wait_ms: that they wait for one more; ten times that in all.
+        waiting: requests that wait at most; further ones are told to come again.
+        deadline_ms: within which a request is answered or given up.
+        max_body, max_header, max_url: bytes of a request.
+        rate: requests a second of one API key, in the long run.
+        burst: requests of one API key at once.
+    """
+
+    rating_scale: tuple[float, float] = (1.0, 5.0)
+    keep_days: float | None = None
+    variant: str = ""
+    batch: int = 32
+    batch_wait_ms: float = 2.0
+    waiting: int = 256
+    deadline_ms: float = 10_000.0
+    max_body: int = 1 << 20
+    max_header: int = 1 << 14
+    max_url: int = 1 << 13
+    rate: float = 100.0
+    burst: int = 200
+
+    def __post_init__(self) -> None:
+        low, high = self.rating_scale
+        if not -float("inf") < low < high < float("inf"):
+            raise ConfigError(f"rating_scale: {low:g} to {high:g} is no scale")
+        check_ranges(self, "[1, inf)", "batch", "waiting", "burst")
+        check_ranges(self, "[1024, inf)", "max_body", "max_header", "max_url")
+        check_ranges(self, "[0, 1000]", "batch_wait_ms")
+        check_ranges(self, "(0, inf)", "deadline_ms", "rate")
+        if self.keep_days is not None:
+            check_ranges(self, "(0, inf)", "keep_days")
+
+    def deadline_within(self, milliseconds: str | None) -> float:
+        """Seconds within which a request is answered.
+
+        Args:
+            milliseconds: that the caller gives, which may be fewer but not more.
+
+        Raises:
+            ConfigError: if these are none.
+        """
+        if milliseconds is None:
+            return self.deadline_ms / 1000
+        if not milliseconds.isascii() or not milliseconds.isdigit() or len(milliseconds) > 9:
+            raise ConfigError(f"X-Deadline-Ms: {milliseconds!r} is no number of milliseconds")
+        return min(float(milliseconds), self.deadline_ms) / 1000

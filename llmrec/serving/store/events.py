@@ -1,0 +1,110 @@
+"""Events of a store: what people did, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from llmrec.serving.store.tables import EVENTS
+from llmrec.types import EVENT_TYPES
+
+# Beside what models are trained on: the words of a search, and what came after a purchase, such
+# as a repair. They are kept, but are no part of a history.
+SEARCH, AFTER_SERVICE = "search", "after_service"
+STORED_TYPES = (*EVENT_TYPES, SEARCH, AFTER_SERVICE)
+_AT_ONCE = 10_000  # rows that are read together
+_OF_HISTORY = (EVENTS.c.item_id, EVENTS.c.type, EVENTS.c.timestamp, EVENTS.c.rating)
+_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """One thing a user did.
+
+    Attributes:
+        event_id: the shop's own; an event of the same one is not stored again.
+        type: one of :data:`STORED_TYPES`.
+        timestamp: seconds since 1970 UTC.
+        item_id: None for a search.
+        text: of a review, or the words of a search.
+        recommendation_id: of the list that the item was chosen from.
+    """
+
+    event_id: str
+    user_id: str
+    type: str
+    timestamp: float
+    item_id: str | None = None
+    rating: float | None = None
+    text: str = ""
+    session: str = ""
+    context: dict[str, Any] = field(default_factory=dict)
+    recommendation_id: str | None = None
+
+
+def add(connection: Connection, events: Sequence[StoredEvent]) -> set[str]:
+    """Store events whose ids are new.
+
+    Args:
+        events: of different ids.
+
+    Returns:
+        ids of those that were stored.
+    """
+    if not events:
+        return set()
+    insert: Any = _INSERTS[connection.dialect.name](EVENTS)
+    once = insert.on_conflict_do_nothing(index_elements=[EVENTS.c.event_id])
+    return set(connection.scalars(once.returning(EVENTS.c.event_id), [asdict(e) for e in events]))
+
+
+def of_user(connection: Connection, user_id: str, newest: int | None = None) -> list[Any]:
+    """Item, type, timestamp and rating of the events of a history, oldest first.
+
+    Args:
+        newest: at most so many.
+    """
+    order = EVENTS.c.timestamp.desc(), EVENTS.c.number.desc()
+    rows = connection.execute(_history(user_id).order_by(*order).limit(newest))
+    return list(rows)[::-1]
+
+
+def of_users(connection: Connection) -> Iterator[tuple[str, list[Any]]]:
+    """Every user's events, as :func:`of_user` has them."""
+    order = EVENTS.c.user_id, EVENTS.c.timestamp, EVENTS.c.number
+    every = select(EVENTS.c.user_id, *_OF_HISTORY).where(EVENTS.c.type.in_(EVENT_TYPES))
+    rows = connection.execution_options(yield_per=_AT_ONCE).execute(every.order_by(*order))
+    for user_id, own in groupby(rows, lambda row: row.user_id):
+        yield user_id, list(own)
+
+
+def counts(connection: Connection, user_id: str) -> dict[str, int]:
+    """How many events of each type a user has."""
+    of = select(EVENTS.c.type, func.count()).where(EVENTS.c.user_id == user_id)
+    return {name: count for name, count in connection.execute(of.group_by(EVENTS.c.type))}
+
+
+def users_before(connection: Connection, time: float) -> list[str]:
+    """Users who have events before a time."""
+    old = select(EVENTS.c.user_id).where(EVENTS.c.timestamp < time).distinct()
+    return list(connection.scalars(old))
+
+
+def remove(connection: Connection, user_id: str) -> int:
+    """Remove a user's events; how many they were."""
+    return connection.execute(delete(EVENTS).where(EVENTS.c.user_id == user_id)).rowcount
+
+
+def remove_before(connection: Connection, time: float) -> int:
+    """Remove the events before a time; how many they were."""
+    return connection.execute(delete(EVENTS).where(EVENTS.c.timestamp < time)).rowcount
+
+
+def _history(user_id: str) -> Select[Any]:
+    mine = select(*_OF_HISTORY).where(EVENTS.c.user_id == user_id)
+    return mine.where(EVENTS.c.type.in_(EVENT_TYPES))

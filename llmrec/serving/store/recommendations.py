@@ -1,0 +1,69 @@
+"""Recommendations of a store: what was shown to whom, so that events can be joined with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, select
+
+from llmrec.serving.store.tables import RECOMMENDATIONS, RECOMMENDED_ITEMS
+from llmrec.types import Recommendation
+
+
+@dataclass(frozen=True)
+class ShownList:
+    """A list as it was shown.
+
+    Attributes:
+        user_id: None where the request named nobody.
+        timestamp: seconds since 1970 UTC.
+        model, variant, catalog_version: who ranked which catalogue.
+    """
+
+    recommendation_id: str
+    user_id: str | None
+    timestamp: float
+    model: str
+    variant: str
+    catalog_version: str
+    items: Sequence[Recommendation]
+
+
+def add(connection: Connection, shown: Sequence[ShownList]) -> None:
+    """Store lists of different ids."""
+    names = ("recommendation_id", "user_id", "timestamp", "model", "variant", "catalog_version")
+    rows = [{name: getattr(one, name) for name in names} for one in shown]
+    items = [
+        {
+            "recommendation_id": one.recommendation_id,
+            "rank": item.rank,
+            "item_id": item.item_id,
+            "score": item.score,
+            "p_click": item.p_click,
+        }
+        for one in shown
+        for item in one.items
+    ]
+    if rows:
+        connection.execute(RECOMMENDATIONS.insert(), rows)
+    if items:
+        connection.execute(RECOMMENDED_ITEMS.insert(), items)
+
+
+def count(connection: Connection, user_id: str) -> int:
+    """How many lists were shown to a user."""
+    mine = select(func.count()).where(RECOMMENDATIONS.c.user_id == user_id)
+    return connection.scalar(mine) or 0
+
+
+def remove(connection: Connection, user_id: str) -> int:
+    """Remove what was shown to a user; how many lists they were."""
+    mine = delete(RECOMMENDATIONS).where(RECOMMENDATIONS.c.user_id == user_id)
+    return connection.execute(mine).rowcount
+
+
+def remove_before(connection: Connection, time: float) -> int:
+    """Remove what was shown before a time; how many lists they were."""
+    old = delete(RECOMMENDATIONS).where(RECOMMENDATIONS.c.timestamp < time)
+    return connection.execute(old).rowcount

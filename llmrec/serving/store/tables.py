@@ -1,0 +1,102 @@
+"""The tables of a service's store. A change of them is a new :data:`SCHEMA_VERSION`."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+METADATA = MetaData()
+# SQLite counts by itself only in a column of type INTEGER
+_NUMBER = BigInteger().with_variant(Integer, "sqlite")
+
+INFO = Table(
+    "llmrec_store",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
+)
+
+# timestamps are seconds since 1970 UTC; `number` is the order in which events came
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True, autoincrement=True),
+    Column("event_id", String, nullable=False, unique=True),
+    Column("user_id", String, nullable=False),
+    Column("item_id", String),
+    Column("type", String, nullable=False),
+    Column("timestamp", Float(53), nullable=False),
+    Column("rating", Float(53)),
+    Column("text", Text, nullable=False),
+    Column("session", String, nullable=False),
+    Column("context", JSON, nullable=False),
+    Column("recommendation_id", String),
+    Index("events_of_user", "user_id", "timestamp", "number"),
+    Index("events_by_age", "timestamp"),
+    Index("events_of_recommendation", "recommendation_id"),
+)
+
+USERS = Table(
+    "users",
+    METADATA,
+    Column("user_id", String, primary_key=True),
+    Column("profile", JSON, nullable=False),
+    Column("membership", String),
+)
+
+# people whose history in the dataset of a service is not read any more, by sha256 of their name
+FORGOTTEN = Table(
+    "forgotten_users",
+    METADATA,
+    Column("user_hash", String, primary_key=True),
+)
+
+RECOMMENDATIONS = Table(
+    "recommendations",
+    METADATA,
+    Column("recommendation_id", String, primary_key=True),
+    Column("user_id", String),
+    Column("timestamp", Float(53), nullable=False),
+    Column("model", String, nullable=False),
+    Column("variant", String, nullable=False),
+    Column("catalog_version", String, nullable=False),
+    Index("recommendations_of_user", "user_id"),
+    Index("recommendations_by_age", "timestamp"),
+)
+
+RECOMMENDED_ITEMS = Table(
+    "recommended_items",
+    METADATA,
+    Column(
+        "recommendation_id",
+        ForeignKey(RECOMMENDATIONS.c.recommendation_id, ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("rank", Integer, primary_key=True),
+    Column("item_id", String, nullable=False),
+    Column("score", Float(53), nullable=False),
+    Column("p_click", Float(53)),
+)
+
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("key_id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("secret_hash", String, nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("revoked", Float(53)),
+)

@@ -1,0 +1,127 @@
+"""What each table keeps, in each database that is served."""
+
+from pathlib import Path
+
+import pytest
+from tiny_shop import TinyRun
+
+from llmrec.errors import ConfigError
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.live import LiveHistories
+from llmrec.serving.store import events, keys, people, recommendations
+from llmrec.serving.store.database import Store
+from llmrec.serving.store.events import StoredEvent
+from llmrec.serving.store.people import Profile
+from llmrec.serving.store.recommendations import ShownList
+from llmrec.types import Recommendation
+
+ITEMS = [Recommendation("i1", "one", 1, 0.5), Recommendation("i2", "two", 2, 0.25, p_click=0.1)]
+
+
+def an_event(number: int, user: str = "anna", kind: str = "click", item: str = "i1") -> StoredEvent:
+    return StoredEvent(f"e{number}", user, kind, 100.0 + number, item, context={"device": "ü"})
+
+
+def test_events(store: Store) -> None:
+    with store.write() as connection:
+        some = [an_event(3), an_event(1), an_event(2, "ben"), an_event(4, kind="search")]
+        assert events.add(connection, some) == {"e1", "e2", "e3", "e4"}
+        assert events.add(connection, [an_event(3), an_event(5)]) == {"e5"}
+        assert events.add(connection, []) == set()
+    with store.read() as connection:
+        assert events.counts(connection, "anna") == {"click": 3, "search": 1}
+        by_user = {
+            user: [row.timestamp for row in rows] for user, rows in events.of_users(connection)
+        }
+        assert by_user == {"anna": [101, 103, 105], "ben": [102]}
+        assert events.users_before(connection, 102.0) == ["anna"]
+    with store.write() as connection:
+        assert events.remove_before(connection, 103.0) == 2
+        assert events.remove(connection, "anna") == 3
+
+
+def test_people(store: Store) -> None:
+    with store.write() as connection:
+        assert people.profile(connection, "anna") is None
+        people.put(connection, "anna", Profile({"size": "M"}))
+        people.put(connection, "anna", Profile({"size": "L", "age": 3}, "gold"))
+        people.forget(connection, "hash")
+        people.forget(connection, "hash")
+    with store.read() as connection:
+        said = people.profile(connection, "anna")
+        assert said == Profile({"size": "L", "age": 3}, "gold")
+        assert said.attributes() == {"size": "L", "age": "3", "membership": "gold"}
+        assert people.forgotten(connection) == {"hash"}
+    with store.write() as connection:
+        assert (people.remove(connection, "anna"), people.remove(connection, "anna")) == (1, 0)
+
+
+def test_recommendations(store: Store) -> None:
+    def shown(number: int, user: str | None, items: list[Recommendation]) -> ShownList:
+        return ShownList(f"r{number}", user, float(number), "m", "v", "c", items)
+
+    with store.write() as connection:
+        recommendations.add(connection, [shown(1, "anna", ITEMS), shown(2, "anna", [])])
+        recommendations.add(connection, [shown(3, None, ITEMS), shown(4, "ben", ITEMS)])
+        recommendations.add(connection, [])
+        assert recommendations.count(connection, "anna") == 2
+        assert recommendations.remove(connection, "anna") == 2
+        assert recommendations.remove_before(connection, 4.0) == 1
+    with store.read() as connection:
+        rows = connection.exec_driver_sql("SELECT * FROM recommended_items ORDER BY rank").all()
+        assert [tuple(row) for row in rows] == [
+            ("r4", 1, "i1", 0.5, None),
+            ("r4", 2, "i2", 0.25, 0.1),
+        ]
+
+
+def test_keys(store: Store) -> None:
+    with store.write() as connection:
+        key, text = keys.create(connection, "shop", ["read", "events", "read"])
+        _, other = keys.create(connection, "other", ["admin"])
+        with pytest.raises(ConfigError, match="'write' is no scope"):
+            keys.create(connection, "shop", ["read", "write"])
+        with pytest.raises(ConfigError, match="at least one"):
+            keys.create(connection, "shop", [])
+    with store.read() as connection:
+        first, second = keys.every(connection)
+    assert (first, key.scopes) == (key, ("read", "events"))
+    by_id = {one.key_id: one for one in (first, second)}
+    assert keys.find(by_id, text) == first
+    assert keys.find(by_id, other) == second
+    assert (first.may("events"), first.may("admin"), second.may("read")) == (True, False, True)
+    secret = text.split("_", 2)[2]
+    assert keys.find(by_id, f"llmrec_{second.key_id}_{secret}") is None
+    with store.write() as connection:
+        assert keys.revoke(connection, key.key_id)
+        assert not keys.revoke(connection, key.key_id)
+        revoked, _ = keys.every(connection)
+    assert not revoked.may("read")
+
+
+def test_live_histories(store: Store, tiny_run: TinyRun) -> None:
+    bundle = Bundle(tiny_run.bundle("atomic"), verify=False)
+    items = bundle.item_ids
+    graph = bundle.prior.scorer.graph  # type: ignore[union-attr]
+    fresh = graph.matrix().toarray()
+    live = LiveHistories(store, bundle)
+    sent = [an_event(row, f"u{row % 3}", item=items[row]) for row in range(12)]
+    assert live.record(sent) == [True] * 12
+    assert live.record([*sent[:2], an_event(99, item=items[0])]) == [False, False, True]
+    counted = graph.matrix().toarray()
+    again = Bundle(tiny_run.bundle("atomic"), verify=False)
+    LiveHistories(store, again)
+    assert (again.prior.scorer.graph.matrix().toarray() == counted).all()  # type: ignore[union-attr]
+    history = live.history("u1")
+    assert history is not None
+    assert [one["item_id"] for one in history] == items[1:12:3]  # type: ignore[index]
+    for user in ("u0", "u1", "u2", "anna"):
+        assert live.forget(user)["events"] > 0
+    assert (graph.matrix().toarray() == fresh).all()
+    assert (counted != fresh).any()
+
+
+def test_a_path_with_blanks(tmp_path: Path) -> None:
+    folder = tmp_path / "my shop"
+    Store(f"sqlite:///{folder / 'a store.sqlite'}").close()
+    assert (folder / "a store.sqlite").is_file()

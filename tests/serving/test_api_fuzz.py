@@ -1,0 +1,36 @@
+"""Whatever the schema allows, and what it does not, is answered; nothing is the service's fault."""
+
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from live_service import live_service
+from tiny_shop import TinyRun
+
+from llmrec.serving.app import create_app
+
+
+def test_no_request_breaks_it(serve: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
+    folder, path = tiny_run.bundle("atomic"), tmp_path / "store.sqlite"
+    with (
+        live_service(folder, path) as service,
+        serve(create_app(service.recommender, service.live)) as url,
+    ):
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        operations = [found.ok() for found in schema.get_all_operations()]
+        assert len(operations) >= 12
+        for operation in operations:
+            _try(operation)
+
+
+def _try(operation: Any) -> None:
+    @settings(
+        max_examples=10, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(case=operation.as_strategy())
+    def check(case: Any) -> None:
+        response = case.call(timeout=60)
+        assert response.status_code < 500, (case.as_curl_command(), response.text)
+
+    check()
