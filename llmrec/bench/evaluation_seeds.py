@@ -70,7 +70,7 @@ def run(results: Sequence[Path], /, out: Path, *, resamples: int = 1000, seed: i
         split=first["split"],
         model=[result["model"] for result in found],
         metrics=_means([result["metrics"] for result in found]),
-        intervals=_intervals(values, cases[0].users, resamples, seed),
+        intervals=_intervals(values, cases[0].case_users, resamples, seed),
         name=out.stem,
         baseline=False,
         seed=seed,
@@ -131,6 +131,6 @@ def _slices(
             sliced[name][bucket] = {
                 "cases": len(rows),
                 "metrics": _means([{m: float(c.mean()) for m, c in one.items()} for one in some]),
-                "intervals": _intervals(some, ranks.users[rows], resamples, seed),
+                "intervals": _intervals(some, ranks.case_users[rows], resamples, seed),
             }
     return sliced

@@ -108,12 +108,11 @@ def propose(
     """
     at_once = max(1, _SCORES_AT_ONCE // llm.n_items)
     if len(histories) > at_once:
-        starts = range(0, len(histories), at_once)
-        users = [np.arange(start, min(start + at_once, len(histories))) for start in starts]
-        some = [
-            propose(llm, scorer, histories.select(rows), k, [constraints[r] for r in rows], options)
-            for rows in users
-        ]
+        some = []
+        for start in range(0, len(histories), at_once):
+            own = constraints[start : start + at_once]
+            users = histories.select(np.arange(start, start + len(own)))
+            some.append(propose(llm, scorer, users, k, own, options))
         return Proposed.joined(some)
     found = llm.recommend(
         histories, k, exclude_history=False, constraints=constraints, options=options
