@@ -110,9 +110,9 @@ def propose(
     if len(histories) > at_once:
         some = []
         for start in range(0, len(histories), at_once):
-            own = constraints[start : start + at_once]
-            users = histories.select(np.arange(start, start + len(own)))
-            some.append(propose(llm, scorer, users, k, own, options))
+            theirs = constraints[start : start + at_once]
+            users = histories.select(np.arange(start, start + len(theirs)))
+            some.append(propose(llm, scorer, users, k, theirs, options))
         return Proposed.joined(some)
     found = llm.recommend(
         histories, k, exclude_history=False, constraints=constraints, options=options
