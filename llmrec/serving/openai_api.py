@@ -72,9 +72,7 @@ class RecommendFields(BaseModel):
     """What every route reads."""
 
     model: str = Field("", description="the model, or one of its adapters")
-    user: str | None = Field(
-        None, max_length=MAX_NAME, description="whose history to take, where none is given"
-    )
+    user: str | None = Field(None, description="whose history to take, where none is given")
     history: list[Any] | None = Field(
         None,
         max_length=MAX_LIST,

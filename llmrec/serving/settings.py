@@ -32,7 +32,7 @@ class ServiceConfig:
     batch: int = 32
     batch_wait_ms: float = 2.0
     waiting: int = 256
-    deadline_ms: float = 10_000.0
+    deadline_ms: float = 30_000.0
     max_body: int = 1 << 20
     max_header: int = 1 << 14
     max_url: int = 1 << 13

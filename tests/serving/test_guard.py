@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live_service import LiveService, an_event, live_service
+from live_service import PATIENT, LiveService, an_event, live_service
 from tiny_shop import TinyRun
 
 from llmrec.cli import main
@@ -18,7 +18,7 @@ from llmrec.serving.guard import RateLimiter
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.store import keys
 
-CONFIG = ServiceConfig(rate=1000, burst=1000, max_body=4096)
+CONFIG = ServiceConfig(**PATIENT, rate=1000, burst=1000, max_body=4096)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_rate() -> None:
 
 
 def test_a_key_that_asks_too_often(tiny_run: TinyRun, tmp_path: Path) -> None:
-    config = ServiceConfig(rate=0.01, burst=2)
+    config = ServiceConfig(**PATIENT, rate=0.01, burst=2)
     with live_service(tiny_run.bundle("atomic"), tmp_path / "store.sqlite", config) as service:
         key, other = a_key(service, "read"), a_key(service, "read")
         time.sleep(guard.FRESH_SECONDS)

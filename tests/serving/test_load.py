@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live_service import LiveService, live_service
+from live_service import PATIENT, LiveService, live_service
 from tiny_shop import TinyRun
 
 from llmrec.errors import ConfigError
@@ -18,7 +18,7 @@ from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendRequest
 from llmrec.serving.settings import ServiceConfig
 
-SMALL = ServiceConfig(waiting=2, batch=1)
+SMALL = ServiceConfig(**PATIENT, waiting=2, batch=1)
 
 
 class Gate:
@@ -80,7 +80,7 @@ def test_what_takes_too_long_is_given_up(tiny_run: TinyRun, tmp_path: Path) -> N
 
 
 def test_together_each_gets_its_own_answer(tiny_run: TinyRun, tmp_path: Path) -> None:
-    path, config = tmp_path / "store.sqlite", ServiceConfig(batch_wait_ms=50, batch=16)
+    path, config = tmp_path / "store.sqlite", ServiceConfig(**PATIENT, batch_wait_ms=50, batch=16)
     with live_service(tiny_run.bundle("semantic"), path, config) as service:
         items = service.bundle.item_ids
 

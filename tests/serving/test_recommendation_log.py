@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cascade_shop import shop
-from live_service import LiveService, an_event, live_service
+from live_service import PATIENT, LiveService, an_event, live_service
 from tiny_shop import TinyRun
 
 from llmrec.bench.random_shop import RandomShop
@@ -55,7 +55,7 @@ def test_a_click_model(shop: RandomShop, tmp_path: Path) -> None:
 
 
 def test_a_variant_of_an_experiment(tiny_run: TinyRun, tmp_path: Path) -> None:
-    path, config = tmp_path / "store.sqlite", ServiceConfig(variant="b")
+    path, config = tmp_path / "store.sqlite", ServiceConfig(**PATIENT, variant="b")
     with live_service(tiny_run.bundle("atomic"), path, config) as service:
         assert service.recommend()["variant"] == "b"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cascade_shop import shop
-from live_service import WHEN, LiveService, an_event, live_service
+from live_service import PATIENT, WHEN, LiveService, an_event, live_service
 from tiny_shop import TinyRun
 
 from llmrec.bench.random_shop import RandomShop
@@ -135,7 +135,7 @@ def test_what_is_too_old(tiny_run: TinyRun, tmp_path: Path) -> None:
         new = [an_event(row, "anna", items[row], timestamp=now - 9000 + row) for row in (3, 4)]
         service.send(*old, *new)
         service.recommend(user="anna")
-    with live_service(folder, path, ServiceConfig(keep_days=1)) as service:
+    with live_service(folder, path, ServiceConfig(**PATIENT, keep_days=1)) as service:
         history: Any = service.live.history("anna")
         assert [one["item_id"] for one in history] == items[3:5]
         kept = service.edges()
