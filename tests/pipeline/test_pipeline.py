@@ -147,7 +147,11 @@ def test_results_are_printed_a_line_each_and_copied(
     result = tmp_path / "tiny-sasrec.json"
     result.write_text(
         json.dumps(
-            {"name": "tiny-sasrec", "metrics": {"recall@10": 0.25, "ndcg@10": 0.125, "mrr": 0}}
+            {
+                "name": "tiny-sasrec",
+                "metrics": {"recall@10": 0.25, "ndcg@10": 0.125, "mrr": 0},
+                "history_removed": True,
+            }
         )
     )
     monkeypatch.setattr(
@@ -282,5 +286,5 @@ def test_every_shipped_recipe_fits_the_real_stages(
 
 def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:
     path = write(tmp_path, RECIPE.replace("popularity", "popular"))
-    with pytest.raises(ConfigError, match="baselines: 'popular' is none of popularity, item-knn"):
+    with pytest.raises(ConfigError, match="baselines: 'popular' is none of popularity, personal-frequency"):
         planned(path)

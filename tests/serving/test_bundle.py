@@ -252,8 +252,8 @@ def test_a_query_ranks_with_the_scores_of_the_whole_catalogue(atomic: Bundle) ->
     row = atomic.index[atomic.item_ids[7]]
     assert atomic.prior is not None
     hybrid = with_prior(atomic.llm, atomic.prior)
-    scores = hybrid.score(Histories.from_lists([[row]]))  # type: ignore[union-attr]
-    best = top_n(scores, 120)
+    every = np.arange(hybrid.n_items)[None]
+    best = top_n(hybrid.score_items(Histories.from_lists([[row]]), every), 120)
     of_item = dict(zip(best.items[0].tolist(), best.scores[0].tolist(), strict=True))
     for found in recommend(atomic, [atomic.item_ids[7]], 5, query=QUERY):
         assert found.score == pytest.approx(of_item[atomic.index[found.item_id]], abs=1e-5)
