@@ -286,5 +286,7 @@ def test_every_shipped_recipe_fits_the_real_stages(
 
 def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:
     path = write(tmp_path, RECIPE.replace("popularity", "popular"))
-    with pytest.raises(ConfigError, match="baselines: 'popular' is none of popularity, personal-frequency"):
+    with pytest.raises(
+        ConfigError, match="baselines: 'popular' is none of popularity, personal-frequency"
+    ):
         planned(path)
