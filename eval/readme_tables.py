@@ -21,6 +21,7 @@ OURS = {
     "atomic": "**llmrec, LLaMA, atomic item IDs, rows from content**",
     "semantic": "**llmrec, LLaMA, semantic item IDs from titles**",
     "sasrec": "**llmrec's SASRec, softmax over the catalogue**",
+    "item-graph": "**llmrec's item graph and content alone, no training**",
     "itemknn": "**llmrec's item-kNN**",
     "popularity": "**popularity**",
 }
