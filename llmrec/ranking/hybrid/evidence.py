@@ -63,14 +63,14 @@ def evidence_of(
     """
     place, there = np.maximum(items, 0), items >= 0
     found = [np.take_along_axis(part, place, axis=1) * there for part in parts]
-    weights = scorer.graph.out_weight / UNIT
+    weights = scorer.graph.out_weight
     lengths = histories.lengths()
     last = histories.items[np.maximum(histories.offsets[1:] - 1, 0)] if len(histories.items) else 0
     return Evidence(
         log_likelihood,
         np.stack(found),
-        weights[place] * there,
-        np.where(lengths > 0, weights[last], 0.0),
+        weights[place] * there / UNIT,
+        np.where(lengths > 0, weights[last], 0) / UNIT,
         lengths,
     )
 

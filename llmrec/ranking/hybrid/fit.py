@@ -11,6 +11,7 @@ from llmrec.errors import require
 from llmrec.ranking.hybrid.correction import Correction
 from llmrec.ranking.hybrid.evidence import features_of
 from llmrec.ranking.hybrid.recommender import Proposed, best_of
+from llmrec.types import Cases
 
 _WIDTH, _DROPOUT = 32, 0.1
 _EPOCHS, _BATCH, _RATE, _DECAY = 30, 256, 3e-3, 1e-3
@@ -24,7 +25,7 @@ class Fitted:
 
     Attributes:
         correction: from all users.
-        ndcg: float64 ``[users]``, NDCG@10 of each with a correction learned from other users.
+        ndcg: float64 ``[cases]``, NDCG@10 of each with a correction learned from other users.
     """
 
     correction: Correction
@@ -32,21 +33,23 @@ class Fitted:
 
 
 def fit_correction(
-    found: Proposed, scores: np.ndarray, targets: np.ndarray, seed: int = 0
+    found: Proposed, scores: np.ndarray, cases: Cases, seed: int = 0
 ) -> Fitted | None:
     """Learn to rank the target first among its user's candidates.
 
     Args:
         found: candidates and what is known of them.
-        scores: float32 ``[users, candidates]``, what is corrected.
-        targets: int ``[users]``.
+        scores: float32 ``[cases, candidates]``, what is corrected.
+        cases: whose the candidates are; all of a user are in one fold.
 
     Returns:
         None where there are too few users whose target is among the candidates.
     """
     features = features_of(found.evidence)
+    targets = cases.targets
     hit = found.items == targets[:, None]
-    fold = np.random.default_rng(seed).integers(0, _FOLDS, len(targets))
+    users, user = np.unique(cases.users, return_inverse=True)
+    fold = np.random.default_rng(seed).integers(0, _FOLDS, len(users))[user]
     ndcg = np.zeros(len(targets))
     for part in range(_FOLDS):
         own = fold == part

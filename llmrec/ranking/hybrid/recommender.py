@@ -10,7 +10,7 @@ import numpy as np
 from llmrec.errors import ArtifactError
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.constraints import Constraints
-from llmrec.generation.llm import Llm, constraints_of
+from llmrec.generation.llm import AtomicLlm, Llm, constraints_of
 from llmrec.ranking.hybrid.evidence import Evidence, evidence_of
 from llmrec.ranking.hybrid.prior import GraphPrior
 from llmrec.ranking.retrieval.graph_scorer import GraphScorer
@@ -114,9 +114,18 @@ def propose(
             users = histories.select(np.arange(start, start + len(theirs)))
             some.append(propose(llm, scorer, users, k, theirs, options))
         return Proposed.joined(some)
-    found = llm.recommend(
-        histories, k, exclude_history=False, constraints=constraints, options=options
-    )
+    every = None
+    if isinstance(llm, AtomicLlm):  # reading a history once gives the likelihood of every item
+        every = llm.score(histories)
+        every[:, llm.trie.leaf_of_item.cpu().numpy() < 0] = -np.inf
+        allowed = every.copy()
+        for row, own in zip(allowed, constraints, strict=True):
+            row[~own.passes(llm.n_items)] = -np.inf
+        found = top_n(allowed, k)
+    else:
+        found = llm.recommend(
+            histories, k, exclude_history=False, constraints=constraints, options=options
+        )
     parts = scorer.dense_parts(histories)
     graph = scorer.combined(parts)
     proposed = np.where(graph > 0, graph, -np.inf).astype(np.float32)
@@ -126,7 +135,11 @@ def propose(
     repeated = (known[:, :, None] == found.items[:, None, :]).any(axis=2)
     more = np.where(repeated, -1, known)
     items = np.concatenate([found.items, more], axis=1)
-    scored = llm.score_items(histories, more, options=options)
+    if every is None:
+        scored = llm.score_items(histories, more, options=options)
+    else:
+        scored = np.take_along_axis(every, np.maximum(more, 0), axis=1)
+        scored = np.where(more >= 0, scored, -np.inf).astype(np.float32)
     log_likelihood = np.concatenate([found.scores, scored], axis=1)
     return Proposed(items, evidence_of(scorer, parts, histories, items, log_likelihood))
 

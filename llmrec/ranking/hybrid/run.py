@@ -86,7 +86,7 @@ def run(
             flush=True,
         )
         if config.learn:
-            stage.counts |= _learn(prior, found, cases.targets, seed)
+            stage.counts |= _learn(prior, found, cases, seed)
         prior.save(stage.folder)
 
     return run_stage(out, Manifest(STAGE, as_dict(config), inputs, seed=seed), work)
@@ -122,17 +122,17 @@ def try_priors(
     return tried
 
 
-def _learn(
-    prior: GraphPrior, found: Proposed, targets: np.ndarray, seed: int
-) -> dict[str, float | bool]:
+def _learn(prior: GraphPrior, found: Proposed, cases: Cases, seed: int) -> dict[str, float | bool]:
     """Give a prior its correction if that is better beyond chance; what to say of it."""
     scores = found.log_likelihood + prior.bonus(found.evidence)
-    fitted = fit_correction(found, scores, targets, seed)
+    fitted = fit_correction(found, scores, cases, seed)
     if fitted is None:
         print("hybrid: too few validation users to learn a correction from", flush=True)
         return {"learned": False}
-    gain = fitted.ndcg - ndcg_at_10(found.items, scores, targets)
-    error = float(gain.std() / np.sqrt(len(gain)))
+    gain = fitted.ndcg - ndcg_at_10(found.items, scores, cases.targets)
+    # the cases of a user are not independent: the spread is that of whole users
+    _, user = np.unique(cases.users, return_inverse=True)
+    error = float(np.sqrt((np.bincount(user, gain - gain.mean()) ** 2).sum()) / len(gain))
     learned = bool(gain.mean() > error)
     if learned:
         prior.correction = fitted.correction

@@ -89,16 +89,20 @@ class GraphScorer:
         Returns:
             sparse float64 ``[users, n_items]``, nothing below 0; empty where there is no content.
         """
+        last = newest_weighted(histories, 1.0, 1, self.n_items, np.float64)
+        by_content = last * 0 if self.content is None else last @ self.content
+        return [*self._newest_parts(histories), self.graph.propagate(last), by_content]
+
+    def _newest_parts(self, histories: Histories) -> list[Any]:
+        """Those of :meth:`parts` that lead from all the newest items."""
         c = self.config
         query = newest_weighted(histories, c.decay, c.events, self.n_items, np.float64)
         query.sum_duplicates()
-        last = newest_weighted(histories, 1.0, 1, self.n_items, np.float64)
-        walk, last_walk = self.graph.propagate(query), self.graph.propagate(last)
+        walk = self.graph.propagate(query)
         if self.content is None:
-            none = query * 0
-            return [walk, none, none, last_walk, none]
+            return [walk, query * 0, query * 0]
         around = query @ self.content
-        return [walk, self.graph.propagate(around), around, last_walk, last @ self.content]
+        return [walk, self.graph.propagate(around), around]
 
     def dense_parts(self, histories: Histories) -> list[np.ndarray]:
         """The :meth:`parts` as arrays, for few users."""
@@ -112,7 +116,7 @@ class GraphScorer:
 
     def sparse_scores(self, histories: Histories) -> Any:
         """Scores above 0, sparse float64 ``[users, n_items]``."""
-        return self.combined(self.parts(histories))
+        return self.combined(self._newest_parts(histories))
 
     def score(self, histories: Histories) -> np.ndarray:
         """float32 ``[users, items]``; positive where graph or content leads."""

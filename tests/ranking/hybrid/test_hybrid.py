@@ -93,6 +93,19 @@ def test_constraints_hold_for_both_parts(kind: str) -> None:
         assert (row[3:] == -1).all()
 
 
+@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+def test_many_users_are_answered_in_parts_as_one_by_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hybrid = make(kind)
+    constraints = [Constraints(exclude=[user + 5]) for user in range(len(HISTORIES))]
+    whole = hybrid.recommend(HISTORIES, 6, constraints=constraints)
+    monkeypatch.setattr("llmrec.ranking.hybrid.recommender._SCORES_AT_ONCE", 3 * N)
+    parts = hybrid.recommend(HISTORIES, 6, constraints=constraints)
+    np.testing.assert_array_equal(parts.items, whole.items)
+    np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5)
+
+
 def test_an_event_of_the_graph_counts_at_the_next_request() -> None:
     hybrid = make("atomic", weight=50.0, scale=0.001)
     one = HISTORIES.select([1])
