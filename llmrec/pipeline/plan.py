@@ -108,16 +108,24 @@ class _Run:
                 return self.out / source.replace("*", str(owner)) if found else None
         raise ValueError(f"no stage writes {source}")
 
-    def call(self, name: str, model: str | None = None, /, **given: Any) -> Step:
+    def call(
+        self,
+        name: str,
+        model: str | None = None,
+        /,
+        changed: Settings | None = None,
+        **given: Any,
+    ) -> Step:
         """A call of a stage with its checked settings and what it takes from other stages.
 
         Args:
+            changed: settings that differ from those of the section.
             given: further arguments.
         """
         stage = self.stages[name]
         section = stage.section.replace("*", str(model))
         function = stage.load()
-        settings = dict(self.settings(stage.section, model) or {})
+        settings = dict(self.settings(stage.section, model) or {}) | (changed or {})
         arguments = dict(given)
         for parameter, sources in stage.inputs.items():
             value = self.find(sources, model)
@@ -253,7 +261,11 @@ def _rankings(run: _Run, bundles: Mapping[str, Path]) -> dict[str, dict[str, Any
         rankings[training] = {"model": model if alone else bundles[training]}
         if name in hybrids:
             both = "hybrid" if len(hybrids) == 1 else f"{name}-hybrid"
-            rankings[both + training.removeprefix(name)] = {"model": bundles[training]}
+            seed = training.removeprefix(name)
+            rankings[both + seed] = {"model": bundles[training]}
+            if recipe.models[name].refreshed:
+                again = rankings[both + seed] | {"changed": {"refreshed": True}}
+                rankings[f"{both}-refreshed{seed}"] = again
     return rankings
 
 

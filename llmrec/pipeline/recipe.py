@@ -46,6 +46,8 @@ class Model:
             of media.fusion.
         seeds: trainings of it, with the recipe's seed and those after it: further models named
             ``NAME-seed1`` and so on, with the same item IDs; figures are means over all.
+        refreshed: measure it with ``hybrid`` a second time, its graph having seen every event
+            before the targets, as a running service's would have.
     """
 
     train: Settings = field(default_factory=dict)
@@ -53,9 +55,12 @@ class Model:
     hybrid: Settings | None = None
     vectors: Literal["text", "fused"] = "text"
     seeds: int = 1
+    refreshed: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self, "[1, 100]", "seeds")
+        if self.refreshed and self.hybrid is None:
+            raise ConfigError("refreshed: needs `hybrid`, whose graph learns from newer events")
 
 
 @dataclass(frozen=True)

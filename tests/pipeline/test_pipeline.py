@@ -141,6 +141,22 @@ def test_a_model_is_trained_from_several_seeds_and_its_figures_are_means(tmp_pat
     assert mean["out"] == folder / "tiny-hybrid-seeds" / "tiny-hybrid.json"
 
 
+def test_a_hybrid_is_measured_once_more_with_a_graph_that_has_seen_newer_events(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "run"
+    text = RECIPE.replace("train: {width: 8}}", "train: {width: 8}, hybrid: {}, refreshed: true}")
+    execute(
+        [step for step in planned(write(tmp_path, text), out) if step.name.endswith("/evaluate")]
+    )
+    measured = {call["out"].name: (call["model"], config) for _, config, call in CALLS}
+    bundle = out / "models" / "atomic" / "bundle"
+    assert measured["tiny-hybrid"] == (bundle, ToyConfig(5))
+    assert measured["tiny-hybrid-refreshed"] == (bundle, ToyConfig(5, refreshed=True))
+    with pytest.raises(ConfigError, match=r"models\.atomic\.refreshed: needs `hybrid`"):
+        planned(write(tmp_path, text.replace("hybrid: {}, ", "")), out)
+
+
 def test_results_are_printed_a_line_each_and_copied(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
