@@ -6,12 +6,14 @@ item IDs) is one of these, so the same evaluation, tests and service run on all 
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from llmrec.errors import CatalogError, LlmrecError
 from llmrec.types import Histories, Ranking
+
+_SAMPLED = 16  # one in so many scores says which of them to look at
 
 
 @runtime_checkable
@@ -66,7 +68,7 @@ def top_n(scores: np.ndarray, n: int) -> Ranking:
         return Ranking(items, best)
     # The keep-th best value of every row: what is above it is in, ties at it enter by index
     # until the row has exactly keep.
-    threshold = np.partition(scores, n_items - keep, axis=1)[:, n_items - keep, None]
+    threshold = np.array([_kth_best(row, keep) for row in scores])[:, None]
     above = scores > threshold
     tied = scores == threshold
     places = keep - np.count_nonzero(above, axis=1)
@@ -79,6 +81,18 @@ def top_n(scores: np.ndarray, n: int) -> Ranking:
     items[:, :keep] = np.take_along_axis(candidates, order, axis=1)
     items[:, :keep][np.isneginf(best[:, :keep])] = -1
     return Ranking(items, best)
+
+
+def _kth_best(scores: np.ndarray, k: int) -> np.floating[Any]:
+    """The k-th highest of at least k scores.
+
+    The k-th highest of every 16th score is no higher, and few of the others reach it: to find
+    these is several times faster than to partition all.
+    """
+    some = scores[::_SAMPLED]
+    if len(some) > _SAMPLED * k:
+        scores = scores[scores >= _kth_best(some, k)]
+    return np.partition(scores, len(scores) - k)[len(scores) - k]
 
 
 def recommend_from_scores(

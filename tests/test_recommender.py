@@ -31,6 +31,17 @@ def test_top_n_is_a_stable_sort(n_items: int, n: int, data: st.DataObject) -> No
     assert (ranking.items.dtype, ranking.scores.dtype) == (np.int64, np.float32)
 
 
+@pytest.mark.parametrize("step", [1, 16])  # ties in every place, or where they are looked up first
+def test_top_n_of_many_items_is_a_stable_sort(step: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 300, (3, 5000)).astype(np.float32)
+    rows[1] = -np.inf
+    rows[1, ::step] = 1.0
+    rows[2, 7::step] = 500.0
+    ranking = top_n(rows, 12)
+    assert ranking.items.tolist() == [sorted_top(row.tolist(), 12) for row in rows]
+
+
 @pytest.mark.parametrize(("shape", "n"), [((2, 3), 0), ((0, 3), 2), ((2, 0), 2)])
 def test_nothing_to_rank(shape: tuple[int, int], n: int) -> None:
     ranking = top_n(np.zeros(shape, dtype=np.float32), n)

@@ -8,6 +8,7 @@ events in any order gives exactly the graph of the events that are there.
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections import Counter
@@ -166,15 +167,22 @@ class ItemGraph:
             which a transition from one event to the next weighs 1.
         """
         with self._lock:
-            scaled = weights.tocsr().astype(np.float64)  # a copy
-            scaled.data /= np.sqrt(UNIT * np.maximum(self.out_weight[scaled.indices], 1))
+            scaled = self._scaled(weights)
             # with the needed rows alone: a product with the matrix would convert all of it to float
             rows, columns = np.unique(scaled.indices, return_inverse=True)
             shape = (scaled.shape[0], len(rows))
             needed = _sparse().csr_matrix((scaled.data, columns, scaled.indptr), shape=shape)
             found = needed @ self._matrix[rows]
-            changed = [i for i in rows.tolist() if i in self._changes]
+            changed = self._changes.keys() & rows.tolist()
             return found + scaled @ self._change_matrix(changed) if changed else found
+
+    def dense_step(self, weights: Any) -> np.ndarray:
+        """:meth:`propagate` as an array, float64 ``[users, n_items]``: sooner for few users."""
+        with self._lock:
+            scaled = self._scaled(weights)
+            found = weighted_rows(self._matrix, scaled)
+            changed = self._changes.keys() & scaled.indices.tolist()
+            return found + (scaled @ self._change_matrix(changed)).toarray() if changed else found
 
     def save(self, folder: str | Path) -> Path:
         """Write it into a folder, which is made."""
@@ -222,6 +230,11 @@ class ItemGraph:
             self._matrix.resize((n_items, n_items))
             self.out_weight = np.pad(self.out_weight, (0, n_items - self.n_items))
             self.n_items = n_items
+
+    def _scaled(self, weights: Any) -> Any:
+        scaled = weights.tocsr().astype(np.float64)  # a copy
+        scaled.data /= np.sqrt(UNIT * np.maximum(self.out_weight[scaled.indices], 1))
+        return scaled
 
     def _edges(self, items: np.ndarray, first: int) -> Counter[tuple[int, int]]:
         """Weights of the edges that the events from ``first`` on make with those before them."""
@@ -272,6 +285,23 @@ class ItemGraph:
             raise CatalogError(
                 f"an event is of an item that is not among the {self.n_items} of the item graph"
             )
+
+
+def weighted_rows(matrix: Any, weights: Any) -> np.ndarray:
+    """``weights @ matrix`` as an array, float64 ``[users, columns]``.
+
+    Sooner than the sparse product for few users whose result is hardly sparse: each of their rows
+    is added up in place.
+
+    Args:
+        matrix: sparse, by rows.
+        weights: sparse float64 ``[users, rows]``, by rows.
+    """
+    found = np.empty((weights.shape[0], matrix.shape[1]))
+    for user, (start, end) in enumerate(itertools.pairwise(weights.indptr)):
+        own = matrix[weights.indices[start:end]]
+        found[user] = own.T @ weights.data[start:end]
+    return found
 
 
 def read_matrix(path: Path, n_items: int) -> Any:

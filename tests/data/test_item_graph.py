@@ -88,8 +88,10 @@ def test_a_step_counts_changes_that_are_not_merged_yet() -> None:
     np.testing.assert_allclose(found[0], np.array([0, 1, 1, 1, 0, 0]) / np.sqrt(3))
     np.testing.assert_allclose(found[1], np.array([0.25, 0, 0, 0, 0, 0]) / np.sqrt(0.25))
     assert not found[2].any()
+    np.testing.assert_allclose(graph.dense_step(start), found)
     graph.matrix()  # merges
     np.testing.assert_allclose(graph.propagate(start).toarray(), found)
+    np.testing.assert_allclose(graph.dense_step(start), found)
 
 
 def test_new_items_get_room_and_edges() -> None:

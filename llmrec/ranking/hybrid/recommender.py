@@ -127,11 +127,7 @@ def propose(
             histories, k, exclude_history=False, constraints=constraints, options=options
         )
     parts = scorer.dense_parts(histories)
-    graph = scorer.combined(parts)
-    proposed = np.where(graph > 0, graph, -np.inf).astype(np.float32)
-    for row, own in zip(proposed, constraints, strict=True):
-        row[~own.passes(llm.n_items)] = -np.inf
-    known = top_n(proposed, k).items
+    known = _best_known(scorer.combined(parts), constraints, k)
     repeated = (known[:, :, None] == found.items[:, None, :]).any(axis=2)
     more = np.where(repeated, -1, known)
     items = np.concatenate([found.items, more], axis=1)
@@ -142,6 +138,21 @@ def propose(
         scored = np.where(more >= 0, scored, -np.inf).astype(np.float32)
     log_likelihood = np.concatenate([found.scores, scored], axis=1)
     return Proposed(items, evidence_of(scorer, parts, histories, items, log_likelihood))
+
+
+def _best_known(scores: np.ndarray, constraints: Sequence[Constraints], k: int) -> np.ndarray:
+    """The k best of the items that graph or content lead to, int64 ``[users, k]``; -1 pads.
+
+    Args:
+        scores: float64 ``[users, n_items]``; 0 where nothing leads.
+        constraints: one a user.
+    """
+    best = np.full((len(scores), k), -1, dtype=np.int64)
+    for user, own in enumerate(constraints):
+        led = np.flatnonzero((scores[user] > 0) & own.passes(scores.shape[1]))
+        found = top_n(scores[user, led].astype(np.float32)[None], min(k, len(led))).items[0]
+        best[user, : len(found)] = led[found]
+    return best
 
 
 def with_prior(llm: Llm, prior: GraphPrior) -> HybridLlm:

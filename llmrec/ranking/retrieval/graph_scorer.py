@@ -83,40 +83,44 @@ class GraphScorer:
         """Items of the catalogue."""
         return self.graph.n_items
 
-    def parts(self, histories: Histories) -> list[Any]:
-        """What leads from a history to an item, apart: one matrix for each of :data:`PARTS`.
+    def dense_parts(self, histories: Histories) -> list[np.ndarray]:
+        """What leads from a history to an item, apart: one array for each of :data:`PARTS`.
 
         Returns:
-            sparse float64 ``[users, n_items]``, nothing below 0; empty where there is no content.
+            float64 ``[users, n_items]``, nothing below 0; zeros where there is no content. The same
+            in any batch.
         """
+        query = self._query(histories)
         last = newest_weighted(histories, 1.0, 1, self.n_items, np.float64)
-        by_content = last * 0 if self.content is None else last @ self.content
-        return [*self._newest_parts(histories), self.graph.propagate(last), by_content]
+        walk, last_walk = self.graph.dense_step(query), self.graph.dense_step(last)
+        if self.content is None:
+            nothing = np.zeros_like(walk)
+            return [walk, nothing, nothing, last_walk, nothing]
+        around = query @ self.content
+        step = self.graph.dense_step(around)
+        return [walk, step, around.toarray(), last_walk, (last @ self.content).toarray()]
 
-    def _newest_parts(self, histories: Histories) -> list[Any]:
-        """Those of :meth:`parts` that lead from all the newest items."""
+    def _query(self, histories: Histories) -> Any:
+        """The newest items, weighted, sparse float64 ``[users, n_items]``."""
         c = self.config
         query = newest_weighted(histories, c.decay, c.events, self.n_items, np.float64)
         query.sum_duplicates()
-        walk = self.graph.propagate(query)
-        if self.content is None:
-            return [walk, query * 0, query * 0]
-        around = query @ self.content
-        return [walk, self.graph.propagate(around), around]
-
-    def dense_parts(self, histories: Histories) -> list[np.ndarray]:
-        """The :meth:`parts` as arrays, for few users."""
-        return [part.toarray() for part in self.parts(histories)]
+        return query
 
     def combined(self, parts: Sequence[Any]) -> Any:
-        """One score of the :meth:`parts`, of the type and shape of each."""
+        """One score of the first three of :data:`PARTS`, of the type and shape of each."""
         walk, content_walk, content = parts[:3]
         c = self.config
         return walk + c.smoothing * content_walk + c.content_weight * content
 
     def sparse_scores(self, histories: Histories) -> Any:
         """Scores above 0, sparse float64 ``[users, n_items]``."""
-        return self.combined(self._newest_parts(histories))
+        query = self._query(histories)
+        walk = self.graph.propagate(query)
+        if self.content is None:
+            return walk
+        around = query @ self.content
+        return self.combined([walk, self.graph.propagate(around), around])
 
     def score(self, histories: Histories) -> np.ndarray:
         """float32 ``[users, items]``; positive where graph or content leads."""
