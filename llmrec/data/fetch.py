@@ -64,7 +64,7 @@ def fetch(
         dataset: a format whose publisher's files are known, such as amazon-2023.
         category: as the publisher spells it, such as All_Beauty.
         out: folder to put the files into.
-        base_url: a mirror with the publisher's file names.
+        base_url: a mirror with the publisher's file names: an address, or a folder.
         checksums: file of sha256sum; one that is not in it is checked against its own record.
         retry: how long to keep trying.
 
@@ -84,9 +84,9 @@ def fetch(
         raise DataError(f"category {category!r}: write it as on {source.categories}")
     sums = read_checksums(checksums) if checksums else {}
     missing = f"{dataset} has no category {category!r}; see {source.categories}"
-    paths = []
+    mirror, paths = _mirror(base_url), []
     for template in source.files:
-        url = f"{(base_url or source.base_url).rstrip('/')}/{template.format(category)}"
+        url = f"{mirror or source.base_url}/{template.format(category)}"
         target = out / url.rsplit("/", 1)[1]
         with _writing(target):
             out.mkdir(parents=True, exist_ok=True)
@@ -95,6 +95,26 @@ def fetch(
     events, items = paths
     print(f"next: llmrec ingest --format {dataset} --events {events} --items {items} --out DIR")
     return paths
+
+
+def _mirror(base_url: str | None) -> str | None:
+    """A mirror's address without a slash at its end; that of a folder begins with ``file:``.
+
+    Raises:
+        ConfigError: if it is neither an address nor a folder.
+    """
+    if base_url is None:
+        return None
+    if not re.match("[a-z]+://", base_url):
+        folder = Path(base_url)
+        if not folder.is_dir():
+            raise ConfigError(
+                f"--base-url: {base_url!r} is neither an address (https://...) nor a folder"
+            )
+        base_url = folder.resolve().as_uri()
+    if not base_url.startswith(("http://", "https://", "file://")):
+        raise ConfigError(f"--base-url: {base_url!r} is none of https, http and file")
+    return base_url.rstrip("/")
 
 
 def downloads() -> dict[str, Download]:
@@ -165,6 +185,8 @@ def _try_until_complete(url: str, part: Path, missing: str, retry: Retry) -> Non
                 raise DataError(f"{url}: the server answers {error.code} {error.reason}") from None
             reason = f"{error.code} {error.reason}"
         except _NETWORK_ERRORS as error:
+            if url.startswith("file:"):  # to wait would not help
+                raise DataError(f"{url}: cannot be read ({error}); {missing}") from None
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         except ConnectionError as error:
             reason = error.strerror or type(error).__name__
