@@ -237,6 +237,9 @@ STAGES: dict[str, Stage] = {
     "keys create": Stage("llmrec.serving.keys_cli:create", "an API key of a service"),
     "keys list": Stage("llmrec.serving.keys_cli:list_keys", "the API keys of a service"),
     "keys revoke": Stage("llmrec.serving.keys_cli:revoke", "end an API key of a service"),
+    "experiment simulate": Stage(
+        "llmrec.experiments.simulate:run", "false alarms of experiments that are looked at daily"
+    ),
     "bench decode": Stage("llmrec.bench.decode:run", "time the decoder against other engines"),
     "bench tune": Stage("llmrec.bench.tune:run", "LoRA and QLoRA against full fine-tuning"),
     "bench prefer": Stage("llmrec.bench.prefer:run", "DPO and GRPO against supervised alone"),
