@@ -31,7 +31,7 @@ def choose_precision(device_type: str, precision: Precision) -> Precision:
         if device_type != "cuda":
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if device_type == "cpu" and precision != "float32" and not _cpu_computes(precision):
+    if device_type == "cpu" and precision != "float32" and not cpu_computes(precision):
         _warn(precision)
         return "float32"
     return precision
@@ -62,7 +62,7 @@ def bfloat16_products() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-def _cpu_computes(precision: Precision) -> bool:
+def cpu_computes(precision: Precision) -> bool:
     """Whether this CPU multiplies matrices of that type itself (AVX-512 BF16, AMX)."""
     cpu = require("torch", "train").cpu
     if precision == "float16":

@@ -22,6 +22,7 @@ from llmrec.training.tune.callbacks import (
 )
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.sft import restore_float32
+from llmrec.training.tune.trainer import products
 
 _RENAMED = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
 _KEPT = ("step", "loss", "grad_norm", "learning_rate", "kl", "expected_reward", *_RENAMED)
@@ -73,7 +74,8 @@ def train(
         _LogWhereSaved(),
     ):
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    with products(loop):
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     stop.check(name, trainer.state, progress)
     progress.close()
     model.eval()

@@ -28,6 +28,7 @@ from llmrec.training.next_item.warm_start import continued, ids_for
 from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.writer import PromptWriter
 from llmrec.training.tune.settings import TuneConfig
+from llmrec.training.tune.trainer import chosen_precision
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
 
@@ -132,7 +133,7 @@ def load_model(folder: Path, config: TuneConfig) -> Any:
 
     # of several processes each has a GPU of its own
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-    bf16 = config.loop.precision == "bf16"
+    bf16 = torch.cuda.is_available() and chosen_precision(config.loop) == "bf16"
     # every weight of a full run is trained, and keeps 32 bits for small steps to count
     dtype = torch.bfloat16 if bf16 and config.method != "full" else torch.float32
     options: dict[str, Any] = {"dtype": dtype}

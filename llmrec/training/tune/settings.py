@@ -47,7 +47,8 @@ class TuneLoopConfig:
         gradient_accumulation: batches a step.
         max_length: most tokens of an example; long histories lose their oldest events.
         gradient_checkpointing: save memory at the cost of time.
-        precision: ``fp32``, or ``bf16`` on a GPU.
+        precision: of matrix products, ``fp32`` or ``bf16``; ``auto`` takes bf16 where the machine
+            has units for it: a GPU, or a CPU with AMX or AVX-512 BF16, which keeps weights in fp32.
         save_steps: steps between checkpoints.
         logging_steps: steps between lines of the log.
         validate_every: steps between validations on the way; 0 validates before and after only.
@@ -67,7 +68,7 @@ class TuneLoopConfig:
     gradient_accumulation: int = 1
     max_length: int = 512
     gradient_checkpointing: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     save_steps: int = 200
     logging_steps: int = 10
     validate_every: int = 0

@@ -32,7 +32,7 @@ from llmrec.training.tune.callbacks import (
 )
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.settings import TuneLoopConfig
-from llmrec.training.tune.trainer import trainer_arguments
+from llmrec.training.tune.trainer import products, trainer_arguments
 
 METRIC = "validation_ndcg@10"  # what the best weights are best at
 Values = dict[str, torch.Tensor]
@@ -125,7 +125,8 @@ def fine_tune(
     trainer.configure(phase, loop, processes)
     restore_float32(model, rows)
     del rows
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with products(loop):
+        trainer.train(resume_from_checkpoint=checkpoint)
     stop.check(phase.name, trainer.state, progress)
     log = log_lines(trainer.state.log_history, phase.name)
     kept = trainer.keep_best() if loop.keep == "best" else trainer.state.global_step

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from llmrec.errors import ConfigError, require
 from llmrec.loop.logs import silence_logs
+from llmrec.loop.precision import bfloat16_products, cpu_computes
 from llmrec.training.tune.settings import TuneLoopConfig
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
@@ -25,8 +27,32 @@ def check_machine(loop: TuneLoopConfig) -> None:
     silence_logs()
     for package in ("trl", "peft"):
         require(package, "tune")
-    if loop.precision == "bf16" and not torch.cuda.is_available():
-        raise ConfigError("loop.precision: bf16 needs a GPU, and there is none; set fp32")
+    if loop.precision == "bf16" and not computes_bfloat16():
+        raise ConfigError(
+            "loop.precision: bf16 needs a GPU, or a CPU with AMX or AVX-512 BF16, and there is "
+            "neither; set fp32, or auto"
+        )
+
+
+def computes_bfloat16() -> bool:
+    """Whether this machine has units for products in bfloat16."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return cpu_computes("bfloat16")
+
+
+def chosen_precision(loop: TuneLoopConfig) -> Literal["fp32", "bf16"]:
+    """What products are computed in on this machine."""
+    if loop.precision == "auto":
+        return "bf16" if computes_bfloat16() else "fp32"
+    return loop.precision
+
+
+def products(loop: TuneLoopConfig) -> AbstractContextManager[Any]:
+    """In which a trainer trains: bfloat16 products on a CPU; a GPU's trainer autocasts itself."""
+    if chosen_precision(loop) == "bf16" and not torch.cuda.is_available():
+        return bfloat16_products()
+    return nullcontext()
 
 
 def trainer_arguments(loop: TuneLoopConfig, folder: Path, seed: int, steps: int) -> dict[str, Any]:
@@ -45,7 +71,7 @@ def trainer_arguments(loop: TuneLoopConfig, folder: Path, seed: int, steps: int)
         "per_device_train_batch_size": loop.batch_size,
         "gradient_accumulation_steps": loop.gradient_accumulation,
         "gradient_checkpointing": loop.gradient_checkpointing,
-        "bf16": loop.precision == "bf16",
+        "bf16": chosen_precision(loop) == "bf16" and torch.cuda.is_available(),
         "disable_tqdm": True,
         "use_cpu": not torch.cuda.is_available(),
         "seed": seed,

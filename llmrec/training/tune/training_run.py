@@ -28,6 +28,7 @@ from llmrec.training.tune.memory import most_memory_mib
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.settings import TuneConfig
 from llmrec.training.tune.sft import PhaseResult, TrainingPhase, Values, fine_tune
+from llmrec.training.tune.trainer import chosen_precision
 
 
 class TuneRun:
@@ -98,8 +99,9 @@ class TuneRun:
             for name, count in zip(self.mixture.names, self.mixture.counts, strict=True)
         )
         return (
-            f"tune: {self.config.method}, {self.config.align.steps:,} steps of alignment, "
-            f"{self.steps:,} steps; examples an epoch: {tasks}"
+            f"tune: {self.config.method} in {chosen_precision(self.config.loop)}, "
+            f"{self.config.align.steps:,} steps of alignment, {self.steps:,} steps; "
+            f"examples an epoch: {tasks}"
         )
 
     def align(self) -> list[dict[str, Any]]:
@@ -146,6 +148,7 @@ class TuneRun:
         log = [*log, {"stage": "tune", "step": 0} | start]
         self.progress.set_log(log)
         self.counts["trained_parameters"] = trained_parameters(model)
+        self.counts["precision"] = chosen_precision(self.config.loop)
         if self.config.align.steps > 0:
             self.counts["aligned_parameters"] = bases.new_row_parameters(self.base)
         full = _FullModel(self, plain, model)

@@ -15,6 +15,7 @@ from llmrec.config import build
 from llmrec.errors import ArtifactError, ConfigError, DataError, LlmrecError
 from llmrec.training.preference.run import run
 from llmrec.training.preference.settings import PreferConfig
+from llmrec.training.tune import trainer
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,11 @@ def test_rules_about_what_the_catalogue_does_not_say(home: Path, tmp_path: Path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_bf16_without_a_gpu(home: Path, tmp_path: Path) -> None:
-    fails(home, tmp_path, "bf16 needs a GPU", loop={"precision": "bf16"})
+def test_bf16_without_units_for_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "cpu_computes", lambda _: False)
+    fails(home, tmp_path, "bf16 needs a GPU, or a CPU with", loop={"precision": "bf16"})
 
 
 def test_several_processes(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

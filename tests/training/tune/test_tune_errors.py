@@ -16,6 +16,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError, LlmrecError
 from llmrec.training.tasks.mixture import Mixture
 from llmrec.training.tasks.names import TASK_NAMES
+from llmrec.training.tune import trainer
 from llmrec.training.tune.base import open_base
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.run import run
@@ -42,7 +43,7 @@ from llmrec.training.tune.training_run import TuneRun
         ({"loop": {"max_length": 4}}, "loop.max_length: must be 8 or more"),
         ({"loop": {"learning_rate": 0}}, "loop.learning_rate: must be above 0"),
         ({"loop": {"warmup_ratio": 1.5}}, "loop.warmup_ratio: must be in"),
-        ({"loop": {"precision": "fp8"}}, "'fp8' is not one of fp32, bf16"),
+        ({"loop": {"precision": "fp8"}}, "'fp8' is not one of auto, fp32, bf16"),
         ({"loop": {"validate_every": -1}}, "loop.validate_every: must be 0 or more"),
         ({"loop": {"keep": "best"}}, "only where loop.validate_every is set"),
         ({"loop": {"keep": "first"}}, "'first' is not one of last, best"),
@@ -125,8 +126,11 @@ def test_a_base_of_another_catalogue(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_bf16_without_a_gpu(home: Path, tmp_path: Path) -> None:
-    fails(home, tmp_path, "bf16 needs a GPU", loop={"precision": "bf16"})
+def test_bf16_without_units_for_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "cpu_computes", lambda _: False)
+    fails(home, tmp_path, "bf16 needs a GPU, or a CPU with", loop={"precision": "bf16"})
 
 
 def test_fewer_examples_than_a_step(home: Path, tmp_path: Path) -> None:

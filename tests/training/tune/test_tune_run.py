@@ -22,6 +22,7 @@ from llmrec.llm.merge import run as merge
 from llmrec.stage import folder_hash, read_manifest
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 from llmrec.training.tasks.mixture import TASKS, Mixture
+from llmrec.training.tune import trainer
 from llmrec.training.tune.adapter import trained_parameters, with_adapter, with_token_rows
 from llmrec.training.tune.base import load_model, open_base
 from llmrec.training.tune.run import run
@@ -258,6 +259,26 @@ def test_a_result_says_where_it_comes_from_and_can_be_merged(home: Path, tmp_pat
     cases = validation_cases(Dataset(home / "dataset"), 30, 0)
     metrics = validation_metrics(load_llm(tmp_path / "merged", beams=10), cases)
     assert metrics["ndcg@10"] == pytest.approx(counts_of(out)["validation_ndcg"], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_cpu_with_units_for_it_computes_in_bfloat16(
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+) -> None:
+    found = []
+    for units, chosen in ((False, "fp32"), (True, "bf16")):
+        monkeypatch.setattr(trainer, "cpu_computes", lambda _, units=units: units)
+        config, out = tiny_tune({"precision": "auto"}, method=method), tmp_path / chosen
+        run(config, home / "atomic", home / "dataset", out)
+        assert f"tune: {method} in {chosen}, " in capsys.readouterr().out
+        assert counts_of(out)["precision"] == chosen
+        found.append(losses(out))
+    assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"
+    np.testing.assert_allclose(*found, rtol=0.05)
 
 
 def test_epochs_decide_where_steps_do_not(home: Path, tmp_path: Path) -> None:
