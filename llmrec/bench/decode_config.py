@@ -12,7 +12,7 @@ from llmrec.errors import ConfigError
 from llmrec.generation.frontier import Normalise
 from llmrec.llm.llama import SIZES
 
-ENGINES = ("llmrec", "prefill", "transformers", "vllm")
+ENGINES = ("llmrec", "llmrec-prefill", "prefill", "transformers", "vllm")
 REFERENCE = "transformers"  # the engine whose answer the others are compared with
 
 
@@ -27,6 +27,8 @@ class DecodeBenchConfig:
         titles: JSONL file of items with a ``title``, whose MiniLM vectors give the item IDs by
             residual k-means; None for made-up titles.
         size: of the random LLaMA, a key of :data:`llmrec.llm.llama.SIZES`.
+        base: a pretrained LLaMA in its place, by folder, hub id or short name; the rows of its item
+            tokens are random.
         length: tokens of a history.
         batch: users of a batch.
         beams: beam width.
@@ -54,12 +56,13 @@ class DecodeBenchConfig:
     codes: int = 256
     titles: Path | None = None
     size: str = "small"
+    base: str | None = None
     length: int = 80
     batch: int = 64
     beams: int = 20
     n: int = 0
     repeats: int = 5
-    engines: tuple[str, ...] = ENGINES
+    engines: tuple[str, ...] = ("llmrec", "prefill", "transformers", "vllm")
     normalise: Normalise = "children"
     device: Literal["cpu", "cuda"] = "cpu"
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -86,6 +89,8 @@ class DecodeBenchConfig:
             raise ConfigError(f"--n: {self.n} items are more than --beams {self.beams}; raise it")
         if (self.model is None) != (self.dataset is None):
             raise ConfigError("--model and --dataset belong together: give both or neither")
+        if self.base is not None and self.model is not None:
+            raise ConfigError("--base gets item tokens of its own; leave out --model and --dataset")
 
     @property
     def tolerance(self) -> float:

@@ -1,6 +1,7 @@
 """The engines that ``llmrec bench decode`` compares: token ids in, item indices out.
 
 * ``llmrec``: the trie's beam search over one prefix.
+* ``llmrec-prefill``: the same without the search.
 * ``prefill``: transformers reads the prompts, as ``generate`` does, and nothing more. No way
   that reads each prompt once on its modules can be much faster.
 * ``transformers``: ``generate`` with ``num_beams`` and ``prefix_allowed_tokens_fn``.
@@ -31,6 +32,7 @@ from llmrec.generation.beam_search import (
     decode_slots,
 )
 from llmrec.generation.constraints import Constraints, LeafConstraints
+from llmrec.generation.cuda_graph import CudaGraphSearch
 from llmrec.generation.engine import TorchEngine
 from llmrec.generation.trie import ItemTrie
 from llmrec.types import Ranking
@@ -61,32 +63,51 @@ class BenchEngine(ABC):
 
 
 class _TorchBased(BenchEngine):
-    """An engine within this process."""
+    """An engine within this process.
 
-    def __init__(self, config: DecodeBenchConfig, workload: Workload) -> None:
+    Args:
+        model: the workload's, where it is loaded already.
+    """
+
+    def __init__(self, config: DecodeBenchConfig, workload: Workload, model: Any = None) -> None:
         super().__init__(config, workload)
-        self.model = load_model(workload.model, config.device, config.dtype)
+        self.model = model or load_model(workload.model, config.device, config.dtype)
 
 
 class LlmrecEngine(_TorchBased):
-    """Ours."""
+    """Ours; on a GPU with the search captured as a CUDA graph, as it serves."""
 
-    def __init__(self, config: DecodeBenchConfig, workload: Workload) -> None:
-        super().__init__(config, workload)
+    def __init__(self, config: DecodeBenchConfig, workload: Workload, model: Any = None) -> None:
+        super().__init__(config, workload, model)
         self.engine = TorchEngine(self.model, workload.vocabulary)
         self.trie = ItemTrie(workload.ids.codes).to(config.device)
         self.search = SearchOptions(beams=config.beams, normalise=config.normalise)
+        self.graphed = None
+        if config.device == "cuda":
+            self.graphed = CudaGraphSearch(self.engine, self.trie)
 
-    def answer(self, prompts: list[np.ndarray]) -> Ranking:
-        found = self.find(prompts, beam_search)
+    def answer(self, prompts: list[np.ndarray]) -> Ranking | None:
+        found = self.find(prompts, self._search)
         check_scores(found.scores)
         return Ranking(found.items.cpu().numpy(), found.scores.cpu().numpy())
+
+    def _search(self, engine: TorchEngine, trie: ItemTrie, *request: Any) -> SearchResult:
+        if self.graphed is None:
+            return beam_search(engine, trie, *request)
+        return self.graphed(*request)
 
     def find(self, prompts: list[np.ndarray], search: Callable[..., SearchResult]) -> SearchResult:
         """Read the prompts and search by :func:`beam_search` or one that takes the same."""
         prefix = self.engine.prefill_prompts(prompts, decode_slots(self.trie, self.config.beams))
         limits = LeafConstraints(self.trie, [Constraints()] * len(prompts))
         return search(self.engine, self.trie, prefix, limits, self.config.n, self.search)
+
+
+class LlmrecPrefillEngine(LlmrecEngine):
+    """Ours, reading the prompts and nothing more."""
+
+    def answer(self, prompts: list[np.ndarray]) -> None:
+        self.engine.prefill_prompts(prompts, decode_slots(self.trie, self.config.beams))
 
 
 class PrefillEngine(_TorchBased):
@@ -112,8 +133,8 @@ class TransformersEngine(_TorchBased):
     these add up to one before the constraint is applied.
     """
 
-    def __init__(self, config: DecodeBenchConfig, workload: Workload) -> None:
-        super().__init__(config, workload)
+    def __init__(self, config: DecodeBenchConfig, workload: Workload, model: Any = None) -> None:
+        super().__init__(config, workload, model)
         self.width = 0
         self.item_of, self.allowed = token_trie(workload.ids, workload.vocabulary.item_offset)
         self.pad = self.model.config.pad_token_id or 0
@@ -230,8 +251,9 @@ class VllmEngine(BenchEngine):
         self.llm.llm_engine.engine_core.shutdown()
 
 
-MAKERS: dict[str, Callable[[DecodeBenchConfig, Workload], BenchEngine]] = {
+MAKERS: dict[str, Callable[..., BenchEngine]] = {
     "llmrec": LlmrecEngine,
+    "llmrec-prefill": LlmrecPrefillEngine,
     "prefill": PrefillEngine,
     "transformers": TransformersEngine,
     "vllm": VllmEngine,

@@ -1,8 +1,8 @@
 """What is measured: a model on disk, a catalogue and prompts.
 
-A random LLaMA with random histories of items whose IDs are residual k-means codes of their titles,
-all from one seed, or a trained model with the histories of its dataset's test split. Either is an
-ordinary model folder, so that every engine loads the same weights.
+A random or a pretrained LLaMA with random histories of items whose IDs are residual k-means codes
+of their titles, all from one seed, or a trained model with the histories of its dataset's test
+split. Either is an ordinary model folder, so that every engine loads the same weights.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from llmrec.errors import ConfigError, DataError
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.jsonl import read_jsonl
 from llmrec.llm.layout import read_layout
-from llmrec.llm.llama import SIZES, from_size
-from llmrec.llm.tokenizer import add_tokens, train_tokenizer
+from llmrec.llm.llama import SIZES, from_folder, from_size
+from llmrec.llm.tokenizer import add_tokens, load_tokenizer, train_tokenizer
 from llmrec.llm.vocabulary import Vocabulary
 
 BASE_TOKENS = 512
@@ -164,11 +164,18 @@ def _random(config: DecodeBenchConfig, folder: Path) -> Workload:
     from transformers.utils.logging import disable_progress_bar
 
     ids = title_ids(config)
-    tokenizer = train_tokenizer((f"item number {n}" for n in range(1000)), BASE_TOKENS)
-    vocabulary = Vocabulary.of(len(tokenizer), (), ids)
+    if config.base is None:
+        tokenizer = train_tokenizer((f"item number {n}" for n in range(1000)), BASE_TOKENS)
+        vocabulary = Vocabulary.of(len(tokenizer), (), ids)
+        longest = config.length + config.levels + 1
+        model = random_llama(config.size, vocabulary.size, longest, config.seed)
+        name = f"random {config.size} LLaMA"
+    else:
+        tokenizer = load_tokenizer(config.base)
+        vocabulary = Vocabulary.of(len(tokenizer), (), ids)
+        model = _pretrained(config.base, vocabulary, config.seed)
+        name = f"{config.base} with random rows of items"
     add_tokens(tokenizer, ids.token_strings(), vocabulary.item_offset)
-    longest = config.length + config.levels + 1
-    model = random_llama(config.size, vocabulary.size, longest, config.seed)
     disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -186,8 +193,18 @@ def _random(config: DecodeBenchConfig, folder: Path) -> Workload:
         prompts[config.batch :],
         f"{config.items} items with IDs from {titles}, {config.levels} levels of "
         f"{config.codes} codes; random histories of {config.length} tokens",
-        f"random {config.size} LLaMA",
+        name,
     )
+
+
+def _pretrained(base: str, vocabulary: Vocabulary, seed: int) -> Any:
+    """A pretrained LLaMA with random rows for item tokens, whose scores differ clearly."""
+    torch.manual_seed(seed)
+    model = from_folder(base, vocabulary.size, torch.float32).eval()
+    for table in (model.get_input_embeddings(), model.get_output_embeddings()):
+        rows = table.weight.data[vocabulary.item_offset :]
+        rows.normal_(std=LOGIT_SPREAD / rows.shape[1] ** 0.5)
+    return model
 
 
 def _trained(config: DecodeBenchConfig, folder: Path, dataset_folder: Path) -> Workload:

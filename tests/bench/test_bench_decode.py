@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_llama
 from tiny_shop import TinyRun
 
 from llmrec import cli
 from llmrec.bench.agreement import same_as
 from llmrec.bench.decode import TimedEngine, make_row, ratios
 from llmrec.bench.decode_config import DecodeBenchConfig
-from llmrec.bench.decode_engines import LlmrecEngine, TransformersEngine, VllmEngine
+from llmrec.bench.decode_engines import MAKERS, LlmrecEngine, TransformersEngine, VllmEngine
 from llmrec.bench.exactness import check_exactness
 from llmrec.bench.memory import PeakMemory
 from llmrec.bench.reference_scores import BruteForce
@@ -30,6 +31,7 @@ from llmrec.bench.workload import (
 )
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.frontier import Normalise
+from llmrec.llm.tokenizer import train_tokenizer
 from llmrec.types import Ranking
 
 TINY = DecodeBenchConfig(
@@ -174,6 +176,25 @@ def test_a_trained_model_takes_the_place_of_the_random_one(tiny_run: TinyRun) ->
     trained = make_workload(settings, Path("unused"))
     assert len(trained.prompts) == 3 and len(trained.checked) == 2
     assert check_exactness(settings, trained)["exact_identical"] == 1.0
+
+
+def test_a_pretrained_base_is_given_item_tokens(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer([f"thing {n}" for n in range(50)], 300)
+    base = tiny_llama(len(tokenizer))
+    for part in (base, tokenizer):
+        part.save_pretrained(tmp_path / "base")
+    settings = replace(TINY, base=str(tmp_path / "base"))
+    workload = make_workload(settings, tmp_path / "expanded")
+    table = load_model(workload.model, "cpu", "float32").get_input_embeddings().weight
+    assert torch.equal(table[: len(tokenizer)], base.get_input_embeddings().weight)
+    assert len(table) == len(tokenizer) + 3 * 8
+    ours = LlmrecEngine(settings, workload).answer(workload.prompts)
+    assert same_as(
+        ours, TransformersEngine(settings, workload).answer(workload.prompts), 1e-4
+    ).all()
+    assert MAKERS["llmrec-prefill"](settings, workload).answer(workload.prompts) is None
+    with pytest.raises(ConfigError, match="--base gets item tokens of its own"):
+        replace(settings, model=tmp_path, dataset=tmp_path)
 
 
 def test_the_same_seed_makes_the_same_workload(workload: Workload, tmp_path: Path) -> None:
