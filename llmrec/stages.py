@@ -131,6 +131,12 @@ STAGES: dict[str, Stage] = {
             "items": "media.caption_items",
         },
     ),
+    "intent": Stage(
+        "llmrec.captions.intent.run:run", "queries, reviews, talks -> what customers mean"
+    ),
+    "intent examples": Stage(
+        "llmrec.captions.intent.run:examples", "texts whose meaning is known -> examples for tune"
+    ),
     "embed captions": Stage(
         "llmrec.captions.categorical:run",
         "captions -> categorical features: integers of a vocabulary",
@@ -248,6 +254,7 @@ STAGES: dict[str, Stage] = {
     "bench captions": Stage(
         "llmrec.bench.captions:run", "how often the fields of captions are right"
     ),
+    "bench intent": Stage("llmrec.bench.intent:run", "how often intents are right"),
     "bench speech": Stage(
         "llmrec.bench.speech:run", "a Whisper's word error rate, and how fast it is"
     ),

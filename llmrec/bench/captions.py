@@ -132,11 +132,13 @@ def run(captions: Path, truth: Path, out: Path, *, split: str = HELD_OUT, seed: 
     return out
 
 
-def page(name: str, scores: dict[str, FieldScore], items: int, split: str) -> str:
+def page(
+    name: str, scores: dict[str, FieldScore], items: int, split: str, what: str = "items"
+) -> str:
     """The accuracies and most frequent mistakes as Markdown."""
-    lines = [f"# {name}", "", f"{items} items of the split {split!r}.", ""]
+    lines = [f"# {name}", "", f"{items} {what} of the split {split!r}.", ""]
     lines += [
-        "| field | items | accuracy | most frequent value alone |",
+        f"| field | {what} | accuracy | most frequent value alone |",
         "| --- | --- | --- | --- |",
     ]
     for field, score in scores.items():
@@ -147,7 +149,7 @@ def page(name: str, scores: dict[str, FieldScore], items: int, split: str) -> st
         if not score.mistakes:
             lines.append("None.")
             continue
-        lines += ["| true | caption | times |", "| --- | --- | --- |"]
+        lines += ["| true | found | times |", "| --- | --- | --- |"]
         for (true, found), times in score.mistakes:
             lines.append(f"| {_cell(true)} | {_cell(found or '(no answer)')} | {times} |")
     return "\n".join(lines) + "\n"

@@ -60,14 +60,14 @@ def left_out_items(dataset: Dataset, path: Path | None) -> np.ndarray:
     return left_out
 
 
-def read_labels(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a table file, such as JSON lines, each with an ``item_id``.
+def read_labels(path: Path, key: str = "item_id") -> Iterator[dict[str, Any]]:
+    """The rows of a table file, such as JSON lines, each with an identifier.
 
     Raises:
         DataError: if it cannot be read or a row is malformed.
     """
-    for row, labels in raw_files.rows(path, (), {"item_id": "every row needs one"}):
-        item_id = to_text(labels.get("item_id"))
-        if not item_id:
-            raise DataError(f"{path}: row {row}: no item_id; every row needs one")
-        yield labels | {"item_id": item_id}
+    for row, labels in raw_files.rows(path, (), {key: "every row needs one"}):
+        name = to_text(labels.get(key))
+        if not name:
+            raise DataError(f"{path}: row {row}: no {key}; every row needs one")
+        yield labels | {key: name}

@@ -14,6 +14,7 @@ from typing import Any
 from llmrec.config import as_dict, check_ranges
 from llmrec.demo_shop.ground_truth import ground_truth
 from llmrec.demo_shop.shop import DemoShop, Impression, generate
+from llmrec.demo_shop.talk import make_talk
 from llmrec.demo_shop.wording import TEXTS
 from llmrec.errors import ConfigError
 from llmrec.jsonl import write_jsonl
@@ -30,12 +31,14 @@ class DemoShopConfig:
         users: how many users.
         media: whether items have pictures, videos and spoken descriptions.
         views: pictures of each item then.
+        talk: whether customers say what they want and think, in words whose meaning is known.
     """
 
     items: int = 500
     users: int = 3500
     media: bool = False
     views: int = 1
+    talk: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self, "[1, inf)", "views")
@@ -59,6 +62,11 @@ def run(config: DemoShopConfig, out: Path, seed: int = 0) -> Path:
     def work(stage: StageRun) -> None:
         shop = generate(seed, config.items, config.users)
         _write_files(shop, stage, config.views if config.media else 0)
+        if config.talk:
+            texts, truth = make_talk(shop)
+            write_jsonl(stage.folder / "talk.jsonl", texts)
+            write_jsonl(stage.folder / "talk_truth.jsonl", truth)
+            stage.counts["texts"] = len(texts)
 
     manifest = Manifest("demo", as_dict(config), seed=seed, command="data demo")
     return run_stage(out, manifest, work)

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# What customers of the demo shop mean, read by SmolLM2 alone and with an adapter that was trained on
+# examples; the adapter learns from other customers, and from other ways to say the same.
+#
+#   bash eval/intent.sh [OUT]      # half an hour on two quiet cores
+set -euo pipefail
+out=${1:-runs/intent}
+here=$(cd "$(dirname "$0")" && pwd)
+llmrec=${LLMREC:-llmrec}
+mkdir -p "$out"
+cat > "$out/data.yaml" <<'YAML'
+name: intent
+demo_shop: {items: 200, users: 400, talk: true}
+ingest: {events: "${out}/raw/events.jsonl", items: "${out}/raw/items.jsonl", event_types: [click]}
+embed: {fields: [title]}
+models: {atomic: {index: {kind: atomic}}}
+YAML
+cat > "$out/tune.yaml" <<YAML
+tune:
+  tasks: {next_item: 0.02, instructions: 1.0}
+  instructions: $out/own.jsonl
+  loop: {max_steps: 100, batch_size: 16, learning_rate: 1.0e-3, max_length: 256, precision: auto}
+  validation_users: 50
+  name: intent
+YAML
+for stage in demo_shop ingest embed index; do
+    "$llmrec" run "$out/data.yaml" --out "$out" --only "$stage"
+done
+data="$out/dataset"
+"$llmrec" model expand --base smollm2-135m --item-ids "$out/models/atomic/item_ids" \
+    --dataset "$data" --features "$out/features" --out "$out/base"
+"$llmrec" intent examples "$out/raw/talk.jsonl" --truth "$out/raw/talk_truth.jsonl" \
+    --dataset "$data" --out "$out/own.jsonl"
+"$llmrec" tune "$out/tune.yaml" --base "$out/base" --dataset "$data" --out "$out/tuned"
+python3 - "$out/raw" "$out/held_out.jsonl" <<'PY'
+import json
+import sys
+from pathlib import Path
+
+raw = Path(sys.argv[1])
+truth = map(json.loads, (raw / "talk_truth.jsonl").read_text().splitlines())
+kept = {row["text_id"] for row in truth if row["split"] == "held_out"}
+lines = (raw / "talk.jsonl").read_text().splitlines(keepends=True)
+Path(sys.argv[2]).write_text("".join(line for line in lines if json.loads(line)["text_id"] in kept))
+PY
+truth="$out/raw/talk_truth.jsonl"
+for way in alone tuned; do
+    adapter=()
+    [ "$way" = alone ] || adapter=(--adapter "$out/tuned/adapter")
+    "$llmrec" intent "$out/held_out.jsonl" --model "$out/tuned/base" "${adapter[@]}" \
+        --dataset "$data" --out "$out/intents-$way"
+done
+results=${RESULTS:-$here/results}
+"$llmrec" bench intent "$out/intents-alone" --truth "$truth" --out "$results/intent-demo-alone.json"
+"$llmrec" bench intent "$out/intents-tuned" --truth "$truth" --out "$results/intent-demo.json"

@@ -1,0 +1,1 @@
+"""``llmrec intent``: what customers mean, read by a language model into closed fields."""
