@@ -36,8 +36,8 @@ from llmrec.data import raw_files
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError, DataError
 from llmrec.files import write_whole
-from llmrec.jsonl import write_jsonl
-from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
+from llmrec.jsonl import read_jsonl, write_jsonl
+from llmrec.stage import Manifest, StageRun, input_hashes, read_manifest, reading, run_stage
 from llmrec.weights.locate import locate
 
 STAGE = "intent"
@@ -280,9 +280,6 @@ def read_intents(folder: Path) -> tuple[dict[str, dict[str, str]], Schema]:
     Raises:
         ArtifactError: if it is missing, damaged or of another stage.
     """
-    from llmrec.jsonl import read_jsonl
-    from llmrec.stage import read_manifest, reading
-
     read_manifest(folder, STAGE)
     with reading(folder / INTENTS, "llmrec intent"):
         rows = {row["text_id"]: row["fields"] for row in read_jsonl(folder / INTENTS)}

@@ -17,6 +17,9 @@ from llmrec.captions.intent.run import examples, hints, users_of
 from llmrec.captions.intent.texts import CustomerText, prompt_of
 from llmrec.cli import main, run_command
 from llmrec.content.schema import Field, Schema, load_resolved
+from llmrec.data.dataset import Dataset
+from llmrec.data.ingest import run as ingest
+from llmrec.data.settings import IngestConfig
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.llm.tokenizer import train_tokenizer
 from llmrec.training.tasks.instructions import messages_of
@@ -82,6 +85,18 @@ def test_what_customers_said_is_a_table_that_ingest_reads(home: Path, tmp_path: 
     schema = load_resolved(tmp_path / "out" / "schema.json")
     expected = users_of(rows, schema, 25)["u1"]
     assert users[0] == {"user_id": "u1", **{n: expected.get(n, "") for n in schema.names}}
+
+    events = tmp_path / "events.csv"
+    events.write_text("user_id,item_id,timestamp\n" + "u1,i0,1\nu1,i1,2\nu1,i0,3\nu2,i1,4\n")
+    config = IngestConfig(
+        events,
+        users=tmp_path / "out" / "users.csv",
+        user_columns={name: name for name in schema.names},
+        timestamp_unit="s",
+    )
+    data = Dataset(ingest(config, tmp_path / "dataset"))
+    described = [sorted(row or []) for row in data.users["attributes"].to_pylist()]
+    assert described == [sorted(f"{n}={value}" for n, value in expected.items()), []]
 
 
 def test_customers_by_hand() -> None:
