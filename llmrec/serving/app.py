@@ -16,7 +16,7 @@ fields and give the same items. ``model`` may name an adapter of the bundle.
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ from llmrec.serving.guard import Guard, KeyRing
 from llmrec.serving.history import dataset_attributes, dataset_histories
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.metrics import ServiceMetrics, Timed
+from llmrec.serving.page_api import Pictures, page_router
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.retention import forgetting
 from llmrec.serving.settings import ServiceConfig
@@ -64,6 +65,7 @@ def serve(
     calibrated: bool = True,
     verify: bool = True,
     store: str | None = None,
+    media_root: Path | None = None,
     service: Annotated[ServiceConfig, Flattened] = USUAL,
 ) -> None:
     """Serve a bundle over an OpenAI-compatible API.
@@ -79,6 +81,7 @@ def serve(
         verify: check the sha256 of every file of the bundle first.
         store: URL of the database of events and people, such as postgresql://user@host/shop; an
             SQLite file beside the bundle where none is named.
+        media_root: folder of the catalogue's pictures, for the page at /ui.
         service: how the service takes requests.
     """
     import uvicorn
@@ -95,7 +98,8 @@ def serve(
         opened_bundle, histories=live.history, attributes=live.attributes, calibrated=calibrated
     )
     opened_bundle.open_text_encoder()
-    app = create_app(recommender, live, service)
+    people = [] if opened is None else opened.user_ids
+    app = create_app(recommender, live, service, Pictures(opened_bundle, media_root), people)
     sys.setswitchinterval(SWITCH_SECONDS)
     # an access log would name people, and keep them when they are to be forgotten
     uvicorn.run(app, host=host, port=port, access_log=False)
@@ -105,12 +109,16 @@ def create_app(
     recommender: Recommender,
     live: LiveHistories | None = None,
     config: ServiceConfig | None = None,
+    pictures: Pictures | None = None,
+    people: Sequence[str] = (),
 ) -> FastAPI:
     """The service over a recommender.
 
     Args:
         live: the histories that the recommender reads, for a service that takes events.
         config: settings.
+        pictures: that the page shows.
+        people: names that the page offers.
     """
     config = config or USUAL
     bundle = recommender.bundle
@@ -206,6 +214,7 @@ def create_app(
     if live is not None:
         app.include_router(events_router(live, catalog, config.rating_scale, measured.events))
         app.include_router(users_router(live, catalog, batcher))
+    app.include_router(page_router(pictures or Pictures(bundle, None), people))
     return app
 
 

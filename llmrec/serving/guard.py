@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from llmrec.serving import page_api
 from llmrec.serving.error_handlers import error_response
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.store import keys
@@ -37,6 +38,8 @@ def needed_scope(method: str, path: str) -> str:
     >>> needed_scope("DELETE", "/v1/users/anna")
     'admin'
     """
+    if path == page_api.PEOPLE:
+        return ADMIN
     if path == "/v1/events":
         return EVENTS
     if path.startswith("/v1/users/"):
@@ -116,7 +119,7 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         refusal = self._too_large(scope)
-        if refusal is None and scope["path"] not in OPEN:
+        if refusal is None and not _is_open(scope["path"]):
             refusal = await self._not_allowed(scope)
         if refusal is not None:
             return await refusal(scope, receive, send)
@@ -172,6 +175,10 @@ class Guard:
     @property
     def _body_message(self) -> str:
         return f"body: has more than {self._config.max_body} bytes"
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or page_api.is_open(path)
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes:

@@ -1,0 +1,182 @@
+"""The page in a real Chromium: what a person sees and does there."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server import served
+
+from llmrec.data.dataset import Dataset
+from llmrec.serving.app import create_app
+from llmrec.serving.bundle import Bundle
+from llmrec.serving.history import dataset_histories
+from llmrec.serving.live import LiveHistories
+from llmrec.serving.page_api import Pictures
+from llmrec.serving.recommender import Recommender
+from llmrec.serving.store.database import Store
+
+sync_api = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium; install Debian's package chromium"
+)
+# A sandbox needs a user of its own; without the others Chromium calls its maker's hosts.
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
+    *("--disable-component-update", "--no-first-run", "--disable-quic"),
+]
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+FEED = "#feed-items .open"
+
+
+@pytest.fixture(scope="module")
+def address(
+    tiny_run: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, list[str]]]:
+    """Of a service with a graph that counts events, and the names of its people."""
+    bundle, dataset = Bundle(tiny_run.bundle("atomic")), Dataset(tiny_run.folder / "dataset")
+    file = tmp_path_factory.mktemp("page") / "store.sqlite"
+    with Store(f"sqlite:///{file}") as store:
+        live = LiveHistories(store, bundle, dataset_histories(dataset))
+        recommender = Recommender.load(bundle, histories=live.history, attributes=live.attributes)
+        app = create_app(recommender, live, None, Pictures(bundle, None), dataset.user_ids)
+        with served(app) as url:
+            yield f"{url}/ui/", dataset.user_ids
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: tuple[str, list[str]]) -> Iterator[Any]:
+    """The feed of the first of the people; no request may have left for another host."""
+    opened = browser.new_page(viewport=WIDE)
+    hosts, problems = set(), []
+    opened.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.goto(address[0])
+    opened.wait_for_selector(FEED)
+    yield opened
+    opened.close()
+    assert hosts == {address[0].split("/")[2]}
+    assert problems == []
+
+
+def feed(page: Any) -> list[str]:
+    return list(page.locator(FEED).all_inner_texts())
+
+
+def changed(page: Any, before: list[str]) -> None:
+    """Waits until the feed is another one."""
+    script = (
+        "before => [...document.querySelectorAll('#feed-items .open')]"
+        ".map(one => one.innerText).join('|') !== before"
+    )
+    page.wait_for_function(script, arg="|".join(before))
+
+
+def findings(page: Any) -> list[str]:
+    """What axe-core finds wrong, and where."""
+    found = axe.Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['target']}" for one in found]
+
+
+def test_the_feed_is_that_of_the_person_and_says_why(
+    page: Any, address: tuple[str, list[str]]
+) -> None:
+    assert page.locator("[data-person]").inner_text() == address[1][0]
+    assert len(feed(page)) == 12
+    page.locator("#feed-items summary").first.click()
+    reasons = page.locator("#feed-items .card").first.inner_text()
+    assert "Rank" in reasons and "History read" in reasons
+    assert page.locator("#history li").count()
+    assert findings(page) == []
+    first = feed(page)
+    page.fill("#user", address[1][5])
+    page.click("#person button")
+    changed(page, first)
+
+
+def test_a_click_opens_the_product_and_changes_the_feed_at_once(page: Any) -> None:
+    before, start = feed(page), time.monotonic()
+    title = before[3]
+    page.locator(FEED).nth(3).click()
+    changed(page, before)
+    assert time.monotonic() - start < 10  # of half a second, on a machine that is busy
+    page.wait_for_selector("#product-similar .open")
+    assert page.locator("#product-title").inner_text() == title
+    assert findings(page) == []
+    now = feed(page)
+    page.get_by_role("button", name="Buy").click()
+    changed(page, now)
+    page.keyboard.press("Escape")
+    assert not page.locator("#product").evaluate("dialog => dialog.open")
+
+
+def test_a_chat_streams_its_words_and_shows_products(page: Any) -> None:
+    page.click("#tab-chat")
+    page.fill("#message", "something warm for winter")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#conversation .card")
+    turns = page.locator("#conversation .turn").all_inner_texts()
+    assert turns[0] == "something warm for winter"
+    assert turns[1].startswith("1. ") and len(turns[1].splitlines()) == 5
+    assert findings(page) == []
+
+
+def test_everything_is_reached_by_the_keyboard_alone(page: Any) -> None:
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText") == "Skip to the content"
+    page.locator("#tab-feed").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#search").is_visible()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("() => performance.getEntriesByName('feed-shown').length === 2")
+    page.locator(FEED).first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#product[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => !document.getElementById('product').open")
+
+
+def test_operations_are_figures_of_this_service(page: Any) -> None:
+    page.click("#tab-operations")
+    page.wait_for_selector("#requests td")
+    assert "POST /v1/recommendations, 200" in page.locator("#requests").inner_text()
+    assert findings(page) == []
+
+
+def test_a_small_screen_shows_all_of_it(browser: Any, address: tuple[str, list[str]]) -> None:
+    page = browser.new_page(viewport=NARROW)
+    page.goto(address[0])
+    page.wait_for_selector(FEED)
+    for view in ("feed", "search", "chat", "experiments", "operations"):
+        page.click(f"#tab-{view}")
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= NARROW["width"], view
+        assert findings(page) == [], view
+    page.close()
+
+
+def test_what_the_service_refuses_is_said_in_its_words(page: Any) -> None:
+    page.fill("#user", "x" * 300)
+    page.click("#person button")
+    page.wait_for_selector("#status.error")
+    assert "a name has at most" in page.locator("#status").inner_text()
+
+
+def test_no_file_of_the_page_names_another_host() -> None:
+    folder = Path(__file__).parents[2] / "llmrec" / "serving" / "page"
+    for path in folder.iterdir():
+        assert "://" not in path.read_text().replace("http://www.w3.org", ""), path
