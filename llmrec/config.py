@@ -215,8 +215,11 @@ def check_range(value: float, interval: str, where: str) -> None:
 
 def as_dict(settings: Any) -> dict[str, Any]:
     """A settings dataclass as plain JSON-able values."""
-    plain = dataclasses.asdict(settings)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in plain.items()}
+    return dataclasses.asdict(settings, dict_factory=_plain)
+
+
+def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in pairs}
 
 
 _REQUIRED = object()  # no stand-in: a missing key is an error

@@ -7,7 +7,7 @@ import pytest
 
 # one small trained run for all tests that need one, vLLM on it, a disk that is soon full, and what
 # wandb writes
-pytest_plugins = ["small_disk", "tiny_shop", "tiny_tuned", "vllm_here", "wandb_files"]
+pytest_plugins = ["small_disk", "tiny_shop", "tiny_tuned", "two_shops", "vllm_here", "wandb_files"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached costs minutes
 

@@ -156,7 +156,7 @@ class EventReader:
 
     def count_skipped(self) -> None:
         """Count the rows that did not get here, since they could not be read."""
-        n = self._reading.skipped - self.drops.counts["unreadable"]
+        n = self._reading.all_skipped() - self.drops.counts["unreadable"]
         self.read += n
         self.drops.count("unreadable", np.ones(n, dtype=bool))
 

@@ -35,6 +35,7 @@ from llmrec.data.external_sort import ExternalSort
 from llmrec.data.ingest_report import print_report, refuse_losses
 from llmrec.data.raw_files import strings
 from llmrec.data.settings import BASKETS, FORMATS, IngestConfig
+from llmrec.data.shops import apart_by_column, several_shops
 from llmrec.data.source import Source
 from llmrec.data.user_table import UserAttributes, with_users, write_users
 from llmrec.errors import DataError
@@ -64,8 +65,16 @@ def run(config: IngestConfig, out: Path, seed: int = 0) -> Path:
 
 def open_source(config: IngestConfig) -> Source:
     """The raw data that the settings name."""
-    found: Source = importlib.import_module(FORMATS[config.format]).open_source(config)
+    found = several_shops(config, _open_one) if config.other_domains else _open_one(config)
+    if config.ids_by_domain:
+        found = apart_by_column(found)
     return found if config.users is None else with_users(found, config)
+
+
+def _open_one(config: IngestConfig) -> Source:
+    """The raw data of one shop."""
+    found: Source = importlib.import_module(FORMATS[config.format]).open_source(config)
+    return found
 
 
 def _ingest(config: IngestConfig, source: Source, stage: StageRun, seed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -100,3 +101,26 @@ class Reading:
         skipped = f"{self.skipped:,} rows were skipped, such as {''.join(self.examples[:1])}"
         met = [f"{n} {what} (the first: {self._first[what]})" for what, n in self.noticed.items()]
         return [skipped, *met] if self.skipped else met
+
+    def all_skipped(self) -> int:
+        """How many rows could not be read, of all files."""
+        return self.skipped
+
+
+class JoinedReading(Reading):
+    """How the files of several sources are read, as one; what each notes stays its own.
+
+    Args:
+        parts: of the sources; the options are those of the first.
+    """
+
+    def __init__(self, parts: Sequence[Reading]) -> None:
+        super().__init__(parts[0].options)
+        self._parts = parts
+
+    def notices(self) -> list[str]:
+        own = super().notices()
+        return [line for part in self._parts for line in part.notices()] + own
+
+    def all_skipped(self) -> int:
+        return self.skipped + sum(part.all_skipped() for part in self._parts)

@@ -30,6 +30,22 @@ Split = Literal[
 
 
 @dataclass(frozen=True)
+class DomainFiles:
+    """The files of one more shop; what is not said is as in the first one.
+
+    Attributes:
+        events, items: as of :class:`IngestConfig`.
+        format, item_columns, event_columns: likewise; None for those of the first shop.
+    """
+
+    events: Path
+    items: Path
+    format: str | None = None
+    item_columns: dict[str, str | None] | None = None
+    event_columns: dict[str, str | None] | None = None
+
+
+@dataclass(frozen=True)
 class IngestConfig:
     """Settings of ``llmrec ingest``. Relative paths start at the working directory.
 
@@ -41,6 +57,13 @@ class IngestConfig:
             amazon-2023.
         users: a file about users, or a folder of them; without one, nothing is known of users but
             what they did.
+        domain: name of the shop that these files are of, where there are several.
+        other_domains: further shops with the same customers, by name, each with its own ``events``
+            and ``items``; an item of a shop is ``SHOP/ITEM`` then.
+        customers: for several shops whose customers have other identifiers in each: a file with
+            ``domain``, ``user_id`` and ``customer_id``; who is not in it is a customer of one shop.
+        ids_by_domain: for ``table``, one log of several shops whose identifiers of items may be the
+            same: items are told apart by the column ``domain`` of both files.
         item_reading, event_reading, user_reading: how the files are read: delimiter, quote, escape,
             encoding, header, missing, decimal, skip_bad_rows (see ``llmrec.data.reading``).
         item_columns: for ``table``, our item field -> their column, where the names differ.
@@ -101,6 +124,10 @@ class IngestConfig:
     items: Path | None = None
     users: Path | None = None
     format: str = "table"
+    domain: str = ""
+    other_domains: dict[str, DomainFiles] = field(default_factory=dict)
+    customers: Path | None = None
+    ids_by_domain: bool = False
     item_reading: ReadingOptions = field(default_factory=ReadingOptions)
     event_reading: ReadingOptions = field(default_factory=ReadingOptions)
     user_reading: ReadingOptions = field(default_factory=ReadingOptions)
@@ -136,7 +163,7 @@ class IngestConfig:
     def __post_init__(self) -> None:
         _check_names("format", [self.format], FORMATS)
         _check_names("item_columns", self.item_columns, ITEM_FIELDS)
-        _check_names("event_columns", self.event_columns, (*EVENT_FIELDS, "split"))
+        _check_names("event_columns", self.event_columns, (*EVENT_FIELDS, "split", "domain"))
         _check_names("property_columns", self.property_columns, PROPERTY_FIELDS)
         for name in self.own_types:
             if name in EVENT_TYPES or name != name.strip().lower():
@@ -148,6 +175,7 @@ class IngestConfig:
         for name, pattern in self.media_files.items():
             if "{item_id}" not in pattern:
                 raise ConfigError(f"media_files: {name}: {pattern!r} does not contain {{item_id}}")
+        self._check_domains()
         if self.k_core < 0:
             raise ConfigError(f"k_core: {self.k_core} is negative; 0 turns it off")
         check_ranges(self, "[1, inf)", "leave_k")
@@ -161,6 +189,21 @@ class IngestConfig:
             )
         if not self.list_separator:
             raise ConfigError("list_separator: must not be empty")
+
+    def _check_domains(self) -> None:
+        if bool(self.domain) != bool(self.other_domains):
+            raise ConfigError(
+                "domain and other_domains: name the first shop and the further ones, or neither"
+            )
+        if self.domain in self.other_domains:
+            raise ConfigError(f"other_domains: {self.domain!r} is the first shop already")
+        if self.customers is not None and not self.other_domains:
+            raise ConfigError("customers: there is one shop; name others in other_domains")
+        if self.ids_by_domain and (self.other_domains or self.format != "table"):
+            raise ConfigError("ids_by_domain: is for one log of format table")
+        for name in (self.domain, *self.other_domains):
+            if name != name.strip() or "/" in name or (self.other_domains and not name):
+                raise ConfigError(f"domain: {name!r} must be a plain name, without '/'")
 
     @property
     def types(self) -> tuple[str, ...]:

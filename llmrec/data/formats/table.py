@@ -116,9 +116,10 @@ def _items_with_properties(config: IngestConfig, reading: Reading) -> Iterator[R
 
 
 def _events(path: Path, config: IngestConfig, reading: Reading) -> Iterator[raw_files.Chunk]:
-    fields = (*EVENT_FIELDS, "split") if config.split == "given" else EVENT_FIELDS
+    more = {"split": config.split == "given", "domain": config.ids_by_domain}
+    fields = (*EVENT_FIELDS, *(name for name, wanted in more.items() if wanted))
     mapping = column_mapping(fields, config.event_columns)
-    always = ("user_id", "item_id", "timestamp")
+    always = ("user_id", "item_id", "timestamp", *(["domain"] if config.ids_by_domain else []))
     required = _required(path, mapping, always, config.event_columns, "event_columns", reading)
     required |= {name: "correct context_columns" for name in config.context_columns}
     wanted = [*mapping.values(), *config.context_columns]
