@@ -173,7 +173,12 @@ STAGES: dict[str, Stage] = {
         "dataset and item IDs -> model",
         "models.*.train",
         "models/*/model/",
-        {"dataset": "dataset/", "features": "features/", "item_ids": "models/*/item_ids/"},
+        {
+            "dataset": "dataset/",
+            "features": "features/",
+            "media": "media_features/",
+            "item_ids": "models/*/item_ids/",
+        },
     ),
     "hybrid": Stage(
         "llmrec.ranking.hybrid.run:run",
@@ -235,6 +240,17 @@ STAGES: dict[str, Stage] = {
     ),
     "evaluate seeds": Stage(
         "llmrec.bench.evaluation_seeds:run", "several trainings of one model -> their mean"
+    ),
+    "evaluate domains": Stage(
+        "llmrec.bench.domains:run",
+        "measure a model on each of several domains",
+        "domains",
+        "",
+        {"dataset": "dataset/", "features": "features/"},
+        ("shuffled",),
+    ),
+    "evaluate domains-compare": Stage(
+        "llmrec.bench.domains_compare:run", "does one model rank each domain better than another?"
     ),
     "evaluate report": Stage(
         "llmrec.bench.evaluation_report:write_report", "result files -> a page and plots"

@@ -70,7 +70,7 @@ def run(results: Sequence[Path], /, out: Path, *, resamples: int = 1000, seed: i
         split=first["split"],
         model=[result["model"] for result in found],
         metrics=_means([result["metrics"] for result in found]),
-        intervals=_intervals(values, cases[0].case_users, resamples, seed),
+        intervals=intervals_over_trainings(values, cases[0].case_users, resamples, seed),
         name=out.stem,
         baseline=False,
         seed=seed,
@@ -98,7 +98,7 @@ def _means(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def _intervals(
+def intervals_over_trainings(
     values: Sequence[Mapping[str, np.ndarray]], users: np.ndarray, resamples: int, seed: int
 ) -> dict[str, list[float]]:
     """95% percentile intervals over users and trainings.
@@ -131,6 +131,8 @@ def _slices(
             sliced[name][bucket] = {
                 "cases": len(rows),
                 "metrics": _means([{m: float(c.mean()) for m, c in one.items()} for one in some]),
-                "intervals": _intervals(some, ranks.case_users[rows], resamples, seed),
+                "intervals": intervals_over_trainings(
+                    some, ranks.case_users[rows], resamples, seed
+                ),
             }
     return sliced

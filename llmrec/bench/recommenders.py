@@ -44,6 +44,10 @@ def load_recommender(
         from llmrec.training.next_item.sasrec import load_sasrec
 
         return load_sasrec(folder)
+    if manifest.config.get("kind") == "emf":
+        from llmrec.training.next_item.emf_run import load_emf
+
+        return load_emf(folder)
     return load_llm(folder, beams=beams, normalise=normalise)
 
 

@@ -24,7 +24,7 @@ from llmrec.stages import STAGES, Stage
 
 _OF_MODEL = "models.*."
 _SHARED = "index"  # by all trainings of a model
-_LAST = ("ctr", "bench ctr", "evaluate")  # they need the models
+_LAST = ("ctr", "bench ctr", "evaluate", "evaluate domains")  # they need the models
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def plan(recipe: Recipe, out: Path, where: str, stages: Mapping[str, Stage] = ST
         own = [name for name in stages if model in recipe.models or name != _SHARED]
         steps += [run.call(name, model) for name in own if run.has(name, model)]
     steps += [run.call(name) for name in late]
-    return steps + _measure_media(run) + _click_model(run) + _bundles(run) + _evaluations(run)
+    measured = _domain_evaluations(run) if run.has("evaluate domains") else _evaluations(run)
+    return steps + _measure_media(run) + _click_model(run) + _bundles(run) + measured
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ def _click_model(run: _Run) -> list[Step]:
     steps = [run.call("ctr", models=models)]
     if ctr.bench:
         result = run.out / "report" / f"{recipe.name}.json"
-        kept = {"sources": run.out / "ctr_sources", "work": run.out / "ctr_bench"}
+        kept: dict[str, Any] = {"sources": run.out / "ctr_sources", "work": run.out / "ctr_bench"}
         refreshed = None if ctr.refreshed is None else homes[ctr.refreshed]
         bench = run.call("bench ctr", models=models, refreshed=refreshed, out=result, **kept)
         steps.append(Step("ctr-bench", bench.run))
@@ -296,3 +297,49 @@ def _evaluations(run: _Run) -> list[Step]:
         )
         steps.append(Step("show", show))
     return steps
+
+
+def _domain_evaluations(run: _Run) -> list[Step]:
+    """One evaluation of all trainings of a model, and of a baseline across domains and within."""
+    recipe, home, steps = run.recipe, run.out / "evaluation", []
+    for name, (models, history) in _asked_by_domain(run).items():
+        result = result_name(recipe.name, name)
+        given: dict[str, Any] = {"models": models, "results": recipe.results}
+        if recipe.domains.shuffled is not None:
+            other = recipe.domains.shuffled
+            theirs = result_name(other.name, name)
+            given["shuffled"] = other / "evaluation" / theirs / f"{theirs}.json"
+        changed = {"history": history} if history else None
+        call = run.call("evaluate domains", out=home / result, changed=changed, **given)
+        steps.append(Step(f"{name}/domains", call.run))
+    return steps
+
+
+def _asked_by_domain(run: _Run) -> dict[str, tuple[list[str], str]]:
+    """By the name of a result: what is measured together, and which history it may read.
+
+    Models that learn from one domain each, ``sasrec-food`` and ``sasrec-kitchen``, are one:
+    ``sasrec-own``.
+
+    Raises:
+        ConfigError: for baselines that are to be tuned over all domains at once.
+    """
+    recipe, found = run.recipe, dict[str, tuple[list[str], str]]()
+    if STRONG in recipe.baselines:
+        raise ConfigError(
+            f"{run.where}: baselines: {STRONG} tunes over the whole catalogue; with `domains:` "
+            "name them"
+        )
+    bundles = {name: run.out / "models" / name / "bundle" for name in _bundled(recipe)}
+    for name, target in _rankings(run, bundles).items():
+        if name in recipe.baselines:
+            found[name], found[f"{name}-own"] = ([name], "all"), ([name], "own")
+            continue
+        group, domain = re.sub(r"-seed\d+$", "", name), ""
+        if name in recipe.trainings:
+            domain = recipe.model(name).train.get("domain", "")
+        if domain:
+            group = group.removesuffix(f"-{domain}") + "-own"
+        models, _ = found.setdefault(group, ([], "own" if domain else ""))
+        models.append(str(target["model"]))
+    return found

@@ -14,6 +14,7 @@
     ctr: {...}                             # optional: click probabilities (CtrOptions)
     baselines: [strong]                    # evaluated only: all, tuned on validation, or names
     evaluate: {}
+    domains: {}                            # in place of evaluate: a table a domain (DomainOptions)
 
 ``${out}`` is the run's folder, any other ``${NAME}`` an environment variable; paths are
 relative to the current folder. Which sections there are stands in :data:`~llmrec.stages.STAGES`.
@@ -85,6 +86,18 @@ class MediaOptions:
 
 
 @dataclass(frozen=True)
+class DomainOptions:
+    """What the section ``domains`` says beside the stage's own settings.
+
+    Attributes:
+        shuffled: folder of a run of the same models on the log with ties shuffled; its figures
+            stand beside.
+    """
+
+    shuffled: Path | None = None
+
+
+@dataclass(frozen=True)
 class CtrOptions:
     """What the section ``ctr`` says beside the stage's own settings.
 
@@ -110,7 +123,7 @@ class Recipe:
         seed: given to every stage.
         out: the run's folder.
         models: what to train, by name.
-        media, ctr: what their sections say beside the settings of stages.
+        media, ctr, domains: what their sections say beside the settings of stages.
         baselines: what to evaluate beside the models.
         results: a folder that also gets every result file, or None.
         show_users: for how many users to print recommendations at the end.
@@ -123,6 +136,7 @@ class Recipe:
     models: dict[str, Model] = field(default_factory=dict)
     media: MediaOptions = field(default_factory=MediaOptions)
     ctr: CtrOptions = field(default_factory=CtrOptions)
+    domains: DomainOptions = field(default_factory=DomainOptions)
     baselines: list[str] = field(default_factory=list)
     results: Path | None = None
     show_users: int = 3
@@ -170,7 +184,7 @@ class Recipe:
         return value
 
 
-_OPTIONS: dict[str, type] = {"media": MediaOptions, "ctr": CtrOptions}
+_OPTIONS: dict[str, type] = {"media": MediaOptions, "ctr": CtrOptions, "domains": DomainOptions}
 
 
 def read_recipe(

@@ -4,6 +4,7 @@ The stages themselves are tested with their modules.
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,12 +78,12 @@ def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
         (
             "train",
             ToyConfig(8),
-            inputs | {"item_ids": ids, "out": home / "atomic/model", "seed": 7},
+            inputs | {"item_ids": ids, "media": None, "out": home / "atomic/model", "seed": 7},
         ),
         (
             "train",
             ToyConfig(source="scratch"),
-            inputs | {"item_ids": None, "out": home / "sasrec/model", "seed": 7},
+            inputs | {"item_ids": None, "media": None, "out": home / "sasrec/model", "seed": 7},
         ),
         (
             "bundle",
@@ -155,6 +156,38 @@ def test_a_hybrid_is_measured_once_more_with_a_graph_that_has_seen_newer_events(
     assert measured["tiny-hybrid-refreshed"] == (bundle, ToyConfig(5, refreshed=True))
     with pytest.raises(ConfigError, match=r"models\.atomic\.refreshed: needs `hybrid`"):
         planned(write(tmp_path, text.replace("hybrid: {}, ", "")), out)
+
+
+def test_several_domains_are_measured_together_and_apart(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    models = "\n".join(
+        [
+            "  emf: {train: {}, seeds: 2}",
+            "  sasrec-food: {train: {domain: food}}",
+            "  sasrec-kitchen: {train: {domain: kitchen}}",
+        ]
+    )
+    text = re.sub(r"  atomic.*\n  sasrec.*", models, RECIPE)
+    text = text.replace("evaluate: {width: 5}", "domains: {width: 5, shuffled: runs/other}")
+    steps = planned(write(tmp_path, text), out)
+    names = ["popularity", "popularity-own", "emf", "sasrec-own"]
+    assert [step.name for step in steps[-4:]] == [f"{name}/domains" for name in names]
+    execute(steps[-4:])
+    home = out / "models"
+    asked = [
+        (["popularity"], "all"),
+        (["popularity"], "own"),
+        ([str(home / name / "model") for name in ("emf", "emf-seed1")], "all"),
+        ([str(home / f"sasrec-{name}" / "model") for name in ("food", "kitchen")], "own"),
+    ]
+    assert [(call["models"], config.history) for _, config, call in CALLS] == asked
+    for name, (_, config, call) in zip(names, CALLS, strict=True):
+        assert config.width == 5
+        assert call["out"] == out / "evaluation" / f"tiny-{name}"
+        other = f"other-{name}"
+        assert call["shuffled"] == Path("runs/other/evaluation") / other / f"{other}.json"
+    with pytest.raises(ConfigError, match="strong tunes over the whole catalogue"):
+        planned(write(tmp_path, text.replace("[popularity]", "[strong]")), out)
 
 
 def test_results_are_printed_a_line_each_and_copied(
