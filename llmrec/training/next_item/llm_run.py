@@ -22,6 +22,7 @@ from llmrec.stage import read_manifest
 from llmrec.training.model_inputs import is_earlier_model
 from llmrec.training.next_item.auxiliary_tasks import AuxiliaryTasks
 from llmrec.training.next_item.batches import TrainingBatches
+from llmrec.training.next_item.domain_data import training_histories
 from llmrec.training.next_item.expanded import ExpandedTokenizer
 from llmrec.training.next_item.item_content import token_content
 from llmrec.training.next_item.next_item import ItemRows, LlamaNextItem, NextItemModel
@@ -55,7 +56,7 @@ def prepare(
         ids = ids_for(Path(config.base), dataset, features)
     else:
         ids = _load_ids(item_ids, dataset)
-    histories = dataset.train_histories(config.share, validation=config.learn_validation)
+    histories = training_histories(config, dataset)
     if config.time_tokens and histories.timestamps is None:
         raise ConfigError("train.time_tokens: the dataset has no timestamps; leave it empty")
     longest = config.task_length if config.tasks else 0

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -158,17 +159,18 @@ class NextItemTrainer:
         with self.accelerator.autocast():
             states = self.model(batch.tokens)
         states = states.flatten(0, 1)
-        tables, codes = model.heads(), batch.codes
-        if self.predicted is not None:
-            known = [rows.to(states.device) for rows in self.predicted]
-            tables = [table[rows] for table, rows in zip(tables, known, strict=True)]
-            codes = [torch.searchsorted(*pair) for pair in zip(known, codes, strict=True)]
-        losses = [
-            table_cross_entropy(
-                states[where].float(), table.float(), wanted, self.config.label_smoothing
+        losses = []
+        for level, table in enumerate(model.heads()):
+            where, codes = batch.positions[level], batch.codes[level]
+            if not len(codes):  # of several domains, one that nobody of the batch was in
+                continue
+            rows = self._softmax_over(level, codes, len(table))
+            if rows is not None:
+                table, codes = table[rows], torch.searchsorted(rows, codes)
+            smoothing = self.config.label_smoothing
+            losses.append(
+                table_cross_entropy(states[where].float(), table.float(), codes, smoothing)
             )
-            for where, wanted, table in zip(batch.positions, codes, tables, strict=True)
-        ]
         loss = torch.stack(losses).sum()
         if self.auxiliary_loss is not None:
             with self.accelerator.autocast():
@@ -189,7 +191,24 @@ class NextItemTrainer:
         self.state.step += 1
         if "average" in self.weights:
             self.weights["average"].update_parameters(model)
-        return value, len(batch.codes[0])
+        return value, max(map(len, batch.codes))
+
+    def _softmax_over(self, level: int, codes: torch.Tensor, size: int) -> torch.Tensor | None:
+        """The codes of a level that a step's softmax is over, sorted; None is all of them.
+
+        Args:
+            codes: int64, the step's targets.
+            size: of the level.
+        """
+        known, wanted = None, self.config.negatives
+        if self.predicted is not None:
+            known = self.predicted[level].to(codes.device)
+            size = len(known)
+        if not 0 < wanted < size:
+            return known
+        rng = np.random.default_rng([self.batches.seed, self.state.step, level])
+        drawn = torch.from_numpy(rng.choice(size, wanted, replace=False)).to(codes.device)
+        return torch.cat([drawn if known is None else known[drawn], codes]).unique()
 
     def _validate(self) -> dict[str, float]:
         """Validate, and save the weights if they are the best so far."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 from llmrec.config import as_dict
@@ -21,6 +22,7 @@ from llmrec.loop.plot import plot_log
 from llmrec.loop.tracking import describe_run
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 from llmrec.training.model_inputs import is_earlier_model, model_hashes
+from llmrec.training.next_item.domain_data import cases_of, training_histories
 from llmrec.training.next_item.settings import TrainConfig
 
 
@@ -31,6 +33,8 @@ def run(
     item_ids: Path | None = None,
     features: Path | None = None,
     seed: int = 0,
+    *,
+    media: Path | None = None,
 ) -> Path:
     """Train a next-item model; a finished run is found, a killed one resumed.
 
@@ -38,11 +42,12 @@ def run(
         config: settings.
         dataset: folder of llmrec ingest.
         out: the model's folder.
-        item_ids: folder of llmrec index; not needed for ``sasrec``, nor to go on from an earlier
+        item_ids: folder of llmrec index; needed for ``llm`` alone, and not to go on from an earlier
             model, whose IDs new items then get in the same way.
         features: folder of llmrec embed, needed when ``content`` is not empty; new items of an
             earlier model start from it.
         seed: of weights, order and validation users.
+        media: folder of llmrec embed media, whose blocks may be branches of ``emf`` too.
 
     Raises:
         ConfigError, DataError: before any training, where a setting does not fit the data.
@@ -54,6 +59,7 @@ def run(
         "dataset": dataset,
         "item_ids": item_ids if config.kind == "llm" else None,
         "features": features if config.content or goes_on else None,
+        "media": media if config.content and config.kind == "emf" else None,
     }
     inputs = input_hashes(**reads)
     inputs |= model_hashes(Path(config.base))
@@ -69,9 +75,14 @@ def run(
         torch.manual_seed(seed)
         if config.kind == "sasrec":
             from llmrec.training.next_item.sasrec import prepare
+        elif config.kind == "emf":
+            from llmrec.training.next_item.emf_run import prepare as prepare_emf
+
+            prepare = partial(prepare_emf, media=media)
         else:
             from llmrec.training.next_item.llm_run import prepare
         cases = validation_cases(data, config.validation_users, seed)
+        cases = cases_of(config, data, cases)
         setup = prepare(config, data, item_ids, features, cases, seed)
         trainer = NextItemTrainer(
             setup.model,
@@ -91,7 +102,7 @@ def run(
         )
         state = trainer.run()
         setup.save(stage.folder)
-        times = data.train_histories(config.share, validation=config.learn_validation).timestamps
+        times = training_histories(config, data).timestamps
         stage.counts.update(
             trained_parameters=trained,
             epochs=state.epoch,

@@ -28,6 +28,7 @@ from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
 from llmrec.recommender import check_finite, check_known, recommend_from_scores
 from llmrec.stage import reading
 from llmrec.training.next_item.batches import TrainingBatches
+from llmrec.training.next_item.domain_data import training_histories
 from llmrec.training.next_item.next_item import NextItemModel
 from llmrec.training.next_item.setup import TrainingSetup
 from llmrec.training.next_item.validation import validation_metrics
@@ -149,7 +150,7 @@ def prepare(
     model = SasRec(n_items, size.layers, size.width, size.heads, config.max_items, config.dropout)
     encoder = HistoryEncoder(model.vocabulary, ItemIds.atomic(n_items), [0], config.max_items)
     batches = TrainingBatches(
-        dataset.train_histories(config.share, validation=config.learn_validation),
+        training_histories(config, dataset),
         encoder,
         config.loop.tokens_per_batch,
         seed,

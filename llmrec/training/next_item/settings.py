@@ -22,6 +22,8 @@ class TrainLoopConfig:
         patience: stop after so many validations without a better NDCG@10.
         validate_every: epochs between validations.
         tokens_per_batch: about so many tokens a step, padding included.
+        negatives: items of each softmax in a step, drawn anew for every step beside the step's own
+            targets; 0 is all of them. Quicker in a large catalogue, at some cost in accuracy.
         learning_rate: peak rate, reached after ``warmup_steps``.
         schedule: ``constant``, or ``cosine`` down to 2% at the last epoch.
         warmup_steps: steps of linear warm-up.
@@ -39,6 +41,7 @@ class TrainLoopConfig:
     patience: int = 5
     validate_every: int = 1
     tokens_per_batch: int = 1024
+    negatives: int = 0
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 200
@@ -59,8 +62,26 @@ class TrainLoopConfig:
             "patience",
             prefix="train.",
         )
+        check_ranges(self, "[0, inf)", "negatives", prefix="train.")
         check_ranges(self, "(0, inf)", "learning_rate", prefix="train.")
         check_ranges(self, "[0, 1)", "average_decay", prefix="train.")
+
+
+@dataclass(frozen=True)
+class EmfConfig:
+    """Parts of ``kind: emf``.
+
+    Attributes:
+        intra: attention within the target's domain.
+        inter: attention over the merged sequence of all domains.
+    """
+
+    intra: bool = True
+    inter: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.intra or self.inter):
+            raise ConfigError("train.emf: without intra and inter no history is read; keep one")
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,8 @@ class TrainConfig:
     """Settings of a training run.
 
     Attributes:
-        kind: ``llm``, or ``sasrec`` for the baseline of that name.
+        kind: ``llm``; ``sasrec`` for the baseline of that name; or ``emf``, which reads histories
+            of several domains in branches of ID, text and pictures (its ``content``).
         base: a size (nano, micro, mini, small, medium), a folder, a hub id or a short name
             (``llmrec models list``); the folder of an earlier ``llmrec train`` goes on from that
             model, also on a dataset with other items.
@@ -81,6 +103,7 @@ class TrainConfig:
         content_std: of the fresh weights that project content into rows: larger starts nearer to
             content alone.
         dropout: on every block of the network and on its input.
+        domain: learn from the events of this domain alone, of several; empty for all.
         share: of the training events, the earliest, that are learned from; less than 1 for a model
             whose scores of the events after them are features of a click model.
         learn_validation: learn from the events of the validation part as well. The epoch is then
@@ -92,10 +115,11 @@ class TrainConfig:
         task_examples: examples of these tasks per step.
         task_length: most tokens of such an example.
         task_weight: of their loss, relative to the histories' own.
+        emf: parts of ``kind: emf``.
         loop: the training loop's settings.
     """
 
-    kind: Literal["llm", "sasrec"] = "llm"
+    kind: Literal["llm", "sasrec", "emf"] = "llm"
     base: Annotated[str, tyro.conf.arg(aliases=("--from",))] = "micro"
     prompt: str = "recommend"
     max_items: int = 50
@@ -104,6 +128,7 @@ class TrainConfig:
     content_dropout: float = 0.2
     content_std: float = 0.02
     dropout: float = 0.4
+    domain: str = ""
     share: float = 1.0
     learn_validation: bool = False
     validation_users: int = 0
@@ -112,6 +137,7 @@ class TrainConfig:
     task_examples: int = 16
     task_length: int = 256
     task_weight: float = 0.1
+    emf: EmfConfig = field(default_factory=EmfConfig)
     loop: TrainLoopConfig = field(default_factory=TrainLoopConfig)
 
     def __post_init__(self) -> None:
@@ -129,8 +155,8 @@ class TrainConfig:
             return
         if self.share < 1:
             raise ConfigError("train.tasks: tasks in words learn from all events; set share: 1")
-        if self.kind == "sasrec":
-            raise ConfigError("train.tasks: sasrec has no words; leave it empty")
+        if self.kind != "llm":
+            raise ConfigError(f"train.tasks: {self.kind} has no words; leave it empty")
         if "next_item" in self.tasks:
             raise ConfigError(
                 "train.tasks: next_item is trained on the histories already; leave it out"

@@ -1,0 +1,46 @@
+"""What a model of one domain alone learns from and is validated on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmrec.data.dataset import Dataset
+from llmrec.data.domains import Domains
+from llmrec.errors import DataError
+from llmrec.types import Cases, Histories
+
+if TYPE_CHECKING:
+    from llmrec.training.next_item.settings import TrainConfig
+
+
+def training_histories(config: TrainConfig, dataset: Dataset) -> Histories:
+    """The training histories, those of the settings' domain alone where they name one.
+
+    Raises:
+        ConfigError: for a domain that no item is of.
+        DataError: if nothing happened in it.
+    """
+    histories = dataset.train_histories(config.share, validation=config.learn_validation)
+    if not config.domain:
+        return histories
+    domains = Domains.of(dataset)
+    own = domains.only(histories, domains.number(config.domain, "train.domain"))
+    if not len(own.items):
+        raise DataError(f"{dataset.folder}: no training event is of the domain {config.domain!r}")
+    return own
+
+
+def cases_of(config: TrainConfig, dataset: Dataset, cases: Cases) -> Cases:
+    """Cases whose target is of the settings' domain, with that domain's histories; or all.
+
+    Raises:
+        ConfigError, DataError: as :func:`training_histories`.
+    """
+    if not config.domain:
+        return cases
+    domains = Domains.of(dataset)
+    number = domains.number(config.domain, "train.domain")
+    own = cases.select(domains.of_item[cases.targets] == number)
+    if not len(own):
+        raise DataError(f"{dataset.folder}: no validation event is of {config.domain!r}")
+    return Cases(own.users, domains.only(own.histories, number), own.targets)
