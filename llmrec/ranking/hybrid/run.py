@@ -16,8 +16,9 @@ from tqdm import tqdm
 from llmrec.config import as_dict
 from llmrec.content.features.blocks import content_vectors
 from llmrec.data.dataset import Dataset
+from llmrec.data.domains import Domains
 from llmrec.data.item_graph import ItemGraph
-from llmrec.generation.constraints import Constraints
+from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
 from llmrec.ranking.hybrid.fit import fit_correction, ndcg_at_10
@@ -68,7 +69,8 @@ def run(
         graph = ItemGraph.fit(data.train_histories(), data.n_items, config.graph)
         scorer = GraphScorer(graph, content, config.scorer)
         cases = validation_cases(data, config.validation_users, seed)
-        found = candidates(load_llm(model, beams=config.beams), scorer, cases, config)
+        domains = Domains.of(data) if config.by_domain else None
+        found = candidates(load_llm(model, beams=config.beams), scorer, cases, config, domains)
         tried = try_priors(found, scorer, cases.targets, config)
         pair, best = max(tried.items(), key=lambda pair: pair[1])
         prior = GraphPrior(scorer, *pair)
@@ -92,13 +94,31 @@ def run(
     return run_stage(out, Manifest(STAGE, as_dict(config), inputs, seed=seed), work)
 
 
-def candidates(llm: Llm, scorer: GraphScorer, cases: Cases, config: HybridConfig) -> Proposed:
-    """What both parts propose to validation users, without what they know already."""
+def candidates(
+    llm: Llm,
+    scorer: GraphScorer,
+    cases: Cases,
+    config: HybridConfig,
+    domains: Domains | None = None,
+) -> Proposed:
+    """What both parts propose to validation users, without what they know already.
+
+    Args:
+        domains: propose items of the target's domain alone; None: of any.
+    """
     found = []
+    filters: list[ItemFilter | None] = [None]
+    of_case = np.zeros(len(cases), dtype=np.int64)
+    if domains is not None:
+        of_case = domains.of_item[cases.targets]
+        filters = [ItemFilter(domains.of_item == number) for number in range(len(domains.names))]
     starts = range(0, len(cases), _BATCH)
     for start in tqdm(starts, "hybrid", unit="batch"):
         batch = cases.select(np.arange(start, min(start + _BATCH, len(cases))))
-        allowed = [Constraints(exclude=history) for history in batch.histories]
+        allowed = [
+            Constraints(exclude=history, allow=filters[domain])
+            for history, domain in zip(batch.histories, of_case[start:], strict=False)
+        ]
         found.append(propose(llm, scorer, batch.histories, config.candidates, allowed))
     return Proposed.joined(found)
 

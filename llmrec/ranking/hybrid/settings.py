@@ -24,6 +24,8 @@ class HybridConfig:
         candidates: items that the language model, and the graph, propose to a validation user.
         validation_users: that the pairs are tried on and that is learned from; 0 is all.
         beams: beam width of a language model with semantic IDs.
+        by_domain: of a catalogue of several domains, propose to a validation user items of the
+            target's domain alone, as for a service that is asked for one.
     """
 
     graph: ItemGraphConfig = field(default_factory=ItemGraphConfig)
@@ -34,6 +36,7 @@ class HybridConfig:
     candidates: int = 60
     validation_users: int = 30000
     beams: int = 50
+    by_domain: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self, "[10, inf)", "candidates", "beams", prefix="hybrid.")

@@ -7,6 +7,7 @@ import pytest
 from recommender_contract import RecommenderContract
 from tiny_models import random_semantic_ids, tiny_llm
 
+from llmrec.data.domains import Domains
 from llmrec.data.item_graph import ItemGraph
 from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.generation.constraints import Constraints, ItemFilter
@@ -194,3 +195,14 @@ def test_the_ndcg_of_every_weight_is_that_of_its_ranking() -> None:
         items = hybrid.recommend(HISTORIES, 10).items
         hits = (items == targets[:, None]) / np.log2(np.arange(10) + 2)
         assert value == pytest.approx(hits.sum() / 4)
+
+
+def test_with_domains_only_items_of_the_targets_are_proposed() -> None:
+    targets = np.array([9, 4, 2, 11], dtype=np.int32)
+    cases = Cases(np.arange(4, dtype=np.int32), HISTORIES, targets)
+    llm: Llm = tiny_llm(ItemIds.atomic(N), beams=N)
+    domains = Domains(("odd", "even"), (np.arange(N) % 2 == 0).astype(np.int64))
+    found = candidates(llm, scorer(), cases, HybridConfig(candidates=N, by_domain=True), domains)
+    for items, target, history in zip(found.items, targets, HISTORIES, strict=True):
+        own = np.arange(N)[np.arange(N) % 2 == target % 2]
+        assert sorted(items[items >= 0]) == sorted(np.setdiff1d(own, history))
