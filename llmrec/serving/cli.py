@@ -4,6 +4,7 @@ llmrec recommend BUNDLE --history ID ID ...
 llmrec recommend BUNDLE --dataset DIR --user NAME
 llmrec recommend BUNDLE --dataset DIR --all --out FILE
 llmrec recommend BUNDLE --history ID ID ... --in-stock --categories Shoes --price-max 80
+llmrec recommend BUNDLE --history ID ID ... --domain kitchen --explain
 llmrec recommend BUNDLE --history ID ID ... --candidates ID ID ...
 llmrec recommend BUNDLE --history ID ID ... --adapter NAME
 llmrec recommend BUNDLE --history ID ID ... --context device=mobile
@@ -59,6 +60,7 @@ def recommend(
     rerank: Sequence[str] = (),
     now: str | None = None,
     exclude_history: bool = True,
+    explain: bool = False,
     items: Annotated[ItemFlags, Flattened] = ANY_ITEM,
     options: Annotated[SearchOptions, Flattened] = BEAM_SEARCH,
     verify: bool = True,
@@ -82,6 +84,7 @@ def recommend(
         rerank: settings of re-ranking, NAME=VALUE each, such as per_category=2.
         now: time of the request, ISO 8601 or seconds since 1970 UTC.
         exclude_history: leave out what is in the history.
+        explain: also print why, and which item of another shop moved each item.
         items: which items may be recommended.
         options: how the language model searches.
         verify: check the sha256 of every file of the bundle first.
@@ -98,6 +101,7 @@ def recommend(
         context=settings_of(context, "--context"),
         **items.request_fields(),
         exclude_history=exclude_history,
+        explain=explain,
         now=_time(now),
         adapter=adapter,
         calibrated=calibrated,
@@ -119,7 +123,7 @@ def recommend(
     if opened is not None and file is not None:
         recommend_all(recommender, opened, request, file)
     else:
-        _print(recommender.answer(request), as_json)
+        _print(recommender.answer(request), as_json, explain)
 
 
 def similar(
@@ -219,13 +223,14 @@ def _time(now: str | None) -> float | str | None:
         return now
 
 
-def _print(response: RecommendResponse, as_json: bool) -> None:
+def _print(response: RecommendResponse, as_json: bool, explain: bool = False) -> None:
     for note in response.notes:
         print(f"note: {note}", file=sys.stderr)
     if as_json:
         print(json.dumps([one.as_dict() for one in response.recommendations], indent=2))
     else:
-        print("".join(f"{_line(one)}\n" for one in response.recommendations), end="")
+        for one in response.recommendations:
+            print(f"{_line(one)}\n     {one.reason}" if explain else _line(one))
 
 
 def _line(one: Recommendation) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from llmrec.errors import ConfigError
 from llmrec.serving.filters import CatalogFilter
@@ -32,7 +34,7 @@ class ItemFlags:
     in_stock: bool = False
     categories: tuple[str, ...] = ()
     brands: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
+    domains: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--domain",))] = ()
     attributes: tuple[str, ...] = ()
     price_min: float | None = None
     price_max: float | None = None

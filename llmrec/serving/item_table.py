@@ -125,6 +125,13 @@ class ItemTable:
         return ItemFilter.of_items(rows, len(self)), notes
 
     @cached_property
+    def domains(self) -> list[str]:
+        """The domain of every item; empty for an item without one."""
+        if "domain" not in self._catalogue.column_names:
+            return [""] * len(self)
+        return [name or "" for name in self._catalogue["domain"].to_pylist()]
+
+    @cached_property
     def _catalogue(self) -> pa.Table:
         """What a filter may ask about, those columns that there are."""
         with reading(self._path, "llmrec bundle"):

@@ -98,6 +98,7 @@ class RecommendFields(BaseModel):
     where: dict[str, Any] | None = Field(None, description="what items must be like")
     calibrated: bool = Field(True, description="let the click model rank, where there is one")
     rerank: dict[str, Any] | None = Field(None, description="diversity, per_category, ...")
+    explain: bool = Field(False, description="name the item of another shop that moved each item")
 
     openai: ClassVar[bool] = True  # whether OpenAI's further fields may be there
 

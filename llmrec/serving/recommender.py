@@ -41,6 +41,7 @@ from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
 from llmrec.recommender import top_n
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.click_ranker import ClickRanker
+from llmrec.serving.explanation import cross_domain_reasons
 from llmrec.serving.history import KnownAttributes, KnownHistories, read_history
 from llmrec.serving.query import Query
 from llmrec.serving.request import DEFAULT_N, History, RecommendRequest, RecommendResponse
@@ -61,6 +62,7 @@ NOT_CALIBRATED = "not calibrated: the click model was not fitted to validation d
 NO_HISTORY = "no history: what is popular and the context alone decide"
 NOTHING_LEFT = "nothing in the catalogue is left to recommend"
 NO_CONTEXT = "context: is read by a click model alone, and none ranks here"
+NOT_EXPLAINED = "explain: names what moved the language model; a click model ranks here"
 OTHER_ADAPTER = "adapter: the click model was fitted to scores of the model without an adapter"
 
 
@@ -272,6 +274,8 @@ class Recommender:
             )
         elif request.context:
             notes.append(NO_CONTEXT)
+        if request.explain and ranker is not None:
+            notes.append(NOT_EXPLAINED)
         now = request.now_in_seconds(now)
         config = None if ranker is None else ranker.model.history
         usual_type = "click" if config is None else config.types[0]
@@ -323,9 +327,26 @@ class Recommender:
             rankings = self._search(queries)
         else:
             rankings = [self._order(query) for query in queries]
-        return [
+        lists = [
             self.bundle.items.named(ranking, query.request.n, self._reason(query))
             for query, ranking in zip(queries, rankings, strict=True)
+        ]
+        return [
+            self._explained(query, found) if query.request.explain else found
+            for query, found in zip(queries, lists, strict=True)
+        ]
+
+    def _explained(self, query: Query, found: list[Recommendation]) -> list[Recommendation]:
+        """A list whose reasons also name the item of another shop that moved each item."""
+        if not found or not len(query.positives):
+            return found
+        table = self.bundle.items
+        items = np.array([table.index[one.item_id] for one in found])
+        histories = query.positives.histories(query.now)
+        moved = cross_domain_reasons(self._ranker_of(query), histories, items, table)
+        return [
+            replace(one, reason=f"{one.reason}; {more}") if more else one
+            for one, more in zip(found, moved, strict=True)
         ]
 
     def _search(self, queries: list[Query]) -> list[Ranking]:

@@ -53,6 +53,8 @@ class RecommendRequest:
         adapter: name of the adapter of the language model; None for the model itself.
         calibrated: let the click model rank where the bundle has one.
         rerank: settings of re-ranking instead of the bundle's, or single ones of them.
+        explain: say of each item which item of another shop moved it; scores the list once more for
+            each of the newest events.
         options: how the language model searches and scores; as the bundle was opened when None.
 
     Raises:
@@ -77,6 +79,7 @@ class RecommendRequest:
     adapter: str | None = None
     calibrated: bool = True
     rerank: RerankConfig | Mapping[str, Any] | None = None
+    explain: bool = False
     options: SearchOptions | None = None
 
     def __post_init__(self) -> None:

@@ -68,6 +68,23 @@ def test_an_empty_history_is_answered(
     assert call(folder, "-n", 2, capsys=capsys) == out
 
 
+def test_one_shop_is_searched_and_what_moved_it_named(
+    tiny_run: TinyRun, atomic: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words of the reason are those of tests/serving/test_explanation.py."""
+    domains = dict(zip(atomic.item_ids, atomic.items.domains, strict=True))
+    history = [item for item in atomic.item_ids if domains[item] == "clothing"][:6]
+    flags = ["--history", *history, "--domain", "home", "-n", 5]
+    for model in ("atomic", "semantic"):
+        folder = tiny_run.bundle(model)
+        out = call(folder, *flags, "--explain", capsys=capsys)
+        found, reasons = out.splitlines()[::2], out.splitlines()[1::2]
+        assert found == call(folder, *flags, capsys=capsys).splitlines()
+        assert [domains[line.split()[2]] for line in found] == ["home"] * 5
+        assert all(line.strip().startswith("likely to follow") for line in reasons)
+        assert any(line.endswith(" of clothing speaks for it") for line in reasons)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
