@@ -45,7 +45,11 @@ from llmrec.types import EVENT_TYPES
 
 NOW = 1_700_000_000.0  # seconds since 1970 UTC
 TASKS = ("click", "purchase", "rating")
-CONTEXT = {"device": ("mobile", "desktop", "tablet"), "membership": ("none", "plus")}
+CONTEXT = {
+    "device": ("mobile", "desktop", "tablet"),
+    "membership": ("none", "plus"),
+    "place": ("Oslo", "Lima"),
+}
 _FIELDS, _VALUES, _WORDS, _TOPICS, _CATEGORIES = 9, 12, 400, 40, 30
 _YEAR = 365 * DAY
 

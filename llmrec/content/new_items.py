@@ -9,6 +9,8 @@ the usual one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,40 @@ def joined_blocks(blocks: Mapping[str, np.ndarray], n_items: int) -> np.ndarray:
     return np.concatenate(vectors, axis=1) if vectors else np.zeros((n_items, 0), np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class ContentRegression:
+    """What content says of values that are learned; called with the content of new items.
+
+    Attributes:
+        mean: float64 ``[d]``, of the known values.
+        length: how far these are from it, on average.
+        model: from content to a direction; None where content says nothing.
+    """
+
+    mean: np.ndarray
+    length: float
+    model: Any
+
+    @classmethod
+    def fit(cls, known: np.ndarray, values: np.ndarray) -> ContentRegression:
+        """Learn from items whose values are known; see :func:`values_by_content`."""
+        mean = values.mean(axis=0, dtype=np.float64)
+        if not known.any() or len(known) < 3:
+            return cls(mean, 0.0, None)
+        rows = np.unique(np.linspace(0, len(known) - 1, min(len(known), FITTED_ON)).astype(int))
+        apart = values[rows].astype(np.float64) - mean
+        linear = require("sklearn.linear_model", "train")
+        model = linear.RidgeCV(alphas=PENALTIES).fit(known[rows].astype(np.float64), apart)
+        return cls(mean, float(np.linalg.norm(apart, axis=1).mean()), model)
+
+    def __call__(self, new: np.ndarray) -> np.ndarray:
+        """float32 ``[new items, d]`` of content float ``[new items, c]``."""
+        if self.model is None or not len(new):
+            return np.tile(self.mean, (len(new), 1)).astype(np.float32)
+        found = self.model.predict(new.astype(np.float64)).reshape(len(new), len(self.mean))
+        return np.asarray(self.mean + self.length * unit_rows(found), np.float32)
+
+
 def values_by_content(known: np.ndarray, values: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Values of new items, as far from the mean as known ones usually are.
 
@@ -50,12 +86,4 @@ def values_by_content(known: np.ndarray, values: np.ndarray, new: np.ndarray) ->
     >>> values_by_content(np.zeros((3, 0)), 3 * known + 1, np.zeros((1, 0))).tolist()
     [[4.0]]
     """
-    mean = values.mean(axis=0, dtype=np.float64)
-    if not known.any() or len(known) < 3:
-        return np.tile(mean, (len(new), 1)).astype(np.float32)
-    rows = np.unique(np.linspace(0, len(known) - 1, min(len(known), FITTED_ON)).astype(int))
-    apart = values[rows].astype(np.float64) - mean
-    linear = require("sklearn.linear_model", "train")
-    model = linear.RidgeCV(alphas=PENALTIES).fit(known[rows].astype(np.float64), apart)
-    directions = unit_rows(model.predict(new.astype(np.float64)).reshape(len(new), len(mean)))
-    return np.asarray(mean + np.linalg.norm(apart, axis=1).mean() * directions, np.float32)
+    return ContentRegression.fit(known, values)(new)

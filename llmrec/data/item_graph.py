@@ -217,19 +217,21 @@ class ItemGraph:
             self._merge()
             return self._matrix
 
-    def grow(self, n_items: int) -> None:
-        """Make room for new items, which no edge leads to yet.
+    def grown(self, n_items: int) -> Self:
+        """A copy with new items, which no edge leads to yet.
 
         Raises:
             CatalogError: if there would be fewer items than now.
         """
         if n_items < self.n_items:
             raise CatalogError(f"the graph has {self.n_items} items, not as few as {n_items}")
+        grown = type(self)(n_items, self.config)
         with self._lock:
-            self._matrix = self._matrix.copy()
-            self._matrix.resize((n_items, n_items))
-            self.out_weight = np.pad(self.out_weight, (0, n_items - self.n_items))
-            self.n_items = n_items
+            self._merge()
+            grown._matrix = self._matrix.copy()
+            grown._matrix.resize((n_items, n_items))
+            grown.out_weight = np.pad(self.out_weight, (0, n_items - self.n_items))
+        return grown
 
     def _scaled(self, weights: Any) -> Any:
         scaled = weights.tocsr().astype(np.float64)  # a copy

@@ -14,6 +14,7 @@ is found out when the engine is made, by comparing it with the model's own forwa
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,12 @@ class TorchEngine:
             )
         self.max_tokens = context_of(model.config)
         self._check_forward()
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> TorchEngine:
+        """The same with more, or fewer, of the item tokens in use that the model has rows for."""
+        changed = copy.copy(self)
+        changed.vocabulary = vocabulary
+        return changed
 
     @property
     def device(self) -> torch.device:

@@ -103,7 +103,7 @@ class Llm:
             raise ConfigError("the new item IDs have tokens that the model has no rows for")
         changed = copy.copy(self)
         changed.ids = ids
-        changed.engine = TorchEngine(self.engine.model, vocabulary)
+        changed.engine = self.engine.with_vocabulary(vocabulary)
         changed.encoder = HistoryEncoder(
             vocabulary, ids, self.encoder.prefix.tolist(), self.encoder.max_items
         )

@@ -11,10 +11,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from llmrec.errors import ConfigError
 from llmrec.generation.history_cache import HistoryCache
 from llmrec.generation.llm import Llm, make_llm
 from llmrec.generation.load import load_llm
+from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.adapters import AdapterInfo, attach, check_adapters, read_adapter, read_json
 
 
@@ -48,6 +51,11 @@ class MultiLoraLlm:
             known = ", ".join(self._adapted) or "none"
             raise ConfigError(f"adapter: {name!r} is not loaded; there is {known}")
         return self._adapted[name]
+
+    def with_items(self, ids: ItemIds, available: np.ndarray | None = None) -> MultiLoraLlm:
+        """The same over a changed catalogue; see :meth:`llmrec.generation.llm.Llm.with_items`."""
+        adapted = {name: llm.with_items(ids, available) for name, llm in self._adapted.items()}
+        return MultiLoraLlm(self.base.with_items(ids, available), adapted, self.adapters)
 
 
 def load_llm_with_adapters(

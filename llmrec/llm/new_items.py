@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def add_items(folder: Path, names: Sequence[str], known: Blocks, new: Blocks) ->
         ConfigError: if the IDs are made of features that are not there.
     """
     ids, encoder = read_layout(folder)
-    _new_ids(ids, names, new).save(folder / "item_ids")
+    new_ids(ids, names, new).save(folder / "item_ids")
     if ids.kind == "atomic":
         first = encoder.vocabulary.item_offset
         rows = slice(first, first + ids.n_items)
@@ -42,7 +43,15 @@ def add_items(folder: Path, names: Sequence[str], known: Blocks, new: Blocks) ->
         _write_rows(folder, rows, of_known, of_new)
 
 
-def _new_ids(ids: ItemIds, names: Sequence[str], new: Blocks) -> ItemIds:
+def new_ids(ids: ItemIds, names: Sequence[str], new: Blocks) -> ItemIds:
+    """IDs of a catalogue with more items.
+
+    Args:
+        names, new: as for :func:`add_items`.
+
+    Raises:
+        CatalogError, ConfigError: as for :func:`add_items`.
+    """
     n_items, known = len(names), names if ids.names else None
     missing = [name for name in ids.blocks if name not in new]
     if missing and ids.kind == "semantic":
@@ -53,6 +62,15 @@ def _new_ids(ids: ItemIds, names: Sequence[str], new: Blocks) -> ItemIds:
     if missing:  # the tokens' vectors are not used to recommend
         return ids.assign_new(np.zeros((n_items, ids.token_vectors.shape[1])), known)
     return ids.assign_new(ids.content(new, n_items), known)
+
+
+def token_tables(model: Any) -> list[torch.Tensor]:
+    """The matrices ``[tokens, width]`` that have a row a token: one where they are tied, else those
+    of input and output."""
+    tables = [model.get_input_embeddings().weight]
+    if not model.config.tie_word_embeddings:
+        tables.append(model.get_output_embeddings().weight)
+    return tables
 
 
 @torch.no_grad()
@@ -67,10 +85,7 @@ def _write_rows(folder: Path, known: slice, known_content: np.ndarray, new: np.n
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", local_files_only=True, trust_remote_code=False
     )
-    tables = [model.get_input_embeddings().weight]
-    if not model.config.tie_word_embeddings:
-        tables.append(model.get_output_embeddings().weight)
-    for table in tables:
+    for table in token_tables(model):
         rows = values_by_content(known_content, table[known].float().numpy(), new)
         table[known.stop : known.stop + len(rows)] = torch.from_numpy(rows).to(table.dtype)
     model.save_pretrained(folder)

@@ -220,6 +220,7 @@ def _scored(recipe: Recipe) -> list[str]:
 def _bundles(run: _Run) -> list[Step]:
     """A bundle of every model with item IDs, the click model in the last one it reads."""
     serves = _scored(run.recipe)[-1:]
+    more = {"scenarios": Path(run.where)} if run.recipe.scenarios else {}
     steps = []
     for name in _bundled(run.recipe):
         bundle = partial(
@@ -230,6 +231,7 @@ def _bundles(run: _Run) -> list[Step]:
             ctr=run.out / "ctr" if name in serves else None,
             hybrid=run.folder("models/*/hybrid/", name),
             out=run.out / "models" / name / "bundle",
+            **more,
         )
         steps.append(Step(f"{name}/bundle", bundle))
     return steps

@@ -12,6 +12,7 @@
       atomic: {index: {...}, train: {...}, hybrid: {}} # index, train, hybrid, bundle, evaluate
       sasrec: {train: {kind: sasrec}}      # no index: trained and evaluated, not bundled
     ctr: {...}                             # optional: click probabilities (CtrOptions)
+    scenarios: {...}                       # optional: lists of the shop's own, by name
     baselines: [strong]                    # evaluated only: all, tuned on validation, or names
     evaluate: {}
     domains: {}                            # in place of evaluate: a table a domain (DomainOptions)
@@ -30,6 +31,7 @@ from typing import Any, Literal
 
 from llmrec.config import SEEDS, build, check_keys, check_ranges, load_recipe, shown
 from llmrec.errors import ConfigError
+from llmrec.serving.scenarios import check_presets
 from llmrec.stages import STAGES, Stage
 
 Settings = dict[str, Any]
@@ -126,6 +128,7 @@ class Recipe:
         media, ctr, domains: what their sections say beside the settings of stages.
         baselines: what to evaluate beside the models.
         results: a folder that also gets every result file, or None.
+        scenarios: lists of the shop's own, for requests to name; in every bundle.
         show_users: for how many users to print recommendations at the end.
         sections: settings of every stage of the recipe, by the place of its section.
     """
@@ -139,6 +142,7 @@ class Recipe:
     domains: DomainOptions = field(default_factory=DomainOptions)
     baselines: list[str] = field(default_factory=list)
     results: Path | None = None
+    scenarios: dict[str, Settings] = field(default_factory=dict)
     show_users: int = 3
     sections: dict[str, Settings] = field(default_factory=dict)
 
@@ -149,6 +153,7 @@ class Recipe:
                 raise ConfigError(
                     f"{shown(name)} names a folder: use letters, digits, '_', '-' and '.'"
                 )
+        check_presets(self.scenarios)
         twice = set(self.models) & set(self.baselines)
         if twice:
             raise ConfigError(f"{min(twice)!r} is both a model and a baseline: rename the model")

@@ -165,9 +165,8 @@ def _extend_hybrid(folder: Path, n_known: int, n_new: int, known: Blocks, new: B
     from llmrec.ranking.hybrid.prior import GraphPrior
 
     vectors = np.concatenate([known["text"], new["text"]]) if known else None
-    prior = GraphPrior.load(folder, n_known)
-    prior.grow(vectors, n_known + n_new)
-    prior.save(folder)
+    prior, n_items = GraphPrior.load(folder, n_known), n_known + n_new
+    prior.grown(prior.content_with(vectors, n_items), n_items).save(folder)
 
 
 def _extend_click_model(folder: Path, rows: Rows, known: Blocks, new: Blocks) -> None:

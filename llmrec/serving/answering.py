@@ -82,7 +82,7 @@ class Answering:
         return self._variant or self._recommender.ranked_by(asked.request)
 
     def _log(self, asked: Sequence[Asked], answers: Sequence[Answered | Exception]) -> None:
-        now, version = time.time(), self._recommender.bundle.catalog_version
+        now = time.time()
         shown = [
             ShownList(
                 answer.recommendation_id,
@@ -90,7 +90,7 @@ class Answering:
                 now,
                 one.model,
                 answer.variant,
-                version,
+                answer.response.catalog_version,
                 answer.response.recommendations,
             )
             for one, answer in zip(asked, answers, strict=True)

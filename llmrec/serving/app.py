@@ -33,6 +33,9 @@ from llmrec.serving import openai_api as api
 from llmrec.serving.answering import Answered, Answering, Asked, as_json
 from llmrec.serving.batching import Batcher
 from llmrec.serving.bundle import Bundle
+from llmrec.serving.catalogue.following import following
+from llmrec.serving.catalogue.live import LiveCatalogue
+from llmrec.serving.catalogue_api import catalogue_router
 from llmrec.serving.error_handlers import UnknownModelError, add_error_handlers, error_response
 from llmrec.serving.events_api import events_router
 from llmrec.serving.guard import Guard, KeyRing
@@ -95,7 +98,11 @@ def serve(
         None if opened is None else dataset_attributes(opened),
     )
     recommender = Recommender.load(
-        opened_bundle, histories=live.history, attributes=live.attributes, calibrated=calibrated
+        opened_bundle,
+        histories=live.history,
+        attributes=live.attributes,
+        statistics=live.statistics,
+        calibrated=calibrated,
     )
     opened_bundle.open_text_encoder()
     people = [] if opened is None else opened.user_ids
@@ -124,7 +131,11 @@ def create_app(
     bundle = recommender.bundle
     measured = ServiceMetrics(bundle)
     cards = model_cards(bundle)
-    catalog = {"model": bundle.model_name, "catalog_version": bundle.catalog_version}
+
+    def head() -> dict[str, Any]:
+        version = recommender.bundle.catalog_version
+        return {"model": bundle.model_name, "catalog_version": version}
+
     batcher: Batcher[Asked, Answered] = Batcher(
         Answering(recommender, live, config.variant),
         most=config.batch,
@@ -133,10 +144,13 @@ def create_app(
         observe=measured.batches.observe,
     )
     measured.watch_queue(lambda: batcher.queued)
+    catalogue = None
+    if live is not None:
+        catalogue = LiveCatalogue(live.store, live, recommender, batcher.wait_between)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with forgetting(live, config.keep_days):
+        async with forgetting(live, config.keep_days), following(catalogue):
             yield
         batcher.close()
 
@@ -160,13 +174,13 @@ def create_app(
         request = body.recommend_request(name if name in bundle.adapters else None)
         seconds = config.deadline_within(http.headers.get(DEADLINE))
         answered = await batcher.ask(Asked(request, name, logged), seconds)
-        return catalog | {"model": name}, answered
+        return head() | {"model": name}, answered
 
     # async: it is answered whatever the threads and the model are doing
     @app.get("/healthz")
     @app.head("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
-        return {"status": "ok"} | catalog
+        return {"status": "ok"} | head()
 
     @app.get("/readyz")
     @app.head("/readyz", include_in_schema=False)
@@ -175,7 +189,7 @@ def create_app(
             return error_response(503, "requests are not taken now", code="busy")
         if live is not None:
             live.store.check()
-        return JSONResponse({"status": "ready"} | catalog)
+        return JSONResponse({"status": "ready"} | head())
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
@@ -192,28 +206,29 @@ def create_app(
 
     @app.post("/v1/chat/completions")
     async def chat(http: Request, body: api.ChatBody) -> Response:
-        head, answered = await answer(http, body)
+        about, answered = await answer(http, body)
         if body.stream:
             usage = body.stream_options.include_usage
-            return _stream(api.chat_chunks(head, answered.response, usage))
-        return JSONResponse(api.chat_completion(head, answered.response))
+            return _stream(api.chat_chunks(about, answered.response, usage))
+        return JSONResponse(api.chat_completion(about, answered.response))
 
     @app.post("/v1/completions")
     async def completions(http: Request, body: api.CompletionBody) -> Response:
-        head, answered = await answer(http, body)
+        about, answered = await answer(http, body)
         if body.stream:
             usage = body.stream_options.include_usage
-            return _stream(api.text_chunks(head, answered.response, usage))
-        return JSONResponse(api.text_completion(head, answered.response))
+            return _stream(api.text_chunks(about, answered.response, usage))
+        return JSONResponse(api.text_completion(about, answered.response))
 
     @app.post("/v1/recommendations")
     async def recommendations(http: Request, body: api.ListBody) -> JSONResponse:
-        head, answered = await answer(http, body, logged=True)
-        return JSONResponse(head | as_json(answered))
+        about, answered = await answer(http, body, logged=True)
+        return JSONResponse(about | as_json(answered))
 
-    if live is not None:
-        app.include_router(events_router(live, catalog, config.rating_scale, measured.events))
-        app.include_router(users_router(live, catalog, batcher))
+    if live is not None and catalogue is not None:
+        app.include_router(catalogue_router(catalogue, head))
+        app.include_router(events_router(live, head, config.rating_scale, measured.events))
+        app.include_router(users_router(live, head, batcher))
     app.include_router(page_router(pictures or Pictures(bundle, None), people))
     return app
 

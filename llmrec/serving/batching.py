@@ -108,6 +108,18 @@ class Batcher(Generic[Q, A]):
         """
         return await self._put(_Task(function=function), seconds)
 
+    def wait_between(self, function: Callable[[], None]) -> None:
+        """As :meth:`between`, from a thread, however many questions wait."""
+        task: _Task[Q] = _Task(function=function)
+        self._queue.put(task)
+        while self.is_alive:
+            try:
+                return task.answer.result(timeout=1)
+            except TimeoutError:  # it may have ended meanwhile
+                continue
+        if task.answer.cancel():
+            function()
+
     def close(self) -> None:
         """Answer what is queued, and end."""
         self._queue.put(None)

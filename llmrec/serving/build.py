@@ -6,14 +6,16 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from llmrec.config import as_dict
+from llmrec.config import as_dict, load_recipe
 from llmrec.errors import ArtifactError, ConfigError
 from llmrec.jsonl import read_json
 from llmrec.llm.layout import ADAPTERS
 from llmrec.ranking.rerank.settings import RerankConfig
+from llmrec.serving.scenarios import check_presets
 from llmrec.stage import (
     MODEL_STAGES,
     Manifest,
@@ -38,6 +40,7 @@ def run(
     ctr: Path | None = None,
     hybrid: Path | None = None,
     rerank: RerankConfig = NO_RERANKING,
+    scenarios: Path | None = None,
 ) -> Path:
     """Collect what serves into one folder.
 
@@ -50,6 +53,8 @@ def run(
         ctr: folder of llmrec ctr, the click model.
         hybrid: folder of llmrec hybrid, the item graph that ranks with the language model.
         rerank: how the list of the click model is re-ranked.
+        scenarios: recipe, or other YAML file, whose `scenarios:` section names lists of the shop's
+            own.
 
     Raises:
         ArtifactError: if a part is missing, the model is no language model, a part is of
@@ -93,7 +98,10 @@ def run(
         raise ArtifactError(
             f"{hybrid}: was weighed against another model than {model}; run llmrec hybrid again"
         )
-    settings = {"rerank": as_dict(rerank)} if rerank.options else {}
+    settings: dict[str, Any] = {"rerank": as_dict(rerank)} if rerank.options else {}
+    if scenarios is not None:
+        given = load_recipe(scenarios)[0].get("scenarios", {})
+        settings["scenarios"] = check_presets(given, f"{scenarios}: scenarios")
 
     reads = [dataset, model, features, ctr, hybrid]
 

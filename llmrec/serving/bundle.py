@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 from collections.abc import Iterator
@@ -35,12 +36,14 @@ from llmrec.llm.layout import ADAPTERS
 from llmrec.ranking.rerank.settings import RerankConfig
 from llmrec.serving.build import CTR, FEATURES, HYBRID, OWN_NAME, adapter_inputs
 from llmrec.serving.item_table import ItemTable
+from llmrec.serving.scenarios import check_presets
 from llmrec.stage import Manifest, folder_hash, read_manifest
 
 if TYPE_CHECKING:
     from llmrec.content.features.item_encoder import QuerySimilarity
     from llmrec.generation.history_cache import HistoryCache
     from llmrec.generation.llm import Llm
+    from llmrec.generation.multi_lora import MultiLoraLlm
     from llmrec.ranking.hybrid.prior import GraphPrior
 
 MIB = 2**20
@@ -65,9 +68,11 @@ class Bundle:
         adapters: name, version and task of each adapter, by the name that requests use.
         items: the catalogue.
         llm: the language model without adapter.
+        revision: changes of the catalogue since the bundle was made; 0 for none.
         prior: what the item graph adds to the language model's ranking, or None.
         ctr: folder of the click model, or None.
         rerank: how the list of the click model is re-ranked.
+        scenarios: that the bundle adds, fields of a request by name.
 
     Raises:
         ArtifactError: if the folder is not a bundle or is damaged, naming the file.
@@ -99,7 +104,8 @@ class Bundle:
                 "again"
             )
         self.rerank = RerankConfig().overridden(manifest.config.get("rerank", {}), "rerank")
-        self.catalog_version = manifest.fingerprint[:12]
+        self.scenarios = check_presets(manifest.config.get("scenarios", {}))
+        self._fingerprint, self.revision = manifest.fingerprint[:12], 0
         self.model_name = f"{OWN_NAME}-{model_hash[:8]}"
         self.items = ItemTable(self.folder / "items.parquet")
         self.item_ids, self.titles = self.items.item_ids, self.items.titles
@@ -117,6 +123,48 @@ class Bundle:
                 f"{folder}: the model knows {self.llm.n_items} items, items.parquet holds "
                 f"{len(self.item_ids)}; run llmrec bundle again"
             )
+
+    @property
+    def lineage(self) -> str:
+        """The same for all versions of the catalogue of one bundle."""
+        return self._fingerprint
+
+    @property
+    def catalog_version(self) -> str:
+        """Of the bundle, and how often its catalogue has been changed since."""
+        return f"{self._fingerprint}.{self.revision}"
+
+    def changed(
+        self,
+        items: ItemTable,
+        multi_lora: MultiLoraLlm,
+        prior: GraphPrior | None,
+        texts: QuerySimilarity | None,
+        revision: int,
+    ) -> Bundle:
+        """The same over a changed catalogue; whoever holds this one goes on with it.
+
+        Args:
+            items, multi_lora, prior, texts: of the changed catalogue; None where there is none.
+            revision: above that of this one.
+        """
+        changed = copy.copy(self)
+        changed.items, changed.prior, changed.revision = items, prior, revision
+        changed.item_ids, changed.titles, changed.index = items.item_ids, items.titles, items.index
+        changed._multi_lora, changed.llm = multi_lora, multi_lora.base
+        if texts is not None:
+            vars(changed)["_query_similarity"] = texts
+        return changed
+
+    @property
+    def multi_lora(self) -> MultiLoraLlm:
+        """The language model and its adapters."""
+        return self._multi_lora
+
+    @property
+    def texts(self) -> QuerySimilarity | None:
+        """The text vectors of the items, and the model that makes them; None without any."""
+        return self._texts("query") if (self.folder / FEATURES).is_dir() else None
 
     def _open_prior(self) -> GraphPrior:
         from llmrec.ranking.hybrid.prior import GraphPrior

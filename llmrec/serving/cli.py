@@ -8,6 +8,7 @@ llmrec recommend BUNDLE --history ID ID ... --domain kitchen --explain
 llmrec recommend BUNDLE --history ID ID ... --candidates ID ID ...
 llmrec recommend BUNDLE --history ID ID ... --adapter NAME
 llmrec recommend BUNDLE --history ID ID ... --context device=mobile
+llmrec recommend BUNDLE --scenario trending --categories Shoes
 llmrec similar ID --bundle BUNDLE
 """
 
@@ -53,6 +54,8 @@ def recommend(
     file: Annotated[Path | None, tyro.conf.arg(name="out")] = None,
     query: str = "",
     candidates: Sequence[str] = (),
+    scenario: str | None = None,
+    similar_to: str | None = None,
     n: Number = None,
     adapter: str | None = None,
     calibrated: bool = True,
@@ -77,6 +80,9 @@ def recommend(
         file: of --all, a row an item: .jsonl or .parquet.
         query: what is wanted, in words.
         candidates: item ids; these are ranked, and no others.
+        scenario: what the list is for: home, similar_items, bought_together, buy_again,
+            recently_viewed, trending, new, or one of the bundle's own.
+        similar_to: item id that similar_items and bought_together go by.
         n: how many items; 10, or all candidates.
         adapter: the adapter of the language model.
         calibrated: let the bundle's click model rank, where it has one.
@@ -98,6 +104,8 @@ def recommend(
         user=user,
         query=query,
         candidates=listed,
+        scenario=scenario,
+        similar_to=similar_to,
         context=settings_of(context, "--context"),
         **items.request_fields(),
         exclude_history=exclude_history,

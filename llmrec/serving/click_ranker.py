@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,27 @@ class ClickRanker:
                 f"{model.folder}: reads the sources {', '.join(names)}, and there are "
                 f"{', '.join(source_names(self._catalogue))}; run llmrec ctr again"
             )
-        self.sources = make_sources(self._catalogue, model.snapshot)
+        self._grown = self._catalogue  # with the items that came since
+        self.sources = make_sources(self._grown, model.snapshot)
+
+    def changed(self, bundle: Bundle, model: ClickModel) -> ClickRanker:
+        """The same over a changed catalogue; known vectors are not indexed again.
+
+        Args:
+            bundle: over that catalogue.
+            model: over it; items may follow those that this ranker was made with, with other
+                vectors each time. Known ones keep theirs.
+        """
+        changed = copy.copy(self)
+        changed.bundle, changed.model = bundle, model
+        items, known = model.item_features, self._catalogue.n_items
+        catalogue = self._catalogue.with_items(items.fused[known:])
+        catalogue.available_from = np.where(
+            np.isfinite(items.available_from), items.available_from, np.nan
+        )
+        changed._grown = catalogue.with_model(bundle.llm if self._reads_llm else None)
+        changed.sources = make_sources(changed._grown, model.snapshot)
+        return changed
 
     def rank(self, query: Query) -> list[Recommendation]:
         """The first n candidates of a request in their order."""
@@ -88,6 +109,8 @@ class ClickRanker:
         logits, bias, value = self._score(found, query)
         if query.similarity is not None and not len(query.positives):
             value = query.similarity.astype(np.float64)
+        if query.given_order is not None:
+            value = query.given_order
         with query.watch.step("rerank"):
             rows = self._reranked(found.items, value, query)
             position = np.arange(len(rows))
@@ -109,7 +132,7 @@ class ClickRanker:
             fitted = query.llm.options
             options = replace(options, normalise=fitted.normalise, temperature=fitted.temperature)
         llm = timed_llm(query.llm, query.watch, options)
-        generated = Generated(self._catalogue.with_model(llm), self.model.snapshot)
+        generated = Generated(self._grown.with_model(llm), self.model.snapshot)
         return [generated if source.name == Generated.name else source for source in self.sources]
 
     def _candidates(self, sources: list[Source], histories: Histories, query: Query) -> Candidates:
@@ -151,7 +174,8 @@ class ClickRanker:
     def _reranked(self, items: np.ndarray, value: np.ndarray, query: Query) -> np.ndarray:
         config, known = query.request.rerank, self.model.item_features
         if not isinstance(config, RerankConfig):
-            config = self.bundle.rerank.overridden(config or {})
+            usual = RerankConfig() if query.given_order is not None else self.bundle.rerank
+            config = usual.overridden(config or {})
         age = (query.now - known.available_from[items]) / DAY  # -inf for what was always there
         return rerank(
             config,

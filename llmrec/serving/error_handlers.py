@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.serving import openai_api as api
 from llmrec.serving.batching import BusyError, DeadlineError
+from llmrec.serving.catalogue_api import UnknownItemError
 from llmrec.serving.filters import CatalogFilter
 from llmrec.serving.store.database import StoreError
 from llmrec.serving.users_api import UnknownUserError
@@ -65,6 +66,10 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnknownUserError)
     def unknown_user(_request: Request, error: LlmrecError) -> JSONResponse:
         return error_response(404, str(error), param="user", code="user_not_found")
+
+    @app.exception_handler(UnknownItemError)
+    def unknown_item(_request: Request, error: LlmrecError) -> JSONResponse:
+        return error_response(404, str(error), param="item_id", code="not_found")
 
     @app.exception_handler(BusyError)
     def busy(_request: Request, error: BusyError) -> JSONResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -90,7 +91,7 @@ class EventsBody(BaseModel):
 
 
 def events_router(
-    live: LiveHistories, head: Json, scale: tuple[float, float], counted: Counter
+    live: LiveHistories, head: Callable[[], Json], scale: tuple[float, float], counted: Counter
 ) -> APIRouter:
     """The route.
 
@@ -110,7 +111,7 @@ def events_router(
         for name, count in counts.items():
             counted.labels(name).inc(count)
         status = REFUSED if counts["refused"] == len(found) else 200
-        return JSONResponse(head | counts | {"results": results}, status)
+        return JSONResponse(head() | counts | {"results": results}, status)
 
     return router
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from llmrec.errors import CatalogError
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.serving.filters import COLUMNS, CatalogFilter
+from llmrec.serving.item_list import ItemList
 from llmrec.stage import reading
 from llmrec.types import Ranking, Recommendation
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from llmrec.serving.request import RecommendRequest
 
 FILTERS = 32  # catalogue filters that are kept, and as many allow-lists
+_SINCE = "available_from"
 NAMED = 3  # unknown items in a note
 
 
@@ -33,6 +36,7 @@ class ItemTable:
     Attributes:
         item_ids, titles: by item index; an item without a title has its identifier for one.
         index: item index by identifier.
+        removed: identifiers of items that once were there.
 
     Raises:
         ArtifactError: if the file cannot be read.
@@ -47,16 +51,68 @@ class ItemTable:
             title or item_id for title, item_id in zip(titles, self.item_ids, strict=True)
         ]
         self.index = {item_id: row for row, item_id in enumerate(self.item_ids)}
+        self.removed: frozenset[str] = frozenset()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._available: ItemFilter | None = None
+        if self.removed:
+            gone = [self.index[item_id] for item_id in self.removed]
+            there = np.ones(len(self), dtype=bool)
+            there[gone] = False
+            self._available = ItemFilter(there)
         self._where_filter = lru_cache(FILTERS)(self._make_where_filter)
         self._allow_filter = lru_cache(FILTERS)(self._make_allow_filter)
         self._allowed = lru_cache(FILTERS)(self._find_allowed)
 
     def __len__(self) -> int:
+        """Items that are there or once were."""
         return len(self.item_ids)
 
-    def find(self, field: str, item_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-        """Item indices, int64, -1 for what is not in the catalogue, and a note that names it."""
-        rows = np.array([self.index.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
+    def changed(self, rows: Sequence[Mapping[str, Any]], removed: Iterable[str]) -> ItemTable:
+        """The same with other rows for some items, with new items after the known ones, and
+        without some: these keep their index, and are never recommended.
+
+        Args:
+            rows: of a catalogue, as ``items.parquet`` has them.
+            removed: identifiers, all that are.
+        """
+        changed = copy.copy(self)
+        for name in ("available_from", "domains"):
+            vars(changed).pop(name, None)
+        changed.item_ids, changed.titles = list(self.item_ids), list(self.titles)
+        changed.index, changed.removed = dict(self.index), frozenset(removed)
+        place = np.arange(len(self) + len(rows))
+        for number, row in enumerate(rows):
+            item_id = row["item_id"]
+            at = changed.index.setdefault(item_id, len(changed.index))
+            if at == len(changed.item_ids):
+                changed.item_ids.append(item_id)
+                changed.titles.append("")
+            changed.titles[at] = row["title"] or item_id
+            place[at] = len(self) + number
+        fields = pa.schema([self.catalogue.schema.field(n) for n in self.catalogue.column_names])
+        more = pa.Table.from_pylist([{n: row[n] for n in fields.names} for row in rows], fields)
+        both = pa.concat_tables([self.catalogue, more])
+        changed.catalogue = both.take(pa.array(place[: len(changed)]))
+        changed._begin()
+        return changed
+
+    def is_available(self, item_id: str) -> bool:
+        """Whether an item may be recommended."""
+        return item_id in self.index and item_id not in self.removed
+
+    def find(
+        self, field: str, item_ids: Sequence[str], without: Collection[str] = ()
+    ) -> tuple[np.ndarray, list[str]]:
+        """Item indices, int64, -1 for what is not in the catalogue, and a note that names it.
+
+        Args:
+            without: identifiers that count as not there.
+        """
+        index = self.index
+        known = [-1 if item_id in without else index.get(item_id, -1) for item_id in item_ids]
+        rows = np.array(known, dtype=np.int64)
         unknown = list(dict.fromkeys(item_ids[row] for row in np.flatnonzero(rows < 0)))
         if not unknown:
             return rows, []
@@ -65,12 +121,12 @@ class ItemTable:
         return rows, [f"{field}: {what} not in the catalogue and left out"]
 
     def find_some(self, field: str, item_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-        """Item indices, int64, of what is in the catalogue, and a note that names the rest.
+        """Item indices, int64, of what may be recommended, and a note that names the rest.
 
         Raises:
             CatalogError: if there are identifiers and none is in the catalogue.
         """
-        rows, notes = self.find(field, item_ids)
+        rows, notes = self.find(field, item_ids, self.removed)
         if len(rows) and (rows < 0).all():
             raise CatalogError(f"{field}: {item_ids[0]!r} is not in the catalogue")
         return rows[rows >= 0], notes
@@ -102,19 +158,44 @@ class ItemTable:
         where = None if where == CatalogFilter() else where
         if allow is not None:
             return self._allow_filter(where, tuple(allow))
-        return None if where is None else self._where_filter(where)
+        return self._available if where is None else self._where_filter(where)
 
-    def named(self, ranking: Ranking, n: int, reason: str) -> list[Recommendation]:
+    def named(
+        self, ranking: Ranking, n: int, reason: str, sources: tuple[str, ...] = ()
+    ) -> list[Recommendation]:
         """The first n of a ranking for one user."""
         pairs = zip(ranking.items[0][:n].tolist(), ranking.scores[0][:n].tolist(), strict=True)
         return [
-            Recommendation(self.item_ids[item], self.titles[item], rank, score, reason)
+            Recommendation(
+                self.item_ids[item], self.titles[item], rank, score, reason, sources=sources
+            )
             for rank, (item, score) in enumerate(pairs, start=1)
             if score > -np.inf  # padding, always at the end
         ]
 
+    def listed(self, found: ItemList, n: int) -> list[Recommendation]:
+        """The first n of a list."""
+        return [
+            Recommendation(
+                self.item_ids[item],
+                self.titles[item],
+                at + 1,
+                float(found.scores[at]),
+                found.reasons[at],
+                sources=tuple(found.sources[at]),
+            )
+            for at, item in enumerate(found.items[:n].tolist())
+        ]
+
+    @cached_property
+    def available_from(self) -> np.ndarray:
+        """When each item came into the catalogue, float64 seconds since 1970 UTC; NaN unknown."""
+        times = self.catalogue[_SINCE].to_numpy(zero_copy_only=False)
+        return np.asarray(times, dtype=np.float64)
+
     def _make_where_filter(self, where: CatalogFilter) -> ItemFilter:
-        return ItemFilter(where.passes(self._catalogue))
+        found = ItemFilter(where.passes(self.catalogue))
+        return found if self._available is None else found & self._available
 
     def _make_allow_filter(self, where: CatalogFilter | None, allow: tuple[str, ...]) -> ItemFilter:
         allowed, _ = self._allowed(allow)
@@ -127,16 +208,19 @@ class ItemTable:
     @cached_property
     def domains(self) -> list[str]:
         """The domain of every item; empty for an item without one."""
-        if "domain" not in self._catalogue.column_names:
+        if "domain" not in self.catalogue.column_names:
             return [""] * len(self)
-        return [name or "" for name in self._catalogue["domain"].to_pylist()]
+        return [name or "" for name in self.catalogue["domain"].to_pylist()]
 
     @cached_property
-    def _catalogue(self) -> pa.Table:
-        """What a filter may ask about, those columns that there are."""
+    def catalogue(self) -> pa.Table:
+        """What a filter may ask about, those columns that there are, and when items came."""
         with reading(self._path, "llmrec bundle"):
             names = pq.read_schema(self._path).names
-        return _read(self._path, [name for name in COLUMNS if name in names])
+        found = _read(self._path, [name for name in (*COLUMNS, _SINCE) if name in names])
+        if _SINCE not in names:
+            found = found.append_column(_SINCE, pa.nulls(len(self), pa.float64()))
+        return found
 
 
 def _read(path: Path, columns: list[str]) -> pa.Table:

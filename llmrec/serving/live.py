@@ -15,6 +15,7 @@ from llmrec.serving.bundle import Bundle
 from llmrec.serving.history import KnownAttributes, KnownHistories, is_liked
 from llmrec.serving.live_graph import LiveGraph
 from llmrec.serving.request import History
+from llmrec.serving.statistics import StoreStatistics
 from llmrec.serving.store import events, people, recommendations
 from llmrec.serving.store.database import Store, StoreError
 from llmrec.serving.store.events import StoredEvent
@@ -50,6 +51,7 @@ class LiveHistories:
         self._known, self._attributes = known, attributes
         self._graph = None if bundle.prior is None else LiveGraph(bundle.prior.scorer.graph)
         self._caches = bundle.history_caches()
+        self.statistics = StoreStatistics(store)
         self._lock = threading.Lock()  # one changes the store and the graph
         with store.read() as connection:
             self._forgotten = people.forgotten(connection)
@@ -58,6 +60,19 @@ class LiveHistories:
                     (user_id, self._known_items(user_id), self._liked(rows))
                     for user_id, rows in events.of_users(connection)
                 )
+
+    @contextmanager
+    def switching(self) -> Iterator[Callable[[Bundle], None]]:
+        """While the block runs, nothing is counted; the function that it gets says over which
+        version of the catalogue to go on."""
+
+        def use(bundle: Bundle) -> None:
+            self._items = bundle.items
+            if self._graph is not None and bundle.prior is not None:
+                self._graph.use(bundle.prior.scorer.graph)
+
+        with self._lock:
+            yield use
 
     def check_item(self, item_id: str | None) -> None:
         """Check that an event's item, where it has one, is known.
@@ -172,6 +187,7 @@ class LiveHistories:
                 self._graph.count(user_id, items, [])
             if in_dataset:
                 self._forgotten.add(user_hash(user_id))
+        self.statistics.forget()
         for cache in self._caches:
             cache.clear()
         return removed

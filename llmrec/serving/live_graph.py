@@ -27,6 +27,11 @@ class LiveGraph:
         self._graph = graph
         self._counted: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
+    def use(self, graph: ItemGraph) -> None:
+        """Go on with a copy of the graph, which has more items; whoever reads the one before
+        reads it as it is now."""
+        self._graph = graph
+
     def count(self, user_id: str, known: Sequence[int], stored: Sequence[int]) -> None:
         """Put a user's stored events in place of those that were counted before.
 

@@ -19,7 +19,9 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 
 from llmrec.errors import ConfigError
 from llmrec.serving.limits import MAX_LIST, MAX_NAME, MAX_TEXT, check_nesting
+from llmrec.serving.paging import MAX_CURSOR
 from llmrec.serving.request import DEFAULT_N, RecommendRequest, RecommendResponse
+from llmrec.serving.scenarios import SCENARIOS
 from llmrec.types import Recommendation
 
 Json = dict[str, Any]
@@ -82,6 +84,14 @@ class RecommendFields(BaseModel):
         None, max_length=MAX_LIST, description="seconds since 1970 UTC, or ISO 8601"
     )
     similar_to: str | None = Field(None, description="the items most like this one are wanted")
+    scenario: str | None = Field(
+        None,
+        max_length=MAX_NAME,
+        description=f"what the list is for: {', '.join(SCENARIOS)}, or one of the bundle's own",
+    )
+    cursor: str | None = Field(
+        None, max_length=MAX_CURSOR, description="of the last answer, for the next page"
+    )
     candidates: list[str] | None = Field(
         None, max_length=MAX_LIST, description="item ids to rank, and no others"
     )

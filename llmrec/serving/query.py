@@ -24,6 +24,8 @@ class Query:
         constraints: what may be recommended.
         items: int64 ``[c]``, the items to rank; None to search for them.
         similarity: float32 ``[c]``, cosine of each and the query; None without a query.
+        given_order: float64 ``[c]``, that the items are ranked by, whatever models say; None
+            lets models rank.
         llm: the language model with the adapter that was named.
         watch: measures the steps.
     """
@@ -36,5 +38,6 @@ class Query:
     constraints: Constraints
     items: np.ndarray | None
     similarity: np.ndarray | None
+    given_order: np.ndarray | None
     llm: Llm
     watch: Stopwatch

@@ -21,20 +21,21 @@ click model only adds its probabilities.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from llmrec.errors import ConfigError
+from llmrec.errors import ConfigError, LlmrecError
 from llmrec.generation.constraints import Constraints
 from llmrec.ranking.ctr.model import ClickModel
 from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
@@ -43,9 +44,14 @@ from llmrec.serving.bundle import Bundle
 from llmrec.serving.click_ranker import ClickRanker
 from llmrec.serving.explanation import cross_domain_reasons
 from llmrec.serving.history import KnownAttributes, KnownHistories, read_history
+from llmrec.serving.item_list import ItemList
+from llmrec.serving.paging import Page, read_cursor
 from llmrec.serving.query import Query
 from llmrec.serving.request import DEFAULT_N, History, RecommendRequest, RecommendResponse
+from llmrec.serving.scenario_lists import ScenarioLists
+from llmrec.serving.scenarios import HOME, SIMILAR, resolved
 from llmrec.serving.similar import SimilarItems
+from llmrec.serving.statistics import StoreStatistics
 from llmrec.serving.timing import Stopwatch, timed_llm
 from llmrec.types import Histories, Ranking, Recommendation
 
@@ -54,7 +60,7 @@ if TYPE_CHECKING:
     from llmrec.ranking.hybrid.recommender import HybridLlm
 
 LOG = logging.getLogger(__name__)
-CLICK_MODEL, SIMILAR_ITEMS = "click_model", "similar_items"
+CLICK_MODEL, LANGUAGE_MODEL = "click_model", "language_model"
 MOST_THREADS = 16  # that rank side by side
 QUERY_CANDIDATES = 100  # items closest to a query that are ranked
 
@@ -66,8 +72,25 @@ NOT_EXPLAINED = "explain: names what moved the language model; a click model ran
 OTHER_ADAPTER = "adapter: the click model was fitted to scores of the model without an adapter"
 
 
+@dataclass(frozen=True, eq=False)
+class Version:
+    """All that ranks one version of a catalogue; it never changes."""
+
+    bundle: Bundle
+    click_ranker: ClickRanker | None
+
+    @cached_property
+    def lists(self) -> ScenarioLists:
+        """Makes the lists of scenarios."""
+        similar = SimilarItems(self.bundle, self.click_ranker)
+        return ScenarioLists(self.bundle, self.click_ranker, similar)
+
+
 class Recommender:
     """A bundle that answers requests. Many threads may ask one at once.
+
+    Its catalogue may change while it answers: each request is answered with the version that it
+    began with.
 
     Args:
         bundle: opened.
@@ -75,6 +98,7 @@ class Recommender:
         histories: of users by name, or a function that gives one (None for an unknown user).
         attributes: what is known of a user by name, such as ``{"membership": "gold"}``; a click
             model reads it beside the context of a request.
+        statistics: what people do lately; None goes by what the bundle learned.
 
     Raises:
         ArtifactError: if bundle and click model do not belong together.
@@ -86,10 +110,33 @@ class Recommender:
         click_model: ClickModel | None = None,
         histories: KnownHistories | None = None,
         attributes: KnownAttributes | None = None,
+        statistics: StoreStatistics | None = None,
     ) -> None:
-        self.bundle, self.click_model = bundle, click_model
         self.histories, self.attributes = histories, attributes
-        self._click_ranker = None if click_model is None else ClickRanker(bundle, click_model)
+        self.statistics = statistics
+        ranker = None if click_model is None else ClickRanker(bundle, click_model)
+        self.version = Version(bundle, ranker)
+        threads = min(MOST_THREADS, os.cpu_count() or 1)
+        self._threads = ThreadPoolExecutor(threads, "llmrec-ranking")
+
+    @property
+    def bundle(self) -> Bundle:
+        """As its catalogue is now."""
+        return self.version.bundle
+
+    @property
+    def click_model(self) -> ClickModel | None:
+        """As its items are now; None where none ranks."""
+        ranker = self._click_ranker
+        return None if ranker is None else ranker.model
+
+    @property
+    def _click_ranker(self) -> ClickRanker | None:
+        return self.version.click_ranker
+
+    def pinned(self) -> Self:
+        """The same over the catalogue as it is now, whatever becomes of it."""
+        return copy.copy(self)
 
     @classmethod
     def load(
@@ -98,6 +145,7 @@ class Recommender:
         *,
         histories: KnownHistories | None = None,
         attributes: KnownAttributes | None = None,
+        statistics: StoreStatistics | None = None,
         beams: int = 50,
         cache_mib: int = 0,
         calibrated: bool = True,
@@ -109,7 +157,7 @@ class Recommender:
 
         Args:
             bundle: a folder, or one that is opened already.
-            histories, attributes: as for the class.
+            histories, attributes, statistics: as for the class.
             beams, cache_mib, verify: as for :class:`~llmrec.serving.bundle.Bundle`.
             calibrated: False leaves the click model closed.
             engine: what runs the click model's network.
@@ -122,9 +170,9 @@ class Recommender:
         if not isinstance(bundle, Bundle):
             bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib, verify=verify)
         if bundle.ctr is None or not calibrated:
-            return cls(bundle, None, histories, attributes)
+            return cls(bundle, None, histories, attributes, statistics)
         click_model = ClickModel.load(bundle.ctr, engine=engine, threads=threads)
-        return cls(bundle, click_model, histories, attributes)
+        return cls(bundle, click_model, histories, attributes, statistics)
 
     def recommend(
         self, history: History | None = None, n: int = DEFAULT_N, **fields: Any
@@ -144,9 +192,9 @@ class Recommender:
                 ``where`` that no item has.
             ConfigError: for a field that makes no sense or that the bundle cannot serve.
         """
-        if request.similar_to is not None:
-            return self._similar(request, request.similar_to)
-        return self._answer([request])[0]
+        pinned = self.pinned()
+        page, inner = pinned._begin(request)
+        return pinned._end(request, page, pinned._answer_one(inner))
 
     def answer_all(
         self, request: RecommendRequest, users: Sequence[str]
@@ -159,7 +207,12 @@ class Recommender:
         Raises:
             CatalogError, ConfigError: as for :meth:`answer`.
         """
-        return self._answer([replace(request, history=None, user=user) for user in users])
+        pinned = self.pinned()
+        request = resolved(request, pinned.bundle.scenarios)
+        own = [replace(request, history=None, user=user) for user in users]
+        if request.scenario != HOME:
+            return [pinned._answer_one(one) for one in own]
+        return pinned._answer(own)
 
     def answer_each(
         self, requests: Sequence[RecommendRequest]
@@ -170,30 +223,67 @@ class Recommender:
         Returns:
             for each its response, or what :meth:`answer` would have raised.
         """
+        return self.pinned()._answer_each(requests)
+
+    def _answer_each(
+        self, requests: Sequence[RecommendRequest]
+    ) -> list[RecommendResponse | Exception]:
+        found: dict[int, RecommendResponse | Exception] = {}
+        begun: dict[int, tuple[Page, RecommendRequest]] = {}
         groups: dict[Any, list[int]] = {}
         alone: list[int] = []
         for row, request in enumerate(requests):
-            if self.ranked_by(request) in (CLICK_MODEL, SIMILAR_ITEMS):
-                alone.append(row)
+            try:
+                begun[row] = self._begin(request)
+            except LlmrecError as error:
+                found[row] = error
+                continue
+            inner = begun[row][1]
+            if self._ranked_by(inner) in ("hybrid", LANGUAGE_MODEL):
+                groups.setdefault(self._group(inner), []).append(row)
             else:
-                groups.setdefault(self._group(request), []).append(row)
-        side_by_side = self._threads.map(self._answer_or_error, [requests[row] for row in alone])
-        found = dict(zip(alone, side_by_side, strict=True))
+                alone.append(row)
+        side_by_side = self._threads.map(self._answer_or_error, [begun[row][1] for row in alone])
+        found |= zip(alone, side_by_side, strict=True)
         for rows in groups.values():
-            found |= zip(rows, self._answer_group([requests[row] for row in rows]), strict=True)
+            found |= zip(rows, self._answer_group([begun[row][1] for row in rows]), strict=True)
+        for row, (page, _) in begun.items():
+            answer = found[row]
+            if not isinstance(answer, Exception):
+                found[row] = self._end(requests[row], page, answer)
         return [found[row] for row in range(len(requests))]
 
+    def _begin(self, request: RecommendRequest) -> tuple[Page, RecommendRequest]:
+        """The page that a request asks for, and the request of the list that it is part of."""
+        bundle = self.bundle
+        if request.cursor is None:
+            page, inner = Page(np.zeros(0, np.int64), time.time()), request
+        else:
+            page = read_cursor(request, request.cursor, len(bundle.items), bundle.lineage)
+            inner = page.widened(request)
+        return page, resolved(inner, bundle.scenarios)
+
+    def _end(
+        self, request: RecommendRequest, page: Page, response: RecommendResponse
+    ) -> RecommendResponse:
+        """The page out of its list."""
+        return page.cut(request, response, self.bundle.items.index, self.bundle.lineage)
+
+    def _answer_one(self, request: RecommendRequest) -> RecommendResponse:
+        """The answer to a request whose scenario is resolved."""
+        return self._answer([request])[0] if request.scenario == HOME else self._listed(request)
+
     def ranked_by(self, request: RecommendRequest) -> str:
-        """Who ranks the list of a request."""
-        if request.similar_to is not None:
-            return SIMILAR_ITEMS
+        """Who ranks the list of a request: a model, or the scenario where it has an order of its
+        own."""
+        return self._ranked_by(resolved(request, self.bundle.scenarios))
+
+    def _ranked_by(self, request: RecommendRequest) -> str:
+        if request.scenario != HOME:
+            return str(request.scenario)
         if self._click_ranker is not None and request.calibrated:
             return CLICK_MODEL
-        return "language_model" if self.bundle.prior is None else "hybrid"
-
-    @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), "llmrec-ranking")
+        return LANGUAGE_MODEL if self.bundle.prior is None else "hybrid"
 
     def _group(self, request: RecommendRequest) -> Any:
         """What requests must have in common for the language model to answer them together."""
@@ -215,7 +305,7 @@ class Recommender:
 
     def _answer_or_error(self, request: RecommendRequest) -> RecommendResponse | Exception:
         try:
-            return self.answer(request)
+            return self._answer_one(request)
         except Exception as error:
             return error
 
@@ -232,28 +322,41 @@ class Recommender:
         most = most if ranker is None else min(MOST_POSITIVES, most)
         timings = watch.timings_ms()
         return [
-            _response(query, found, notes, most, timings)
+            _response(query, found, notes, most, timings, self.bundle.catalog_version)
             for (query, notes), found in zip(read, lists, strict=True)
         ]
 
-    def _similar(self, request: RecommendRequest, item_id: str) -> RecommendResponse:
-        items, watch = self.bundle.items, Stopwatch()
-        events, notes = read_history(request, self.histories, items, math.nan, "click")
-        constraints, unknown = items.constraints(request)
-        if request.exclude_history:
-            constraints = constraints.excluding(events.items)
-        (item,), _ = items.find_some("similar_to", [item_id])
-        now = request.now_in_seconds(math.nan)
+    def _listed(self, request: RecommendRequest) -> RecommendResponse:
+        """The answer to a request whose scenario has an order of its own; a click model adds its
+        probabilities."""
+        ranker, watch = self._click_ranker if request.calibrated else None, Stopwatch()
+        query, notes = self._read(request, ranker, watch)
         with watch.step("retrieve"):
-            found = self._similar_items.rank(int(item), request.n, now, constraints)
-        notes += unknown
+            listed = self.version.lists.make(query, self.statistics)
+        if ranker is None:
+            found = self.bundle.items.listed(listed, request.n)
+        else:
+            found = self._with_probabilities(ranker, query, listed)
+        notes = [note for note in notes if note != NO_HISTORY] + listed.notes
         if len(found) < request.n:
-            notes.append(f"only {len(found)} of {request.n} items: no more are known to be like it")
-        return RecommendResponse(found, len(events), 0, notes, _usage(0, 0), watch.timings_ms())
+            why = "no more are known to be like it" if request.scenario == SIMILAR else "it ends"
+            notes.append(f"only {len(found)} of {request.n} items: {why}")
+        timings, version = watch.timings_ms(), self.bundle.catalog_version
+        given = len(query.events)
+        return RecommendResponse(found, given, 0, notes, _usage(0, 0), timings, version)
 
-    @cached_property
-    def _similar_items(self) -> SimilarItems:
-        return SimilarItems(self.bundle, self._click_ranker)
+    def _with_probabilities(
+        self, ranker: ClickRanker, query: Query, listed: ItemList
+    ) -> list[Recommendation]:
+        scored = replace(query, items=listed.items, given_order=listed.scores)
+        place = {self.bundle.item_ids[item]: at for at, item in enumerate(listed.items.tolist())}
+        return [
+            replace(
+                one, reason=listed.reasons[place[one.item_id]],
+                sources=tuple(listed.sources[place[one.item_id]]),
+            )
+            for one in ranker.rank(scored)
+        ]  # fmt: skip
 
     def _read(
         self, request: RecommendRequest, ranker: ClickRanker | None, watch: Stopwatch
@@ -263,7 +366,7 @@ class Recommender:
         llm = self.bundle.llm_of(request.adapter)
         now, context, notes = math.nan, np.zeros(0, dtype=np.int32), list[str]()
         if ranker is not None:
-            now = time.time()
+            now = time.time() if request.before is None else request.before
             known = self.attributes(request.user) if self.attributes and request.user else {}
             context, notes = _read_context(request.context or {}, known, ranker.model)
             if request.adapter is not None:
@@ -279,7 +382,9 @@ class Recommender:
         now = request.now_in_seconds(now)
         config = None if ranker is None else ranker.model.history
         usual_type = "click" if config is None else config.types[0]
-        before = math.nan if ranker is None else now  # click models are fitted to what came before
+        # click models are fitted to what came before
+        latest = math.nan if ranker is None else now
+        before = float(np.fmin(latest, math.nan if request.before is None else request.before))
         events, left_out = read_history(request, self.histories, items, before, usual_type)
         notes = [*left_out, *notes]
         if ranker is not None and not ranker.model.calibrated:
@@ -293,8 +398,9 @@ class Recommender:
             constraints = constraints.excluding(positives.items)
         chosen, similarity = self._chosen(request, constraints, watch, notes)
         query = Query(
-            request, events, positives, now, context, constraints, chosen, similarity, llm, watch
-        )
+            request, events, positives, now, context, constraints, chosen, similarity, None, llm,
+            watch,
+        )  # fmt: skip
         return query, notes
 
     def _chosen(
@@ -328,7 +434,9 @@ class Recommender:
         else:
             rankings = [self._order(query) for query in queries]
         lists = [
-            self.bundle.items.named(ranking, query.request.n, self._reason(query))
+            self.bundle.items.named(
+                ranking, query.request.n, self._reason(query), (self._ranked_by(query.request),)
+            )
             for query, ranking in zip(queries, rankings, strict=True)
         ]
         return [
@@ -403,12 +511,14 @@ def _response(
     notes: list[str],
     most: int,
     timings: dict[str, float],
+    version: str,
 ) -> RecommendResponse:
     """The answer to a query.
 
     Args:
         most: events that the model reads.
         timings: milliseconds by step.
+        version: of the catalogue.
     """
     given, n, prompt_tokens, item_tokens = len(query.positives), query.request.n, 0, 0
     read = min(given, most)
@@ -417,7 +527,7 @@ def _response(
         prompt_tokens, item_tokens = len(prompt), len(found) * query.llm.ids.levels
     notes = notes + _notes(given, read, n, len(found))
     usage = _usage(prompt_tokens, item_tokens)
-    return RecommendResponse(found, len(query.events), read, notes, usage, timings)
+    return RecommendResponse(found, len(query.events), read, notes, usage, timings, version)
 
 
 def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:

@@ -39,7 +39,11 @@ class RecommendRequest:
         n: at most so many items; fewer come back where no more are left.
         user: whose history to take where none is given.
         query: words; of the items that may be recommended, those closest in meaning are ranked.
-        similar_to: an item id; the items most like it are wanted, whoever asks.
+        similar_to: an item id; the items most like it are wanted, or what goes with it.
+        scenario: what the list is for, one of :data:`llmrec.serving.scenarios.SCENARIOS` or of the
+            bundle's own; None: the items most like ``similar_to`` where that is given, else what
+            fits the person.
+        cursor: of the answer to the same request, for the next page of the same list.
         candidates: item ids that are ranked as they are given, instead of a search.
         context: of the request, such as ``{"device": "mobile"}``; a click model reads it.
         where: what items must be like.
@@ -56,6 +60,7 @@ class RecommendRequest:
         explain: say of each item which item of another shop moved it; scores the list once more for
             each of the newest events.
         options: how the language model searches and scores; as the bundle was opened when None.
+        before: leave out events that are not before this time, in seconds since 1970 UTC.
 
     Raises:
         CatalogError: for n below 1.
@@ -68,6 +73,8 @@ class RecommendRequest:
     user: str | None = None
     query: str = ""
     similar_to: str | None = None
+    scenario: str | None = None
+    cursor: str | None = None
     candidates: Sequence[str] | None = None
     context: Mapping[str, Any] | None = None
     where: CatalogFilter | Mapping[str, Any] | None = None
@@ -81,6 +88,7 @@ class RecommendRequest:
     rerank: RerankConfig | Mapping[str, Any] | None = None
     explain: bool = False
     options: SearchOptions | None = None
+    before: float | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -133,7 +141,7 @@ class RecommendRequest:
     def _check_similar_to(self) -> None:
         if self.similar_to is None:
             return
-        for name in ("query", "candidates", "context", "rerank", "adapter"):
+        for name in ("query", "candidates", "adapter"):
             if getattr(self, name):
                 raise ConfigError(f"similar_to: goes by the item alone; leave out {name}")
 
@@ -176,6 +184,8 @@ class RecommendResponse:
             all 0 where it was not asked.
         timings_ms: by step: ``retrieve`` (candidate sources, text search), ``llm`` (the language
             model), ``features`` and ``head`` (the click model), ``rerank``, and ``total``.
+        catalog_version: of the catalogue that the list is from.
+        cursor: for the next page of the list; None where it ends.
     """
 
     recommendations: list[Recommendation]
@@ -184,6 +194,8 @@ class RecommendResponse:
     notes: list[str]
     usage: dict[str, int]
     timings_ms: dict[str, float]
+    catalog_version: str = ""
+    cursor: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""

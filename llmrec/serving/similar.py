@@ -14,7 +14,8 @@ from llmrec.ranking.retrieval.content import ContentNeighbours
 from llmrec.ranking.retrieval.item_to_item import ItemToItem
 from llmrec.ranking.retrieval.snapshot import Snapshot
 from llmrec.ranking.retrieval.source import Source
-from llmrec.types import Histories, Recommendation
+from llmrec.serving.item_list import ItemList
+from llmrec.types import Histories
 
 if TYPE_CHECKING:
     from llmrec.serving.bundle import Bundle
@@ -37,7 +38,7 @@ class SimilarItems:
     def __init__(self, bundle: Bundle, ranker: ClickRanker | None) -> None:
         self.bundle, self._ranker = bundle, ranker
 
-    def rank(self, item: int, n: int, now: float, constraints: Constraints) -> list[Recommendation]:
+    def rank(self, item: int, n: int, now: float, constraints: Constraints) -> ItemList:
         """The n most like an item, of those that may be recommended.
 
         Args:
@@ -48,18 +49,14 @@ class SimilarItems:
         """
         request = Histories.from_lists([[item]], now=[now])
         (found,) = candidates(self._sources, request, n, n, constraints)
-        history = np.array([item])
-        return [
-            Recommendation(
-                item_id=self.bundle.item_ids[one],
-                title=self.bundle.titles[one],
-                rank=row + 1,
-                score=float(found.fused[row]),
-                reason=explain(self._sources, found, row, history, self.bundle.quoted_title),
-                sources=tuple(found.sources_of(row)),
-            )
-            for row, one in enumerate(found.items.tolist())
-        ]
+        history, title = np.array([item]), self.bundle.quoted_title
+        rows = range(len(found.items))
+        return ItemList(
+            found.items,
+            found.fused,
+            [explain(self._sources, found, row, history, title) for row in rows],
+            [tuple(found.sources_of(row)) for row in rows],
+        )
 
     @cached_property
     def _sources(self) -> list[Source]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -55,7 +56,9 @@ class ProfileBody(BaseModel):
         return body.checked()
 
 
-def users_router(live: LiveHistories, head: Json, batcher: Batcher[Any, Any]) -> APIRouter:
+def users_router(
+    live: LiveHistories, head: Callable[[], Json], batcher: Batcher[Any, Any]
+) -> APIRouter:
     """The routes.
 
     Args:
@@ -71,7 +74,7 @@ def users_router(live: LiveHistories, head: Json, batcher: Batcher[Any, Any]) ->
         found = live.describe(_checked(user_id))
         if found is None:
             raise UnknownUserError(f"user: nothing is known of {user_id!r}")
-        return JSONResponse(head | found)
+        return JSONResponse(head() | found)
 
     @router.put("/{user_id:path}")
     def put(user_id: str, body: ProfileBody) -> JSONResponse:
@@ -85,11 +88,11 @@ def users_router(live: LiveHistories, head: Json, batcher: Batcher[Any, Any]) ->
     async def delete(user_id: str) -> JSONResponse:
         name = _checked(user_id)
         removed = await batcher.between(lambda: live.forget(name))
-        return JSONResponse(head | {"user_id": user_id, "removed": removed})
+        return JSONResponse(head() | {"user_id": user_id, "removed": removed})
 
     def answer(user_id: str, said: Profile) -> JSONResponse:
         body = {"user_id": user_id, "profile": said.profile, "membership": said.membership}
-        return JSONResponse(head | body)
+        return JSONResponse(head() | body)
 
     return router
 

@@ -96,12 +96,13 @@ def test_a_step_counts_changes_that_are_not_merged_yet() -> None:
 
 def test_new_items_get_room_and_edges() -> None:
     graph = ItemGraph.fit(Histories.from_lists([[0, 1]]), 2, CONFIG)
-    graph.grow(3)
+    before, graph = graph, graph.grown(3)
     graph.append(np.array([0, 1]), 2)
     assert_same_as = ItemGraph.fit(Histories.from_lists([[0, 1, 2]]), 3, CONFIG)
     assert (graph.matrix() != assert_same_as.matrix()).nnz == 0
     with pytest.raises(CatalogError, match="not as few as 2"):
-        graph.grow(2)
+        graph.grown(2)
+    assert before.n_items == 2 and before.matrix().nnz == 2, "it stays as it was"
 
 
 @pytest.mark.parametrize("items", [[0, N], [-1]])

@@ -175,7 +175,10 @@ def test_an_unknown_value_of_the_context_is_defined(recommender: Recommender) ->
         x.p_click for x in absent.recommendations
     ]
     said = recommender.recommend(n=3, context={"mood": "good"}, now=NOW).notes
-    assert said[0] == "context: 'mood' is not read by the click model; it reads device, membership"
+    assert (
+        said[0]
+        == "context: 'mood' is not read by the click model; it reads device, membership, place"
+    )
 
 
 def test_filters_that_leave_nothing_give_an_empty_list(recommender: Recommender) -> None:

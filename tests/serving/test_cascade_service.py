@@ -12,6 +12,7 @@ from llmrec.serving.build import run as bundle_run
 from llmrec.serving.recommender import NO_CONTEXT, Recommender
 
 PATH = "/v1/recommendations"
+FIELDS = {"item_id", "title", "rank", "score", "reason", "sources"}
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +79,14 @@ def test_a_bundle_without_a_click_model_still_answers(plain: TestClient) -> None
     asked = {"history": ["item-3"], "n": 3, "context": {"device": "mobile"}}
     told = plain.post(PATH, json=asked).json()
     assert len(told["recommendations"]) == 3 and NO_CONTEXT in told["notes"]
-    assert set(told["recommendations"][0]) == {"item_id", "title", "rank", "score", "reason"}
+    assert set(told["recommendations"][0]) == FIELDS
     assert plain.post(PATH, json={"rerank": {"per_category": 1}}).status_code == 400
 
 
-def test_a_chat_answer_has_the_fields_it_always_had(plain: TestClient) -> None:
+def test_a_chat_answer_has_the_same_fields(plain: TestClient) -> None:
     asked = {"messages": [{"role": "user", "content": ""}], "history": ["item-3"], "n": 2}
     told = plain.post("/v1/chat/completions", json=asked).json()
-    assert set(told["recommendations"][0]) == {"item_id", "title", "rank", "score", "reason"}
+    assert set(told["recommendations"][0]) == FIELDS
 
 
 def test_the_command_prints_probabilities(

@@ -43,7 +43,7 @@ def test_by_user_with_the_times_of_the_dataset(
     expected = recommend(atomic, history, 6, history_times=times.tolist())
     assert [(a["item_id"], a["rank"]) for a in answer] == [(e.item_id, e.rank) for e in expected]
     assert [a["score"] for a in answer] == pytest.approx([e.score for e in expected], abs=1e-5)
-    assert set(answer[0]) == {"item_id", "title", "rank", "score", "reason"}
+    assert set(answer[0]) == {"item_id", "title", "rank", "score", "reason", "sources"}
     assert not {a["item_id"] for a in answer} & set(history)
 
 

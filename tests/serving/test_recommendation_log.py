@@ -51,7 +51,7 @@ def test_a_click_model(shop: RandomShop, tmp_path: Path) -> None:
         assert service.recommend(similar_to=item)["variant"] == "similar_items"
         with service.store.read() as connection:
             query = "SELECT rank, p_click FROM recommended_items WHERE p_click IS NOT NULL"
-            assert len(connection.exec_driver_sql(query).all()) == 10
+            assert len(connection.exec_driver_sql(query).all()) == 20
 
 
 def test_a_variant_of_an_experiment(tiny_run: TinyRun, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def curl_lines() -> list[str]:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_its_curl_lines(serve: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
     lines = curl_lines()
-    assert len(lines) == 6
+    assert len(lines) == 11
     with live_service(tiny_run.bundle("atomic"), tmp_path / "store.sqlite") as service:
         app = create_app(service.recommender, service.live)
         items = iter(sorted(service.bundle.item_ids))
@@ -49,5 +49,5 @@ def test_its_curl_lines(serve: Any, tiny_run: TinyRun, tmp_path: Path) -> None:
                 )
                 assert done.returncode == 0, (line, done.stdout, done.stderr)
                 answer = json.loads(done.stdout)
-                assert answer["catalog_version"] == service.bundle.catalog_version
+                assert answer["catalog_version"] == service.recommender.bundle.catalog_version
         assert service.live.history("anna") is None  # the last one

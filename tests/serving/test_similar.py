@@ -69,9 +69,7 @@ def test_with_a_click_model_who_chose_both_counts_too(recommender: Recommender) 
     [
         ({"query": "shoes"}, "query"),
         ({"candidates": ["x"]}, "candidates"),
-        ({"context": {"device": "phone"}}, "context"),
         ({"adapter": "gifts"}, "adapter"),
-        ({"rerank": {"per_category": 1}}, "rerank"),
     ],
 )
 def test_what_does_not_go_with_it(atomic: Bundle, fields: dict[str, object], name: str) -> None:

@@ -9,6 +9,7 @@ Everything is read from the ``embed`` stage's folder: model, text fields, attrib
 
 from __future__ import annotations
 
+import copy
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -128,6 +129,19 @@ class QuerySimilarity:
         with self._lock:
             vector = self._encoder.encode_query(query)
         return np.asarray(self.vectors @ vector)
+
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Feature blocks of items; see :meth:`ItemEncoder.encode`."""
+        with self._lock:
+            return self._encoder.encode(rows)
+
+    def with_vectors(self, vectors: np.ndarray) -> QuerySimilarity:
+        """The same with the text vectors of a changed catalogue, float32 ``[items, dim]``; both
+        have one text model."""
+        self.open_encoder()
+        changed = copy.copy(self)
+        changed.vectors = vectors
+        return changed
 
     def open_encoder(self) -> None:
         """Open the text model, which the first query does otherwise.

@@ -75,25 +75,37 @@ class ItemFeatures:
             rows: of a catalogue, with ``price``, ``available_from`` and ``categories``.
             fused: float32 ``[new items, dim]``.
         """
-        new = len(rows)
-        code = {name: number for number, name in enumerate(self.categories)}
-        last = [(row["categories"] or [""])[-1] for row in rows]
-        price, since = (
-            np.array([row[name] for row in rows], dtype=np.float64)  # NaN for None
-            for name in ("price", "available_from")
-        )
-        return replace(
+        new, more = len(rows), (0, len(rows))
+        grown = replace(
             self,
             fused=np.concatenate([self.fused, fused.astype(np.float32)]),
-            fields=np.pad(self.fields, ((0, new), (0, 0))),
-            token_offsets=np.pad(self.token_offsets, (0, new), mode="edge"),
-            price=np.concatenate([self.price, price.astype(np.float32)]),
-            available_from=np.concatenate([self.available_from, since]),
-            category=np.concatenate(
-                [self.category, np.array([code.get(name, -1) for name in last], np.int32)]
-            ),
-            totals=np.pad(self.totals, ((0, new), (0, 0))),
+            fields=np.pad(self.fields, (more, (0, 0))),
+            token_offsets=np.pad(self.token_offsets, more, mode="edge"),
+            price=np.pad(self.price, more),
+            available_from=np.pad(self.available_from, more),
+            category=np.pad(self.category, more),
+            totals=np.pad(self.totals, (more, (0, 0))),
         )
+        return grown.with_rows(np.arange(self.n_items, self.n_items + new), rows)
+
+    def with_rows(self, items: np.ndarray, rows: Sequence[Mapping[str, Any]]) -> ItemFeatures:
+        """The same with another price, time and category of some items.
+
+        Args:
+            items: int64 ``[changed]``, their indices.
+            rows: of each, as for :meth:`with_items`.
+        """
+        code = {name: number for number, name in enumerate(self.categories)}
+        last = [(row["categories"] or [""])[-1] for row in rows]
+        changed = {
+            "price": [row["price"] for row in rows],
+            "available_from": [row["available_from"] for row in rows],
+            "category": [code.get(name, -1) for name in last],
+        }
+        columns = {name: getattr(self, name).copy() for name in changed}
+        for name, values in changed.items():
+            columns[name][items] = np.array(values, dtype=np.float64)  # NaN for None
+        return replace(self, **columns)
 
     def available(self, times: np.ndarray) -> np.ndarray:
         """Which items are in the catalogue at some times: bool ``[times, items]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,9 +88,7 @@ class ClickModel:
         self.calibrator = (
             load_calibrator(folder / CALIBRATOR) if self.calibrated else Calibrator.identity()
         )
-        self.builder = FeatureBuilder(
-            self.item_features, self.history, self.context, card.rates, self.config.holidays
-        )
+        self.builder = self._builder(self.item_features)
 
     @classmethod
     def load(
@@ -122,6 +121,22 @@ class ClickModel:
         opened = cls(folder, card, networks)
         networks.set_items(opened.item_features)
         return opened
+
+    def with_items(self, items: ItemFeatures, rows: np.ndarray) -> Self:
+        """The same for items of which some have changed.
+
+        Args:
+            rows: int64, those whose vectors have, and all that are new.
+        """
+        changed = copy.copy(self)
+        changed.item_features = items
+        changed.networks = self.networks.with_items(items, rows)
+        changed.builder = self._builder(items)
+        return changed
+
+    def _builder(self, items: ItemFeatures) -> FeatureBuilder:
+        card, config = self.card, self.config
+        return FeatureBuilder(items, self.history, self.context, card.rates, config.holidays)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -196,6 +211,12 @@ class TorchNetworks:
                 ItemTensors(items, network.config).vectors(network, torch.arange(items.n_items))
                 for network in self.networks
             ]
+
+    def with_items(self, items: ItemFeatures, rows: np.ndarray) -> TorchNetworks:
+        """As :meth:`~llmrec.ranking.ctr.onnx_networks.OnnxNetworks.with_items`, all anew."""
+        changed = copy.copy(self)
+        changed.set_items(items)
+        return changed
 
     def run(self, inputs: ClickFeatures) -> tuple[np.ndarray, np.ndarray]:
         """Logits ``[m, c, tasks]`` without position bias, and that bias ``[m, positions]``,

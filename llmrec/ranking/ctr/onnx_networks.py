@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,21 +58,37 @@ class OnnxNetworks:
 
     def set_items(self, items: ItemFeatures) -> None:
         """Compute every item's vector; items that came after training have no ID of their own."""
-        ids = np.arange(1, items.n_items + 1)
-        ids[self.n_items :] = 0
+        self.vectors = self._vectors_of(items, np.arange(items.n_items))
+
+    def with_items(self, items: ItemFeatures, rows: np.ndarray) -> OnnxNetworks:
+        """The same for items of which some have changed.
+
+        Args:
+            rows: int64, those that have, and all that are new.
+        """
+        changed = copy.copy(self)
+        more = items.n_items - self.vectors.shape[1]
+        changed.vectors = np.pad(self.vectors, ((0, 0), (0, more), (0, 0)))
+        changed.vectors[:, rows] = self._vectors_of(items, rows)
+        return changed
+
+    def _vectors_of(self, items: ItemFeatures, rows: np.ndarray) -> np.ndarray:
+        """float32 ``[copies, rows, dim]``."""
+        if not len(rows):
+            return self.vectors[:, :0]
         width = {one.name: one.shape[1] for one in self._items.get_inputs() if len(one.shape) > 1}
         given = {
-            "ids": ids,
-            "fields": items.fields[:, : width.get("fields", 0)].astype(np.int64),
-            "tokens": items.padded_tokens().astype(np.int64),
-            "fused": items.fused.astype(np.float32),
+            "ids": np.where(rows < self.n_items, rows + 1, 0),
+            "fields": items.fields[rows, : width.get("fields", 0)].astype(np.int64),
+            "tokens": items.padded_tokens()[rows].astype(np.int64),
+            "fused": items.fused[rows].astype(np.float32),
         }
         names = [one.name for one in self._items.get_inputs()]
         parts = [
             self._items.run(None, {n: given[n][start : start + _AT_ONCE] for n in names})[0]
-            for start in range(0, items.n_items, _AT_ONCE)
+            for start in range(0, len(rows), _AT_ONCE)
         ]
-        self.vectors = np.concatenate(parts, axis=1)
+        return np.concatenate(parts, axis=1)
 
     def run(self, inputs: ClickFeatures) -> tuple[np.ndarray, np.ndarray]:
         """Logits ``[m, c, tasks]`` without position bias, and that bias ``[m, positions]``,

@@ -10,8 +10,9 @@ content together (:mod:`llmrec.ranking.hybrid.correction`).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -73,23 +74,43 @@ class GraphPrior:
         """The bonus of scores of graph and content, before what was learned."""
         return self.weight * np.log1p(scores / self.scale)
 
-    def grow(self, vectors: np.ndarray | None, n_items: int) -> None:
-        """Make room for the new items of a catalogue; known items keep their scores.
+    def content_with(
+        self, vectors: np.ndarray | None, n_items: int, changed: Sequence[int] = ()
+    ) -> Any:
+        """The content neighbours of a catalogue that has grown; known items keep their scores.
 
         Args:
             vectors: float ``[n_items, dim]``, content of all items; None where there is none.
             n_items: of the grown catalogue.
+            changed: known items whose content is another one now.
+
+        Returns:
+            sparse ``[n_items, n_items]``; None where the prior goes by the graph alone.
         """
         scorer = self.scorer
-        scorer.graph.grow(n_items)
         if scorer.content is None:
-            return
+            return None
         if vectors is None:
             vectors = np.zeros((n_items, 1))
         settings = scorer.config
-        scorer.content = extend_neighbours(
-            scorer.content, vectors, settings.neighbours, settings.content_power
+        return extend_neighbours(
+            scorer.content, vectors, settings.neighbours, settings.content_power, changed
         )
+
+    def grown(self, content: Any, n_items: int) -> GraphPrior:
+        """The same for a catalogue that has grown; the graph is a copy where it has.
+
+        Args:
+            content: of :meth:`content_with`.
+            n_items: of the grown catalogue.
+
+        Raises:
+            CatalogError: if there would be fewer items than now.
+        """
+        graph = self.scorer.graph
+        graph = graph if graph.n_items == n_items else graph.grown(n_items)
+        scorer = GraphScorer(graph, content, self.scorer.config)
+        return GraphPrior(scorer, self.weight, self.scale, self.correction)
 
     def save(self, folder: str | Path) -> Path:
         """Write it into a folder, which is made."""

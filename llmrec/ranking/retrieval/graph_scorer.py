@@ -149,7 +149,11 @@ def content_neighbours(vectors: np.ndarray, neighbours: int = 100, power: float 
 
 
 def extend_neighbours(
-    content: Any, vectors: np.ndarray, neighbours: int = 100, power: float = 2.0
+    content: Any,
+    vectors: np.ndarray,
+    neighbours: int = 100,
+    power: float = 2.0,
+    changed: Sequence[int] = (),
 ) -> Any:
     """:func:`content_neighbours` of a catalogue that has grown, known items' as they were.
 
@@ -159,19 +163,25 @@ def extend_neighbours(
         content: of the items known so far, sparse ``[known, known]``.
         vectors: float ``[n_items, dim]``, of the known items and the new ones after them.
         neighbours, power: as for :func:`content_neighbours`.
+        changed: known items that are treated as new ones.
 
     Returns:
         sparse float64 ``[n_items, n_items]``.
     """
     unit, known = check_vectors(vectors, "content"), content.shape[0]
-    new = np.arange(known, len(unit))
-    found = _nearest_weights(unit, new[unit[new].any(axis=1)], neighbours, power)
+    fresh = np.concatenate([np.asarray(changed, np.int64), np.arange(known, len(unit))])
+    found = _nearest_weights(unit, fresh[unit[fresh].any(axis=1)], neighbours, power)
+    stays = np.ones(len(unit))
+    stays[fresh] = 0
+    kept = require("scipy.sparse", "eval").diags(stays)
     grown = content.copy()
     grown.resize(found.shape)
-    back = found.T.tocsr()
-    back.resize((known, len(unit)))  # the rows of new items stand in `found` already
-    back.resize(found.shape)
-    return (grown + found + back).tocsr()
+    if len(changed):
+        grown = kept @ grown @ kept
+    # the rows of fresh items stand in `found` already
+    grown = (grown + found + kept @ found.T).tocsr()
+    grown.eliminate_zeros()
+    return grown
 
 
 def _nearest_weights(unit: np.ndarray, of: np.ndarray, neighbours: int, power: float) -> Any:

@@ -128,6 +128,9 @@ class Store:
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
         METADATA.create_all(connection)
+        for table in METADATA.tables.values():  # of a store that is older than one of them
+            for index in table.indexes:
+                index.create(connection, checkfirst=True)
         found = connection.scalar(select(INFO.c.value).where(INFO.c.name == "schema_version"))
         if found is None:
             version = {"name": "schema_version", "value": str(SCHEMA_VERSION)}

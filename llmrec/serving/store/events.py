@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy import Connection, Integer, Select, cast, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from llmrec.serving.store.tables import EVENTS
@@ -17,6 +17,8 @@ from llmrec.types import EVENT_TYPES
 # as a repair. They are kept, but are no part of a history.
 SEARCH, AFTER_SERVICE = "search", "after_service"
 STORED_TYPES = (*EVENT_TYPES, SEARCH, AFTER_SERVICE)
+PURCHASE = "purchase"
+HOUR = 3600.0
 _AT_ONCE = 10_000  # rows that are read together
 _OF_HISTORY = (EVENTS.c.item_id, EVENTS.c.type, EVENTS.c.timestamp, EVENTS.c.rating)
 _INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -87,6 +89,37 @@ def counts(connection: Connection, user_id: str) -> dict[str, int]:
     """How many events of each type a user has."""
     of = select(EVENTS.c.type, func.count()).where(EVENTS.c.user_id == user_id)
     return {name: count for name, count in connection.execute(of.group_by(EVENTS.c.type))}
+
+
+def people_by_hour(
+    connection: Connection, since: float, until: float
+) -> list[tuple[str, int, int]]:
+    """Item, hour since 1970 and how many people chose it in that hour."""
+    hour = cast(EVENTS.c.timestamp / HOUR, Integer)  # PostgreSQL rounds, SQLite cuts
+    people = func.count(EVENTS.c.user_id.distinct())
+    chosen = EVENTS.c.type.in_([name for name in EVENT_TYPES if name != "return"])
+    within = EVENTS.c.timestamp.between(since, until)
+    found = (
+        select(EVENTS.c.item_id, hour, people)
+        .where(within, chosen)
+        .group_by(EVENTS.c.item_id, hour)
+    )
+    return [tuple(row) for row in connection.execute(found)]
+
+
+def bought_with(connection: Connection, item_ids: Sequence[str], seconds: float) -> dict[str, int]:
+    """People who bought an item within some seconds of one of others, by item."""
+    own, beside = EVENTS.alias("own"), EVENTS.alias("beside")
+    near = func.abs(beside.c.timestamp - own.c.timestamp) <= seconds
+    pairs = own.join(beside, (beside.c.user_id == own.c.user_id) & near)
+    found = (
+        select(beside.c.item_id, func.count(own.c.user_id.distinct()))
+        .select_from(pairs)
+        .where(own.c.item_id.in_(item_ids), own.c.type == PURCHASE)
+        .where(beside.c.type == PURCHASE, beside.c.item_id.not_in(item_ids))
+        .group_by(beside.c.item_id)
+    )
+    return {item_id: count for item_id, count in connection.execute(found)}
 
 
 def users_before(connection: Connection, time: float) -> list[str]:

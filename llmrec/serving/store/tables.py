@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -46,6 +47,7 @@ EVENTS = Table(
     Index("events_of_user", "user_id", "timestamp", "number"),
     Index("events_by_age", "timestamp"),
     Index("events_of_recommendation", "recommendation_id"),
+    Index("events_of_item", "item_id", "type"),
 )
 
 USERS = Table(
@@ -88,6 +90,20 @@ RECOMMENDED_ITEMS = Table(
     Column("item_id", String, nullable=False),
     Column("score", Float(53), nullable=False),
     Column("p_click", Float(53)),
+)
+
+# items that changed, or came, since the bundle was made: what the shop said last of each
+CATALOGUE_ITEMS = Table(
+    "catalogue_items",
+    METADATA,
+    Column("item_id", String, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("removed", Boolean, nullable=False),
+    Column("number", BigInteger),
+    Column("codes", JSON),
+    Column("ids_of", String),
+    Index("catalogue_items_by_revision", "revision"),
 )
 
 API_KEYS = Table(

@@ -153,13 +153,19 @@ def test_new_items_are_reached_by_content_and_old_scores_stay() -> None:
     prior = GraphPrior(GraphScorer(ItemGraph(N), content), 1.0, 0.1)
     one = Histories.from_lists([[3]])
     before = bonus_of(prior, one)[0]
-    prior.grow(vectors, N + 2)
+    prior = prior.grown(prior.content_with(vectors, N + 2), N + 2)
     after = bonus_of(prior, one)[0]
     np.testing.assert_allclose(after[:N], before, rtol=1e-6)
     assert after[N] == after.max() > 0
     assert bonus_of(prior, Histories.from_lists([[N]]))[0, 3] > 0
+    rewritten = vectors.copy()
+    rewritten[0] = vectors[3] - 0.01  # and now 0 is like it as well
+    moved_content = prior.content_with(rewritten, N + 2, [0])
+    moved = bonus_of(prior.grown(moved_content, N + 2), one)[0]
+    assert moved[0] > 0.9 * after[N] > after[0]
+    np.testing.assert_allclose(np.delete(moved, 0), np.delete(after, 0), rtol=1e-6)
     without = GraphPrior(GraphScorer(ItemGraph(N), content), 1.0, 0.1)
-    without.grow(None, N + 2)
+    without = without.grown(without.content_with(None, N + 2), N + 2)
     np.testing.assert_allclose(bonus_of(without, one)[0], [*before, 0, 0], rtol=1e-6)
 
 
