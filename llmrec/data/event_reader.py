@@ -353,12 +353,12 @@ class EventReader:
         encoded = as_texts(column).fill_null("").dictionary_encode()
         codes = [splitting.code_of(name) for name in encoded.dictionary.to_pylist()]
         split = np.array(codes, np.int8)[encoded.indices.to_numpy(zero_copy_only=False)]
-        unknown = np.flatnonzero(split < 0)
+        unknown = np.flatnonzero(split == splitting.UNKNOWN)
         if len(unknown):
             at = int(unknown[0])
             raise DataError(
                 f"{chunk.path}: row {chunk.rows[at]}: split {column[at].as_py()!r} is none of "
-                "train, validation and test"
+                "train, validation, test and history"
             )
         return split
 

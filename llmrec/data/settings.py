@@ -17,6 +17,7 @@ from llmrec.types import EVENT_TYPES
 FORMATS = {  # name -> the module with its open_source
     "table": "llmrec.data.formats.table",
     "sequences": "llmrec.data.formats.sequences",
+    "split-sequences": "llmrec.data.formats.split_sequences",
     "movielens": "llmrec.data.formats.movielens",
     "recbole": "llmrec.data.formats.recbole",
     "amazon-2014": "llmrec.data.formats.amazon",
@@ -53,8 +54,8 @@ class IngestConfig:
         events: the event file (a folder of files is read in the order of their names); for
             ``movielens`` and ``recbole`` the folder of the data set, or its .zip.
         items: the item file or folder; without one, items are known by their identifier only.
-        format: how to read them: table, sequences, movielens, recbole, amazon-2014, amazon-2018 or
-            amazon-2023.
+        format: how to read them: table, sequences, split-sequences, movielens, recbole,
+            amazon-2014, amazon-2018 or amazon-2023.
         users: a file about users, or a folder of them; without one, nothing is known of users but
             what they did.
         domain: name of the shop that these files are of, where there are several.
@@ -113,7 +114,7 @@ class IngestConfig:
             one before validation, and what is to be found are all items of the next basket;
             global-time: the latest share of all events; random: a share
             of them; given: what ``event_columns: {split: ...}`` or the file's name says (train,
-            validation or test).
+            validation or test; history: read before later events and of no split).
         leave_k: for ``leave-k-out``.
         basket: for ``leave-last-basket``, which events of a user are one basket: those of one time,
             or of one session (``event_columns: {session: order_id}``).

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrec.data.dataset import SPLIT_CODES
+from llmrec.data.dataset import HISTORY_ONLY, SPLIT_CODES
 from llmrec.errors import DataError
 
 TRAIN, VALIDATION, TEST = (SPLIT_CODES[name] for name in ("train", "validation", "test"))
@@ -21,6 +21,7 @@ _NAMES = {  # of splits, as published data sets have them
     **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
     **dict.fromkeys(("test", "testing"), TEST),
 }
+HISTORY, UNKNOWN = "history", -3  # the name of what is in no split; no code
 _FEWEST_PAIRS = 20  # that say whether names are sorted
 
 
@@ -217,12 +218,13 @@ def at_random(n: int, validation: float, test: float, seed: int) -> np.ndarray:
 
 
 def code_of(name: str) -> int:
-    """The code of a split by a name of it; -1 for any other name.
+    """The code of a split by a name of it, or of ``history``, which is of none; or UNKNOWN.
 
-    >>> code_of("Valid"), code_of("fold 3")
-    (1, -1)
+    >>> code_of("Valid"), code_of("history"), code_of("fold 3") == UNKNOWN
+    (1, -1, True)
     """
-    return _NAMES.get(name.strip().lower(), -1)
+    name = name.strip().lower()
+    return HISTORY_ONLY if name == HISTORY else _NAMES.get(name, UNKNOWN)
 
 
 def code_of_file(path: Path) -> int:

@@ -14,6 +14,7 @@ from llmrec.bench.domains import (
 from llmrec.bench.domains_compare import run as compare
 from llmrec.cli import run_command
 from llmrec.errors import ArtifactError, ConfigError, DataError
+from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_result
 from llmrec.types import Cases, Histories
 
@@ -105,3 +106,20 @@ def test_other_cases_are_not_compared(two_shops, tmp_path) -> None:
         files.append(out / f"{name}{RANKS_SUFFIX}")
     with pytest.raises(DataError, match="are of other cases"):
         compare(*files)
+
+
+@pytest.mark.parametrize("model", ["atomic", "semantic"])
+def test_lists_and_given_items_of_a_bundle(tiny_run, tiny_data, model) -> None:
+    """A hybrid and a language model with semantic IDs, in two departments of the demo shop."""
+    bundle = str(tiny_run.bundle(model))
+    config = DomainEvaluationConfig(negatives=10, list_length=30)
+    found, notes = measure(config, tiny_data, [bundle], None, 0)
+    assert set(found) == {"clothing", "home"}
+    assert notes == []
+    for one in found.values():
+        sampled, full = one.ranks["sampled"][0], one.ranks["full"][0]
+        assert 0 <= sampled.min() <= sampled.max() <= 10
+        listed = full < NOT_FOUND
+        assert full[listed].max() < 30
+        assert listed.mean() > 0.3
+        assert sampled[full < 5].mean() < sampled.mean(), "both say what is likely"

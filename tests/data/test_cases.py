@@ -396,7 +396,7 @@ def test_given_splits_without_times_stand_in_their_order(tmp_path: Path) -> None
     bad = log.replace("valid", "fold 3")
     settings = {"split": "given", "event_columns": {"timestamp": None}}
     message = failing(tmp_path / "bad", bad, **settings)
-    assert "row 4: split 'fold 3' is none of train, validation and test" in message
+    assert "row 4: split 'fold 3' is none of train, validation, test and history" in message
 
 
 def test_random_and_leave_k_out_splits(tmp_path: Path) -> None:

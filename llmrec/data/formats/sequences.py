@@ -24,7 +24,7 @@ def open_source(config: IngestConfig) -> Source:
     return Source.of_files(
         config.items,
         config.events,
-        partial(_items, reading=item_reading),
+        partial(read_items, reading=item_reading),
         partial(_events, reading=event_reading),
         item_reading=item_reading,
         event_reading=event_reading,
@@ -32,8 +32,8 @@ def open_source(config: IngestConfig) -> Source:
     )
 
 
-def _items(path: Path, reading: Reading) -> Iterator[RawItem]:
-    """Our fields as they are; any other key is an attribute."""
+def read_items(path: Path, reading: Reading) -> Iterator[RawItem]:
+    """Items of one file: our fields as they are; any other key is an attribute."""
     for row, record in raw_files.rows(path, (), {"item_id": "give every item one"}, reading):
         fields = {name: record[name] for name in ITEM_FIELDS if name in record}
         others = {name: value for name, value in record.items() if name not in ITEM_FIELDS}
