@@ -213,6 +213,16 @@ def test_results_are_printed_a_line_each_and_copied(
     assert (tmp_path / "copies" / result.name).read_text() == result.read_text()
 
 
+def test_scenarios_of_a_shop_go_into_its_bundles(tmp_path: Path) -> None:
+    text = "name: n\ningest: {}\nmodels: {a: {index: {}, train: {}}}\nscenarios: "
+    recipe = write(tmp_path, text + "{hats: {scenario: trending, n: 3}}\n")
+    steps = planned(recipe)
+    execute([step for step in steps if step.stage == "bundle"])
+    assert CALLS[0][2]["scenarios"] == recipe
+    with pytest.raises(ConfigError, match=r"scenarios\.hats\.scenario: give one of home"):
+        planned(write(tmp_path, text + "{hats: {scenario: trendy}}\n"))
+
+
 def test_a_recipe_without_options_has_only_what_it_names(tmp_path: Path) -> None:
     steps = planned(write(tmp_path, "name: n\ningest: {}\nbaselines: [popularity]\n"))
     assert [step.name for step in steps] == ["ingest", "popularity/evaluate", "report"]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_shop import TinyRun
 from llmrec.bench.random_shop import RandomShop
 from llmrec.cli import main
 from llmrec.errors import ConfigError
+from llmrec.serving.build import run as bundle_run
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendRequest
 from llmrec.serving.scenarios import SCENARIOS, check_presets, resolved
@@ -210,6 +212,25 @@ def test_scenarios_of_a_bundle() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             check_presets(wrong)
+
+
+def test_a_bundle_with_scenarios_of_its_own(shop: RandomShop, tmp_path: Path) -> None:
+    home, recipe = shop.bundle.parent, tmp_path / "shop.yaml"
+    recipe.write_text(
+        "name: shop\nscenarios:\n  cheap: {scenario: home, n: 4, where: {price_max: 20}}\n"
+    )
+    out = bundle_run(home / "dataset", home / "model", tmp_path / "bundle", scenarios=recipe)
+    opened = Recommender.load(out)
+    found = opened.recommend(["item-3"], scenario="cheap")
+    expected = opened.recommend(["item-3"], 4, where={"price_max": 20})
+    assert found.recommendations == expected.recommendations
+    assert len(opened.recommend(["item-3"], 2, scenario="cheap").recommendations) == 2
+    with pytest.raises(ConfigError, match=r"there is home, .*, new, cheap"):
+        opened.recommend(scenario="dear")
+    recipe.write_text("name: shop\nscenarios: {cheap: {scenario: home, size: 3}}\n")
+    with pytest.raises(ConfigError, match=r"shop.yaml: scenarios.cheap: has no field 'size'"):
+        bundle_run(home / "dataset", home / "model", tmp_path / "other", scenarios=recipe)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_click_model_adds_its_probabilities(

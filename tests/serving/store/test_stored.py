@@ -8,7 +8,9 @@ from tiny_shop import TinyRun
 from llmrec.errors import ConfigError
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.live import LiveHistories
-from llmrec.serving.store import events, keys, people, recommendations
+from llmrec.serving.statistics import StoreStatistics
+from llmrec.serving.store import catalogue, events, keys, people, recommendations
+from llmrec.serving.store.catalogue import StoredItem
 from llmrec.serving.store.database import Store
 from llmrec.serving.store.events import StoredEvent
 from llmrec.serving.store.people import Profile
@@ -38,6 +40,52 @@ def test_events(store: Store) -> None:
     with store.write() as connection:
         assert events.remove_before(connection, 103.0) == 2
         assert events.remove(connection, "anna") == 3
+
+
+def test_items_of_the_catalogue(store: Store) -> None:
+    lamp = StoredItem("lamp", 1, {"title": "Lamp", "price": None}, number=2, codes=[3, 4])
+    hat = StoredItem("hat", 1, {"title": "Hät"}, number=1, codes=[1, 2], ids_of="m")
+    known = StoredItem("i1", 2, {"price": 3.5}, removed=True)
+    with store.write() as connection:
+        assert catalogue.revision(connection) == 0
+        catalogue.lock(connection)
+        catalogue.put(connection, [lamp, hat])
+        catalogue.put(connection, [])
+        catalogue.put(connection, [known, StoredItem("hat", 2, {"title": "Hat"}, number=1)])
+    with store.read() as connection:
+        assert catalogue.revision(connection) == 2
+        newer = StoredItem("hat", 2, {"title": "Hat"}, number=1)
+        assert catalogue.since(connection, 0) == [known, newer, lamp]
+        assert catalogue.since(connection, 1) == [known, newer]
+        assert catalogue.since(connection, 2) == []
+
+
+def test_what_people_choose_and_buy_together(store: Store) -> None:
+    hour = 3600.0
+    rows = [
+        ("anna", "purchase", "i1", 10.2), ("anna", "purchase", "i2", 11.2),
+        ("anna", "purchase", "i3", 40.2), ("anna", "view", "i4", 10.2),
+        ("ben", "purchase", "i1", 12.2), ("ben", "purchase", "i2", 12.3),
+        ("ben", "view", "i1", 12.25),
+        ("cem", "purchase", "i2", 12.2), ("cem", "return", "i2", 13.2),
+    ]  # fmt: skip
+    some = [
+        StoredEvent(f"e{number}", user, kind, at * hour, item)
+        for number, (user, kind, item, at) in enumerate(rows)
+    ]
+    with store.write() as connection:
+        events.add(connection, some)
+    statistics = StoreStatistics(store)
+    assert statistics.bought_with(["i1"]) == {"i2": 2}
+    assert statistics.bought_with(["i1", "i2"]) == {}
+    assert statistics.bought_with(["i3"]) == {}
+    now = 41 * hour
+    found = statistics.trends(now)
+    # a person counts once an hour, and a return is no choice
+    assert {item: one.count for item, one in found.items()} == {"i1": 2, "i2": 3, "i3": 1, "i4": 1}
+    assert found["i3"].weight > found["i4"].weight == pytest.approx(0.5 ** (31 / 48), rel=0.02)
+    assert set(statistics.trends(12 * hour)) == {"i1", "i2", "i4"}, "what came later is left out"
+    assert statistics.trends(now).keys() == found.keys()
 
 
 def test_people(store: Store) -> None:
