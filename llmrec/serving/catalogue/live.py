@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,9 +44,16 @@ class ItemChange:
 
 @dataclass
 class _Plan:
-    """Changes that can be made, worked out against one revision."""
+    """Changes that can be made, worked out against one revision.
+
+    Attributes:
+        outcomes: of each change.
+        before, rows: of the items that change, as they are and as they will be.
+        stored: what will be kept of them.
+    """
 
     outcomes: list[str]
+    before: dict[str, Row]
     rows: dict[str, Row]
     stored: dict[str, StoredItem]
 
@@ -91,7 +98,7 @@ class LiveCatalogue:
         """An item as it is now; None for one that is not in the catalogue."""
         if not self._versions.current.bundle.items.is_available(item_id):
             return None
-        return self._rows([item_id]).get(item_id)
+        return self._rows(self._base_rows([item_id]), [item_id], self._stored)[item_id]
 
     def change(self, changes: Sequence[ItemChange]) -> list[str]:
         """Change, add and remove items: kept, and in force, when this returns.
@@ -112,7 +119,10 @@ class LiveCatalogue:
                     return plan.outcomes
                 revision = self._versions.current.bundle.revision + 1
                 draft = self._draft(plan, revision)
-                kept = [self._with_codes(item, draft) for item in plan.stored.values()]
+                kept = [
+                    replace(self._with_codes(item, draft), revision=revision)
+                    for item in plan.stored.values()
+                ]
                 if self._keep(kept, revision):
                     self._publish(draft, kept)
                     return plan.outcomes
@@ -134,13 +144,11 @@ class LiveCatalogue:
             if newest == known:
                 return False
             stored = [one for one in catalogue.since(connection, known) if self._is_usable(one)]
-        stored = self._that_fit(stored)
-        draft = self._versions.draft(
-            self._updates({one.item_id: self._row_of(one) for one in stored}, stored),
-            self._removed(stored),
-            newest,
-        )
-        self._publish(draft, [self._with_codes(one, draft) for one in stored])
+        kept = {one.item_id: one for one in self._that_fit(stored)}
+        base = self._base_rows(kept)
+        plan = _Plan([], self._rows(base, kept, self._stored), self._rows(base, kept, kept), kept)
+        draft = self._draft(plan, newest)
+        self._publish(draft, [self._with_codes(one, draft) for one in kept.values()])
         return True
 
     def _is_usable(self, stored: StoredItem) -> bool:
@@ -161,13 +169,14 @@ class LiveCatalogue:
         return [one for one in stored if one.item_id not in dropped]
 
     def _plan(self, changes: Sequence[ItemChange]) -> _Plan:
-        plan = _Plan([], {}, {})
-        before = self._rows({change.item_id for change in changes})
+        ids = list(dict.fromkeys(change.item_id for change in changes))
+        base = self._base_rows(ids)
+        plan = _Plan([], self._rows(base, ids, self._stored), {}, {})
         items, free = self._versions.current.bundle.items, self.free_ids
         number = max((one.number or 0 for one in self._stored.values()), default=0)
         for change in changes:
             item_id = change.item_id
-            row = plan.rows.get(item_id, before.get(item_id))
+            row = plan.rows.get(item_id, plan.before.get(item_id))
             was = plan.stored.get(item_id, self._stored.get(item_id))
             there = row is not None and not (was is not None and was.removed)
             outcome, fields = _outcome(change, row if there else None)
@@ -181,58 +190,46 @@ class LiveCatalogue:
             stored = was or StoredItem(item_id, 0, {}, number=number if is_new else None)
             plan.rows[item_id] = whole_row(item_id, fields)
             plan.stored[item_id] = replace(
-                stored, fields=self._own_fields(stored, fields), removed=outcome == REMOVED
+                stored, fields=_own_fields(fields, base.get(item_id)), removed=outcome == REMOVED
             )
         return plan
 
-    def _own_fields(self, stored: StoredItem, fields: Row) -> Row:
-        """What is kept of a row: of an item that the bundle has, what is other than there."""
-        if stored.number is not None:
-            return fields
-        base = self._bundle_rows.read([self._base[stored.item_id]])
-        (known,) = base.values()
-        return {name: value for name, value in fields.items() if value != known[name]}
-
     def _draft(self, plan: _Plan, revision: int) -> Draft:
-        stored = [replace(one, revision=revision) for one in plan.stored.values()]
-        plan.stored = {one.item_id: one for one in stored}
-        updates = self._updates(plan.rows, stored)
-        return self._versions.draft(updates, self._removed(stored), revision)
-
-    def _updates(self, rows: dict[str, Row], stored: Sequence[StoredItem]) -> list[ItemUpdate]:
-        items = self._versions.current.bundle.items
-        before = self._rows([item_id for item_id in rows if item_id in items.index])
-        return [
+        items, same = self._versions.current.bundle.items, same_content
+        updates = [
             ItemUpdate(
-                rows[one.item_id],
-                one.item_id not in before
-                or not same_content(before[one.item_id], rows[one.item_id]),
-                one.codes if one.ids_of == self._model else None,
+                row,
+                item_id not in items.index or not same(plan.before[item_id], row),
+                plan.stored[item_id].codes if plan.stored[item_id].ids_of == self._model else None,
             )
-            for one in stored
+            for item_id, row in plan.rows.items()
         ]
+        return self._versions.draft(updates, self._removed(plan.stored.values()), revision)
 
-    def _removed(self, stored: Sequence[StoredItem]) -> set[str]:
+    def _removed(self, stored: Iterable[StoredItem]) -> set[str]:
         every = self._stored | {one.item_id: one for one in stored}
         return {item_id for item_id, one in every.items() if one.removed}
 
-    def _rows(self, item_ids: Sequence[str] | set[str]) -> dict[str, Row]:
-        """Rows of those that are, or were, in the catalogue."""
-        known = [item_id for item_id in item_ids if item_id in self._base]
-        bundled = self._bundle_rows.read([self._base[item_id] for item_id in known])
-        rows = {row["item_id"]: row for row in bundled.values()}
-        for item_id in item_ids:
-            stored = self._stored.get(item_id)
-            if stored is not None:
-                rows[item_id] = rows.get(item_id, whole_row(item_id, {})) | stored.fields
-        return rows
+    def _base_rows(self, item_ids: Iterable[str]) -> dict[str, Row]:
+        """Rows of the bundle of those that it has."""
+        known = [self._base[item_id] for item_id in item_ids if item_id in self._base]
+        return {row["item_id"]: row for row in self._bundle_rows.read(known).values()}
 
-    def _row_of(self, stored: StoredItem) -> Row:
-        base = self._base.get(stored.item_id)
-        row = whole_row(stored.item_id, {})
-        if base is not None:
-            (row,) = self._bundle_rows.read([base]).values()
-        return row | stored.fields
+    def _rows(
+        self, base: Mapping[str, Row], item_ids: Iterable[str], stored: Mapping[str, StoredItem]
+    ) -> dict[str, Row]:
+        """Rows of those that are, or were, in the catalogue.
+
+        Args:
+            base: of the bundle.
+            stored: what else is known.
+        """
+        return {
+            item_id: base.get(item_id, whole_row(item_id, {}))
+            | (stored[item_id].fields if item_id in stored else {})
+            for item_id in item_ids
+            if item_id in base or item_id in stored
+        }
 
     def _with_codes(self, stored: StoredItem, draft: Draft) -> StoredItem:
         if stored.number is None:
@@ -255,8 +252,16 @@ class LiveCatalogue:
                 self._recommender.version = version
                 use(version.bundle)
 
+        # before: whoever sees the version may ask for its rows
+        self._stored = self._stored | {one.item_id: one for one in stored}
         self.between(switch)
-        self._stored |= {one.item_id: one for one in stored}
+
+
+def _own_fields(row: Row, base: Row | None) -> Row:
+    """What is kept of a row: of an item that the bundle has, what is other than there."""
+    if base is None:
+        return row
+    return {name: value for name, value in row.items() if value != base[name]}
 
 
 def _outcome(change: ItemChange, row: Row | None) -> tuple[str, Row]:
