@@ -68,7 +68,7 @@ STAGES: dict[str, Stage] = {
     "models path": Stage("llmrec.weights.command:show_path", "where weights are"),
     "ingest": Stage("llmrec.data.ingest:run", "raw files -> dataset", "ingest", "dataset/", {}),
     "embed": Stage(
-        "llmrec.content.features.text:run",
+        "llmrec.content.embed:run",
         "dataset -> features: one vector per item",
         "embed",
         "features/",
@@ -76,7 +76,7 @@ STAGES: dict[str, Stage] = {
     ),
     "train clip": Stage(
         "llmrec.content.clip.run:run",
-        "pictures and words -> a small CLIP",
+        "pictures and words -> a CLIP",
         "media.clip",
         "clip/",
         {"dataset": "dataset/", "media_root": "media.root", "leave_out": "media.leave_out"},
@@ -94,7 +94,7 @@ STAGES: dict[str, Stage] = {
         },
     ),
     "embed media": Stage(
-        "llmrec.content.features.media:run",
+        "llmrec.content.embed:embed_media",
         "pictures, videos and speech -> features",
         "media.embed",
         "media_features/",

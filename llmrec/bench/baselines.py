@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.data.item_graph import ItemGraph, ItemGraphConfig
 from llmrec.errors import ConfigError
+from llmrec.loop.bars import ProgressBar
 from llmrec.metrics.measure import evaluate
 from llmrec.ranking.retrieval.ease import MAX_ITEMS, Ease
 from llmrec.ranking.retrieval.graph_scorer import (
@@ -227,7 +227,7 @@ def tune(
     counts = np.zeros(n_items, dtype=np.int64)  # popularity plays no part here
     scorer: Scorer | None = None
     fitted: Settings = {}  # what the scorer was fitted with
-    for settings in tqdm(drawn, f"tune {name}", unit="trial", disable=len(drawn) == 1):
+    for settings in ProgressBar(drawn, f"tune {name}", unit="trial", disable=len(drawn) == 1):
         needed = _fitted_with(baseline, settings)
         if scorer is not None and needed == fitted:
             scorer = _scoring_with(scorer, {key: settings[key] for key in baseline.scoring})

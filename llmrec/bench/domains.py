@@ -25,7 +25,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from llmrec.bench.baselines import BASELINES, Content, fit_baseline
 from llmrec.bench.evaluation_seeds import intervals_over_trainings
@@ -36,6 +35,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.data.domains import Domains
 from llmrec.errors import ConfigError, DataError
 from llmrec.generation.constraints import Constraints, ItemFilter
+from llmrec.loop.bars import ProgressBar
 from llmrec.metrics.metrics import list_ranks, per_case, target_ranks
 from llmrec.metrics.results import read_result, write_result
 from llmrec.metrics.sampled import draw_negatives, sampled_ranks
@@ -241,7 +241,7 @@ def domain_ranks(
         negatives: int64 ``[cases, n]``, -1 pads.
     """
     parts: list[dict[str, np.ndarray]] = []
-    for start in tqdm(range(0, len(cases), config.batch_size), "evaluate", unit="batch"):
+    for start in ProgressBar(range(0, len(cases), config.batch_size), "evaluate", unit="batch"):
         rows = np.arange(start, min(start + config.batch_size, len(cases)))
         batch = asked.select(rows), cases.select(rows), pool, negatives[rows]
         if isinstance(recommender, Scorer):

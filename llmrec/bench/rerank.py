@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from llmrec.loop.bars import ProgressBar
 from llmrec.metrics.bootstrap import intervals
 from llmrec.metrics.metrics import coverage, list_ranks, ndcg, recall
 from llmrec.ranking.ctr.item_features import ItemFeatures
@@ -61,7 +61,7 @@ def measure(
     plain: dict[str, np.ndarray] = {}
     for name, config in {OFF: RerankConfig(), **config_by_name}.items():
         places = np.full((len(items), k), -1, dtype=np.int64)
-        for case, candidates in enumerate(tqdm(items, unit="list", desc=name, disable=None)):
+        for case, candidates in enumerate(ProgressBar(items, unit="list", desc=name)):
             order = rerank(
                 config,
                 logits[case],

@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from llmrec.captions.engine import CaptionEngine, CaptionQuery, Generation
 from llmrec.captions.inputs import ItemLoader, LoadedItem
@@ -21,6 +20,7 @@ from llmrec.content.schema import save_resolved
 from llmrec.content.shards import Shards
 from llmrec.data.dataset import Dataset
 from llmrec.jsonl import read_json, read_jsonl, write_jsonl
+from llmrec.loop.bars import ProgressBar
 from llmrec.stage import StageRun
 
 SHARD_ITEMS = 64
@@ -52,7 +52,7 @@ class Captioner:
         """Caption the items that are not captioned yet, and join the shards."""
         shards = Shards(run.folder)
         try:
-            with tqdm(total=len(self.rows), unit="item", desc=STAGE) as progress:
+            with ProgressBar(total=len(self.rows), unit="item", desc=STAGE) as progress:
                 for number, rows in enumerate(_batched(self.rows, SHARD_ITEMS)):
                     if shards.has(number):
                         progress.initial += len(rows)  # the rate is of what this run did

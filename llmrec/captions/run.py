@@ -92,7 +92,7 @@ def run(
     transcripts = _transcripts(config, media)
     files = stamp_inputs(data, config.sources, media_root)
     opened = open_multimodal(model)
-    schema = _schema(config, model).resolved(data)
+    schema = _schema(config, opened.base).resolved(data)
     on_gpu = _on_gpu(config)
     engine = config.engine if config.engine != "auto" else "vllm" if on_gpu else "transformers"
     automatic = "bfloat16" if on_gpu else "float32"

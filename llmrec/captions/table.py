@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from llmrec.captions.engine import Generation, MultimodalModel
 from llmrec.captions.prompting import Task
 from llmrec.captions.responses import field_probabilities, read_enhanced, read_fields
 from llmrec.content.schema import Schema, load_resolved
 from llmrec.errors import ArtifactError, CatalogError
+from llmrec.loop.bars import ProgressBar
 from llmrec.stage import read_manifest, reading
 
 STAGE, COMMAND = "caption", "llmrec caption"
@@ -80,7 +80,7 @@ class CaptionTable:
         with (
             reading(self.path, COMMAND),
             pq.ParquetFile(self.path) as file,
-            tqdm(total=self.n_items, unit="item", desc=label, disable=None) as progress,
+            ProgressBar(total=self.n_items, unit="item", desc=label) as progress,
         ):
             for batch in file.iter_batches(_BATCH, columns=self.names):
                 yield batch.to_pylist()

@@ -21,12 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from llmrec.data.settings import FORMATS
 from llmrec.data.source import Download
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.files import file_hash, locked, sync, write_whole
+from llmrec.loop.bars import ProgressBar
 
 _BLOCK = 1 << 20  # bytes
 _NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ssl.SSLError)
@@ -244,11 +243,7 @@ def _receive(response: http.client.HTTPResponse, part: Path, start: int) -> None
     length = response.headers.get("Content-Length")
     total = None if length is None else start + int(length)
     name = part.name.removesuffix(".part")
-    # without a terminal one line a minute is enough
-    interval = 0.1 if sys.stderr.isatty() else 60.0
-    bar = tqdm(
-        total=total, initial=start, desc=name, unit="B", unit_scale=True, mininterval=interval
-    )
+    bar = ProgressBar(total=total, initial=start, desc=name, unit="B", unit_scale=True)
     with bar, open(part, "ab" if start else "wb") as file:
         while block := response.read(_BLOCK):
             file.write(block)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from llmrec.data.archives import archive_of, open_member
 from llmrec.data.reading import Reading
 from llmrec.errors import DataError, one_line
+from llmrec.loop.bars import ProgressBar
 
 PART = 8 << 20  # bytes
 
@@ -65,7 +65,7 @@ def open_stream(path: Path) -> Iterator[BinaryIO]:
     size = path.stat().st_size
     if size == 0:
         raise DataError(f"{path}: the file is empty")
-    bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
+    bar = ProgressBar(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True)
     with bar, io.BufferedReader(_Counted(path, bar.update), 1 << 20) as raw:
         yield _unzipped(path, raw)
 

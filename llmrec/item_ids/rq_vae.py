@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from llmrec.content.features.models import pick_device
 from llmrec.item_ids.quantizer import FittedQuantizer, ResidualQuantizer, nearest, relative_mse
 from llmrec.item_ids.rq_kmeans import kmeans
 from llmrec.item_ids.rq_vae_settings import RqVaeConfig
+from llmrec.loop.bars import ProgressBar
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 
 # What one level quantized: residuals [n, latent_dim] and their codes [n].
@@ -98,7 +98,7 @@ def _train(model: RqVae, data: torch.Tensor, settings: RqVaeConfig, seed: int) -
     warmup = int(settings.warmup * settings.steps)
     last_restart = int(0.9 * settings.steps)  # restarted codes need time to settle
     used = [torch.zeros(len(book), dtype=torch.bool) for book in model.codebooks]
-    for step in tqdm(range(settings.steps), desc="rq-vae", unit="step"):
+    for step in ProgressBar(range(settings.steps), desc="rq-vae", unit="step"):
         if step == warmup:
             _start_codebooks(model, data, generator, seed)
         rows = torch.randint(len(data), (min(settings.batch_size, len(data)),), generator=generator)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.files import write_whole
+from llmrec.loop.bars import LINE_SECONDS
 from llmrec.loop.status import METRICS, own_job, write_status
 
 Line = dict[str, Any]
@@ -49,6 +50,7 @@ class RunProgress:
         self._since = self._began
         self._loss: float | None = None
         self._bar: Any = None
+        self._printed = self._began  # when the last line was
 
     def begin_phase(self, name: str, offset: int, step: int, lines: Sequence[Line]) -> None:
         """Start or resume a phase.
@@ -59,7 +61,7 @@ class RunProgress:
             lines: the log of these.
         """
         self._phase, self._offset, self._step = name, offset, offset + step
-        self._since = self._clock()
+        self._since = self._printed = self._clock()
         if not self.enabled:
             return
         if self.job is not None:
@@ -98,6 +100,8 @@ class RunProgress:
         if self._bar is not None:
             self._bar.update(self._offset + step - self._step)
         self._step = self._offset + step
+        if self.enabled and self._bar is None and now >= self._printed + LINE_SECONDS:
+            self._print()
 
     def write(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -122,7 +126,11 @@ class RunProgress:
         if self._bar is not None:
             self._bar.set_postfix_str("" if self._loss is None else f"loss {self._loss:.4f}")
         elif "loss" in line:
-            print(self.summary(), file=sys.stderr, flush=True)
+            self._print()
+
+    def _print(self) -> None:
+        print(self.summary(), file=sys.stderr, flush=True)
+        self._printed = self._clock()
 
     @property
     def seconds_left(self) -> float | None:

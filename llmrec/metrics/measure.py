@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.files import write_whole
+from llmrec.loop.bars import ProgressBar
 from llmrec.metrics.metrics import NOT_FOUND, list_ranks, per_case, target_ranks
 from llmrec.metrics.slices import case_facts
 from llmrec.recommender import ListRecommender, Scorer, history_mask, top_n
@@ -167,7 +167,7 @@ def evaluate(
     ends = np.append(firsts, len(cases))
     batches = []
     starts = range(0, len(firsts), batch_size)
-    for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
+    for start in ProgressBar(starts, desc="evaluate", unit="batch", disable=not progress):
         rows = np.arange(ends[start], ends[min(start + batch_size, len(firsts))])
         batch = cases.select(rows)
         batches.append(_resumed(recommender, batch, list_length, with_history, checkpoint, start))

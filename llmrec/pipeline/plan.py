@@ -59,8 +59,9 @@ def plan(recipe: Recipe, out: Path, where: str, stages: Mapping[str, Stage] = ST
         own = [name for name in stages if model in recipe.models or name != _SHARED]
         steps += [run.call(name, model) for name in own if run.has(name, model)]
     steps += [run.call(name) for name in late]
+    steps += _measure_media(run) + _click_model(run)  # names a wrong model before others need it
     measured = _domain_evaluations(run) if run.has("evaluate domains") else _evaluations(run)
-    return steps + _measure_media(run) + _click_model(run) + _bundles(run) + measured
+    return steps + _bundles(run) + measured
 
 
 @dataclass(frozen=True)
@@ -292,10 +293,14 @@ def _evaluations(run: _Run) -> list[Step]:
     if results:
         page = partial(report.evaluations, results, run.out / "report", recipe.results)
         steps.append(Step("report", page))
+    asked, index = recipe.media.ask, run.folder("search_index/")
+    if index is not None and (asked.text or asked.image or asked.voice):
+        steps.append(Step("ask", partial(report.answers, index, asked)))
     if bundles and recipe.show_users:
         shown = (_scored(recipe) or list(bundles))[-1 if _scored(recipe) else 0]
+        sheet = run.out / "report" / report.SHEET
         show = partial(
-            report.recommendations, bundles[shown], run.out / "dataset", recipe.show_users
+            report.recommendations, bundles[shown], run.out / "dataset", recipe.show_users, sheet
         )
         steps.append(Step("show", show))
     return steps

@@ -67,6 +67,23 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Questions:
+    """Queries that a run answers at its end, with the index of ``media.search``.
+
+    Attributes:
+        text: words.
+        image: file or URL of a picture.
+        voice: file or URL of a recording.
+        speech_model: a Whisper that transcribes it.
+    """
+
+    text: str | None = None
+    image: str | None = None
+    voice: str | None = None
+    speech_model: str = "whisper-tiny.en"
+
+
+@dataclass(frozen=True)
 class MediaOptions:
     """What the section ``media`` says beside its stages.
 
@@ -77,6 +94,7 @@ class MediaOptions:
         model: what captions, a folder or hub id, where none is trained here.
         caption_items: file of the items to caption; all of them when None.
         sheet: pictures on the contact sheet of captions; 0 for none.
+        ask: what to search for at the end.
     """
 
     root: Path | None = None
@@ -85,6 +103,7 @@ class MediaOptions:
     model: str | None = None
     caption_items: Path | None = None
     sheet: int = 24
+    ask: Questions = field(default_factory=Questions)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmrec.pipeline.recipe import MediaOptions
+    from llmrec.pipeline.recipe import MediaOptions, Questions
 
+SHEET = "captions.png"
+_FOUND = 3  # answers to each question
 _METRICS = ("recall@10", "ndcg@10", "mrr")
 
 
@@ -35,7 +38,7 @@ def captions_sheet(captions: Path, dataset: Path, media: MediaOptions, out: Path
         captions,
         Dataset(dataset),
         media.root,
-        out / "captions.png",
+        out / SHEET,
         items=media.sheet,
         truth=media.truth,
         split=HELD_OUT if media.truth else None,
@@ -66,10 +69,49 @@ def evaluations(folders: list[Path], out: Path, copies: Path | None) -> None:
             shutil.copyfile(path, copies / path.name)
 
 
-def recommendations(bundle: Path, dataset: Path, users: int) -> None:
-    """Print some people's histories and what the bundle recommends to them."""
+def recommendations(bundle: Path, dataset: Path, users: int, sheet: Path) -> None:
+    """Print some people's histories, what the bundle recommends to them, and how to go on.
+
+    Args:
+        sheet: of captions, where there is one.
+    """
     from llmrec.data.dataset import Dataset
     from llmrec.serving.bundle import Bundle
     from llmrec.serving.cli import show
 
-    print(show(Bundle(bundle), Dataset(dataset), users=users), flush=True)
+    data = Dataset(dataset)
+    print(show(Bundle(bundle), data, users=users), flush=True)
+    somebody = f"--user {data.user_ids[0]} --dataset {dataset}"
+    lines = {
+        "captions beside pictures": str(sheet) if sheet.is_file() else "",
+        "for somebody else": f"llmrec recommend {bundle} {somebody}",
+        "as a service": f"llmrec serve {bundle}",
+        "with your own data": "README.md, the section of that name",
+    }
+    for what, how in lines.items():
+        if how:
+            print(f"   {what + ':':<26}{how}", flush=True)
+
+
+def answers(index: Path, questions: Questions) -> None:
+    """Print what search finds for each question, under the command that asks it."""
+    from llmrec.content.search.command import as_table
+    from llmrec.content.search.query import image_query, text_query, voice_query
+    from llmrec.content.search.searcher import SearchIndex
+
+    searched = SearchIndex.load(index)
+    for kind in ("text", "image", "voice"):
+        given = getattr(questions, kind)
+        if given is None:
+            continue
+        model = questions.speech_model
+        more = f" --speech-model {model}" if kind == "voice" else ""
+        print(f"llmrec search {index} --{kind} {shlex.quote(given)}{more}", flush=True)
+        if kind == "text":
+            query = text_query(searched, given)
+        elif kind == "image":
+            query = image_query(searched, given)
+        else:
+            query = voice_query(searched, given, model)
+            print(f"  heard: {query.transcript}")
+        print(as_table(searched.search(query.vector, _FOUND)[0]) + "\n", flush=True)

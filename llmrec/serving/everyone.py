@@ -16,11 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.files import locked, whole_file
+from llmrec.loop.bars import ProgressBar
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendRequest
 
@@ -64,7 +64,7 @@ def recommend_all(
     _check_items(recommender, dataset)
     users, rows, short = dataset.user_ids, 0, 0
     with locked(out), whole_file(out) as part, _WRITERS[out.suffix](part) as write:
-        bar = tqdm(total=len(users), unit="user", desc="recommend", disable=None)
+        bar = ProgressBar(total=len(users), unit="user", desc="recommend")
         for start in range(0, len(users), USERS_AT_ONCE):
             some = users[start : start + USERS_AT_ONCE]
             found = _rows(recommender, request, some)

@@ -80,3 +80,14 @@ def test_only_the_first_process_shows_and_writes(
 
 def test_progress_is_light() -> None:
     assert heavy_after("import llmrec.loop.progress, llmrec.training.jobs.commands") == []
+
+
+def test_a_log_gets_a_line_each_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    progress = RunProgress(40, 8, clock=clock)
+    progress.begin_phase("tune", 0, 0, [])
+    for step in range(1, 9):
+        clock.now += 4
+        progress.advance(step)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["tune: step 3/40  2:28 left", "tune: step 6/40  2:16 left"]

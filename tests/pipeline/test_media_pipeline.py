@@ -97,6 +97,16 @@ def test_each_stage_takes_what_the_ones_before_it_made(tmp_path: Path) -> None:
     assert found["search index"][1] == {"media": media, "out": out / "search_index"}
 
 
+def test_questions_are_asked_last_where_there_is_an_index(tmp_path: Path) -> None:
+    asked = RECIPE.replace("  search: {}\n", "  search: {}\n  ask: {text: a mug}\n")
+    steps, out = planned(tmp_path, asked)
+    assert [step.name for step in steps][-2:] == ["media/sheet", "ask"]
+    assert steps[-1].run.args[0] == out / "search_index"  # type: ignore[attr-defined]
+    assert "ask" not in [step.name for step in planned(tmp_path)[0]]
+    with pytest.raises(ConfigError, match=r"ask: unknown key 'txt'"):
+        planned(tmp_path, asked.replace("text:", "txt:"))
+
+
 def test_figures_of_a_benchmark_are_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,7 +82,7 @@ def open_clip_tower(model: str | Path) -> tuple[Any, Pixels]:
     if reason is not None:
         raise ConfigError(
             f"clip: the vision tower of {model} {reason}; give a CLIP with a plain ViT, such as "
-            "ViT-B-32 or ViT-L-14"
+            "ViT-B-32 or ViT-L-14, or one of llmrec train clip --size vit-micro"
         )
     tower = CLIPVisionModel(_vision_config(visual))
     tower.load_state_dict(_renamed(visual))

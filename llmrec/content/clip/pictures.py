@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from llmrec.content.clip.model import normalised
 from llmrec.content.clip.settings import Augmentation
 from llmrec.content.media.errors import MediaError
 from llmrec.content.media.images import decode_image
 from llmrec.content.media.source import MediaSource, prefetched
 from llmrec.files import write_whole
 from llmrec.jsonl import read_json
+from llmrec.loop.bars import ProgressBar
 
 STORE, REASONS = "pictures.npy", "pictures.json"
 ROOM = 1.25  # the stored square is larger than a view by this, so that a zoomed view is sharp
@@ -53,17 +55,10 @@ def store_pictures(
             int(row): why for row, why in reasons.items()
         }
 
-    def prepare(value: Any) -> np.ndarray:
-        from PIL import Image, ImageOps
-
-        image = decode_image(source.read(value), max_pixels=max_pixels)
-        return np.asarray(ImageOps.fit(image, (stored, stored), Image.Resampling.BICUBIC), np.uint8)
-
     shape = (len(values), stored, stored, 3)
     squares = np.lib.format.open_memmap(folder / STORE, "w+", np.uint8, shape)
     skipped: dict[int, str] = {}
-    progress = tqdm(values, "pictures", unit="picture", disable=None)
-    for row, square in enumerate(prefetched(prepare, progress, workers)):
+    for row, square in enumerate(decoded_squares(values, source, stored, max_pixels, workers)):
         if isinstance(square, MediaError):
             skipped[row] = str(square)
         else:
@@ -71,6 +66,44 @@ def store_pictures(
     squares.flush()
     write_whole(folder / REASONS, json.dumps(skipped))  # from here on the store counts
     return squares, skipped
+
+
+def decoded_squares(
+    values: Sequence[Any], source: MediaSource, stored: int, max_pixels: int, workers: int
+) -> Iterator[np.ndarray | MediaError]:
+    """The middle square of each picture, in order: uint8 ``[stored, stored, 3]``, or why not."""
+
+    def prepare(value: Any) -> np.ndarray:
+        from PIL import Image, ImageOps
+
+        image = decode_image(source.read(value), max_pixels=max_pixels)
+        return np.asarray(ImageOps.fit(image, (stored, stored), Image.Resampling.BICUBIC), np.uint8)
+
+    progress = ProgressBar(values, "pictures", unit="picture")
+    return prefetched(prepare, progress, workers)
+
+
+@dataclass(frozen=True)
+class StoredPictures:
+    """Pictures as a CLIP from nothing learns from them; see :func:`store_pictures`.
+
+    Attributes:
+        squares: uint8 ``[pictures, stored, stored, 3]``.
+        side: pixels of a view.
+        changes: of views in training.
+    """
+
+    squares: np.ndarray
+    side: int
+    changes: Augmentation
+
+    def drawn(self, rows: np.ndarray, rng: torch.Generator) -> Tensor:
+        """Changed views of some pictures, normalised: float32 ``[n, 3, side, side]``."""
+        return normalised(views(self.squares[rows], self.side, self.changes, rng))
+
+    def whole(self, rows: np.ndarray) -> Tensor:
+        """The same of the pictures as they are."""
+        return normalised(views(self.squares[rows], self.side))
 
 
 def views(

@@ -1,12 +1,16 @@
-"""``llmrec train clip``: a small CLIP for a shop, from its own pictures and words.
+"""``llmrec train clip``: a CLIP for a shop, from its own pictures and words; no hub is needed.
 
     llmrec train clip --dataset runs/shop/dataset --media-root data/media --out runs/clip
 
-Where pretrained weights can be had, take them instead: ``llmrec embed media --image-model
-ViT-B-32:laion2b_s34b_b79k``. This is for a machine without them, and for pictures unlike any on
-the web. The folder is one that open_clip opens, and ``--image-model`` takes; ``metrics.jsonl`` has
-the loss and the validation of each epoch, ``loss.png`` draws them, ``skipped.jsonl`` lists the
-pictures that could not be used, with reasons.
+By default two pretrained towers that pip brought, EfficientNet-Lite0 and MiniLM, are locked and
+only their projections learn (LiT, Zhai et al. 2022): seconds after one pass over the pictures.
+``--size vit-micro`` learns everything from nothing instead, for pictures unlike any photograph, and
+for a tower that a LLaVA can take over. Where a CLIP of millions of pictures can be had, it knows
+more: ``llmrec embed media --image-model ViT-B-32:laion2b_s34b_b79k``.
+
+The folder is one that open_clip opens, and ``--image-model`` takes; ``metrics.jsonl`` has the loss
+and the validation of each epoch, ``loss.png`` draws them, ``skipped.jsonl`` lists the pictures that
+could not be used, with reasons.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from llmrec.config import as_dict
-from llmrec.content.clip.settings import SIZES, ClipConfig
+from llmrec.content.clip.settings import LIT, ClipConfig
 from llmrec.content.features.media import scan_media
+from llmrec.content.features.models import weights_hash
 from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.source import FileStamps, MediaSource
 from llmrec.content.schema import Schema, load_schema
@@ -70,12 +75,15 @@ def run(
         stamps.add("image", value)
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
     inputs = input_hashes(dataset=dataset, leave_out=leave_out) | {"files": stamps.hexdigest()}
+    if config.size == LIT:
+        inputs["image_tower"] = weights_hash(config.lit.image_tower)
+        inputs["text_tower"] = weights_hash(config.lit.text_tower)
     schema = known_schema(config, shop)
     if schema is not None:
         settings["schema"] = schema.as_dict()
 
     def work(run: StageRun) -> None:
-        _train(run, config, shop, schema, rows, values, source, seed)
+        _train(run, config, shop, schema, rows, values, source, seed, Path(out))
         run.counts["left_out"] = int(left_out.sum())
         print(_summary(run.counts))
 
@@ -114,18 +122,16 @@ def _train(
     values: list[Any],
     source: MediaSource,
     seed: int,
+    out: Path,
 ) -> None:
-    import torch
-
-    from llmrec.content.clip.model import new_clip, save_clip
-    from llmrec.content.clip.pictures import store_pictures
+    from llmrec.content.clip.kinds import prepare
     from llmrec.content.clip.texts import Texts
     from llmrec.content.clip.training import ClipTrainer
 
     work = run.folder / "work"
     work.mkdir(exist_ok=True)
-    side = int(SIZES[config.size]["vision_cfg"]["image_size"])
-    squares, skipped = store_pictures(values, source, side, work, config.max_pixels, config.workers)
+    learner = prepare(config, values, source, work, seed)
+    skipped = learner.skipped
     items = [shop.item(int(row)) for row in rows]
     known = [schema.known(item) if schema else {} for item in items]
     texts = Texts([item.title for item in items], known, config.fields, config.title_share)
@@ -138,13 +144,19 @@ def _train(
             f"{len(skipped)} could not be used"
         )
     config = replace(config, batch_size=min(config.batch_size, len(train)))
-    torch.manual_seed(seed)
-    clip, tokenize = new_clip(config.size, config.dropout)
     trainer = ClipTrainer(
-        clip, tokenize, squares, texts, train, validation, config, seed, work / "checkpoint"
+        learner.clip,
+        learner.tokenize,
+        learner.pictures,
+        texts,
+        train,
+        validation,
+        config,
+        seed,
+        work / "checkpoint",
     )
     log = trainer.run().log
-    save_clip(clip, config.size, run.folder)
+    learner.save(run.folder, out)
     write_jsonl(run.folder / "metrics.jsonl", log)
     accuracies = [name for name in log[-1] if name.startswith("accuracy_")]
     panels = {"loss": ["loss"], "validation accuracy": accuracies}

@@ -33,6 +33,7 @@ def _vit(pixels: int, patch: int, width: int, layers: int) -> dict[str, Any]:
     return {**shape, "head_width": 32}
 
 
+LIT = "lit"  # pretrained towers, of which the projections learn
 # From scratch. The ViTs are towers a LLaVA can take over; the ResNet learns more from few photos.
 SIZES: dict[str, dict[str, Any]] = {
     "vit-nano": _size(_vit(32, 8, 32, 2), 32, 32, 1),
@@ -70,11 +71,43 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class LitConfig:
+    """Pretrained towers that are locked, with projections that learn (LiT, Zhai et al. 2022).
+
+    Attributes:
+        image_tower: a short name (``llmrec models list``) or a folder of timm.
+        text_tower: a short name or a folder of a BERT, as sentence-transformers keeps it; its
+            tokens are averaged.
+        dim: length of a vector.
+        side: pixels of a picture's square; fewer are faster and see less.
+        cached: views of each picture that the towers are asked about, once: the first is the
+            whole picture, the others are changed as ``augmentation`` says.
+        unfrozen: last stages of the image tower that learn too.
+        tower_rate: their share of the learning rate.
+    """
+
+    image_tower: str = "efficientnet-lite0"
+    text_tower: str = "minilm"
+    dim: int = 256
+    side: int = 224
+    cached: int = 2
+    unfrozen: int = 0
+    tower_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "[1, inf)", "dim", "cached")
+        check_ranges(self, "[32, inf)", "side")
+        check_ranges(self, "[0, inf)", "unfrozen")
+        check_ranges(self, "(0, inf)", "tower_rate")
+
+
+@dataclass(frozen=True)
 class ClipConfig:
     """Settings of ``llmrec train clip``.
 
     Attributes:
-        size: of the towers, one of ``SIZES``.
+        size: ``lit`` for pretrained towers, or one of ``SIZES`` from nothing.
+        lit: the pretrained towers.
         schema: the fields of items, by name or path, as ``llmrec caption`` uses them.
         fields: those of the schema that pictures show; a text names some, in this order.
         title_share: share of the texts that are titles; all where items have no such field.
@@ -84,7 +117,8 @@ class ClipConfig:
             value; the classifier is thrown away.
         optimizer: ``muon`` (with AdamW for what is no matrix) or ``adamw``.
         epochs, batch_size, learning_rate, weight_decay: cosine down after a warm-up.
-        dropout: share of the patches that are left out in training, which halves its cost.
+        dropout: share of the patches that are left out in training, which halves its cost; with
+            pretrained towers, of what the image tower says.
         augmentation: how pictures change.
         validation_share: items held back to validate on.
         max_minutes: stop after so many minutes of training; 0 is no limit.
@@ -94,7 +128,8 @@ class ClipConfig:
         device: auto, cpu, cuda, cuda:1, ...
     """
 
-    size: str = "vit-micro"
+    size: str = LIT
+    lit: LitConfig = field(default_factory=LitConfig)
     schema: str = "shop"
     fields: tuple[str, ...] = ("colour", "pattern", "category")
     title_share: float = 0.1
@@ -102,7 +137,7 @@ class ClipConfig:
     field_weight: float = 1.0
     optimizer: Literal["muon", "adamw"] = "muon"
     epochs: int = 40
-    batch_size: int = 16
+    batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     dropout: float = 0.5
@@ -115,8 +150,8 @@ class ClipConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ConfigError(f"size: {self.size!r} is not one of {', '.join(SIZES)}")
+        if self.size not in (LIT, *SIZES):
+            raise ConfigError(f"size: {self.size!r} is not one of {', '.join((LIT, *SIZES))}")
         check_ranges(self, "[1, inf)", "epochs", "views", "max_pixels", "workers")
         if self.batch_size < 2:
             raise ConfigError(f"batch_size: contrast needs 2 or more, got {self.batch_size}")

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from llmrec.content.clip.settings import TemporalConfig
 from llmrec.content.features.modalities import MediaEncoders
@@ -23,6 +22,7 @@ from llmrec.content.media.errors import MediaError
 from llmrec.content.media.source import prefetched
 from llmrec.files import write_whole
 from llmrec.jsonl import read_json
+from llmrec.loop.bars import ProgressBar
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 
 Pool = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -63,7 +63,7 @@ def frame_vectors(encoders: MediaEncoders, videos: list[Any], store: Path) -> Fr
     vectors = torch.zeros(len(videos), count, dim)
     times, mask = torch.zeros(len(videos), count), torch.zeros(len(videos), count).bool()
     skipped = {}
-    progress = tqdm(videos, "videos", unit="video", disable=None)
+    progress = ProgressBar(videos, "videos", unit="video")
     for row, clip in enumerate(prefetched(modality.prepare, progress, encoders.config.workers)):
         if isinstance(clip, MediaError):
             skipped[row] = str(clip)
@@ -132,7 +132,7 @@ def _fit(
     rng = np.random.default_rng(seed)
     steps = config.epochs * math.ceil(len(train) / config.batch_size)
     schedule, step = learning_rate_schedule("cosine", 0, steps), 0
-    for _ in tqdm(range(config.epochs), "temporal", unit="epoch", disable=None):
+    for _ in ProgressBar(range(config.epochs), "temporal", unit="epoch"):
         order = rng.permutation(train)
         for start in range(0, len(order), config.batch_size):
             rows = order[start : start + config.batch_size]

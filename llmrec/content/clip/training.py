@@ -6,20 +6,19 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from llmrec.content.clip.model import contrastive_loss, normalised
-from llmrec.content.clip.pictures import views
+from llmrec.content.clip.model import contrastive_loss
 from llmrec.content.clip.settings import ClipConfig
 from llmrec.content.clip.texts import Texts
 from llmrec.content.features.models import pick_device
+from llmrec.loop.bars import ProgressBar
 from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
-from llmrec.loop.optimizer import make_optimizer
+from llmrec.loop.optimizer import CombinedOptimizer, make_optimizer
 from llmrec.loop.precision import mixed_precision
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
@@ -27,6 +26,22 @@ from llmrec.loop.state import TrainingState
 _WARM_UP = 0.05  # share of the steps
 _SMOOTHING = 0.05  # of the fields' labels
 _HIGHEST_SCALE = math.log(100.0)  # of cosines, as CLIP limits it
+TOWER = "tower"  # name of the stages of a pretrained tower that learn
+
+
+def is_tower(name: str) -> bool:
+    """Whether a weight is of a pretrained tower, by its name in :attr:`ClipTrainer.learned`."""
+    return name.startswith(f"clip.{TOWER}.")
+
+
+class Pictures(Protocol):
+    """Where the trainer gets what ``clip.encode_image`` takes."""
+
+    def drawn(self, rows: np.ndarray, rng: torch.Generator) -> Tensor:
+        """Of some pictures, as they are learned from."""
+
+    def whole(self, rows: np.ndarray) -> Tensor:
+        """Of some pictures, as they are."""
 
 
 @dataclass
@@ -34,11 +49,11 @@ class ClipTrainer:
     """Trains a CLIP in place.
 
     Attributes:
-        clip: of open_clip.
-        tokenize: its tokenizer.
-        squares: uint8 ``[items, stored, stored, 3]``.
-        texts: of the items.
-        train, validation: item indices.
+        clip: of open_clip, or the part of one that learns.
+        tokenize: texts to what its ``encode_text`` takes.
+        pictures: to learn from.
+        texts: of the pictures.
+        train, validation: indices of pictures.
         config: settings.
         seed: of everything drawn.
         folder: checkpoints go here.
@@ -46,7 +61,7 @@ class ClipTrainer:
 
     clip: Any
     tokenize: Any
-    squares: np.ndarray
+    pictures: Pictures
     texts: Texts
     train: np.ndarray
     validation: np.ndarray
@@ -58,20 +73,14 @@ class ClipTrainer:
         c = self.config
         self.device = pick_device(c.device)
         self.clip.to(self.device)
-        self.side = int(self.clip.visual.image_size[0])
         self.steps_an_epoch = max(len(self.train) // c.batch_size, 1)
         self.total_steps = c.epochs * self.steps_an_epoch
-        dim = self.clip.text_projection.shape[1]
+        with torch.no_grad():
+            dim = self.clip.encode_text(self.tokenize(["a"]).to(self.device)).shape[1]
         self.heads = nn.ModuleList(nn.Linear(dim, len(values)) for values in self.texts.values)
         self.heads.to(self.device)
         self.learned = nn.ModuleDict({"clip": self.clip, "heads": self.heads})
-        self.optimizer: Any = make_optimizer(
-            self.learned.named_parameters(),
-            lambda name: "resblocks" in name,
-            c.optimizer,
-            c.learning_rate,
-            c.weight_decay,
-        )
+        self.optimizer = self._optimizer()
         warmup = max(int(self.total_steps * _WARM_UP), 1)
         self.schedule = learning_rate_schedule("cosine", warmup, self.total_steps, floor=0.01)
 
@@ -79,7 +88,7 @@ class ClipTrainer:
         """All epochs, from the last checkpoint on."""
         state = TrainingState()
         load_checkpoint(self.folder, self.learned, self.optimizer, state)
-        with tqdm(total=self.total_steps, initial=state.step, desc="clip", disable=None) as bar:
+        with ProgressBar(total=self.total_steps, initial=state.step, desc="clip") as bar:
             while state.epoch < self.config.epochs and not self._out_of_time(state):
                 loss = self._epoch(state, bar)
                 found = self.validate()
@@ -89,6 +98,24 @@ class ClipTrainer:
                 save_checkpoint(self.folder, self.learned, self.optimizer, state)
         self.clip.eval()
         return state
+
+    def _optimizer(self) -> CombinedOptimizer:
+        """Stages of a pretrained tower learn slower than what is new."""
+        c = self.config
+        learned = [(n, p) for n, p in self.learned.named_parameters() if p.requires_grad]
+        rates = {False: c.learning_rate, True: c.lit.tower_rate * c.learning_rate}
+        groups = [
+            ([pair for pair in learned if is_tower(pair[0]) == tower], rate)
+            for tower, rate in rates.items()
+        ]
+        return CombinedOptimizer(
+            part
+            for named, rate in groups
+            if named
+            for part in make_optimizer(
+                named, lambda name: "resblocks" in name, c.optimizer, rate, c.weight_decay
+            ).parts
+        )
 
     def _out_of_time(self, state: TrainingState) -> bool:
         return 0 < 60 * self.config.max_minutes < state.train_seconds
@@ -116,10 +143,10 @@ class ClipTrainer:
     ) -> float:
         set_learning_rate(self.optimizer, self.schedule(step))
         texts, matches = self.texts.draw(rows, rng)
-        pixels = views(self.squares[rows], self.side, self.config.augmentation, changes)
+        pixels = self.pictures.drawn(rows, changes)
         tokens = self.tokenize(texts).to(self.device)
         with mixed_precision(self.device.type, self.config.precision):
-            raw = self.clip.encode_image(normalised(pixels).to(self.device)).float()
+            raw = self.clip.encode_image(pixels.to(self.device)).float()
             words = nn.functional.normalize(self.clip.encode_text(tokens).float(), dim=-1)
         images = nn.functional.normalize(raw, dim=-1)
         loss = contrastive_loss(
@@ -174,6 +201,6 @@ class ClipTrainer:
     def _images(self, rows: np.ndarray) -> Tensor:
         parts = []
         for start in range(0, len(rows), 256):
-            pixels = normalised(views(self.squares[rows[start : start + 256]], self.side))
+            pixels = self.pictures.whole(rows[start : start + 256])
             parts.append(self.clip.encode_image(pixels.to(self.device), normalize=True))
         return torch.cat(parts)

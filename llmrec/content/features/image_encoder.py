@@ -30,6 +30,7 @@ from llmrec.content.features.models import (
 from llmrec.content.features.picture_tower import PictureTower
 from llmrec.content.media.images import decode_image
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError, one_line, require
+from llmrec.jsonl import read_json
 from llmrec.loop.precision import Precision, mixed_precision
 from llmrec.weights.known import WEIGHTS
 from llmrec.weights.locate import locate
@@ -69,7 +70,11 @@ class ImageEncoder:
         check_layers(model, "open_clip_config.json")
         try:
             clip, _, self._prepare = open_clip.create_model_and_transforms(
-                name, pretrained=pretrained, device=self.device, require_pretrained=True
+                name,
+                pretrained=pretrained,
+                device=self.device,
+                require_pretrained=True,
+                **_own_text_tower(name),
             )
             self._tokenize = open_clip.get_tokenizer(name)
         except LlmrecError:
@@ -160,6 +165,21 @@ def _parsed(model: str) -> tuple[str, str | None]:
             f"for example {CLIP}"
         )
     return name, str(Path(pretrained).expanduser()) if pretrained.startswith("~") else pretrained
+
+
+def _own_text_tower(name: str) -> dict[str, Any]:
+    """Where a folder's text tower is of transformers: its settings are in the folder itself.
+
+    open_clip looks for them where the folder was made (:mod:`llmrec.content.clip.lit`).
+    """
+    folder = Path(name.removeprefix("local-dir:"))
+    if not (name.startswith("local-dir:") and (folder / "config.json").is_file()):
+        return {}
+    text = read_json(folder / "open_clip_config.json")["model_cfg"].get("text_cfg", {})
+    if "hf_model_name" not in text:
+        return {}
+    own = {"hf_model_name": str(folder), "hf_model_pretrained": False}
+    return {"text_cfg": text | own}
 
 
 def open_same_model(model: str, expected: str, folder: Path, device: str) -> ImageEncoder:

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from llmrec.config import as_dict
 from llmrec.content.features.modalities import (
@@ -39,6 +38,7 @@ from llmrec.content.media.source import FileStamps, MediaSource
 from llmrec.content.shards import Shards, read_catalogue
 from llmrec.errors import CatalogError
 from llmrec.jsonl import read_jsonl, write_jsonl
+from llmrec.loop.bars import ProgressBar
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
 
 STAGE = "embed-media"
@@ -172,7 +172,8 @@ def _embed(run: StageRun, encoders: MediaEncoders, catalogue: Path, counts: Coun
     config = encoders.config
     wanted = [name for name in config.modalities if counts[name]]
     shards = Shards(run.folder)
-    with tqdm(total=sum(counts[name] for name in wanted), unit="file", desc=STAGE) as progress:
+    total = sum(counts[name] for name in wanted)
+    with ProgressBar(total=total, unit="file", desc=STAGE) as progress:
         for number, shard in enumerate(_shards(catalogue, config.modalities)):
             if shards.has(number):
                 done = sum(value is not None for name in wanted for value in shard[name])

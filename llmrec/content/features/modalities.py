@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from llmrec.config import check_ranges
-from llmrec.content.features.models import CLIP, WHISPER
+from llmrec.content.features.models import WHISPER
 from llmrec.content.media.container import MAX_PIXELS
 from llmrec.content.media.download import MediaLimits
 from llmrec.content.media.errors import MediaError
@@ -61,7 +61,8 @@ class EmbedMediaConfig:
     Attributes:
         modalities: which blocks to make, among those of ``MODALITIES``; all by default.
         image_model: a CLIP, ``NAME:PRETRAINED`` as open_clip lists them, ``NAME:FILE``,
-            ``hf-hub:OWNER/NAME`` or a folder; it encodes the frames of videos too. The short name
+            ``hf-hub:OWNER/NAME`` or a folder; it encodes the frames of videos too. Where none is
+            named, one is made of the shop's own pictures (``llmrec train clip``). The short name
             ``efficientnet-lite0`` is a picture model without words: no search by them.
         temporal: file of a trained temporal encoder; None for the mean of a video's frames.
         frames: frames of a video that are encoded.
@@ -80,7 +81,7 @@ class EmbedMediaConfig:
     """
 
     modalities: tuple[str, ...] = field(default_factory=lambda: tuple(MODALITIES))
-    image_model: str = CLIP
+    image_model: str = ""
     temporal: str | None = None
     frames: int = 8
     frame_choice: Choice = "even"

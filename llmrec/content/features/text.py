@@ -1,11 +1,6 @@
-"""``llmrec embed``: content vectors of every item, from its text and its attributes.
+"""Content vectors of every item, from its text and its attributes: :mod:`llmrec.content.embed`.
 
-    llmrec embed --dataset runs/beauty/dataset --out runs/beauty/features --fields title
-    llmrec embed --dataset runs/shop/dataset --out runs/shop/features --media-root data/media \\
-        --clip ViT-B-32:laion2b_s34b_b79k --whisper tiny.en
-
-The second also writes ``media_features`` beside ``features``: what ``llmrec embed media`` makes,
-which has more settings. The folder holds ``embeddings.safetensors``:
+The folder holds ``embeddings.safetensors``:
 
 * ``text`` float32 ``[n_items, dim]``, unit rows, and a zero row for an item without text;
 * ``present`` uint8 ``[n_items]``, 0 where an item has no text;
@@ -25,14 +20,14 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.attributes import AttributeEncoder, attribute_tokens
-from llmrec.content.features.models import CLIP, WHISPER, weights_hash
+from llmrec.content.features.models import weights_hash
 from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, fetch_model
 from llmrec.content.shards import Shards, read_catalogue
 from llmrec.errors import CatalogError, ConfigError
+from llmrec.loop.bars import ProgressBar
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
 
 STAGE = "embed"
@@ -128,17 +123,7 @@ def load_features(folder: str | Path) -> dict[str, np.ndarray]:
         return load_file(path)
 
 
-def run(
-    config: EmbedConfig,
-    dataset: Path,
-    out: Path,
-    *,
-    seed: int = 0,
-    clip: str | None = None,
-    whisper: str | None = None,
-    media_root: Path | None = None,
-    media_out: Path | None = None,
-) -> Path:
+def run(config: EmbedConfig, dataset: Path, out: Path, *, seed: int = 0) -> Path:
     """Embed every item of ``dataset`` into the folder ``out``.
 
     Args:
@@ -146,17 +131,11 @@ def run(
         dataset: folder of ``llmrec ingest``.
         out: folder to write.
         seed: of the attributes' SVD.
-        clip: a CLIP that embeds pictures and videos too.
-        whisper: a Whisper that embeds recordings too.
-        media_root: where paths of the catalogue start.
-        media_out: folder of their vectors; ``media_features`` beside ``out`` when None.
 
     Raises:
         CatalogError: if the dataset has no items.
         ConfigError, MissingExtraError: if a model cannot be loaded.
     """
-    if (media_root or media_out) and not (clip or whisper):
-        raise ConfigError("--media-root and --media-out go with --clip MODEL or --whisper MODEL")
     read_manifest(dataset, "ingest")
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
     weights = weights_hash(str(fetch_model(config.model)))
@@ -165,17 +144,6 @@ def run(
     catalogue = Path(dataset) / "items.parquet"
     work = partial(_embed, config=config, catalogue=catalogue, seed=seed)
     run_stage(out, manifest, work, reads=[dataset], resume=True)
-    if clip or whisper:
-        from llmrec.content.features import media
-        from llmrec.content.features.modalities import EmbedMediaConfig
-
-        modalities = (*(("image", "video") if clip else ()), *(("speech",) if whisper else ()))
-        media.run(
-            EmbedMediaConfig(modalities, clip or CLIP, speech_model=whisper or WHISPER),
-            dataset,
-            media_out or Path(out).parent / "media_features",
-            media_root=media_root,
-        )
     return Path(out)
 
 
@@ -213,7 +181,7 @@ def _embed_texts(shards: Shards, config: EmbedConfig, catalogue: Path, n_items: 
     """float32 ``[n_items, dim]``; a shard that an earlier try finished is read back."""
     encoder: TextEncoder | None = None
     done = min(n_items, SHARD_ITEMS * len(shards.folders()))
-    with tqdm(total=n_items, initial=done, unit="item", desc=STAGE) as progress:
+    with ProgressBar(total=n_items, initial=done, unit="item", desc=STAGE) as progress:
         for number, batch in enumerate(read_catalogue(catalogue, SHARD_ITEMS, config.fields)):
             if shards.has(number):
                 continue

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from llmrec.content.features.models import pick_device
 from llmrec.content.fusion.behaviour import ItemPairs
@@ -25,6 +24,7 @@ from llmrec.content.fusion.losses import behaviour_loss, contrast_loss
 from llmrec.content.fusion.modalities import Modalities, hide, two_subsets
 from llmrec.content.fusion.settings import FusionTrainConfig
 from llmrec.errors import ConfigError, LlmrecError
+from llmrec.loop.bars import ProgressBar
 from llmrec.loop.checkpoint import load_checkpoint, save_checkpoint
 from llmrec.loop.optimizer import parameter_groups
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
@@ -106,7 +106,7 @@ class FusionTrainer:
         if self.folder is not None:
             load_checkpoint(self.folder, self.saved, self.optimizer, self.progress)
         total = self.settings.epochs * self.settings.steps_per_epoch
-        with tqdm(
+        with ProgressBar(
             total=total, initial=self.progress.step, unit="step", desc=self.name, mininterval=1.0
         ) as bar:
             while not self._finished():
@@ -121,7 +121,7 @@ class FusionTrainer:
         waited = self.progress.out_of_patience(self.settings.patience)
         return self.progress.epoch >= self.settings.epochs or waited
 
-    def _epoch(self, bar: tqdm[Any]) -> None:
+    def _epoch(self, bar: ProgressBar) -> None:
         rng = np.random.default_rng([self.seed, self.progress.epoch])
         self.encoder.train()
         sums: dict[str, float] = {}

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from llmrec.config import as_dict
 from llmrec.content.features.image_encoder import ImageEncoder, open_same_model
@@ -31,6 +30,7 @@ from llmrec.content.search.nearest import build_index, choose_kind, measure_reca
 from llmrec.content.search.settings import SearchIndexConfig
 from llmrec.content.search.vectors import ItemVectors, item_vectors
 from llmrec.errors import ArtifactError, CatalogError, require
+from llmrec.loop.bars import ProgressBar
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
 
 STAGE = "search-index"
@@ -169,7 +169,7 @@ class _Indexing:
         vectors = np.zeros((len(titles), self.encoder.dim), np.float32)
         rows = [row for row, title in enumerate(titles) if title]
         size = self.config.batch_size
-        with tqdm(total=len(rows), unit="title", desc=STAGE, disable=None) as progress:
+        with ProgressBar(total=len(rows), unit="title", desc=STAGE) as progress:
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
                 vectors[batch] = self.encoder.encode_text([titles[row] for row in batch])

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.content.search.settings import Kind
 from llmrec.errors import ArtifactError, ConfigError, require
+from llmrec.loop.bars import ProgressBar
 
 FLAT_MAX, HNSW_MAX = 100_000, 1_000_000
 RECALL_AT = 10
@@ -67,7 +67,7 @@ def build_index(vectors: np.ndarray, kind: Kind, seed: int = 0) -> Any:
         index = _trained_ivfpq(vectors, seed)
     else:
         index = faiss.IndexFlatIP(dim)
-    with tqdm(total=len(vectors), unit="item", desc=f"{kind} index", disable=None) as progress:
+    with ProgressBar(total=len(vectors), unit="item", desc=f"{kind} index") as progress:
         for start in range(0, len(vectors), _ADDED_AT_ONCE):
             batch = np.ascontiguousarray(vectors[start : start + _ADDED_AT_ONCE])
             index.add(batch)

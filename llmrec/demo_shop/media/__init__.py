@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.errors import require
 from llmrec.jsonl import write_jsonl
+from llmrec.loop.bars import ProgressBar
 from llmrec.types import Item
 
 FILMED = SPOKEN = 1 / 3  # shares of the items that have a video, a spoken description
@@ -74,7 +74,7 @@ def write_media(
         (folder / name).mkdir()
     plan = make_plan(seed, len(items))
     written, truth = [], []
-    for row, item in enumerate(tqdm(items, "media", unit="item", disable=None)):
+    for row, item in enumerate(ProgressBar(items, "media", unit="item")):
         item, transcript = _write_item(item, row, seed, plan, folder, views)
         written.append(item)
         split = "held_out" if plan.held_out[row] else "train"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.data.event_store import EventStore
+from llmrec.loop.bars import ProgressBar
 from llmrec.metrics.metrics import ndcg
 from llmrec.ranking.ctr.dataset import ClickDataset, features_at
 from llmrec.ranking.ctr.fit import predict
@@ -152,7 +152,7 @@ def rank_held_out(
     items = np.full(shape, -1, dtype=np.int64)
     click, llm = np.full(shape, -np.inf), np.full(shape, np.nan, dtype=np.float32)
     newest = data.snapshots.of(clicks.times)
-    with tqdm(total=len(clicks.cases), desc="cascade", unit="user", mininterval=2) as bar:
+    with ProgressBar(total=len(clicks.cases), desc="cascade", unit="user") as bar:
         for number in np.unique(newest):
             sources = make_sources(catalogue, data.snapshots.at(number))
             of_it = np.flatnonzero(newest == number)

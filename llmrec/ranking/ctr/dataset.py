@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from llmrec.captions.categorical import load_categorical
 from llmrec.config import as_dict
 from llmrec.data.event_store import EventStore
+from llmrec.loop.bars import ProgressBar
 from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
 from llmrec.ranking.ctr.impression_log import Folders, ImpressionLog
 from llmrec.ranking.ctr.impressions import Impressions
@@ -162,7 +162,7 @@ def build_features(
             impressions.items[rows], impressions.position[rows], log, counters,
             source_features[rows],
         )
-        for rows in tqdm(chunks, desc="features", unit="chunk", mininterval=2)
+        for rows in ProgressBar(chunks, desc="features", unit="chunk")
     ])  # fmt: skip
 
 

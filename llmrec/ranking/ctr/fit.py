@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from llmrec.errors import DataError
 from llmrec.loop.average import average_weights
+from llmrec.loop.bars import ProgressBar
 from llmrec.loop.optimizer import parameter_groups
 from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
@@ -133,7 +133,7 @@ def _train(
     checks = {round(steps * (n + 1) / fit.checks) for n in range(fit.checks)}
     state, best = TrainingState(), copy.deepcopy(network.state_dict())
     started = time.monotonic()
-    bar = tqdm(total=total, desc="ctr", unit="step", mininterval=2, disable=quiet)
+    bar = ProgressBar(total=total, desc="ctr", unit="step", disable=quiet)
     for epoch in range(fit.epochs):
         order = rng.permutation(len(inputs))
         for step in range(steps):

@@ -11,7 +11,6 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.config import as_dict
 from llmrec.content.features.blocks import content_vectors
@@ -21,6 +20,7 @@ from llmrec.data.item_graph import ItemGraph
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
+from llmrec.loop.bars import ProgressBar
 from llmrec.ranking.hybrid.fit import fit_correction, ndcg_at_10
 from llmrec.ranking.hybrid.prior import GraphPrior
 from llmrec.ranking.hybrid.recommender import Proposed, propose
@@ -113,7 +113,7 @@ def candidates(
         of_case = domains.of_item[cases.targets]
         filters = [ItemFilter(domains.of_item == number) for number in range(len(domains.names))]
     starts = range(0, len(cases), _BATCH)
-    for start in tqdm(starts, "hybrid", unit="batch"):
+    for start in ProgressBar(starts, "hybrid", unit="batch"):
         batch = cases.select(np.arange(start, min(start + _BATCH, len(cases))))
         allowed = [
             Constraints(exclude=history, allow=filters[domain])

@@ -202,7 +202,7 @@ def fit_snapshots(
     Raises:
         CatalogError, DataError: as for :func:`fit_snapshot`.
     """
-    from tqdm import tqdm
+    from llmrec.loop.bars import ProgressBar
 
-    bar = tqdm(times, unit="snapshot", desc="snapshots", disable=None)
+    bar = ProgressBar(times, unit="snapshot", desc="snapshots")
     return Snapshots([fit_snapshot(log, until, n_items, settings) for until in bar])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from llmrec.errors import CatalogError, DataError
+from llmrec.loop.bars import ProgressBar
 from llmrec.ranking.retrieval.catalogue import Catalogue
 from llmrec.ranking.retrieval.snapshot import Snapshots
 from llmrec.ranking.retrieval.source import (
@@ -89,7 +89,7 @@ def source_features(
     features = SourceFeatures.empty(tuple(source.name for source in sources), items.shape)
     if not n_items:
         return features
-    with tqdm(total=len(items), unit="list", desc="sources", disable=not progress) as bar:
+    with ProgressBar(total=len(items), unit="list", desc="sources", disable=not progress) as bar:
         for rows in blocks(len(histories), n_items):
             part = histories.select(rows)
             own = Limits.of_requests(part, sources[0].catalogue)
@@ -126,7 +126,7 @@ def source_features_as_of(
     items = np.asarray(items, dtype=np.int64)
     chosen = snapshots.of(now)
     features = SourceFeatures.empty(source_names(catalogue), items.shape)
-    with tqdm(total=len(items), unit="list", desc="sources", disable=not progress) as bar:
+    with ProgressBar(total=len(items), unit="list", desc="sources", disable=not progress) as bar:
         for number in np.unique(chosen):
             rows = np.flatnonzero(chosen == number)
             sources = make_sources(catalogue, snapshots.at(number))

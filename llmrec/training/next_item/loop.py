@@ -127,7 +127,7 @@ class NextItemTrainer:
         return state.epoch >= c.epochs or out_of_time or out_of_patience
 
     def _epoch(self) -> None:
-        from tqdm import tqdm
+        from llmrec.loop.bars import ProgressBar
 
         started, total, targets = time.monotonic(), 0.0, 0
         c, epoch = self.config, self.state.epoch
@@ -135,7 +135,7 @@ class NextItemTrainer:
         total_steps = c.epochs * steps
         self.schedule = learning_rate_schedule(c.schedule, c.warmup_steps, total_steps, LEAST_RATE)
         self.model.train()
-        bar = tqdm(self.batches.epoch(epoch), f"epoch {epoch + 1}", steps, False, mininterval=2)
+        bar = ProgressBar(self.batches.epoch(epoch), f"epoch {epoch + 1}", steps, leave=False)
         for batch in bar:
             with self.products():
                 loss, count = self._step(batch.to(self.accelerator.device))

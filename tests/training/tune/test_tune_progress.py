@@ -37,6 +37,7 @@ def test_a_log_shows_a_line_every_logging_steps_and_at_the_end(
     job = tmp_path / "job"
     job.mkdir()
     monkeypatch.setenv("LLMREC_JOB", str(job))
+    monkeypatch.setattr("llmrec.loop.progress.LINE_SECONDS", 1e9)  # none for time alone
     config = tiny_tune({"max_steps": 5, "logging_steps": 2}, align=3)
     run(config, home / "atomic", home / "dataset", tmp_path / "tuned")
     lines = [line for line in capsys.readouterr().err.splitlines() if ": step " in line]
