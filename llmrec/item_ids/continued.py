@@ -16,7 +16,7 @@ import numpy as np
 from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 
-LEAST_AGREEMENT = 0.5  # of first codes, between those that items have and those of their content
+FARTHEST = 0.8  # of what content is from the other items' first codewords, from its own item's
 
 
 def usual_spare(n_items: int) -> int:
@@ -98,16 +98,21 @@ def _atomic(
 
 
 def _check_same_space(old: ItemIds, rows: np.ndarray, vectors: np.ndarray, where: str) -> None:
-    """Check that content gives known items about the codes that they have.
+    """Check that content is nearer to the codes that known items have than to others.
 
     Raises:
         ConfigError: if it does not.
     """
     assert old.quantizer is not None
-    found = old.quantizer.codes(old.quantizer.latents(vectors))[:, 0]
-    agreement = float((found == old.codes[rows, 0]).mean())
-    if agreement < LEAST_AGREEMENT:
+    latents = old.quantizer.latents(vectors)
+    words = old.quantizer.codebooks[0][old.codes[rows, 0]]
+    own = float(np.square(latents - words).sum(axis=1).mean())
+    # the mean over all pairs of an item and a codeword
+    apart = np.square(latents - latents.mean(axis=0)).sum(axis=1).mean()
+    apart += np.square(words - words.mean(axis=0)).sum(axis=1).mean()
+    apart += np.square(latents.mean(axis=0) - words.mean(axis=0)).sum()
+    if own > FARTHEST * apart and apart > 0:
         raise ConfigError(
-            f"--features: give {1 - agreement:.0%} of the known items another first code than in "
-            f"{where}; embed the dataset as the one was that those IDs are of (model, fields)"
+            f"--features: are no nearer to the first codes of the known items in {where} than to "
+            "those of others; embed the dataset as that one was (model, fields)"
         )

@@ -34,12 +34,13 @@ from llmrec.item_ids.collisions import (
 )
 from llmrec.item_ids.continued import continued_ids, known_rows, usual_spare
 from llmrec.item_ids.item_ids import CollisionStrategy, IdKind, ItemIds, id_files
+from llmrec.item_ids.learned_rows import learned_rows, with_content
 from llmrec.item_ids.quantizer import FittedQuantizer, content_codebooks
 from llmrec.item_ids.report import format_report, level_report, plot_code_use
 from llmrec.item_ids.rq_kmeans import fit_rq_kmeans
 from llmrec.item_ids.rq_vae_settings import RqVaeConfig
 from llmrec.jsonl import read_json
-from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
+from llmrec.stage import Manifest, StageRun, folder_hash, input_hashes, run_stage
 
 STAGE = "index"
 REPORT = "report.json"
@@ -61,6 +62,9 @@ class IndexConfig:
         kmeans_iterations: of k-means, per level.
         blocks: feature blocks to use, with their weight in squared distances; by default text
             alone.
+        rows_of: folder of a model with atomic IDs of these items: RQ-KMeans is on its item rows
+            instead, and ``blocks`` give later items their IDs; see
+            :mod:`llmrec.item_ids.learned_rows`.
         spare: atomic tokens kept free for new items; by default 5% of the items, at least 64.
         rq_vae: how an RQ-VAE is built and trained.
     """
@@ -74,6 +78,7 @@ class IndexConfig:
     balanced: bool = False
     kmeans_iterations: int = 25
     blocks: dict[str, float] | None = None
+    rows_of: Path | None = None
     spare: int | None = None
     rq_vae: RqVaeConfig = field(default_factory=RqVaeConfig)
 
@@ -86,6 +91,8 @@ class IndexConfig:
             raise ConfigError(f"blocks: need one or more with weights above 0, got {self.blocks}")
         if self.balanced and self.method == "rq-vae":
             raise ConfigError("balanced: only rq-kmeans can balance its codes")
+        if self.rows_of is not None and (self.kind, self.method) != ("semantic", "rq-kmeans"):
+            raise ConfigError("rows_of: is for semantic IDs by rq-kmeans; leave it out")
 
     @property
     def block_weights(self) -> dict[str, float]:
@@ -115,6 +122,8 @@ def run(
     inputs = input_hashes(dataset=dataset, features=features)
     if config.base is not None:
         inputs |= {f"base/{path.name}": file_hash(path) for path in id_files(config.base)}
+    if config.rows_of is not None:
+        inputs["rows_of"] = folder_hash(config.rows_of)
     manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed)
 
     def work(stage_run: StageRun) -> None:
@@ -129,7 +138,8 @@ def run(
         vectors = None
         if blocks is not None:
             vectors = combine_blocks(blocks, config.block_weights, n_items, str(features))
-        _index(stage_run, config, names, vectors, seed)
+        rows = None if config.rows_of is None else learned_rows(config.rows_of, names)
+        _index(stage_run, config, names, vectors, rows, seed)
 
     folder = run_stage(out, manifest, work, reads=[dataset, features])
     print(format_report(read_json(folder / REPORT)))
@@ -137,13 +147,18 @@ def run(
 
 
 def build_ids(
-    config: IndexConfig, n_items: int, vectors: np.ndarray | None, seed: int = 0
+    config: IndexConfig,
+    n_items: int,
+    vectors: np.ndarray | None,
+    seed: int = 0,
+    rows: np.ndarray | None = None,
 ) -> tuple[ItemIds, dict[str, Any]]:
     """Make the IDs in memory.
 
     Args:
         n_items: items in the catalogue, 1 or more.
         vectors: float32 ``[n_items, dim]`` content vectors, finite; None for none.
+        rows: float32 ``[n_items, width]``, learned of the items; semantic IDs are made of them.
 
     Returns:
         The IDs, and the report.
@@ -154,7 +169,7 @@ def build_ids(
     if config.kind == "semantic":
         if vectors is None:
             raise ConfigError("features: semantic item ids need content vectors")
-        return _semantic(config, vectors, seed)
+        return _semantic(config, vectors, rows, seed)
     spare = config.spare if config.spare is not None else usual_spare(n_items)
     ids = ItemIds.atomic(n_items, spare, vectors, {} if vectors is None else config.block_weights)
     report = {"kind": "atomic", "items": n_items, "tokens": ids.n_tokens, "spare": spare}
@@ -186,10 +201,15 @@ def _continue(
 
 
 def _index(
-    run: StageRun, config: IndexConfig, names: list[str], vectors: np.ndarray | None, seed: int
+    run: StageRun,
+    config: IndexConfig,
+    names: list[str],
+    vectors: np.ndarray | None,
+    rows: np.ndarray | None,
+    seed: int,
 ) -> None:
     started = time.monotonic()
-    ids, report = build_ids(config, len(names), vectors, seed)
+    ids, report = build_ids(config, len(names), vectors, seed, rows)
     # Not among the manifest's counts: those stand for the result, and time is none.
     report["seconds"] = round(time.monotonic() - started, 2)
     replace(ids, names=tuple(names)).save(run.folder)
@@ -202,7 +222,7 @@ def _index(
 
 
 def _semantic(
-    config: IndexConfig, vectors: np.ndarray, seed: int
+    config: IndexConfig, vectors: np.ndarray, rows: np.ndarray | None, seed: int
 ) -> tuple[ItemIds, dict[str, Any]]:
     n_items = len(vectors)
     if config.codebook_size**config.levels < n_items:
@@ -213,7 +233,9 @@ def _semantic(
         )
     # k-means cannot have more centroids than points; n ** levels ids are still enough for n.
     size = min(config.codebook_size, n_items)
-    fitted = _fit(config, vectors, (size,) * config.levels, seed)
+    fitted = _fit(config, vectors if rows is None else rows, (size,) * config.levels, seed)
+    if rows is not None:
+        fitted = with_content(fitted, vectors)
     unique, sizes = _make_unique(config, fitted)
     ids = ItemIds(
         "semantic",

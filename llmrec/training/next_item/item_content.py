@@ -9,22 +9,24 @@ import torch
 
 from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
+from llmrec.item_ids.quantizer import content_codebooks
 
 
 def token_content(
     components: dict[str, int], features: Path | None, ids: ItemIds
 ) -> torch.Tensor | None:
-    """Content vector of every item token: its item's, or the mean of the items that share it."""
+    """Content vector of every item token: of its items, less what their earlier tokens say.
+
+    The vectors of an ID add up to about its item's content: a token of the first level has the mean
+    of its items, one of a later level the mean of what is left of them.
+
+    Returns:
+        float32 ``[item tokens, sum of components]`` or None when ``components`` is empty.
+    """
     content = content_matrix(features, components)
     if content is None:
         return None
-    tokens = np.asarray(ids.tokens(np.arange(ids.n_items)))
-    sums = np.zeros((ids.n_tokens, content.shape[1]), dtype=np.float64)
-    counts = np.zeros(ids.n_tokens)
-    for level in tokens.T:
-        np.add.at(sums, level, content)
-        np.add.at(counts, level, 1)
-    return torch.from_numpy((sums / np.maximum(counts, 1)[:, None]).astype(np.float32))
+    return torch.from_numpy(np.concatenate(content_codebooks(content, ids.codes, ids.level_sizes)))
 
 
 def content_matrix(features: Path | None, components: dict[str, int]) -> np.ndarray | None:

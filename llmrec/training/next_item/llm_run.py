@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from llmrec.data.dataset import Dataset
@@ -22,8 +23,10 @@ from llmrec.stage import read_manifest
 from llmrec.training.model_inputs import is_earlier_model
 from llmrec.training.next_item.auxiliary_tasks import AuxiliaryTasks
 from llmrec.training.next_item.batches import TrainingBatches
+from llmrec.training.next_item.children import ChildrenCrossEntropy
 from llmrec.training.next_item.domain_data import training_histories
 from llmrec.training.next_item.expanded import ExpandedTokenizer
+from llmrec.training.next_item.from_atomic import start_from_atomic
 from llmrec.training.next_item.item_content import token_content
 from llmrec.training.next_item.next_item import ItemRows, LlamaNextItem, NextItemModel
 from llmrec.training.next_item.setup import TrainingSetup
@@ -52,6 +55,8 @@ def prepare(
         ConfigError: if base, IDs, prompt, time tokens and data do not fit together.
     """
     goes_on = is_earlier_model(config.base)
+    if config.start_from is not None and config.base not in SIZES:
+        raise ConfigError("train.start_from: is for fresh weights; set base to a size")
     if item_ids is None:
         ids = ids_for(Path(config.base), dataset, features)
     else:
@@ -76,6 +81,8 @@ def prepare(
         plain = expanded.make_model(config.base, longest=longest)
     vocabulary, encoder = expanded.vocabulary, expanded.encoder
     model = next_item_model(config, plain, vocabulary, token_content(config.content, features, ids))
+    if config.start_from is not None:
+        start_from_atomic(model, ids, config.start_from)
     # an ordinary model of the same shape: validation sees exactly what serving will see
     device = "cuda" if torch.cuda.is_available() else "cpu"
     exported = expanded.make_model(config.base, longest=longest).to(device).eval()
@@ -107,7 +114,11 @@ def prepare(
     if config.content and not goes_on:
         predicted = batches.targets()
         model.item_rows.content_alone(_never_predicted(predicted, vocabulary))
-    return TrainingSetup(model, batches, validate, save, auxiliary, predicted, counts)
+    later_levels = None
+    if config.normalise == "children" and ids.levels > 1:
+        items = np.arange(ids.n_items) if predicted is None else np.unique(histories.items)
+        later_levels = ChildrenCrossEntropy(ids, items)
+    return TrainingSetup(model, batches, validate, save, auxiliary, predicted, later_levels, counts)
 
 
 def _never_predicted(predicted: list[torch.Tensor], vocabulary: Vocabulary) -> torch.Tensor:

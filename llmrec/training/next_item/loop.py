@@ -28,6 +28,7 @@ from llmrec.loop.schedule import learning_rate_schedule, set_learning_rate
 from llmrec.loop.state import TrainingState
 from llmrec.loop.tracking import require_tracker, start_accelerate
 from llmrec.training.next_item.batches import SequenceBatch, TrainingBatches
+from llmrec.training.next_item.children import ChildrenCrossEntropy
 from llmrec.training.next_item.loss import table_cross_entropy
 from llmrec.training.next_item.next_item import NextItemModel
 from llmrec.training.next_item.settings import TrainLoopConfig
@@ -47,6 +48,7 @@ class NextItemTrainer:
         folder: checkpoints and logs go here.
         auxiliary_loss: added to a step's loss, given the model and the step's number.
         predicted: the codes of each level that the softmax is over, sorted; None is all of them.
+        later_levels: the loss of the levels after the first; None is the softmax over the level.
         described: what trackers are told of the run
             (:func:`~llmrec.loop.tracking.describe_run`).
     """
@@ -60,6 +62,7 @@ class NextItemTrainer:
         folder: Path,
         auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None,
         predicted: list[torch.Tensor] | None = None,
+        later_levels: ChildrenCrossEntropy | None = None,
         described: Mapping[str, Any] | None = None,
     ) -> None:
         from accelerate import Accelerator
@@ -68,6 +71,7 @@ class NextItemTrainer:
         self.config, self.folder = config, folder
         self.batches, self.validate = batches, validate
         self.auxiliary_loss, self.predicted = auxiliary_loss, predicted
+        self.later_levels = later_levels
         device = "cuda" if torch.cuda.is_available() else "cpu"
         half = choose_precision(device, PRECISIONS[config.precision]) == "bfloat16"
         # a step's context: on a CPU quicker than autocast
@@ -159,18 +163,11 @@ class NextItemTrainer:
         with self.accelerator.autocast():
             states = self.model(batch.tokens)
         states = states.flatten(0, 1)
-        losses = []
-        for level, table in enumerate(model.heads()):
-            where, codes = batch.positions[level], batch.codes[level]
-            if not len(codes):  # of several domains, one that nobody of the batch was in
-                continue
-            rows = self._softmax_over(level, codes, len(table))
-            if rows is not None:
-                table, codes = table[rows], torch.searchsorted(rows, codes)
-            smoothing = self.config.label_smoothing
-            losses.append(
-                table_cross_entropy(states[where].float(), table.float(), codes, smoothing)
-            )
+        losses = [
+            self._loss(states, table, batch, level)
+            for level, table in enumerate(model.heads())
+            if len(batch.codes[level])  # of several domains, some that nobody of the batch was in
+        ]
         loss = torch.stack(losses).sum()
         if self.auxiliary_loss is not None:
             with self.accelerator.autocast():
@@ -209,6 +206,18 @@ class NextItemTrainer:
         rng = np.random.default_rng([self.batches.seed, self.state.step, level])
         drawn = torch.from_numpy(rng.choice(size, wanted, replace=False)).to(codes.device)
         return torch.cat([drawn if known is None else known[drawn], codes]).unique()
+
+    def _loss(
+        self, states: torch.Tensor, table: torch.Tensor, batch: SequenceBatch, level: int
+    ) -> torch.Tensor:
+        """Cross-entropy of a level's targets, from the states of all positions."""
+        hidden, codes = states[batch.positions[level]].float(), batch.codes[level]
+        if level and self.later_levels is not None:
+            return self.later_levels(hidden, table.float(), batch.codes, level)
+        rows = self._softmax_over(level, codes, len(table))
+        if rows is not None:
+            table, codes = table[rows], torch.searchsorted(rows, codes)
+        return table_cross_entropy(hidden, table.float(), codes, self.config.label_smoothing)
 
     def _validate(self) -> dict[str, float]:
         """Validate, and save the weights if they are the best so far."""

@@ -63,6 +63,8 @@ def run(
     }
     inputs = input_hashes(**reads)
     inputs |= model_hashes(Path(config.base))
+    if config.start_from is not None:
+        inputs |= model_hashes(config.start_from, "start_from")
     manifest = Manifest("train", as_dict(config), inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
@@ -92,6 +94,7 @@ def run(
             stage.folder / "work",
             setup.auxiliary_loss,
             setup.predicted,
+            setup.later_levels,
             describe_run(manifest.config, manifest.inputs, seed),
         )
         trained = sum(p.numel() for p in setup.model.parameters() if p.requires_grad)

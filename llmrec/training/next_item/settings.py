@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -94,6 +95,8 @@ class TrainConfig:
         base: a size (nano, micro, mini, small, medium), a folder, a hub id or a short name
             (``llmrec models list``); the folder of an earlier ``llmrec train`` goes on from that
             model, also on a dataset with other items.
+        start_from: folder of a model with atomic IDs of the same items, whose weights and rows a
+            model of the same size with semantic IDs begins with.
         prompt: template of the history prompt, by name or path.
         max_items: newest events of a history that are in a prompt.
         time_tokens: any of gap, hour, weekday, month; needs timestamps.
@@ -103,6 +106,8 @@ class TrainConfig:
         content_std: of the fresh weights that project content into rows: larger starts nearer to
             content alone.
         dropout: on every block of the network and on its input.
+        normalise: over what the probabilities of a semantic ID's later tokens add up to one while
+            training: ``level``, all its codes, or ``children``, those that go on to an item.
         domain: learn from the events of this domain alone, of several; empty for all.
         share: of the training events, the earliest, that are learned from; less than 1 for a model
             whose scores of the events after them are features of a click model.
@@ -121,6 +126,7 @@ class TrainConfig:
 
     kind: Literal["llm", "sasrec", "emf"] = "llm"
     base: Annotated[str, tyro.conf.arg(aliases=("--from",))] = "micro"
+    start_from: Path | None = None
     prompt: str = "recommend"
     max_items: int = 50
     time_tokens: list[str] = field(default_factory=list)
@@ -128,6 +134,7 @@ class TrainConfig:
     content_dropout: float = 0.2
     content_std: float = 0.02
     dropout: float = 0.4
+    normalise: Literal["level", "children"] = "level"
     domain: str = ""
     share: float = 1.0
     learn_validation: bool = False
@@ -148,6 +155,13 @@ class TrainConfig:
             raise ConfigError(
                 "train.learn_validation: what follows the training events; set share: 1"
             )
+        if self.normalise == "children" and self.loop.label_smoothing > 0:
+            raise ConfigError(
+                "train.loop.label_smoothing: would spread over codes that make no item; set 0, or "
+                "normalise: level"
+            )
+        if self.start_from is not None and self.kind != "llm":
+            raise ConfigError(f"train.start_from: {self.kind} has no semantic IDs; leave it out")
         self._check_tasks()
 
     def _check_tasks(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from llmrec.training.next_item.batches import TrainingBatches
+from llmrec.training.next_item.children import ChildrenCrossEntropy
 from llmrec.training.next_item.next_item import NextItemModel
 
 
@@ -19,6 +20,7 @@ class TrainingSetup:
 
     Attributes:
         predicted: the codes of each level that the softmax is over; None is all of them.
+        later_levels: the loss of the levels after the first; None is the softmax over the level.
     """
 
     model: NextItemModel
@@ -27,4 +29,5 @@ class TrainingSetup:
     save: Callable[[Path], None]
     auxiliary_loss: Callable[[NextItemModel, int], torch.Tensor] | None = None
     predicted: list[torch.Tensor] | None = None
+    later_levels: ChildrenCrossEntropy | None = None
     counts: dict[str, Any] = field(default_factory=dict)
