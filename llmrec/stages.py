@@ -255,7 +255,10 @@ STAGES: dict[str, Stage] = {
     "evaluate report": Stage(
         "llmrec.bench.evaluation_report:write_report", "result files -> a page and plots"
     ),
-    "serve": Stage("llmrec.serving.app:serve", "the OpenAI-compatible API"),
+    "serve": Stage("llmrec.serving.server:serve", "the OpenAI-compatible API"),
+    "vllm": Stage(
+        "llmrec.generation.vllm_command:serve_vllm", "a vLLM server for llmrec serve --vllm-url"
+    ),
     "keys create": Stage("llmrec.serving.keys_cli:create", "an API key of a service"),
     "keys list": Stage("llmrec.serving.keys_cli:list_keys", "the API keys of a service"),
     "keys revoke": Stage("llmrec.serving.keys_cli:revoke", "end an API key of a service"),
@@ -297,6 +300,9 @@ STAGES: dict[str, Stage] = {
         "llmrec.bench.latency:time_click_model", "time a click model's answer"
     ),
     "bench cascade-latency": Stage("llmrec.bench.latency:time_cascade", "time the whole cascade"),
+    "bench service": Stage(
+        "llmrec.bench.service:run", "a service under load, killed, and fed with nonsense"
+    ),
     "bench agree": Stage("llmrec.bench.agree:run", "is what is served what was trained?"),
     "verify": Stage("llmrec.stage:verify", "check every file of a finished folder"),
     "doctor": Stage("llmrec.environment:doctor", "check that every package works on this machine"),

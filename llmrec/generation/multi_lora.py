@@ -57,6 +57,9 @@ class MultiLoraLlm:
         adapted = {name: llm.with_items(ids, available) for name, llm in self._adapted.items()}
         return MultiLoraLlm(self.base.with_items(ids, available), adapted, self.adapters)
 
+    def close(self) -> None:
+        """Nothing to end: the model is in this process."""
+
 
 def load_llm_with_adapters(
     base: str | Path,

@@ -1,13 +1,15 @@
 """The catalogue as a constraint on vLLM: no token that leads to no item.
 
-vLLM loads :class:`ItemConstraint` by its name, in process or as a server::
-
-    vllm serve MODEL --logits-processors llmrec.generation.vllm_constraint:ItemConstraint
+vLLM finds :class:`ItemConstraint` by its entry point, wherever llmrec is installed beside it, in
+process or as a server; ``llmrec vllm BUNDLE`` starts one with all that it takes.
 
 A request asks for it with ``extra_args`` (over HTTP ``vllm_xargs``): ``{"llmrec_item_prefix": 2}``
 says that the prompt's last two tokens begin an item ID and the answer continues it, 0 that the
 answer begins one. A request without it, such as a chat, is left alone. What a request has generated
 is read from the request itself, so one that is moved within the batch or preempted keeps its place.
+
+vLLM has two model runners with an interface each. This is the first one's; where the second runs, a
+model without item IDs is left alone and one with them is refused when vLLM starts.
 """
 
 from __future__ import annotations
@@ -21,10 +23,20 @@ import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
+from llmrec.errors import ConfigError
 from llmrec.generation.trie import ItemTrie
 from llmrec.generation.trie_levels import ENDED
-from llmrec.generation.vllm_engine import ITEM_PREFIX
-from llmrec.llm.layout import read_layout
+from llmrec.generation.vllm_start import OTHER_RUNNER
+from llmrec.generation.vllm_tokens import ITEM_PREFIX
+from llmrec.llm.layout import LAYOUT, read_layout
+
+try:  # the other runner takes its own kind alone, even of those that do nothing
+    from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as OtherProcessor
+except ImportError:  # before vLLM 0.31
+
+    class OtherProcessor:  # type: ignore[no-redef]
+        """Nothing."""
+
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -45,26 +57,31 @@ class _ItemRequest:
         return self.prompt_tail + self.output
 
 
-class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
+class ItemConstraint(LogitsProcessor, OtherProcessor):  # type: ignore[misc]
     """Masks every token that does not go on to a real item; after a whole item, all but the end.
 
     Args:
         vllm_config: names the model's folder, whose ``llmrec.json`` and ``item_ids/`` say which
-            tokens are items.
-        device: where the logits are.
+            tokens are items. A model without them is left alone.
+        device: where the logits are; of the second runner something else.
 
     Raises:
-        ArtifactError: if the model's folder holds no item IDs.
+        ArtifactError: if the item IDs are damaged.
+        ConfigError: if the second runner is to serve a model with item IDs.
     """
 
-    def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
+    def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool = False) -> None:
         model = vllm_config.model_config
+        self._requests: dict[int, _ItemRequest] = {}
+        if not (Path(model.model) / LAYOUT).is_file():
+            return
+        if not isinstance(device, torch.device):
+            raise ConfigError(OTHER_RUNNER)
         ids, encoder = read_layout(Path(model.model))
         self._vocabulary = encoder.vocabulary
         self._trie = ItemTrie(ids.codes).to(device)
         end = model.hf_config.eos_token_id
         self._end = int(end[0] if isinstance(end, list) else end)
-        self._requests: dict[int, _ItemRequest] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -77,6 +94,10 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
         if length is not None and (type(length) is not int or length < 0):
             raise ValueError(f"{ITEM_PREFIX}: {length!r} is not a number of tokens, 0 or more")
 
+    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
+        """Of the second runner, which gets here for models without items alone."""
+        return False
+
     def is_argmax_invariant(self) -> bool:
         """False: the likeliest token may be no item."""
         return False
@@ -85,7 +106,7 @@ class ItemConstraint(LogitsProcessor):  # type: ignore[misc]
         """Follow requests as they come, go and change places in the batch."""
         process_dict_updates(self._requests, batch_update, _item_request)
 
-    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+    def apply(self, logits: torch.Tensor, _context: Any = None) -> torch.Tensor:
         """Set what leads to no item to -inf.
 
         Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +15,8 @@ import torch
 from llmrec.errors import LlmrecError
 from llmrec.generation.kv_cache import DecodeState, PrefillState
 from llmrec.generation.trie import ItemTrie
+from llmrec.generation.vllm_tokens import NextTokens
 from llmrec.llm.vocabulary import Vocabulary
-
-ITEM_PREFIX = "llmrec_item_prefix"  # how many of a prompt's last tokens begin an item ID
 
 
 @dataclass(frozen=True)
@@ -52,20 +50,20 @@ class VllmDecodingEngine:
     """Decode steps on vLLM, for one batch of users.
 
     Args:
-        llm: a ``vllm.LLM`` with the item constraint and processed log-probabilities.
+        tokens: vLLM with the item constraint, in this process or behind an address.
         vocabulary: where the item tokens are.
         trie: the catalogue.
         prompts: token ids, one row a user.
-        adapters: vLLM's ``LoRARequest`` of each user, None for the base.
+        adapters: name of each user's adapter, None for the base.
         keep: how many codes after each prefix need their own log-probability, the likeliest; None
             for all. The others are given the mean of what is left, so that all still add up to one.
     """
 
-    llm: Any
+    tokens: NextTokens
     vocabulary: Vocabulary
     trie: ItemTrie
     prompts: Sequence[np.ndarray]
-    adapters: Sequence[Any]
+    adapters: Sequence[str | None]
     keep: int | None
 
     def prefill(self) -> PrefillState:
@@ -107,8 +105,6 @@ class VllmDecodingEngine:
         Returns:
             float32 ``[requests, codes of the next level]``.
         """
-        from vllm import SamplingParams
-
         depth = codes.shape[1]
         *firsts, first = [self.vocabulary.level_tokens(level).start for level in range(depth + 1)]
         width = self.vocabulary.used_sizes[depth]
@@ -116,30 +112,21 @@ class VllmDecodingEngine:
             return torch.zeros(0, width)
         counts = self.trie.children(depth, self.trie.find(codes)).exists.sum(1)
         most = int(counts.max()) if self.keep is None else min(self.keep, int(counts.max()))
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            logprobs=most,
-            flat_logprobs=True,
-            detokenize=False,
-            ignore_eos=True,
-            extra_args={ITEM_PREFIX: depth},
-        )
         tails = (codes + torch.tensor(firsts, dtype=torch.int64)).tolist()
-        answers = self.llm.generate(
+        answers = self.tokens.likeliest(
             [
-                {"prompt_token_ids": [*self.prompts[row].tolist(), *tail]}
+                [*self.prompts[row].tolist(), *tail]
                 for row, tail in zip(rows.tolist(), tails, strict=True)
             ],
-            params,
-            lora_request=[self.adapters[row] for row in rows.tolist()],
-            use_tqdm=False,
+            depth,
+            most,
+            [self.adapters[row] for row in rows.tolist()],
         )
         table = np.empty((len(answers), width), dtype=np.float32)
-        for place, (answer, count) in enumerate(zip(answers, counts.tolist(), strict=True)):
-            found = answer.outputs[0].logprobs
-            next_codes = np.asarray(found.token_ids) - first
-            table[place] = fill_logprobs(next_codes, np.asarray(found.logprobs), count, width)
+        for place, ((tokens, logprobs), count) in enumerate(
+            zip(answers, counts.tolist(), strict=True)
+        ):
+            table[place] = fill_logprobs(tokens - first, logprobs, count, width)
         return torch.from_numpy(table)
 
 

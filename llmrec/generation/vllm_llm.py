@@ -14,24 +14,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+import torch
 
-from llmrec.errors import ConfigError, require
+from llmrec.errors import CatalogError, ConfigError, require
 from llmrec.generation.beam_search import SearchOptions, beam_search, check_scores
+from llmrec.generation.candidates import score_candidates
 from llmrec.generation.constraints import Constraints, LeafConstraints
 from llmrec.generation.engine import context_of
 from llmrec.generation.exact_search import exact_search
 from llmrec.generation.llm import constraints_of
 from llmrec.generation.trie import ItemTrie
 from llmrec.generation.vllm_engine import VllmDecodingEngine
+from llmrec.generation.vllm_server import ServerTokens, check_constraint, served_name
 from llmrec.generation.vllm_start import (
     VllmSettings,
     model_and_adapters,
     read_config,
     start_vllm,
 )
+from llmrec.generation.vllm_tokens import EngineTokens, NextTokens
 from llmrec.llm.adapters import check_adapters
 from llmrec.llm.layout import read_layout
 from llmrec.types import Histories, Ranking
@@ -45,9 +49,12 @@ class VllmLlm:
         adapters: folders of adapters for a model.
         beams: beam width for semantic IDs.
         settings: how vLLM is started.
+        server: address of a vLLM that ``llmrec vllm`` started on the same bundle, to use instead
+            of one of our own.
 
     Attributes:
         adapters: the folder of each adapter, by name.
+        llm: the ``vllm.LLM``, None with a server.
 
     Raises:
         ArtifactError: for a folder that cannot be used, or an adapter made for another base.
@@ -64,8 +71,8 @@ class VllmLlm:
         adapters: Sequence[str | Path] = (),
         beams: int = 50,
         settings: VllmSettings | None = None,
+        server: str | None = None,
     ) -> None:
-        require("vllm", "vllm")
         self.settings = settings or VllmSettings()
         self.options = SearchOptions(beams=beams)
         model, adapters = model_and_adapters(Path(folder), adapters)
@@ -73,11 +80,18 @@ class VllmLlm:
         self.ids, encoder = read_layout(model)
         self.encoder = encoder.limited(context_of(read_config(model)))
         self.trie = ItemTrie(self.ids.codes)
-        self.llm = start_vllm(model, self.encoder.max_tokens(), self.adapters, self.settings)
+        self.llm = None
+        if server is None:
+            require("vllm", "vllm")
+            self.llm = start_vllm(model, self.encoder.max_tokens(), self.adapters, self.settings)
+            self.tokens: NextTokens = EngineTokens(self.llm, self.adapters)
+        else:
+            self.tokens = ServerTokens(server, served_name(model), self.adapters)
+            check_constraint(self.tokens, self.encoder.vocabulary, self.ids.codes[0])
 
     def close(self) -> None:
-        """End vLLM's process."""
-        self.llm.llm_engine.engine_core.shutdown()
+        """End vLLM's process, where there is one."""
+        self.tokens.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,46 +127,76 @@ class VllmLlm:
                 constraints, or a way of scoring that vLLM does not have.
             LlmrecError: if the model's scores are not finite.
         """
-        options = options or self.options
-        if options.normalise != "children":
-            raise ConfigError("normalise: vLLM scores over 'children' only")
+        options = self._checked(options)
         requests = constraints_of(histories, n, exclude_history, constraints)
         adapters = self._adapters_of(adapter, len(histories))
         prompts = self.encoder.encode_all(histories)
         items = np.full((len(prompts), n), -1, dtype=np.int64)
         scores = np.full((len(prompts), n), -np.inf, dtype=np.float32)
         search = exact_search if options.exact else beam_search
-        for start in range(0, len(prompts), self.settings.batch_size):
-            users = slice(start, start + self.settings.batch_size)
+        for users in self._batches(len(prompts)):
             limits = LeafConstraints(self.trie, requests[users])
-            engine = VllmDecodingEngine(
-                self.llm,
-                self.encoder.vocabulary,
-                self.trie,
-                prompts[users],
-                adapters[users],
-                _needed(limits, n, options),
-            )
+            engine = self._engine(prompts[users], adapters[users], _needed(limits, n, options))
             found = search(engine, self.trie, engine.prefill(), limits, n, options)
             check_scores(found.scores)
             items[users], scores[users] = found.items.numpy(), found.scores.numpy()
         return Ranking(items, scores)
 
-    def _adapters_of(self, adapter: str | Sequence[str | None] | None, users: int) -> list[Any]:
-        """vLLM's name for each user's adapter."""
-        from vllm.lora.request import LoRARequest
+    def score_items(
+        self,
+        histories: Histories,
+        items: np.ndarray,
+        *,
+        adapter: str | Sequence[str | None] | None = None,
+        options: SearchOptions | None = None,
+    ) -> np.ndarray:
+        """Log-likelihood of given items; see :meth:`~llmrec.generation.llm.Llm.score_items`.
 
+        vLLM is asked for all tokens of a level, so this costs more the larger the levels are.
+        """
+        scoring = self._checked(options).scoring
+        items = np.asarray(items, dtype=np.int64)
+        if items.size and not (items.min() >= -1 and items.max() < self.n_items):
+            raise CatalogError(f"a candidate is not among the {self.n_items} items")
+        adapters = self._adapters_of(adapter, len(histories))
+        prompts = self.encoder.encode_all(histories)
+        scores = np.full(items.shape, -np.inf, dtype=np.float32)
+        for users in self._batches(len(prompts) if items.shape[1] else 0):
+            engine = self._engine(prompts[users], adapters[users], None)
+            wanted = torch.from_numpy(items[users])
+            found = score_candidates(engine, self.trie, engine.prefill(), wanted, scoring)
+            check_scores(found)
+            scores[users] = found.numpy()
+        return scores
+
+    def _checked(self, options: SearchOptions | None) -> SearchOptions:
+        options = options or self.options
+        if options.normalise != "children":
+            raise ConfigError("normalise: vLLM scores over 'children' only")
+        return options
+
+    def _batches(self, users: int) -> list[slice]:
+        size = self.settings.batch_size
+        return [slice(start, start + size) for start in range(0, users, size)]
+
+    def _engine(
+        self, prompts: list[np.ndarray], adapters: list[str | None], keep: int | None
+    ) -> VllmDecodingEngine:
+        vocabulary = self.encoder.vocabulary
+        return VllmDecodingEngine(self.tokens, vocabulary, self.trie, prompts, adapters, keep)
+
+    def _adapters_of(
+        self, adapter: str | Sequence[str | None] | None, users: int
+    ) -> list[str | None]:
+        """The name of each user's adapter."""
+        names: list[str | None]
         names = [adapter] * users if adapter is None or isinstance(adapter, str) else [*adapter]
         if len(names) != users:
             raise ConfigError(f"adapter: {len(names)} are given for {users} users")
         for name in {*names} - {None, *self.adapters}:
             known = ", ".join(self.adapters) or "none"
             raise ConfigError(f"adapter: {name!r} is not loaded; there is {known}")
-        made = {
-            name: LoRARequest(name, number, str(folder))
-            for number, (name, folder) in enumerate(self.adapters.items(), start=1)
-        }
-        return [None if name is None else made[name] for name in names]
+        return names
 
 
 def _needed(limits: LeafConstraints, n: int, options: SearchOptions) -> int | None:

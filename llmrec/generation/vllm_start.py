@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,12 @@ from llmrec.stage import MANIFEST, read_manifest
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # LoRA ranks that vLLM takes
 CONSTRAINT = "llmrec.generation.vllm_constraint:ItemConstraint"
+PLUGINS = "vllm.logits_processors"  # vLLM's group of entry points
+RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+OTHER_RUNNER = (
+    "vLLM's second model runner has another interface of logits processors, for which llmrec has "
+    f"no item constraint; start it with {RUNNER}=0, and with vllm<0.32"
+)
 
 
 @dataclass(frozen=True)
@@ -69,28 +77,50 @@ def read_config(model: Path) -> Any:
 
 def start_vllm(model: Path, longest: int, adapters: dict[str, Path], settings: VllmSettings) -> Any:
     """vLLM on a model's folder."""
-    own: dict[str, Any] = {}
+    use_first_runner()
+    options = engine_options(longest, adapters, settings)
+    # token ids in, token ids out
+    return open_vllm(model, read_config(model), skip_tokenizer_init=True, **options)
+
+
+def engine_options(
+    longest: int, adapters: dict[str, Path], settings: VllmSettings
+) -> dict[str, Any]:
+    """How vLLM is started, by the names of its Python arguments and its flags.
+
+    Args:
+        longest: tokens of a prompt and an item ID.
+    """
+    options: dict[str, Any] = {
+        "dtype": settings.dtype,
+        "max_model_len": longest,
+        "max_logprobs": -1,
+        "logprobs_mode": "processed_logprobs",  # what the constraint leaves adds up to one
+        "block_size": settings.block_size,
+        "kv_cache_memory_bytes": int(settings.memory_gib * 2**30),
+    }
+    if not any(one.value == CONSTRAINT for one in entry_points(group=PLUGINS)):
+        options["logits_processors"] = [CONSTRAINT]  # llmrec is on the path but not installed
     if adapters:
         # One place more than there are adapters: on a CPU, vLLM's kernels let a request without
         # one read the last place, which has to stay empty.
-        own = {
+        options |= {
             "enable_lora": True,
             "max_loras": len(adapters) + 1,
             "max_lora_rank": _lora_rank(adapters),
         }
-    return open_vllm(
-        model,
-        read_config(model),
-        dtype=settings.dtype,
-        skip_tokenizer_init=True,  # token ids in, token ids out
-        max_model_len=longest,
-        max_logprobs=-1,
-        logprobs_mode="processed_logprobs",  # what the constraint leaves adds up to one
-        logits_processors=[CONSTRAINT],
-        block_size=settings.block_size,
-        kv_cache_memory_bytes=int(settings.memory_gib * 2**30),
-        **own,
-    )
+    return options
+
+
+def use_first_runner() -> None:
+    """Make vLLM take the first of its two model runners, whose interface the constraint has.
+
+    Raises:
+        ConfigError: if the environment asks for the second one.
+    """
+    asked = os.environ.setdefault(RUNNER, "0")
+    if asked.lower() not in ("0", "false"):
+        raise ConfigError(f"{RUNNER}: is {asked!r}; {OTHER_RUNNER}")
 
 
 def _lora_rank(adapters: dict[str, Path]) -> int:

@@ -24,8 +24,7 @@ def open_vllm(model: str | Path, config: Any, **options: Any) -> Any:
     from vllm import LLM
 
     on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        _check_head_width(model, config.get_text_config())
+    check_model(model, config)
     try:
         return LLM(
             model=str(model),
@@ -39,8 +38,18 @@ def open_vllm(model: str | Path, config: Any, **options: Any) -> Any:
         raise ArtifactError(f"{model}: vLLM cannot serve it ({one_line(error)})") from error
 
 
-def _check_head_width(model: str | Path, config: Any) -> None:
-    """On a CPU, vLLM starts with any model and dies of some with the first request."""
+def check_model(model: str | Path, config: Any) -> None:
+    """On a CPU, vLLM starts with any model and dies of some with the first request.
+
+    Args:
+        config: the model's, of ``transformers``.
+
+    Raises:
+        ArtifactError: for one of those.
+    """
+    if torch.cuda.is_available():
+        return
+    config = config.get_text_config()
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
 
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

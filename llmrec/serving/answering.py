@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,14 +54,25 @@ class Answering:
         recommender: ranks.
         live: keeps the lists; None keeps none.
         variant: what answers call it; who ranked, where it is empty.
+        observe: is told each list.
     """
 
-    def __init__(self, recommender: Recommender, live: LiveHistories | None, variant: str) -> None:
+    def __init__(
+        self,
+        recommender: Recommender,
+        live: LiveHistories | None,
+        variant: str,
+        observe: Callable[[RecommendResponse], None] = lambda _response: None,
+    ) -> None:
         self._recommender, self._live, self._variant = recommender, live, variant
+        self._observe = observe
 
     def __call__(self, asked: Sequence[Asked]) -> list[Answered | Exception]:
         """For each its answer, or what went wrong with it."""
         responses = self._recommender.answer_each([one.request for one in asked])
+        for response in responses:
+            if not isinstance(response, Exception):
+                self._observe(response)
         answers = [
             response
             if isinstance(response, Exception)

@@ -1,6 +1,4 @@
-"""``llmrec serve BUNDLE``: recommendations over an OpenAI-compatible API.
-
-    llmrec serve runs/demo/models/atomic/bundle --port 8000
+"""The app of ``llmrec serve``: recommendations over an OpenAI-compatible API.
 
 The official ``openai`` client sends words, a history in ``extra_body``, or both::
 
@@ -15,20 +13,16 @@ fields and give the same items. ``model`` may name an adapter of the bundle.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from llmrec.data.dataset import Dataset
 from llmrec.serving import openai_api as api
 from llmrec.serving.answering import Answered, Answering, Asked, as_json
 from llmrec.serving.batching import Batcher
@@ -39,77 +33,18 @@ from llmrec.serving.catalogue_api import catalogue_router
 from llmrec.serving.error_handlers import UnknownModelError, add_error_handlers, error_response
 from llmrec.serving.events_api import events_router
 from llmrec.serving.guard import Guard, KeyRing
-from llmrec.serving.history import dataset_attributes, dataset_histories
+from llmrec.serving.json_logs import RequestIds
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.metrics import ServiceMetrics, Timed
 from llmrec.serving.page_api import Pictures, page_router
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.retention import forgetting
 from llmrec.serving.settings import ServiceConfig
-from llmrec.serving.store.database import Store, default_url
 from llmrec.serving.users_api import users_router
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
 DEADLINE = "x-deadline-ms"  # header: when an answer is no longer wanted
-# that Python code of the model may run before the event loop gets its turn
-SWITCH_SECONDS = 0.001
 USUAL = ServiceConfig()
-Flattened = tyro.conf.arg(name="")  # the flags of a settings class, without its own name
-
-
-def serve(
-    bundle: Path,
-    /,
-    dataset: Path | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    beams: int = 50,
-    cache_mib: int = 256,
-    calibrated: bool = True,
-    verify: bool = True,
-    store: str | None = None,
-    media_root: Path | None = None,
-    service: Annotated[ServiceConfig, Flattened] = USUAL,
-) -> None:
-    """Serve a bundle over an OpenAI-compatible API.
-
-    Args:
-        bundle: folder of llmrec bundle.
-        dataset: folder of llmrec ingest whose users a request may name.
-        host: address to listen on.
-        port: to listen on.
-        beams: beam width for semantic IDs.
-        cache_mib: memory for the histories of users who come back, in MiB; 0 for none.
-        calibrated: let the bundle's click model rank, where it has one.
-        verify: check the sha256 of every file of the bundle first.
-        store: URL of the database of events and people, such as postgresql://user@host/shop; an
-            SQLite file beside the bundle where none is named.
-        media_root: folder of the catalogue's pictures, for the page at /ui.
-        service: how the service takes requests.
-    """
-    import uvicorn
-
-    opened_bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib, verify=verify)
-    opened = None if dataset is None else Dataset(dataset)
-    live = LiveHistories(
-        Store(store or default_url(bundle)),
-        opened_bundle,
-        None if opened is None else dataset_histories(opened),
-        None if opened is None else dataset_attributes(opened),
-    )
-    recommender = Recommender.load(
-        opened_bundle,
-        histories=live.history,
-        attributes=live.attributes,
-        statistics=live.statistics,
-        calibrated=calibrated,
-    )
-    opened_bundle.open_text_encoder()
-    people = [] if opened is None else opened.user_ids
-    app = create_app(recommender, live, service, Pictures(opened_bundle, media_root), people)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    # an access log would name people, and keep them when they are to be forgotten
-    uvicorn.run(app, host=host, port=port, access_log=False)
 
 
 def create_app(
@@ -137,7 +72,7 @@ def create_app(
         return {"model": bundle.model_name, "catalog_version": version}
 
     batcher: Batcher[Asked, Answered] = Batcher(
-        Answering(recommender, live, config.variant),
+        Answering(recommender, live, config.variant, measured.answered),
         most=config.batch,
         wait_seconds=config.batch_wait_ms / 1000,
         waiting=config.waiting,
@@ -145,20 +80,21 @@ def create_app(
     )
     measured.watch_queue(lambda: batcher.queued)
     catalogue = None
-    if live is not None:
+    if live is not None and bundle.is_changeable:
         catalogue = LiveCatalogue(live.store, live, recommender, batcher.wait_between)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with forgetting(live, config.keep_days), following(catalogue):
             yield
-        batcher.close()
+        batcher.close(config.shutdown_seconds)
 
     app = FastAPI(title="llmrec", lifespan=lifespan)
     add_error_handlers(app)
     ring = None if live is None else KeyRing(live.store)
     app.add_middleware(Guard, config=config, ring=ring)
     app.add_middleware(Timed, requests=measured.requests)
+    app.add_middleware(RequestIds, log=config.log_format == "json")
 
     def model_name(name: str) -> str:
         name = bundle.model_name if name in ALIASES else name
@@ -173,7 +109,8 @@ def create_app(
         name = model_name(body.model)
         request = body.recommend_request(name if name in bundle.adapters else None)
         seconds = config.deadline_within(http.headers.get(DEADLINE))
-        answered = await batcher.ask(Asked(request, name, logged), seconds)
+        asked = Asked(request, name, logged)
+        answered = await batcher.ask(asked, seconds, http.is_disconnected)
         return head() | {"model": name}, answered
 
     # async: it is answered whatever the threads and the model are doing

@@ -1,8 +1,9 @@
 """Requests that come at the same time are answered together, by one thread beside the event loop.
 
 A thread takes what is queued, up to a number of requests, and answers it as one batch; what comes
-meanwhile makes the next one. A batch waits a few milliseconds for more, and on while more comes:
-what the event loop has to read, it reads fastest while the model rests.
+meanwhile makes the next one. After a batch of several the next one waits a few milliseconds for
+more, and on while more comes: what the event loop has to read, it reads fastest while the model
+rests. Whoever asks alone does not wait.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from llmrec.errors import LlmrecError
@@ -24,6 +26,7 @@ A = TypeVar("A")
 R = TypeVar("R")
 _LONGEST_WAIT = 10  # waits of a batch that others go on joining
 _SMOOTHING = 0.2  # of the mean duration of a batch
+LOOK_SECONDS = 0.2  # between two looks whether anybody still waits for an answer
 
 
 class BusyError(LlmrecError):
@@ -42,13 +45,26 @@ class DeadlineError(LlmrecError):
     """A request was not answered in time."""
 
 
+class ClientGoneError(LlmrecError):
+    """Nobody waits for the answer any more."""
+
+
 @dataclass(frozen=True)
 class _Task(Generic[Q]):
     """What waits in the queue: a question, or a function to run between two batches."""
 
+    answer: asyncio.Future[Any] | Future[Any]
     question: Q | None = None
     function: Callable[[], Any] | None = None
-    answer: Future[Any] = field(default_factory=Future)
+
+    def give(self, answer: Any) -> None:
+        """Answer, in the event loop of who asked; nobody may be waiting any more."""
+        if self.answer.done():
+            return
+        if isinstance(answer, Exception):
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer)
 
 
 class Batcher(Generic[Q, A]):
@@ -75,6 +91,7 @@ class Batcher(Generic[Q, A]):
         self._observe = observe
         self._queue: queue.Queue[_Task[Q] | None] = queue.Queue(waiting)
         self._seconds = wait_seconds  # that a batch takes
+        self._last = 0  # size of the last batch
         self._thread = threading.Thread(target=self._work, name="llmrec-batches", daemon=True)
         self._thread.start()
 
@@ -88,17 +105,25 @@ class Batcher(Generic[Q, A]):
         """Whether questions are answered."""
         return self._thread.is_alive()
 
-    async def ask(self, question: Q, seconds: float) -> A:
+    async def ask(
+        self,
+        question: Q,
+        seconds: float,
+        gone: Callable[[], Awaitable[bool]] | None = None,
+    ) -> A:
         """The answer to a question.
 
         Args:
             seconds: after which it is no longer wanted.
+            gone: says whether who asked has gone; then it is not begun. Asked now and again.
 
         Raises:
             BusyError: if too many wait.
             DeadlineError: if it takes longer.
+            ClientGoneError: if nobody waits any more.
         """
-        return await self._put(_Task(question=question), seconds)
+        answer = asyncio.get_running_loop().create_future()
+        return await self._put(_Task(answer, question), seconds, gone)
 
     async def between(self, function: Callable[[], R], seconds: float = math.inf) -> R:
         """Run a function while no batch is under way, in the order in which things came.
@@ -106,26 +131,37 @@ class Batcher(Generic[Q, A]):
         Raises:
             BusyError, DeadlineError: as for :meth:`ask`.
         """
-        return await self._put(_Task(function=function), seconds)
+        answer = asyncio.get_running_loop().create_future()
+        return await self._put(_Task(answer, function=function), seconds)
 
     def wait_between(self, function: Callable[[], None]) -> None:
         """As :meth:`between`, from a thread, however many questions wait."""
-        task: _Task[Q] = _Task(function=function)
-        self._queue.put(task)
+        answer: Future[None] = Future()
+        self._queue.put(_Task(answer, function=function))
         while self.is_alive:
             try:
-                return task.answer.result(timeout=1)
+                return answer.result(timeout=1)
             except TimeoutError:  # it may have ended meanwhile
                 continue
-        if task.answer.cancel():
+        if answer.cancel():
             function()
 
-    def close(self) -> None:
-        """Answer what is queued, and end."""
-        self._queue.put(None)
-        self._thread.join()
+    def close(self, seconds: float | None = None) -> None:
+        """Answer what is queued, and end.
 
-    async def _put(self, task: _Task[Q], seconds: float) -> Any:
+        Args:
+            seconds: after which what is not answered yet is left.
+        """
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=seconds)
+        self._thread.join(seconds)
+
+    async def _put(
+        self,
+        task: _Task[Q],
+        seconds: float,
+        gone: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Any:
         try:
             self._queue.put_nowait(task)
         except queue.Full:
@@ -134,23 +170,36 @@ class Batcher(Generic[Q, A]):
                 "too many requests wait; try again later",
                 max(1, math.ceil(batches * self._seconds)),
             ) from None
-        waiting = asyncio.wrap_future(task.answer)  # one that is cancelled is not begun
+        answer, until = task.answer, time.monotonic() + seconds
+        assert isinstance(answer, asyncio.Future)
         try:
-            return await asyncio.wait_for(waiting, None if seconds == math.inf else seconds)
-        except TimeoutError:
-            raise DeadlineError(f"there was no answer within {seconds * 1000:.0f} ms") from None
+            while True:
+                left = until - time.monotonic()
+                await asyncio.wait([answer], timeout=min(left, LOOK_SECONDS))
+                if answer.done():
+                    break
+                if time.monotonic() >= until:
+                    waited = f"{seconds * 1000:.0f} ms"
+                    raise DeadlineError(f"there was no answer within {waited}")
+                if gone is not None and await gone():
+                    raise ClientGoneError("whoever asked has gone")
+            return answer.result()
+        finally:
+            answer.cancel()  # what is cancelled is not begun
 
     def _work(self) -> None:
         after: _Task[Q] | None = None
         while (task := after or self._queue.get()) is not None:
             batch, after, is_last = self._collect(task)
+            self._last = len(batch)
             self._run(batch)
             if is_last:
                 return
 
     def _collect(self, first: _Task[Q]) -> tuple[list[_Task[Q]], _Task[Q] | None, bool]:
         """A batch that begins with a task; a task that came after it; whether that is all."""
-        batch, until = [first], time.monotonic() + _LONGEST_WAIT * self._wait
+        batch, alone = [first], self._last == 1
+        until = time.monotonic() + (0 if alone else _LONGEST_WAIT * self._wait)
         while first.function is None and len(batch) < self._most:
             try:
                 left = min(self._wait, until - time.monotonic())
@@ -165,7 +214,7 @@ class Batcher(Generic[Q, A]):
         return batch, None, False
 
     def _run(self, tasks: list[_Task[Q]]) -> None:
-        wanted = [task for task in tasks if task.answer.set_running_or_notify_cancel()]
+        wanted = [task for task in tasks if not task.answer.cancelled()]
         if not wanted:
             return
         started = time.monotonic()
@@ -178,8 +227,22 @@ class Batcher(Generic[Q, A]):
                 self._seconds += _SMOOTHING * (time.monotonic() - started - self._seconds)
         except Exception as error:
             answers = [error] * len(wanted)
-        for task, answer in zip(wanted, answers, strict=True):
-            if isinstance(answer, Exception):
-                task.answer.set_exception(answer)
-            else:
-                task.answer.set_result(answer)
+        _give(list(zip(wanted, answers, strict=True)))
+
+
+def _give(answered: list[tuple[_Task[Any], Any]]) -> None:
+    """Hand out answers, waking each event loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Task[Any], Any]]] = {}
+    for task, answer in answered:
+        if isinstance(task.answer, Future):  # a thread waits
+            task.give(answer)
+        else:
+            by_loop.setdefault(task.answer.get_loop(), []).append((task, answer))
+    for loop, some in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_give_each, some)
+
+
+def _give_each(answered: list[tuple[_Task[Any], Any]]) -> None:
+    for task, answer in answered:
+        task.give(answer)

@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     from llmrec.generation.history_cache import HistoryCache
     from llmrec.generation.llm import Llm
     from llmrec.generation.multi_lora import MultiLoraLlm
+    from llmrec.generation.vllm_adapters import AdaptedVllm, VllmAdapters
     from llmrec.ranking.hybrid.prior import GraphPrior
 
+EngineName = Literal["torch", "vllm"]
 MIB = 2**20
 LOG = logging.getLogger(__name__)
 TITLE_LENGTH = 60  # of a title in a reason
@@ -61,6 +63,8 @@ class Bundle:
         beams: beam width for semantic IDs.
         cache_mib: MiB of keys and values of histories that the model and its adapters keep, for
             users who come back; 0 for none.
+        engine: what runs the language model: our own, or a vLLM that is started here.
+        vllm_url: address of a vLLM server of ``llmrec vllm`` on the same bundle, to use instead.
         verify: check the sha256 of every file; sizes are checked in any case.
 
     Attributes:
@@ -79,18 +83,30 @@ class Bundle:
     """
 
     def __init__(
-        self, folder: str | Path, *, beams: int = 50, cache_mib: int = 0, verify: bool = True
+        self,
+        folder: str | Path,
+        *,
+        beams: int = 50,
+        cache_mib: int = 0,
+        verify: bool = True,
+        engine: EngineName = "torch",
+        vllm_url: str | None = None,
     ) -> None:
         self.folder = Path(folder)
         manifest = _read_manifest(self.folder)
         with _checked(self.folder, manifest, verify):
-            self._open(manifest, beams, cache_mib)
+            self._open(manifest, beams, cache_mib, engine, vllm_url)
         self.prior = self._open_prior() if HYBRID in manifest.inputs else None
         self._lock = threading.Lock()
 
-    def _open(self, manifest: Manifest, beams: int, cache_mib: int) -> None:
-        from llmrec.generation.multi_lora import load_llm_with_adapters
-
+    def _open(
+        self,
+        manifest: Manifest,
+        beams: int,
+        cache_mib: int,
+        engine: EngineName,
+        vllm_url: str | None,
+    ) -> None:
         folder = self.folder
         model_hash = folder_hash(self.folder / "model")
         if manifest.inputs.get("model") != model_hash:
@@ -113,10 +129,7 @@ class Bundle:
         if cache_mib < 0:
             raise ConfigError(f"cache_mib: {cache_mib} is not a size; give 0 for no cache")
         folders = _adapter_folders(self.folder, manifest)
-        each = cache_mib * MIB // (1 + len(folders))  # each has a cache of its own
-        self._multi_lora = load_llm_with_adapters(
-            self.folder / "model", folders, beams=beams, cache_bytes=each
-        )
+        self._multi_lora = _open_llms(folder / "model", folders, beams, cache_mib, engine, vllm_url)
         self.llm, self.adapters = self._multi_lora.base, self._multi_lora.adapters
         if self.llm.n_items != len(self.item_ids):
             raise ArtifactError(
@@ -158,8 +171,19 @@ class Bundle:
 
     @property
     def multi_lora(self) -> MultiLoraLlm:
-        """The language model and its adapters."""
-        return self._multi_lora
+        """The language model and its adapters on our own engine.
+
+        Raises:
+            ConfigError: if they are on vLLM, which reads the items once, when it starts.
+        """
+        if not self.is_changeable:
+            raise ConfigError("catalogue: a service on vLLM keeps the items of its bundle")
+        return cast("MultiLoraLlm", self._multi_lora)
+
+    @property
+    def is_changeable(self) -> bool:
+        """Whether the catalogue can change while it is served."""
+        return not hasattr(self.llm, "adapter")  # as AdaptedVllm has
 
     @property
     def texts(self) -> QuerySimilarity | None:
@@ -171,7 +195,11 @@ class Bundle:
 
         return GraphPrior.load(self.folder / HYBRID, len(self.item_ids))
 
-    def llm_of(self, adapter: str | None) -> Llm:
+    def close(self) -> None:
+        """End vLLM, where it was started here."""
+        self._multi_lora.close()
+
+    def llm_of(self, adapter: str | None) -> Llm | AdaptedVllm:
         """The language model with an adapter, or without one for None.
 
         Raises:
@@ -234,6 +262,26 @@ class Bundle:
         from llmrec.content.features.item_encoder import QuerySimilarity
 
         return QuerySimilarity(self.folder, len(self.items))
+
+
+def _open_llms(
+    model: Path,
+    adapters: list[Path],
+    beams: int,
+    cache_mib: int,
+    engine: EngineName,
+    vllm_url: str | None,
+) -> MultiLoraLlm | VllmAdapters:
+    """The language model and its adapters on their engine."""
+    if engine == "torch" and vllm_url is None:
+        from llmrec.generation.multi_lora import load_llm_with_adapters
+
+        each = cache_mib * MIB // (1 + len(adapters))  # each has a cache of its own
+        return load_llm_with_adapters(model, adapters, beams=beams, cache_bytes=each)
+    from llmrec.generation.vllm_adapters import VllmAdapters
+    from llmrec.generation.vllm_llm import VllmLlm
+
+    return VllmAdapters(VllmLlm(model, adapters=adapters, beams=beams, server=vllm_url))
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +20,14 @@ import numpy as np
 from llmrec.errors import ArtifactError
 from llmrec.ranking.ctr.model import CATEGORY, POSITION, ClickModel, at_position
 from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
-from llmrec.ranking.ctr.request_context import DAY
+from llmrec.ranking.ctr.request_context import DAY, RequestContext
 from llmrec.ranking.ctr.settings import STARS
 from llmrec.ranking.rerank import RerankConfig, rerank
 from llmrec.ranking.retrieval.candidates import Candidates, candidates, explain
 from llmrec.ranking.retrieval.catalogue import Catalogue
 from llmrec.ranking.retrieval.generated import Generated
 from llmrec.ranking.retrieval.source import Source
-from llmrec.ranking.retrieval.source_features import source_features
+from llmrec.ranking.retrieval.source_features import SourceFeatures, source_features
 from llmrec.ranking.retrieval.sources import make_sources, source_names
 from llmrec.serving.query import Query
 from llmrec.serving.timing import timed_llm
@@ -98,15 +100,48 @@ class ClickRanker:
 
     def rank(self, query: Query) -> list[Recommendation]:
         """The first n candidates of a request in their order."""
-        if query.items is not None and not len(query.items):
-            return []
-        sources = self._sources_of(query)
-        histories = query.positives.select(slice(-MOST_POSITIVES, None)).histories(query.now)
-        with query.watch.step("retrieve"):
-            found = self._candidates(sources, histories, query)
-        if not len(found):
-            return []
-        logits, bias, value = self._score(found, query)
+        return self.rank_all([query])[0]
+
+    def rank_all(self, queries: Sequence[Query]) -> list[list[Recommendation]]:
+        """The same for requests of one adapter and way to search, worked out together as far as
+        they have the same filter."""
+        lists: list[list[Recommendation]] = [[] for _ in queries]
+        groups: dict[Any, list[int]] = {}
+        for row, query in enumerate(queries):
+            own = query.constraints.allow, query.request.exclude_history, None
+            groups.setdefault(own if query.items is None else row, []).append(row)
+        for rows in groups.values():
+            some = [queries[row] for row in rows]
+            for row, found in zip(rows, self._rank_together(some), strict=True):
+                lists[row] = found
+        return lists
+
+    def _rank_together(self, queries: Sequence[Query]) -> list[list[Recommendation]]:
+        """Lists of requests that search with one filter, or of one that does not search."""
+        first, watch = queries[0], queries[0].watch
+        if first.items is not None and not len(first.items):
+            return [[]]
+        sources = self._sources_of(first)
+        histories = Histories.concatenate([_read_events(query) for query in queries])
+        with watch.step("retrieve"):
+            found = self._candidates(sources, histories, queries)
+        scored = self._score(found, queries)
+        return [
+            self._listed(query, sources, candidates, *scores) if len(candidates) else []
+            for query, candidates, scores in zip(queries, found, scored, strict=True)
+        ]
+
+    def _listed(
+        self,
+        query: Query,
+        sources: list[Source],
+        found: Candidates,
+        logits: np.ndarray,
+        bias: np.ndarray,
+    ) -> list[Recommendation]:
+        """The list of a request whose candidates are scored."""
+        with query.watch.step("head"):
+            value = self._value(found, logits)
         if query.similarity is not None and not len(query.positives):
             value = query.similarity.astype(np.float64)
         if query.given_order is not None:
@@ -115,9 +150,9 @@ class ClickRanker:
             rows = self._reranked(found.items, value, query)
             position = np.arange(len(rows))
             fields = self._calibration_fields(found.items[rows], position)
-            at_rank = logits[rows, 0] + at_position(bias, position[None])[0]
+            at_rank = logits[rows, 0] + at_position(bias[None], position[None])[0]
             p_click = self.model.probabilities(at_rank, fields)
-            reasons = self._reasons(sources, found, rows, histories.items, query)
+            reasons = self._reasons(sources, found, rows, _read_events(query).items, query)
         return [
             self._recommendation(found, int(row), rank, logits, value, p_click, reasons)
             for rank, row in enumerate(rows)
@@ -135,37 +170,55 @@ class ClickRanker:
         generated = Generated(self._grown.with_model(llm), self.model.snapshot)
         return [generated if source.name == Generated.name else source for source in self.sources]
 
-    def _candidates(self, sources: list[Source], histories: Histories, query: Query) -> Candidates:
-        config = self.model.retrieval
-        if query.items is None:
+    def _candidates(
+        self, sources: list[Source], histories: Histories, queries: Sequence[Query]
+    ) -> list[Candidates]:
+        config, first = self.model.retrieval, queries[0]
+        if first.items is None:
             return candidates(
                 sources,
                 histories,
                 config.k,
                 config.limit,
-                query.constraints,
-                exclude_history=query.request.exclude_history,
-            )[0]
-        features = source_features(sources, histories, query.items[None], config.k)[0]
-        return Candidates(query.items, features, features.rank >= 0, np.zeros(len(query.items)))
-
-    def _score(self, found: Candidates, query: Query) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits ``[c, tasks]``, position bias ``[1, positions]``, values to rank by ``[c]``."""
-        model, items = self.model, found.items
-        unknown = np.full(len(items), -1)
-        with query.watch.step("features"):
-            inputs = model.builder(
-                query.events.request_context(model.history, query.now, query.context),
-                items[None],
-                unknown[None],
-                found.features[None],
-                model.item_features.totals[items][None],
+                [query.constraints for query in queries],
+                exclude_history=first.request.exclude_history,
             )
-        with query.watch.step("head"):
+        features = source_features(sources, histories, first.items[None], config.k)[0]
+        return [Candidates(first.items, features, features.rank >= 0, np.zeros(len(first.items)))]
+
+    def _score(
+        self, found: Sequence[Candidates], queries: Sequence[Query]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each request logits ``[c, tasks]`` and the bias of positions ``[positions]``."""
+        model, watch = self.model, queries[0].watch
+        width = max(len(one) for one in found)
+        if not width:
+            return [(np.zeros((0, len(model.tasks))), np.zeros(1))] * len(found)
+        items = np.full((len(found), width), -1, dtype=np.int64)
+        for row, one in enumerate(found):
+            items[row, : len(one)] = one.items
+        with watch.step("features"):
+            contexts = [
+                query.events.request_context(model.history, query.now, query.context)
+                for query in queries
+            ]
+            inputs = model.builder(
+                RequestContext.concatenate(contexts),
+                items,
+                np.full(items.shape, -1),
+                SourceFeatures.stacked([one.features for one in found]),
+                model.item_features.totals[items],
+            )
+        with watch.step("head"):
             logits, bias = model.networks.run(inputs)
-            p_click = model.probabilities(logits[0, :, 0], self._calibration_fields(items, unknown))
-            llm = found.features.score[:, 0].astype(np.float64) if self._reads_llm else None
-            return logits[0], bias, model.value(p_click, logits[0], llm)
+        return [(logits[row, : len(one)], bias[row]) for row, one in enumerate(found)]
+
+    def _value(self, found: Candidates, logits: np.ndarray) -> np.ndarray:
+        """What each candidate is ranked by, ``[c]``."""
+        fields = self._calibration_fields(found.items, np.full(len(found), -1))
+        p_click = self.model.probabilities(logits[:, 0], fields)
+        llm = found.features.score[:, 0].astype(np.float64) if self._reads_llm else None
+        return self.model.value(p_click, logits, llm)
 
     def _calibration_fields(self, items: np.ndarray, position: np.ndarray) -> dict[str, np.ndarray]:
         category = self.model.item_features.category[items].astype(np.int64)
@@ -175,7 +228,7 @@ class ClickRanker:
         config, known = query.request.rerank, self.model.item_features
         if not isinstance(config, RerankConfig):
             usual = RerankConfig() if query.given_order is not None else self.bundle.rerank
-            config = usual.overridden(config or {})
+            config = usual.overridden(config) if config else usual
         age = (query.now - known.available_from[items]) / DAY  # -inf for what was always there
         return rerank(
             config,
@@ -230,12 +283,13 @@ class ClickRanker:
         item, tasks, p = int(found.items[row]), self.model.tasks, float(p_click[rank])
         more: dict[str, Any] = {}
         if "purchase" in tasks:
-            more["p_purchase"] = p / (1 + float(np.exp(-logits[row, tasks.index("purchase")])))
+            more["p_purchase"] = p / (1 + math.exp(-logits[row, tasks.index("purchase")]))
         if "rating" in tasks:
-            stars = logits[row, tasks.index("rating")] + STARS
-            more["expected_rating"] = float(np.clip(stars, 1.0, 5.0))
-        if self._reads_llm and np.isfinite(found.features.score[row, 0]):
-            more["llm_logp"] = float(found.features.score[row, 0])
+            stars = float(logits[row, tasks.index("rating")]) + STARS
+            more["expected_rating"] = min(max(stars, 1.0), 5.0)
+        logp = float(found.features.score[row, 0]) if self._reads_llm else math.nan
+        if math.isfinite(logp):
+            more["llm_logp"] = logp
         return Recommendation(
             item_id=self.bundle.item_ids[item],
             title=self.bundle.titles[item],
@@ -246,3 +300,8 @@ class ClickRanker:
             sources=tuple(found.sources_of(row)),
             **more,
         )
+
+
+def _read_events(query: Query) -> Histories:
+    """The events that sources read, as training did."""
+    return query.positives.select(slice(-MOST_POSITIVES, None)).histories(query.now)

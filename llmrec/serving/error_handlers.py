@@ -13,14 +13,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
+from llmrec.generation.vllm_server import VllmServerError
 from llmrec.serving import openai_api as api
-from llmrec.serving.batching import BusyError, DeadlineError
+from llmrec.serving.batching import BusyError, ClientGoneError, DeadlineError
 from llmrec.serving.catalogue_api import UnknownItemError
 from llmrec.serving.filters import CatalogFilter
 from llmrec.serving.store.database import StoreError
 from llmrec.serving.users_api import UnknownUserError
 
 OUR_FAULT = "the service failed; its log says why"
+CLIENT_GONE = 499  # as nginx has it
 LOG = logging.getLogger(__name__)
 FILTER_FIELDS = tuple(field.name for field in dataclasses.fields(CatalogFilter))
 
@@ -80,12 +82,22 @@ def add_error_handlers(app: FastAPI) -> None:
     def too_late(_request: Request, error: LlmrecError) -> JSONResponse:
         return error_response(504, str(error), code="deadline_exceeded")
 
+    @app.exception_handler(ClientGoneError)  # nobody reads it; metrics count it
+    def gone(_request: Request, error: LlmrecError) -> JSONResponse:
+        return error_response(CLIENT_GONE, str(error), code="client_gone")
+
     @app.exception_handler(StoreError)
     def no_store(_request: Request, error: LlmrecError) -> JSONResponse:
         LOG.error("%s", error)
         return error_response(
             503, "the store cannot be used now; nothing was stored", code="no_store"
         )
+
+    @app.exception_handler(VllmServerError)
+    def no_engine(_request: Request, error: LlmrecError) -> JSONResponse:
+        LOG.error("%s", error)
+        message = "the language model cannot be reached now; try again later"
+        return error_response(503, message, code="no_engine", headers={"Retry-After": "5"})
 
     @app.exception_handler(LlmrecError)  # its message names paths of this machine
     def broken_bundle(_request: Request, error: LlmrecError) -> JSONResponse:

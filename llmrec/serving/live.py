@@ -215,7 +215,7 @@ class LiveHistories:
         Raises:
             StoreError: if the store cannot be written; none was stored.
         """
-        with self.store.write() as connection:
+        with self.store.write(synced=False) as connection:  # each answer would wait for the disk
             recommendations.add(connection, shown)
 
     def _known_attributes(self, user_id: str) -> dict[str, str]:

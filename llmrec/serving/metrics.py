@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from llmrec.serving.bundle import Bundle
+from llmrec.serving.request import RecommendResponse
 
 # since the service began; the others are as they are now
 COUNTERS = {
@@ -22,6 +23,7 @@ COUNTERS = {
 }
 GAUGES = {"entries": "Histories cached.", "bytes": "Memory they take."}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SHARES = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -51,6 +53,7 @@ class ServiceMetrics:
         registry: all of them.
         requests: seconds by route and status.
         batches: requests that were answered together.
+        steps, tokens, p_click: of lists, see :meth:`answered`.
         events: by what became of them.
     """
 
@@ -70,10 +73,40 @@ class ServiceMetrics:
             buckets=SIZES,
             registry=self.registry,
         )
+        self.steps = Histogram(
+            "llmrec_step_seconds",
+            "Of the batch that a list came with, by step; total is all of it.",
+            ("step",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            "llmrec_tokens",
+            "Tokens that the language model read (prompt) and wrote (completion).",
+            ("kind",),
+            registry=self.registry,
+        )
+        self.p_click = Histogram(
+            "llmrec_p_click",
+            "Probabilities of a click of what was shown; clicks are among the events.",
+            buckets=SHARES,
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
         self.events = Counter(
             "llmrec_events", "Events that came in.", ("outcome",), registry=self.registry
         )
         self._queue = Gauge("llmrec_queue_length", "Requests that wait.", registry=self.registry)
+
+    def answered(self, response: RecommendResponse) -> None:
+        """Count what a list cost, and what it promises."""
+        for step, ms in response.timings_ms.items():
+            self.steps.labels(step).observe(ms / 1000)
+        for kind in ("prompt", "completion"):
+            self.tokens.labels(kind).inc(response.usage[f"{kind}_tokens"])
+        for one in response.recommendations:
+            if one.p_click is not None:
+                self.p_click.observe(one.p_click)
 
     def watch_queue(self, length: Callable[[], float]) -> None:
         """Show what a function says as the length of the queue."""

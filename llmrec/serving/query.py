@@ -8,6 +8,7 @@ import numpy as np
 
 from llmrec.generation.constraints import Constraints
 from llmrec.generation.llm import Llm
+from llmrec.generation.vllm_adapters import AdaptedVllm
 from llmrec.serving.history import UserEvents
 from llmrec.serving.request import RecommendRequest
 from llmrec.serving.timing import Stopwatch
@@ -39,5 +40,5 @@ class Query:
     items: np.ndarray | None
     similarity: np.ndarray | None
     given_order: np.ndarray | None
-    llm: Llm
+    llm: Llm | AdaptedVllm
     watch: Stopwatch

@@ -57,6 +57,7 @@ from llmrec.types import Histories, Ranking, Recommendation
 
 if TYPE_CHECKING:
     from llmrec.generation.llm import Llm
+    from llmrec.generation.vllm_adapters import AdaptedVllm
     from llmrec.ranking.hybrid.recommender import HybridLlm
 
 LOG = logging.getLogger(__name__)
@@ -217,8 +218,8 @@ class Recommender:
     def answer_each(
         self, requests: Sequence[RecommendRequest]
     ) -> list[RecommendResponse | Exception]:
-        """The answers to any requests at once: those that the language model ranks are worked out
-        together, the others side by side.
+        """The answers to any requests at once, worked out together as far as they are alike;
+        those of ``similar_to`` side by side.
 
         Returns:
             for each its response, or what :meth:`answer` would have raised.
@@ -239,7 +240,7 @@ class Recommender:
                 found[row] = error
                 continue
             inner = begun[row][1]
-            if self._ranked_by(inner) in ("hybrid", LANGUAGE_MODEL):
+            if self._ranked_by(inner) in (CLICK_MODEL, "hybrid", LANGUAGE_MODEL):
                 groups.setdefault(self._group(inner), []).append(row)
             else:
                 alone.append(row)
@@ -286,7 +287,9 @@ class Recommender:
         return LANGUAGE_MODEL if self.bundle.prior is None else "hybrid"
 
     def _group(self, request: RecommendRequest) -> Any:
-        """What requests must have in common for the language model to answer them together."""
+        """What requests must have in common to be answered together."""
+        if self._ranked_by(request) == CLICK_MODEL:
+            return CLICK_MODEL, request.adapter, request.options
         # a request for more items than there are beams has a wider search of its own
         wide = request.n if request.n > self.bundle.llm.options.beams else 0
         searches = request.candidates is None and not request.query.strip()
@@ -314,10 +317,7 @@ class Recommender:
         ranker, watch = self._click_ranker if requests[0].calibrated else None, Stopwatch()
         read = [self._read(request, ranker, watch) for request in requests]
         queries = [query for query, _ in read]
-        if ranker is None:
-            lists = self._rank_by_llm(queries)
-        else:
-            lists = [ranker.rank(query) for query in queries]
+        lists = self._rank_by_llm(queries) if ranker is None else ranker.rank_all(queries)
         most = queries[0].llm.max_events
         most = most if ranker is None else min(MOST_POSITIVES, most)
         timings = watch.timings_ms()
@@ -485,7 +485,7 @@ class Recommender:
         found = top_n(scores, len(items))
         return Ranking(items[found.items], found.scores)
 
-    def _ranker_of(self, query: Query) -> Llm | HybridLlm:
+    def _ranker_of(self, query: Query) -> Llm | AdaptedVllm | HybridLlm:
         """The language model of a query, with the item graph where the bundle has one."""
         llm = timed_llm(query.llm, query.watch)
         if self.bundle.prior is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from llmrec.config import check_ranges
 from llmrec.errors import ConfigError
@@ -20,6 +21,8 @@ class ServiceConfig:
         batch: requests that are answered together, at most.
         batch_wait_ms: that they wait for one more; ten times that in all.
         waiting: requests that wait at most; further ones are told to come again.
+        shutdown_seconds: that requests under way get to end, once the service is to.
+        log_format: text, or a line of JSON for each message and each request.
         deadline_ms: within which a request is answered or given up.
         max_body, max_header, max_url: bytes of a request.
         rate: requests a second of one API key, in the long run.
@@ -32,6 +35,8 @@ class ServiceConfig:
     batch: int = 32
     batch_wait_ms: float = 2.0
     waiting: int = 256
+    shutdown_seconds: float = 30.0
+    log_format: Literal["text", "json"] = "text"
     deadline_ms: float = 30_000.0
     max_body: int = 1 << 20
     max_header: int = 1 << 14
@@ -46,7 +51,9 @@ class ServiceConfig:
         check_ranges(self, "[1, inf)", "batch", "waiting", "burst")
         check_ranges(self, "[1024, inf)", "max_body", "max_header", "max_url")
         check_ranges(self, "[0, 1000]", "batch_wait_ms")
-        check_ranges(self, "(0, inf)", "deadline_ms", "rate")
+        check_ranges(self, "(0, inf)", "deadline_ms", "rate", "shutdown_seconds")
+        if self.log_format not in ("text", "json"):
+            raise ConfigError(f"log_format: {self.log_format!r} is neither text nor json")
         if self.keep_days is not None:
             check_ranges(self, "(0, inf)", "keep_days")
 

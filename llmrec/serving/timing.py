@@ -6,11 +6,14 @@ import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from llmrec.generation.beam_search import SearchOptions
     from llmrec.generation.llm import Llm
+    from llmrec.generation.vllm_adapters import AdaptedVllm
+
+AnyLlm = TypeVar("AnyLlm", bound="Llm | AdaptedVllm")
 
 
 class Stopwatch:
@@ -38,7 +41,7 @@ class Stopwatch:
         return {name: round(ms, 3) for name, ms in self._spent.items()} | {"total": round(total, 3)}
 
 
-def timed_llm(llm: Llm, watch: Stopwatch, options: SearchOptions | None = None) -> Llm:
+def timed_llm(llm: AnyLlm, watch: Stopwatch, options: SearchOptions | None = None) -> AnyLlm:
     """A language model for one request: its calls are measured as the step ``llm``.
 
     Args:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -22,9 +23,11 @@ from llmrec.errors import ArtifactError, CatalogError, ConfigError
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.multi_lora import MultiLoraLlm, load_llm_with_adapters
-from llmrec.generation.vllm_engine import ITEM_PREFIX
+from llmrec.generation.vllm_adapters import VllmAdapters
 from llmrec.generation.vllm_llm import VllmLlm
+from llmrec.generation.vllm_server import check_constraint
 from llmrec.generation.vllm_start import VllmSettings
+from llmrec.generation.vllm_tokens import ITEM_PREFIX
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.recommender import ListRecommender
 from llmrec.types import Histories, Ranking
@@ -129,6 +132,59 @@ def test_a_request_may_limit_what_is_recommended(
         found = vllm.recommend(people, 15, constraints=part, adapter="gifts")
         expected = ours.with_adapter("gifts").recommend(people, 15, constraints=part)
         assert same_as(found, expected, TOLERANCE).all()
+
+
+@pytest.mark.parametrize("name", [None, "gifts"])
+def test_given_items_are_scored_as_our_engine_does(
+    vllm: VllmLlm, ours: MultiLoraLlm, people: Histories, name: str | None
+) -> None:
+    items = np.random.default_rng(1).permuted(np.tile(np.arange(-1, 120), (40, 1)), axis=1)[:, :30]
+    view = VllmAdapters(vllm).with_adapter(name)
+    found = view.score_items(people, items)
+    expected = ours.with_adapter(name).score_items(people, items)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    same = ours.with_adapter(name).recommend(people, 5)
+    assert same_as(view.recommend(people, 5), same, TOLERANCE).all()
+    assert view.score_items(people, items[:, :0]).shape == (40, 0)
+    with pytest.raises(CatalogError, match="not among the 120"):
+        view.score_items(people, items + 1)
+
+
+def test_a_vllm_without_the_constraint_is_found_out(vllm: VllmLlm) -> None:
+    class Free:
+        """vLLM, asked without the constraint's argument."""
+
+        def likeliest(self, prompts: Any, prefix: int, most: int, adapters: Any) -> Any:
+            from vllm import SamplingParams
+
+            params = SamplingParams(max_tokens=1, logprobs=most, flat_logprobs=True)
+            params.detokenize = False
+            (answer,) = vllm.llm.generate([{"prompt_token_ids": prompts[0]}], params)
+            found = answer.outputs[0].logprobs
+            return [(np.asarray(found.token_ids), np.asarray(found.logprobs))]
+
+        def close(self) -> None: ...
+
+    vocabulary, codes = vllm.encoder.vocabulary, vllm.ids.codes[0]
+    check_constraint(vllm.tokens, vocabulary, codes)
+    with pytest.raises(ConfigError, match="does not keep to the catalogue; start it with"):
+        check_constraint(Free(), vocabulary, codes)
+
+
+def test_the_other_model_runner_is_refused_by_name(
+    tuned_atomic: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes a constraint with its own state where the first one gives a device."""
+    from llmrec.generation.vllm_constraint import ItemConstraint
+
+    config = SimpleNamespace(model_config=SimpleNamespace(model=str(tuned_atomic.base)))
+    with pytest.raises(ConfigError, match=r"second model runner.*VLLM_USE_V2_MODEL_RUNNER=0"):
+        ItemConstraint(config, object())
+    config.model_config.model = str(tmp_path)  # a model without items is none of our business
+    assert not ItemConstraint(config, object()).add_request(0, None)
+    monkeypatch.setenv("VLLM_USE_V2_MODEL_RUNNER", "1")
+    with pytest.raises(ConfigError, match="VLLM_USE_V2_MODEL_RUNNER: is '1'"):
+        VllmLlm(tuned_atomic.base)
 
 
 def test_batches_are_cut_where_the_settings_say(

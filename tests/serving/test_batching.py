@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import pytest
 
-from llmrec.serving.batching import Batcher, BusyError, DeadlineError
+from llmrec.serving import batching
+from llmrec.serving.batching import Batcher, BusyError, ClientGoneError, DeadlineError
 
 
 class Slow:
@@ -95,6 +97,34 @@ def test_what_nobody_waits_for_is_not_begun() -> None:
             await batcher.ask(1, 0.01)
 
     assert run(test).batches == [[0]]
+
+
+def test_what_somebody_left_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "LOOK_SECONDS", 0.01)
+    looks = iter([False, False, True])
+
+    async def gone() -> bool:
+        return next(looks)
+
+    async def test(_slow: Slow, batcher: Batcher[int, int]) -> None:
+        with pytest.raises(ClientGoneError):
+            await batcher.ask(1, 30, gone)
+
+    assert run(test).batches == [[0]]
+
+
+def test_who_asks_alone_does_not_wait() -> None:
+    batcher: Batcher[int, int] = Batcher(list, wait_seconds=0.3)
+
+    async def one_by_one() -> None:
+        await batcher.ask(1, 30)  # the first of all waits
+        started = time.monotonic()
+        for n in range(5):
+            await batcher.ask(n, 30)
+        assert time.monotonic() - started < 0.3
+
+    asyncio.run(one_by_one())
+    batcher.close()
 
 
 def test_a_function_runs_between_batches() -> None:

@@ -17,7 +17,7 @@ from llmrec.cli import main
 from llmrec.content.features.item_encoder import ItemEncoder
 from llmrec.content.features.text import EmbedConfig
 from llmrec.errors import ArtifactError
-from llmrec.serving import app, build
+from llmrec.serving import build, server
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.recommender import Recommender
 
@@ -214,7 +214,7 @@ def test_a_text_model_that_is_not_there_is_said_at_once(
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would be served."""
     apps: list[Any] = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **_: apps.append(app))
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, **_: apps.append(self.config.app))
     return apps
 
 
@@ -229,7 +229,7 @@ def test_the_service_opens_its_text_model_before_the_first_request(
         real(self, folder, **more)
 
     monkeypatch.setattr(ItemEncoder, "__init__", note)
-    app.serve(bundle)
+    server.serve(bundle, port=0)
     assert len(served) == 1 and opened == [bundle / "text_encoder"]
 
 

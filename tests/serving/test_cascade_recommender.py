@@ -27,6 +27,7 @@ from llmrec.serving.recommender import (
     NOTHING_LEFT,
     Recommender,
 )
+from llmrec.serving.request import RecommendRequest, RecommendResponse
 from llmrec.stage import Manifest, writing
 from llmrec.types import Event, Recommendation
 
@@ -332,3 +333,35 @@ def test_unknown_fields_are_left_out_of_json() -> None:
     assert list(plain.as_dict()) == ["item_id", "title", "rank", "score", "reason"]
     full = dataclasses.replace(plain, p_click=0.2, sources=("popular",))
     assert full.as_dict()["p_click"] == 0.2 and full.as_dict()["sources"] == ("popular",)
+
+
+def test_requests_together_get_what_each_gets_alone(
+    recommender: Recommender, shop: RandomShop
+) -> None:
+    """Of all kinds, so that histories, filters and numbers of candidates differ within a batch."""
+    where = {"in_stock": True}
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"history": []},
+        {"where": where},
+        {"where": where, "exclude": [f"i{n}" for n in range(9)]},
+        {"exclude_history": False},
+        {"context": {"device": "mobile"}, "n": 3},
+        {"candidates": recommender.bundle.item_ids[:7]},
+        {"rerank": {"per_category": 1}},
+        {"allow": recommender.bundle.item_ids[5:9]},
+    ]
+    bodies = [
+        {"history": shop.history(number % 7), "now": NOW} | kind
+        for number, kind in enumerate(kinds * 3)
+    ]
+    requests = [RecommendRequest(**body) for body in bodies]
+    together = recommender.answer_each(requests)
+    for request, found in zip(requests, together, strict=True):
+        alone = recommender.answer(request)
+        assert isinstance(found, RecommendResponse)
+        assert lists(found.recommendations) == lists(alone.recommendations)
+        for one, same in zip(found.recommendations, alone.recommendations, strict=True):
+            assert one.p_click == pytest.approx(same.p_click, rel=1e-4)
+            assert (one.reason, one.sources) == (same.reason, same.sources)
+        assert found.notes == alone.notes

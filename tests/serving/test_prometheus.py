@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from ask_bundle import recommend
 from live_service import an_event, live_service
 from tiny_shop import TinyRun
 
 from llmrec.cli import run_command
+from llmrec.serving import server
 from llmrec.serving.bundle import Bundle
 
 PREFIX = "llmrec_history_cache_"
@@ -45,8 +45,9 @@ def command(serve: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
         def start(*flags: str) -> str:
             made: list[Any] = []
-            monkeypatch.setattr(uvicorn, "run", lambda app, **_: made.append(app))
-            run_command(["serve", *flags])
+            note = lambda opening, *_: made.append(server.open_app(opening))  # noqa: E731
+            monkeypatch.setattr(server, "run_here", note)
+            run_command(["serve", *flags, "--port", "0"])
             return running.enter_context(serve(made[0]))
 
         yield start

@@ -37,6 +37,12 @@ class RequestContext:
     def __len__(self) -> int:
         return len(self.now)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[RequestContext]) -> RequestContext:
+        """The requests of all parts."""
+        names = cls.__dataclass_fields__
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
 
 @dataclass(frozen=True)
 class ContextVocabulary:

@@ -11,6 +11,7 @@ from llmrec.errors import ArtifactError
 from llmrec.generation.beam_search import SearchOptions
 from llmrec.generation.constraints import Constraints
 from llmrec.generation.llm import AtomicLlm, Llm, constraints_of
+from llmrec.generation.vllm_adapters import AdaptedVllm
 from llmrec.ranking.hybrid.evidence import Evidence, evidence_of
 from llmrec.ranking.hybrid.prior import GraphPrior
 from llmrec.ranking.retrieval.graph_scorer import GraphScorer
@@ -31,7 +32,7 @@ class HybridLlm:
         prior: of the same catalogue.
     """
 
-    def __init__(self, llm: Llm, prior: GraphPrior) -> None:
+    def __init__(self, llm: Llm | AdaptedVllm, prior: GraphPrior) -> None:
         self.llm, self.prior = llm, prior
 
     @property
@@ -93,7 +94,7 @@ class Proposed:
 
 
 def propose(
-    llm: Llm,
+    llm: Llm | AdaptedVllm,
     scorer: GraphScorer,
     histories: Histories,
     k: int,
@@ -155,7 +156,7 @@ def _best_known(scores: np.ndarray, constraints: Sequence[Constraints], k: int) 
     return best
 
 
-def with_prior(llm: Llm, prior: GraphPrior) -> HybridLlm:
+def with_prior(llm: Llm | AdaptedVllm, prior: GraphPrior) -> HybridLlm:
     """The hybrid that fits the language model's item IDs.
 
     Raises:

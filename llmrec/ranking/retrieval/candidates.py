@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmrec.errors import CatalogError
+from llmrec.errors import CatalogError, ConfigError
 from llmrec.ranking.retrieval.source import (
     Limits,
     Source,
@@ -94,7 +94,7 @@ def candidates(
     histories: Histories,
     k: int = 200,
     limit: int = 1000,
-    constraints: Constraints | None = None,
+    constraints: Constraints | Sequence[Constraints] | None = None,
     *,
     exclude_history: bool = True,
 ) -> list[Candidates]:
@@ -103,27 +103,43 @@ def candidates(
     Args:
         k: items that each source proposes.
         limit: candidates of a user at most.
-        constraints: what may be proposed to each of the users; None for everything.
+        constraints: what may be proposed to each of the users, or one a user, all of them with
+            the same filter; None for everything.
         exclude_history: leave out what a user already has in the history. Ranks are always
             those of lists without it, as in training.
 
     Raises:
         CatalogError: if an item of a history is not in the catalogue, or ``constraints`` are of
             another one.
-        ConfigError: if the sources cannot be queried together.
+        ConfigError: if the sources cannot be queried together, or filters differ.
     """
     n_items = check_sources(sources)
-    if constraints is not None:
-        exclude, allow = np.asarray(constraints.exclude), constraints.allow
-        if len(exclude) and not (exclude.min() >= 0 and exclude.max() < n_items):
-            raise CatalogError(f"exclude: an item is not among the {n_items} of the catalogue")
-        if allow is not None and len(allow.passes) != n_items:
-            raise CatalogError(f"allow: is a filter of {len(allow.passes)} items, not of {n_items}")
+    own = _one_a_user(constraints, len(histories))
+    for one in own or ():
+        _check(one, n_items)
+    if own and any(one.allow is not own[0].allow for one in own):
+        raise ConfigError("constraints: users who are answered together need the same filter")
     made: list[Candidates] = []
     for rows in blocks(len(histories), n_items):
-        part = histories.select(rows)
-        made += _of_block(sources, part, k, limit, constraints, exclude_history)
+        part, theirs = histories.select(rows), own and [own[row] for row in rows]
+        made += _of_block(sources, part, k, limit, theirs, exclude_history)
     return made
+
+
+def _one_a_user(
+    constraints: Constraints | Sequence[Constraints] | None, n_users: int
+) -> list[Constraints] | None:
+    if constraints is None:
+        return None
+    return list(constraints) if isinstance(constraints, Sequence) else [constraints] * n_users
+
+
+def _check(constraints: Constraints, n_items: int) -> None:
+    exclude, allow = np.asarray(constraints.exclude), constraints.allow
+    if len(exclude) and not (exclude.min() >= 0 and exclude.max() < n_items):
+        raise CatalogError(f"exclude: an item is not among the {n_items} of the catalogue")
+    if allow is not None and len(allow.passes) != n_items:
+        raise CatalogError(f"allow: is a filter of {len(allow.passes)} items, not of {n_items}")
 
 
 def _of_block(
@@ -131,7 +147,7 @@ def _of_block(
     histories: Histories,
     k: int,
     limit: int,
-    constraints: Constraints | None,
+    constraints: Sequence[Constraints] | None,
     exclude_history: bool,
 ) -> list[Candidates]:
     n_items = sources[0].n_items
@@ -142,7 +158,7 @@ def _of_block(
     lists = [one.best(k, own) for one in scores]
     if not exclude_history:
         own = Limits.of_requests(histories, catalogue, exclude_history=False)
-    limits = own.within(constraints, len(histories))
+    limits = own.within(constraints)
     if exclude_history:
         proposals = [
             _within(one, ranking, k, limits, n_items).items

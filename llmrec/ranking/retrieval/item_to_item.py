@@ -38,9 +38,18 @@ class ItemToItem(Source):
         return DenseScores(scores, floor=0.0)
 
     def reason(self, item: int, history: np.ndarray, title: Callable[[int], str]) -> str:
-        recent = history[-self.config.item_to_item_events :][::-1]
-        if not len(recent):
+        recent = history[-self.config.item_to_item_events :][::-1].tolist()
+        if not recent:
             return ""
-        cosines = np.asarray(self._similarity[recent, [item]]).ravel()
-        best = int(np.argmax(cosines))  # of equal ones the newest
-        return f"often chosen together with {title(int(recent[best]))}" if cosines[best] else ""
+        best = max(recent, key=lambda other: self._cosine(other, item))  # of equal ones the newest
+        if not self._cosine(best, item):
+            return ""
+        return f"often chosen together with {title(best)}"
+
+    def _cosine(self, row: int, column: int) -> float:
+        """One number of the matrix, whose own indexing takes a hundred times as long."""
+        matrix = self._similarity
+        start, end = matrix.indptr[row], matrix.indptr[row + 1]
+        at = start + int(np.searchsorted(matrix.indices[start:end], column))
+        found = at < end and matrix.indices[at] == column
+        return float(matrix.data[at]) if found else 0.0

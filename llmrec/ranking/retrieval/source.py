@@ -50,16 +50,16 @@ class Limits:
             users, items = np.concatenate([users, rows]), np.concatenate([items, known])
         return cls(users, items.astype(np.int64))
 
-    def within(self, constraints: Constraints | None, n_users: int) -> Limits:
-        """These and a request's own, which hold for each of the users."""
-        if constraints is None:
+    def within(self, constraints: Sequence[Constraints] | None) -> Limits:
+        """These and those of requests, one a user, all of one filter."""
+        if not constraints:
             return self
-        exclude = np.asarray(constraints.exclude, dtype=np.int64)
-        users = np.repeat(np.arange(n_users), len(exclude))
+        exclude = [np.asarray(own.exclude, dtype=np.int64) for own in constraints]
+        users = np.repeat(np.arange(len(exclude)), [len(own) for own in exclude])
         return Limits(
             np.concatenate([self.users, users]),
-            np.concatenate([self.items, np.tile(exclude, n_users)]),
-            constraints.allow,
+            np.concatenate([self.items, *exclude]),
+            constraints[0].allow,
         )
 
     def of_users(self, rows: np.ndarray, n_users: int) -> Limits:

@@ -54,6 +54,17 @@ class SourceFeatures:
         """Those of some users or items."""
         return SourceFeatures(self.names, self.rank[rows], self.score[rows])
 
+    @classmethod
+    def stacked(cls, parts: Sequence[SourceFeatures]) -> SourceFeatures:
+        """Of users each, ``[c, sources]``: one of all, ``[users, most, sources]``, padded as
+        :meth:`empty` is."""
+        width = max(len(part.rank) for part in parts)
+        joined = cls.empty(parts[0].names, (len(parts), width))
+        for row, part in enumerate(parts):
+            joined.rank[row, : len(part.rank)] = part.rank
+            joined.score[row, : len(part.rank)] = part.score
+        return joined
+
     def put(self, rows: np.ndarray, values: SourceFeatures) -> None:
         """Write those of some users."""
         self.rank[rows], self.score[rows] = values.rank, values.score

@@ -22,7 +22,7 @@ from llmrec.serving.store.tables import INFO, METADATA, SCHEMA_VERSION
 BUSY_SECONDS = 5.0  # that a transaction waits for another one
 CONNECTIONS = 8  # kept open
 MORE_CONNECTIONS = 56  # at most, beside those
-_WRITES = "llmrec_writes"
+_WRITES, _SYNCED = "llmrec_writes", "llmrec_synced"
 _CREATION_LOCK = 0x6C6C6D726563  # of PostgreSQL's advisory locks: one process makes the tables
 
 
@@ -58,13 +58,19 @@ class Store:
             self._make_tables(connection)
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, synced: bool = True) -> Iterator[Connection]:
         """A transaction that writes; committed when the block ends without an error.
+
+        Args:
+            synced: False where the last moments before a power failure may be lost: a kill loses
+                nothing, and no disk is waited for.
 
         Raises:
             StoreError: if it is locked, full or gone; nothing was written then.
         """
-        with self._transaction(writes=True) as connection:
+        with self._transaction(writes=True, synced=synced) as connection:
+            if not synced and connection.dialect.name == "postgresql":
+                connection.execute(text("SET LOCAL synchronous_commit = off"))
             yield connection
         self._check_file()  # SQLite goes on writing to a file that was removed
 
@@ -98,11 +104,12 @@ class Store:
         self.close()
 
     @contextmanager
-    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+    def _transaction(self, *, writes: bool, synced: bool = True) -> Iterator[Connection]:
         self._check_file()
+        options = {_WRITES: writes, _SYNCED: synced}
         try:
             with (
-                self._engine.connect().execution_options(**{_WRITES: writes}) as connection,
+                self._engine.connect().execution_options(**options) as connection,
                 connection.begin(),
             ):
                 yield connection
@@ -214,5 +221,9 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # a transaction that began by reading could not wait for another one's end to write
-    writes = connection.get_execution_options().get(_WRITES)
+    options = connection.get_execution_options()
+    writes = options.get(_WRITES)
+    if writes:  # the log of writes is synced by whoever commits next to it
+        level = "FULL" if options.get(_SYNCED) else "NORMAL"
+        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

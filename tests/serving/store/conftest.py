@@ -1,36 +1,26 @@
 """An empty store in each database that is served."""
 
 import os
-import shutil
-import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llmrec.bench.scratch_postgres import scratch_postgres, why_no_postgres
 from llmrec.serving.store.database import Store
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """URL of a PostgreSQL of the tests' own, or of ``$LLMREC_POSTGRES``."""
     if "LLMREC_POSTGRES" in os.environ:
         yield os.environ["LLMREC_POSTGRES"]
         return
-    pg_ctl = shutil.which("pg_ctl")
-    if pg_ctl is None or os.geteuid() == 0:
-        pytest.skip("no PostgreSQL that this user may start; set LLMREC_POSTGRES to a URL")
-    home = tmp_path_factory.mktemp("postgres")
-    options = f"-k {home} -c listen_addresses="
-    for command in (
-        [pg_ctl, "init", "-s", "-D", f"{home}/data", "-o", "--auth=trust --username=llmrec"],
-        [pg_ctl, "start", "-s", "-w", "-D", f"{home}/data", "-o", options, "-l", f"{home}/log"],
-    ):
-        subprocess.run(command, check=True, timeout=60)
-    try:
-        yield f"postgresql://llmrec@/postgres?host={home}"
-    finally:
-        subprocess.run([pg_ctl, "stop", "-s", "-m", "fast", "-D", f"{home}/data"], check=True)
+    if why := why_no_postgres():
+        pytest.skip(f"{why}; set LLMREC_POSTGRES to a URL")
+    with tempfile.TemporaryDirectory(prefix="pg-") as home, scratch_postgres(Path(home)) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,0 +1,274 @@
+"""``llmrec serve BUNDLE``: opens a bundle and listens.
+
+    llmrec serve runs/demo/models/atomic/bundle --port 8000
+    llmrec serve BUNDLE --workers 2          # processes over one store; SIGHUP reloads the bundle
+
+A supervisor of workers (uvicorn's) starts a new worker for each old one on SIGHUP, and lets the old
+one go when the new one has opened the bundle and passed :func:`self_check`; where it does not, the
+old ones stay.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from llmrec.data.dataset import Dataset
+from llmrec.errors import ArtifactError, ConfigError, LlmrecError
+from llmrec.serving.bundle import Bundle, EngineName
+from llmrec.serving.history import dataset_attributes, dataset_histories
+from llmrec.serving.json_logs import JSON_LOGS
+from llmrec.serving.live import LiveHistories
+from llmrec.serving.processes import end_with_parent, limit_arenas
+from llmrec.serving.recommender import Recommender
+from llmrec.serving.settings import ServiceConfig
+from llmrec.serving.store.database import Store, default_url
+from llmrec.stage import read_manifest
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+LOG = logging.getLogger("uvicorn.error")  # which tells of the service's life
+# that Python code of the model may run before the event loop gets its turn
+SWITCH_SECONDS = 0.001
+START_SECONDS = 600  # that a worker may take to open a bundle
+CHECKED = 3  # items whose followers a self-check asks for
+USUAL = ServiceConfig()
+Flattened = tyro.conf.arg(name="")  # the flags of a settings class, without its own name
+
+
+@dataclass(frozen=True)
+class Opening:
+    """All that a process needs to open a service; the fields are flags of :func:`serve`."""
+
+    bundle: Path
+    dataset: Path | None
+    beams: int
+    cache_mib: int
+    calibrated: bool
+    verify: bool
+    engine: EngineName
+    vllm_url: str | None
+    store: str
+    media_root: Path | None
+    service: ServiceConfig
+
+
+def serve(
+    bundle: Path,
+    /,
+    dataset: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 0,
+    beams: int = 50,
+    cache_mib: int = 256,
+    calibrated: bool = True,
+    verify: bool = True,
+    engine: EngineName = "torch",
+    vllm_url: str | None = None,
+    store: str | None = None,
+    media_root: Path | None = None,
+    service: Annotated[ServiceConfig, Flattened] = USUAL,
+) -> None:
+    """Serve a bundle over an OpenAI-compatible API.
+
+    Args:
+        bundle: folder of llmrec bundle.
+        dataset: folder of llmrec ingest whose users a request may name.
+        host: address to listen on.
+        port: to listen on.
+        workers: processes that serve, each with the bundle in memory, under a supervisor that
+            replaces those that die, and all of them on SIGHUP; 0 for this process alone.
+        beams: beam width for semantic IDs.
+        cache_mib: memory for the histories of users who come back, in MiB; 0 for none.
+        calibrated: let the bundle's click model rank, where it has one.
+        verify: check the sha256 of every file of the bundle first.
+        engine: what runs the language model: our own, or a vLLM that is started with the service.
+        vllm_url: address of a vLLM that llmrec vllm started on the same bundle, to use instead.
+        store: URL of the database of events and people, such as postgresql://user@host/shop; an
+            SQLite file beside the bundle where none is named.
+        media_root: folder of the catalogue's pictures, for the page at /ui.
+        service: how the service takes requests.
+    """
+    if workers < 0:
+        raise ConfigError(f"--workers: {workers} is no number of processes")
+    if workers > 1 and engine == "vllm" and vllm_url is None:
+        raise ConfigError("--workers: share one vLLM; start it with llmrec vllm, give --vllm-url")
+    url = store or default_url(bundle)
+    opening = Opening(
+        bundle, dataset, beams, cache_mib, calibrated, verify, engine, vllm_url, url, media_root,
+        service,
+    )  # fmt: skip
+    with listening(host, port) as taken:
+        read_manifest(bundle, "bundle")  # what is plainly wrong is said before anything is loaded
+        if workers:
+            run_workers(opening, taken, host, workers)
+        else:
+            run_here(opening, taken, host)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that nobody else listens on.
+
+    Raises:
+        ConfigError: if somebody does, or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except (OSError, OverflowError) as error:
+        taken.close()
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            problem = f"--port: something listens on {host}:{port} already; give another one"
+        else:
+            problem = f"--host: cannot listen on {host}:{port} ({error})"
+        raise ConfigError(problem) from None
+    taken.set_inheritable(True)
+    return taken
+
+
+def run_here(opening: Opening, taken: socket.socket, host: str) -> None:
+    """Serve in this process until a signal ends it."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            _say_running(host, taken)
+
+    Server(_config(opening, taken, host, open_app(opening))).run(sockets=[taken])
+
+
+def run_workers(opening: Opening, taken: socket.socket, host: str, workers: int) -> None:
+    """Serve in some processes until a signal ends them."""
+    from uvicorn.supervisors import Multiprocess
+
+    class Supervisor(Multiprocess):
+        def init_processes(self) -> None:
+            super().init_processes()
+            first = self.processes[0]
+            while not self.should_exit.is_set() and first.process.is_alive():
+                if first.is_ready(timeout=1):
+                    return _say_running(host, taken)
+                self.handle_signals()
+
+    Store(opening.store).close()  # one that cannot be opened is said once
+    app = partial(_open_in_worker, opening)
+    config = _config(opening, taken, host, app, workers=workers, factory=True)
+    Supervisor(config, sockets=[taken]).run()
+
+
+def _say_running(host: str, taken: socket.socket) -> None:
+    address = f"[{host}]" if ":" in host else host
+    LOG.info("llmrec is running on http://%s:%d", address, taken.getsockname()[1])
+
+
+def open_app(opening: Opening) -> FastAPI:
+    """Open everything and check that it answers.
+
+    Raises:
+        ArtifactError, ConfigError, StoreError: for what cannot be opened.
+    """
+    from llmrec.serving.app import create_app
+    from llmrec.serving.page_api import Pictures
+
+    limit_arenas()
+    bundle = Bundle(
+        opening.bundle,
+        beams=opening.beams,
+        cache_mib=opening.cache_mib,
+        verify=opening.verify,
+        engine=opening.engine,
+        vllm_url=opening.vllm_url,
+    )
+    known = None if opening.dataset is None else Dataset(opening.dataset)
+    live = LiveHistories(
+        Store(opening.store),
+        bundle,
+        None if known is None else dataset_histories(known),
+        None if known is None else dataset_attributes(known),
+    )
+    recommender = Recommender.load(
+        bundle,
+        histories=live.history,
+        attributes=live.attributes,
+        statistics=live.statistics,
+        calibrated=opening.calibrated,
+    )
+    bundle.open_text_encoder()
+    self_check(recommender)
+    pictures = Pictures(bundle, opening.media_root)
+    people = [] if known is None else known.user_ids
+    app = create_app(recommender, live, opening.service, pictures, people)
+    _close_with(app, bundle)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return app
+
+
+def self_check(recommender: Recommender) -> None:
+    """Ask for a few lists, as people will.
+
+    Raises:
+        ArtifactError: if one is empty.
+    """
+    bundle = recommender.bundle
+    for history in ([], *([item] for item in bundle.item_ids[:CHECKED])):
+        found = recommender.recommend(history, 5).recommendations
+        if not found and len(bundle.item_ids) > 1:
+            problem = f"recommends nothing after {history}; make it again with llmrec bundle"
+            raise ArtifactError(f"{bundle.folder}: {problem}")
+
+
+def _close_with(app: FastAPI, bundle: Bundle) -> None:
+    """End what a bundle has started when the app ends."""
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(served: Any) -> AsyncIterator[Any]:
+        async with inner(served) as state:
+            yield state
+        bundle.close()
+
+    app.router.lifespan_context = lifespan
+
+
+def _config(opening: Opening, taken: socket.socket, host: str, app: Any, **more: Any) -> Any:
+    import uvicorn
+
+    if opening.service.log_format == "json":
+        more["log_config"] = JSON_LOGS
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=taken.getsockname()[1],
+        # an access log would name people, and keep them when they are to be forgotten
+        access_log=False,
+        timeout_graceful_shutdown=round(opening.service.shutdown_seconds),
+        timeout_worker_healthcheck=START_SECONDS,
+        ws="none",
+        **more,
+    )
+
+
+def _open_in_worker(opening: Opening) -> FastAPI:
+    from uvicorn.config import STARTUP_FAILURE
+
+    end_with_parent()
+    try:
+        return open_app(opening)
+    except LlmrecError as error:
+        print(f"llmrec: error: {error}", file=sys.stderr, flush=True)
+        sys.exit(STARTUP_FAILURE)
