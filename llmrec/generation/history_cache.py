@@ -95,6 +95,11 @@ class HistoryCache:
             for key in list(self._entries):
                 self._drop(key)
 
+    def reset(self) -> None:
+        """Forget all histories, and what was counted."""
+        self.clear()
+        self._metrics = CacheMetrics()
+
     def prefill(self, engine: TorchEngine, prompts: list[np.ndarray], slots: int) -> PrefillState:
         """The KV cache of prompts; only what is not cached of them is computed.
 

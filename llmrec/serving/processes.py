@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import signal
 import sys
 
@@ -20,6 +21,16 @@ def limit_arenas(arenas: int = ARENAS) -> bool:
     """
     mallopt = _of_libc("mallopt")  # musl has none
     return mallopt is not None and mallopt(_M_ARENA_MAX, arenas) == 1
+
+
+def settle_garbage() -> None:
+    """Take all that there is now out of what the garbage collector looks through.
+
+    Libraries leave millions of objects behind that live as long as the process. A full collection
+    looks at each while no thread may run: half a second in which nobody is answered.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def end_with_parent() -> None:

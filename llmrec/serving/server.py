@@ -29,7 +29,7 @@ from llmrec.serving.bundle import Bundle, EngineName
 from llmrec.serving.history import dataset_attributes, dataset_histories
 from llmrec.serving.json_logs import JSON_LOGS
 from llmrec.serving.live import LiveHistories
-from llmrec.serving.processes import end_with_parent, limit_arenas
+from llmrec.serving.processes import end_with_parent, limit_arenas, settle_garbage
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.store.database import Store, default_url
@@ -215,6 +215,7 @@ def open_app(opening: Opening) -> FastAPI:
     app = create_app(recommender, live, opening.service, pictures, people)
     _close_with(app, bundle)
     sys.setswitchinterval(SWITCH_SECONDS)
+    settle_garbage()
     return app
 
 
@@ -230,6 +231,8 @@ def self_check(recommender: Recommender) -> None:
         if not found and len(bundle.item_ids) > 1:
             problem = f"recommends nothing after {history}; make it again with llmrec bundle"
             raise ArtifactError(f"{bundle.folder}: {problem}")
+    for cache in bundle.history_caches():
+        cache.reset()  # these were nobody's
 
 
 def _close_with(app: FastAPI, bundle: Bundle) -> None:
