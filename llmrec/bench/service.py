@@ -14,9 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from llmrec.bench import service_kills, service_load
 from llmrec.bench.checks import result_file
@@ -65,22 +63,20 @@ class ServiceBenchConfig:
                 raise ConfigError(f"parts: {part!r} is none of {', '.join(PARTS)}")
 
 
-USUAL = ServiceBenchConfig()
-
-
 def run(
     bundle: Path,
     /,
+    config: ServiceBenchConfig,
+    *,
     out: Path,
-    config: Annotated[ServiceBenchConfig, tyro.conf.arg(name="")] = USUAL,
     experiments: Path | None = None,
 ) -> None:
     """Measure a service of a bundle.
 
     Args:
         bundle: folder of llmrec bundle.
-        out: the result file. Figures of parts that are not measured now stay as they are there.
         config: what is measured, for how long.
+        out: the result file. Figures of parts that are not measured now stay as they are there.
         experiments: result file of the experiments, whose false alarms belong to the figures.
     """
     result_file(out)
