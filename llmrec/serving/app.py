@@ -40,6 +40,7 @@ from llmrec.serving.page_api import Pictures, page_router
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.retention import forgetting
 from llmrec.serving.settings import ServiceConfig
+from llmrec.serving.tracing import Traced, tracer_of
 from llmrec.serving.users_api import users_router
 
 ALIASES = ("", "llmrec")  # other names of whatever model is served
@@ -94,6 +95,8 @@ def create_app(
     ring = None if live is None else KeyRing(live.store)
     app.add_middleware(Guard, config=config, ring=ring)
     app.add_middleware(Timed, requests=measured.requests)
+    if config.tracing:
+        app.add_middleware(Traced, tracer=tracer_of())
     app.add_middleware(RequestIds, log=config.log_format == "json")
 
     def model_name(name: str) -> str:

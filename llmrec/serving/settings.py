@@ -23,6 +23,7 @@ class ServiceConfig:
         waiting: requests that wait at most; further ones are told to come again.
         shutdown_seconds: that requests under way get to end, once the service is to.
         log_format: text, or a line of JSON for each message and each request.
+        tracing: make a span of OpenTelemetry of each request.
         deadline_ms: within which a request is answered or given up.
         max_body, max_header, max_url: bytes of a request.
         rate: requests a second of one API key, in the long run.
@@ -37,6 +38,7 @@ class ServiceConfig:
     waiting: int = 256
     shutdown_seconds: float = 30.0
     log_format: Literal["text", "json"] = "text"
+    tracing: bool = False
     deadline_ms: float = 30_000.0
     max_body: int = 1 << 20
     max_header: int = 1 << 14
