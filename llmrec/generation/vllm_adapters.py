@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import numpy as np
 
 from llmrec.errors import ConfigError

@@ -63,7 +63,7 @@ class LearnedByContent:
         known = slice(first, first + self._n_items)
         return [
             ContentRegression.fit(self._content, table[known].detach().float().cpu().numpy())
-            for table in token_tables(self._bundle.llm.engine.model)
+            for table in token_tables(self._bundle.multi_lora.base.engine.model)
         ]
 
     @cached_property

@@ -125,7 +125,7 @@ class Versions:
         before, after = self.current.bundle, draft.version.bundle
         if before.prior is not None:
             after.prior = before.prior.grown(draft.neighbours, len(after.items))
-        _write_rows(after.llm.engine.model, draft.tokens, draft.rows)
+        _write_rows(after.multi_lora.base.engine.model, draft.tokens, draft.rows)
         if draft.known_token:
             for cache in after.history_caches():
                 cache.clear()
