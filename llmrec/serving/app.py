@@ -13,7 +13,7 @@ fields and give the same items. ``model`` may name an adapter of the bundle.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -84,9 +84,12 @@ def create_app(
     if live is not None and bundle.is_changeable:
         catalogue = LiveCatalogue(live.store, live, recommender, batcher.wait_between)
 
+    looks: list[Callable[[], object]] = [] if live is None else [live.follow]
+    looks += [] if catalogue is None else [catalogue.sync]
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with forgetting(live, config.keep_days), following(catalogue):
+        async with forgetting(live, config.keep_days), following(looks):
             yield
         batcher.close(config.shutdown_seconds)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -24,6 +26,8 @@ from llmrec.serving.store.recommendations import ShownList
 from llmrec.types import Event
 
 MOST_EVENTS = 1000  # newest stored events of a history that a request reads
+OVERLAP = 1000  # numbers of events that are looked at again
+FORGOTTEN_SECONDS = 60.0  # between two looks who is not there any more
 DESCRIBED = 100  # newest events that a description of a user lists
 
 
@@ -53,8 +57,10 @@ class LiveHistories:
         self._caches = bundle.history_caches()
         self.statistics = StoreStatistics(store)
         self._lock = threading.Lock()  # one changes the store and the graph
+        self._counted: dict[str, None] = {}  # ids of the last events that are in the graph
         with store.read() as connection:
             self._forgotten = people.forgotten(connection)
+            self._newest, self._looked = events.newest(connection), time.monotonic()
             if self._graph is not None:
                 self._graph.count_all(
                     (user_id, self._known_items(user_id), self._liked(rows))
@@ -99,6 +105,7 @@ class LiveHistories:
                 users = {first[event_id].user_id for event_id in stored}
                 liked = self._liked_of(connection, users)
             self._count(liked)
+            self._note(stored)
         return [one.event_id in stored and first[one.event_id] is one for one in new]
 
     def history(self, user_id: str) -> History | None:
@@ -187,27 +194,51 @@ class LiveHistories:
                 self._graph.count(user_id, items, [])
             if in_dataset:
                 self._forgotten.add(user_hash(user_id))
-        self.statistics.forget()
-        for cache in self._caches:
-            cache.clear()
+        self._forget_cached()
         return removed
 
-    def forget_before(self, time: float) -> None:
+    def forget_before(self, before: float) -> None:
         """Remove events and recommendations from before a time.
 
         Args:
-            time: seconds since 1970 UTC.
+            before: seconds since 1970 UTC.
 
         Raises:
             StoreError: if the store cannot be written; nothing was removed.
         """
         with self._changing():
             with self.store.write() as connection:
-                users = set(events.users_before(connection, time))
-                events.remove_before(connection, time)
-                recommendations.remove_before(connection, time)
+                users = set(events.users_before(connection, before))
+                events.remove_before(connection, before)
+                recommendations.remove_before(connection, before)
                 liked = self._liked_of(connection, users)
             self._count(liked)
+
+    def follow(self) -> None:
+        """Take in what other services over the store counted and forgot since the last time.
+
+        Raises:
+            StoreError: if the store cannot be read.
+        """
+        with self._changing(), self.store.read() as connection:
+            forgotten = people.forgotten(connection)
+            if forgotten - self._forgotten:
+                self._forget_cached()
+            self._forgotten |= forgotten
+            if self._graph is None:
+                return
+            # a transaction may have got its numbers before one that was committed earlier
+            rows = events.since(connection, self._newest - OVERLAP)
+            new = [row for row in rows if row.event_id not in self._counted]
+            self._count(self._liked_of(connection, {row.user_id for row in new}))
+            self._note(row.event_id for row in new)
+            self._newest = max([self._newest, *(row.number for row in rows)])
+            if time.monotonic() - self._looked > FORGOTTEN_SECONDS:
+                self._looked = time.monotonic()
+                gone = self._graph.users - events.users(connection)
+                self._count({user: [] for user in gone})
+                if gone:
+                    self._forget_cached()
 
     def log(self, shown: Sequence[ShownList]) -> None:
         """Store recommendations that are about to be shown.
@@ -217,6 +248,17 @@ class LiveHistories:
         """
         with self.store.write(synced=False) as connection:  # each answer would wait for the disk
             recommendations.add(connection, shown)
+
+    def _note(self, event_ids: Iterable[str]) -> None:
+        """Remember which events are counted, as far back as :meth:`follow` looks."""
+        self._counted |= dict.fromkeys(event_ids)
+        for old in list(islice(self._counted, max(0, len(self._counted) - 4 * OVERLAP))):
+            del self._counted[old]
+
+    def _forget_cached(self) -> None:
+        self.statistics.forget()
+        for cache in self._caches:
+            cache.clear()
 
     def _known_attributes(self, user_id: str) -> dict[str, str]:
         if self._attributes is None or user_hash(user_id) in self._forgotten:

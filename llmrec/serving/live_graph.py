@@ -27,6 +27,11 @@ class LiveGraph:
         self._graph = graph
         self._counted: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
+    @property
+    def users(self) -> set[str]:
+        """Whose events are counted."""
+        return set(self._counted)
+
     def use(self, graph: ItemGraph) -> None:
         """Go on with a copy of the graph, which has more items; whoever reads the one before
         reads it as it is now."""

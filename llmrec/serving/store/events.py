@@ -85,6 +85,22 @@ def of_users(connection: Connection) -> Iterator[tuple[str, list[Any]]]:
         yield user_id, list(own)
 
 
+def newest(connection: Connection) -> int:
+    """The number of the event that came last; 0 for none."""
+    return connection.scalar(select(func.max(EVENTS.c.number))) or 0
+
+
+def since(connection: Connection, number: int) -> list[Any]:
+    """Number, id and user of the events that came after one."""
+    columns = EVENTS.c.number, EVENTS.c.event_id, EVENTS.c.user_id
+    return list(connection.execute(select(*columns).where(EVENTS.c.number > number)))
+
+
+def users(connection: Connection) -> set[str]:
+    """Everybody who has events."""
+    return set(connection.scalars(select(EVENTS.c.user_id).distinct()))
+
+
 def counts(connection: Connection, user_id: str) -> dict[str, int]:
     """How many events of each type a user has."""
     of = select(EVENTS.c.type, func.count()).where(EVENTS.c.user_id == user_id)
