@@ -27,6 +27,7 @@ from llmrec.content.clip.training import TOWER
 from llmrec.content.features.text_encoder import fetch_model
 from llmrec.errors import ConfigError, one_line, require
 from llmrec.jsonl import read_json
+from llmrec.loop.logs import quiet_transformers
 from llmrec.weights.locate import locate
 
 CONTEXT = 64  # tokens of a text that are read
@@ -49,11 +50,12 @@ def pretrained_clip(config: LitConfig) -> tuple[Any, Any]:
     text = fetch_model(config.text_tower)
     try:
         trunk = timm.create_model(f"local-dir:{image}", pretrained=True, num_classes=0)
-        clip = open_clip.CustomTextCLIP(
-            config.dim,
-            _vision_config(image, config.side),
-            _text_config(text) | {"hf_model_name": str(text)},
-        )
+        with quiet_transformers():
+            clip = open_clip.CustomTextCLIP(
+                config.dim,
+                _vision_config(image, config.side),
+                _text_config(text) | {"hf_model_name": str(text)},
+            )
         clip.visual.trunk.load_state_dict(trunk.state_dict())
         tokenizers = require("open_clip.tokenizer", "media")
         tokenize = tokenizers.HFTokenizer(str(text), context_length=CONTEXT)

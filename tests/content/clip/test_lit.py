@@ -99,7 +99,7 @@ def test_the_towers_are_those_that_were_given(trained: Path, config: ClipConfig)
 
 
 def test_of_an_unfrozen_tower_the_last_stage_moves_alone(
-    shop: Shop, config: ClipConfig, tmp_path: Path
+    shop: Shop, config: ClipConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     lit = replace(config.lit, unfrozen=1)
     out = run(replace(config, lit=lit, epochs=1), shop[0], tmp_path / "clip", media_root=shop[1])
@@ -112,6 +112,7 @@ def test_of_an_unfrozen_tower_the_last_stage_moves_alone(
         name.startswith((last, "visual.trunk.conv_head", "visual.trunk.bn2")) for name in moved
     )
     assert not any("running" in name for name in moved)
+    assert "LOAD REPORT" not in capfd.readouterr().err  # of the text tower's pooler
 
 
 def test_a_run_that_was_killed_after_the_towers_were_asked_ends_as_one_that_was_not(
