@@ -15,36 +15,39 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from llmrec.serving import openai_api as api
-from llmrec.serving.answering import Answered, Answering, Asked, as_json
-from llmrec.serving.batching import Batcher
-from llmrec.serving.bundle import Bundle
+from llmrec.serving.answer_schemas import LIST
+from llmrec.serving.answering import as_json
+from llmrec.serving.audio_api import audio_router
 from llmrec.serving.catalogue.following import following
 from llmrec.serving.catalogue.live import LiveCatalogue
 from llmrec.serving.catalogue_api import catalogue_router
-from llmrec.serving.error_handlers import UnknownModelError, add_error_handlers, error_response
+from llmrec.serving.completions_api import completions_router
+from llmrec.serving.embeddings_api import embeddings_router
+from llmrec.serving.error_handlers import add_error_handlers, error_response
 from llmrec.serving.events_api import events_router
 from llmrec.serving.guard import Guard, KeyRing
 from llmrec.serving.json_logs import RequestIds
 from llmrec.serving.live import LiveHistories
-from llmrec.serving.metrics import ServiceMetrics, Timed
+from llmrec.serving.metrics import Timed
+from llmrec.serving.openapi import describe
 from llmrec.serving.page_api import Pictures, page_router
 from llmrec.serving.recommender import Recommender
+from llmrec.serving.responses_api import responses_router
 from llmrec.serving.retention import forgetting
+from llmrec.serving.search_api import search_router
+from llmrec.serving.service import Service
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.tracing import Traced, tracer_of
 from llmrec.serving.users_api import users_router
 
-ALIASES = ("", "llmrec")  # other names of whatever model is served
-DEADLINE = "x-deadline-ms"  # header: when an answer is no longer wanted
 USUAL = ServiceConfig()
 
 
@@ -64,24 +67,10 @@ def create_app(
         people: names that the page offers.
     """
     config = config or USUAL
-    bundle = recommender.bundle
-    measured = ServiceMetrics(bundle)
-    cards = model_cards(bundle)
-
-    def head() -> dict[str, Any]:
-        version = recommender.bundle.catalog_version
-        return {"model": bundle.model_name, "catalog_version": version}
-
-    batcher: Batcher[Asked, Answered] = Batcher(
-        Answering(recommender, live, config.variant, measured.answered),
-        most=config.batch,
-        wait_seconds=config.batch_wait_ms / 1000,
-        waiting=config.waiting,
-        observe=measured.batches.observe,
-    )
-    measured.watch_queue(lambda: batcher.queued)
+    service = Service(recommender, live, config)
+    head, batcher, measured = service.head, service.batcher, service.metrics
     catalogue = None
-    if live is not None and bundle.is_changeable:
+    if live is not None and service.bundle.is_changeable:
         catalogue = LiveCatalogue(live.store, live, recommender, batcher.wait_between)
 
     looks: list[Callable[[], object]] = [] if live is None else [live.follow]
@@ -91,7 +80,7 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with forgetting(live, config.keep_days), following(looks):
             yield
-        batcher.close(config.shutdown_seconds)
+        service.close()
 
     app = FastAPI(title="llmrec", lifespan=lifespan)
     add_error_handlers(app)
@@ -101,23 +90,6 @@ def create_app(
     if config.tracing:
         app.add_middleware(Traced, tracer=tracer_of())
     app.add_middleware(RequestIds, log=config.log_format == "json")
-
-    def model_name(name: str) -> str:
-        name = bundle.model_name if name in ALIASES else name
-        if name not in cards:
-            known = ", ".join(map(repr, cards))
-            raise UnknownModelError(f"model: {name!r} is not served here; there is {known}")
-        return name
-
-    async def answer(
-        http: Request, body: api.RecommendFields, logged: bool = False
-    ) -> tuple[dict[str, str], Answered]:
-        name = model_name(body.model)
-        request = body.recommend_request(name if name in bundle.adapters else None)
-        seconds = config.deadline_within(http.headers.get(DEADLINE))
-        asked = Asked(request, name, logged)
-        answered = await batcher.ask(asked, seconds, http.is_disconnected)
-        return head() | {"model": name}, answered
 
     # async: it is answered whatever the threads and the model are doing
     @app.get("/healthz")
@@ -136,63 +108,34 @@ def create_app(
 
     @app.get("/v1/models")
     def models() -> dict[str, Any]:
-        return {"object": "list", "data": list(cards.values())}
+        return {"object": "list", "data": list((service.cards | service.side.cards).values())}
 
     @app.get("/v1/models/{name}")
     def model(name: str) -> dict[str, Any]:
-        return cards[model_name(name)]
+        return service.side.cards.get(name) or service.cards[service.model_name(name)]
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     def metrics() -> PlainTextResponse:
         found = generate_latest(measured.registry)
         return PlainTextResponse(found, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    @app.post("/v1/chat/completions")
-    async def chat(http: Request, body: api.ChatBody) -> Response:
-        about, answered = await answer(http, body)
-        if body.stream:
-            usage = body.stream_options.include_usage
-            return _stream(api.chat_chunks(about, answered.response, usage))
-        return JSONResponse(api.chat_completion(about, answered.response))
-
-    @app.post("/v1/completions")
-    async def completions(http: Request, body: api.CompletionBody) -> Response:
-        about, answered = await answer(http, body)
-        if body.stream:
-            usage = body.stream_options.include_usage
-            return _stream(api.text_chunks(about, answered.response, usage))
-        return JSONResponse(api.text_completion(about, answered.response))
-
-    @app.post("/v1/recommendations")
+    @app.post("/v1/recommendations", responses=LIST)
     async def recommendations(http: Request, body: api.ListBody) -> JSONResponse:
-        about, answered = await answer(http, body, logged=True)
+        about, answered = await service.answer(http, body)
         return JSONResponse(about | as_json(answered))
 
+    for router in (
+        completions_router,
+        responses_router,
+        search_router,
+        embeddings_router,
+        audio_router,
+    ):
+        app.include_router(router(service))
     if live is not None and catalogue is not None:
         app.include_router(catalogue_router(catalogue, head))
         app.include_router(events_router(live, head, config.rating_scale, measured.events))
         app.include_router(users_router(live, head, batcher))
-    app.include_router(page_router(pictures or Pictures(bundle, None), people))
+    app.include_router(page_router(pictures or Pictures(service.bundle, None), people))
+    describe(app)
     return app
-
-
-def model_cards(bundle: Bundle) -> dict[str, dict[str, Any]]:
-    """Entries of ``/v1/models`` by name: the bundle's model, and one for each of its adapters."""
-    own = {"object": "model", "owned_by": "llmrec"}
-    cards: dict[str, dict[str, Any]] = {
-        bundle.model_name: {"id": bundle.model_name, "created": 0, **own}
-    }
-    for name, adapter in bundle.adapters.items():
-        cards[name] = {
-            "id": name,
-            "created": int(datetime.fromisoformat(adapter.created).timestamp()),
-            **own,
-            "parent": bundle.model_name,
-            "version": adapter.version,
-            "task": adapter.task,
-        }
-    return cards
-
-
-def _stream(chunks: Any) -> StreamingResponse:
-    return StreamingResponse(api.server_sent_events(chunks), media_type="text/event-stream")

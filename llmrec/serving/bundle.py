@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
@@ -188,7 +188,7 @@ class Bundle:
     @property
     def texts(self) -> QuerySimilarity | None:
         """The text vectors of the items, and the model that makes them; None without any."""
-        return self._texts("query") if (self.folder / FEATURES).is_dir() else None
+        return self._texts("query") if self.has_texts else None
 
     def _open_prior(self) -> GraphPrior:
         from llmrec.ranking.hybrid.prior import GraphPrior
@@ -211,6 +211,26 @@ class Bundle:
         """The caches of the model and of each adapter; none for a bundle without any."""
         llms = [self.llm_of(name) for name in (None, *self.adapters)]
         return [llm.cache for llm in llms if llm.cache is not None]
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether there are text vectors of the items."""
+        return (self.folder / FEATURES).is_dir()
+
+    def encode_texts(
+        self, field: str, texts: Sequence[str], *, as_items: bool
+    ) -> tuple[np.ndarray, int]:
+        """Texts in the space of the items' text vectors, float32 ``[texts, dim]`` of length 1, and
+        how many tokens they have.
+
+        Args:
+            field: of the request that needs them, for the message.
+            as_items: as texts of items are read, where the model tells them from queries.
+
+        Raises:
+            ConfigError: if the bundle has no text vectors.
+        """
+        return self._texts(field).encode_texts(texts, as_items=as_items)
 
     def text_similarity(self, query: str) -> np.ndarray:
         """Cosine of each item's text and the query, float32 ``[items]``.
@@ -239,7 +259,7 @@ class Bundle:
         return repr(title)
 
     def _texts(self, field: str) -> QuerySimilarity:
-        if not (self.folder / FEATURES).is_dir():
+        if not self.has_texts:
             raise ConfigError(
                 f"{field}: this bundle holds no text features to compare with; give a history "
                 "instead, or make the bundle again with --features"
@@ -254,7 +274,7 @@ class Bundle:
             ArtifactError: if it is not there, or not the one that made the vectors.
             MissingExtraError: if what runs it is not installed.
         """
-        if (self.folder / FEATURES).is_dir():
+        if self.has_texts:
             self._texts("query").open_encoder()
 
     @cached_property

@@ -248,13 +248,13 @@ class ClickRanker:
         query: Query,
     ) -> list[str]:
         """Why each of some candidates is recommended, in a few true words."""
-        words = query.request.query.strip()
+        close = query.request.closeness
         usual_price = self._usual_price(history)
         reasons = []
         for row in rows.tolist():
             reason = explain(sources, found, row, history, self.bundle.quoted_title)
-            if words:
-                reason = f"close in meaning to {words!r}" + (f"; {reason}" if reason else "")
+            if close:
+                reason = close + (f"; {reason}" if reason else "")
             elif not reason:
                 reason = "chosen for you" if len(history) else "chosen for this visit"
             price = float(self.model.item_features.price[found.items[row]])

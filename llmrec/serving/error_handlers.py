@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from llmrec.errors import CatalogError, ConfigError, LlmrecError
 from llmrec.generation.vllm_server import VllmServerError
@@ -18,17 +19,31 @@ from llmrec.serving import openai_api as api
 from llmrec.serving.batching import BusyError, ClientGoneError, DeadlineError
 from llmrec.serving.catalogue_api import UnknownItemError
 from llmrec.serving.filters import CatalogFilter
+from llmrec.serving.limits import MAX_NAME
+from llmrec.serving.openai_fields import UnknownFieldError
+from llmrec.serving.service import UnknownModelError
 from llmrec.serving.store.database import StoreError
 from llmrec.serving.users_api import UnknownUserError
 
+MAX_MESSAGE = 500  # characters: what is wrong may be long
 OUR_FAULT = "the service failed; its log says why"
 CLIENT_GONE = 499  # as nginx has it
 LOG = logging.getLogger(__name__)
+# of bodies, for messages that begin with one
+FIELDS = {
+    *api.BODY_FIELDS,
+    *(
+        "image",
+        "audio",
+        "input",
+        "documents",
+        "dimensions",
+        "file",
+        "language",
+        "max_output_tokens",
+    ),
+}
 FILTER_FIELDS = tuple(field.name for field in dataclasses.fields(CatalogFilter))
-
-
-class UnknownModelError(LlmrecError):
-    """A request names a model that is not served."""
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -40,7 +55,7 @@ def add_error_handlers(app: FastAPI) -> None:
         message = str(error)
         return error_response(400, message, param=_field(message.partition(":")[0]))
 
-    @app.exception_handler(api.UnknownFieldError)
+    @app.exception_handler(UnknownFieldError)
     def unknown_field(_request: Request, error: LlmrecError) -> JSONResponse:
         message = str(error)
         return error_response(400, message, param=message.partition(":")[0])
@@ -62,7 +77,9 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def no_such_path(request: Request, error: HTTPException) -> JSONResponse:
         return error_response(
-            error.status_code, f"{request.method} {request.url.path}: {error.detail}"
+            error.status_code,
+            f"{request.method} {request.url.path[:MAX_NAME]}: {error.detail}",
+            headers=_headers(request, error),
         )
 
     @app.exception_handler(UnknownUserError)
@@ -109,10 +126,21 @@ def add_error_handlers(app: FastAPI) -> None:
         return error_response(500, OUR_FAULT)
 
 
+def _headers(request: Request, error: HTTPException) -> Mapping[str, str] | None:
+    """Of an error; a path's methods are those of all its routes."""
+    if error.status_code != 405:
+        return error.headers
+    methods = set[str]()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return {"Allow": ", ".join(sorted(methods))}
+
+
 def _field(place: str) -> str | None:
     """The request's field that a message begins with, or None."""
     name = re.split(r"[.\[]", place, maxsplit=1)[0]
-    if name in api.BODY_FIELDS:
+    if name in FIELDS:
         return place
     return f"where.{place}" if name in FILTER_FIELDS else None
 
@@ -130,6 +158,8 @@ def error_response(
     Args:
         param: the field that is wrong.
     """
+    if len(message) > MAX_MESSAGE:
+        message = f"{message[:MAX_MESSAGE]}..."
     kind = "invalid_request_error" if status < 500 else "server_error"
     body = {"message": message, "type": kind, "param": param, "code": code}
     return JSONResponse({"error": body}, status_code=status, headers=headers)

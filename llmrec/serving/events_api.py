@@ -103,7 +103,7 @@ def events_router(
     """
     router = APIRouter()
 
-    @router.post("/v1/events")
+    @router.post("/v1/events", responses={REFUSED: {"description": "None could be stored."}})
     def events(body: EventsBody) -> JSONResponse:
         results = take(live, body.events, scale)
         found = [result["status"] for result in results]

@@ -25,6 +25,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOG = logging.getLogger(__name__)
 OPEN = ("/healthz", "/readyz")  # for whoever watches the service
+# whose bodies may bring a picture or a recording
+MEDIA = (
+    "/v1/audio/transcriptions",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/search",
+)
 FRESH_SECONDS = 1.0  # after which a new or revoked key is noticed
 NO_KEYS = (
     "llmrec: warning: there are no API keys, so WHOEVER REACHES THIS SERVICE may read and change "
@@ -123,7 +131,7 @@ class Guard:
             refusal = await self._not_allowed(scope)
         if refusal is not None:
             return await refusal(scope, receive, send)
-        return await self._app(scope, self._limited(receive), send)
+        return await self._app(scope, self._limited(receive, self._most_bytes(scope)), send)
 
     def _too_large(self, scope: Scope) -> Any:
         config = self._config
@@ -133,8 +141,9 @@ class Guard:
         if len(scope["query_string"]) + len(scope["path"]) > config.max_url:
             return error_response(414, f"URL: has more than {config.max_url} bytes")
         length = _header(scope, b"content-length")
-        if length.isdigit() and int(length[:20]) > config.max_body:
-            return error_response(413, self._body_message)
+        most = self._most_bytes(scope)
+        if length.isdigit() and int(length[:20]) > most:
+            return error_response(413, f"body: has more than {most} bytes")
         return None
 
     async def _not_allowed(self, scope: Scope) -> Any:
@@ -158,7 +167,10 @@ class Guard:
             return error_response(429, message, code="rate_limited", headers=retry)
         return None
 
-    def _limited(self, receive: Receive) -> Receive:
+    def _most_bytes(self, scope: Scope) -> int:
+        return self._config.max_media if scope["path"] in MEDIA else self._config.max_body
+
+    def _limited(self, receive: Receive, most: int) -> Receive:
         """Counts the bytes of a body that does not say its length."""
         total = 0
 
@@ -166,15 +178,11 @@ class Guard:
             nonlocal total
             message = await receive()
             total += len(message.get("body", b""))
-            if total > self._config.max_body:
-                raise HTTPException(413, self._body_message)
+            if total > most:
+                raise HTTPException(413, f"body: has more than {most} bytes")
             return message
 
         return counted
-
-    @property
-    def _body_message(self) -> str:
-        return f"body: has more than {self._config.max_body} bytes"
 
 
 def _is_open(path: str) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmrec.config import shown
 from llmrec.errors import CatalogError
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.serving.filters import COLUMNS, CatalogFilter
@@ -116,7 +117,7 @@ class ItemTable:
         unknown = list(dict.fromkeys(item_ids[row] for row in np.flatnonzero(rows < 0)))
         if not unknown:
             return rows, []
-        named = ", ".join(map(repr, unknown[:NAMED])) + (", ..." if unknown[NAMED:] else "")
+        named = ", ".join(map(shown, unknown[:NAMED])) + (", ..." if unknown[NAMED:] else "")
         what = f"{named} is" if len(unknown) == 1 else f"{len(unknown)} items ({named}) are"
         return rows, [f"{field}: {what} not in the catalogue and left out"]
 
@@ -192,6 +193,14 @@ class ItemTable:
         """When each item came into the catalogue, float64 seconds since 1970 UTC; NaN unknown."""
         times = self.catalogue[_SINCE].to_numpy(zero_copy_only=False)
         return np.asarray(times, dtype=np.float64)
+
+    def facts(self, item_id: str) -> dict[str, Any]:
+        """What the catalogue says of an item beside its title, without what it does not know."""
+        names = [name for name in COLUMNS if name in self.catalogue.column_names]
+        (row,) = self.catalogue.select(names).slice(self.index[item_id], 1).to_pylist()
+        found = {name: value for name, value in row.items() if value is not None}
+        pairs = [pair.split("=", 1) for pair in found.get("attributes", ())]
+        return found | {"attributes": dict(pairs)}
 
     def _make_where_filter(self, where: CatalogFilter) -> ItemFilter:
         found = ItemFilter(where.passes(self.catalogue))

@@ -13,7 +13,7 @@ MAX_NAME = 256  # characters of an identifier
 MAX_TEXT = 10_000  # characters of words
 MAX_FIELDS = 50  # names of a context or a profile
 MAX_LIST = 10_000  # entries of a list of a request
-MAX_DEPTH = 8  # lists and objects within each other
+MAX_DEPTH = 16  # lists and objects within each other
 MAX_VALUE = 1000  # characters of a value of those
 
 

@@ -2,76 +2,48 @@
 
 Every route reads the fields of a :class:`~llmrec.serving.request.RecommendRequest` and answers with
 those of a :class:`~llmrec.serving.request.RecommendResponse`; chat and text completions have their
-own beside them, and the list as text. Of OpenAI's further fields those that change nothing here,
-such as ``temperature``, are accepted; what would change the answer is refused by name.
+own beside them, and the list as text.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llmrec.errors import ConfigError
-from llmrec.serving.limits import MAX_LIST, MAX_NAME, MAX_TEXT, check_nesting
+from llmrec.serving.answer_text import Written
+from llmrec.serving.attachments import Attachments, read_parts
+from llmrec.serving.body_schema import close
+from llmrec.serving.limits import MAX_FIELDS, MAX_LIST, MAX_NAME, MAX_TEXT, check_nesting
+from llmrec.serving.openai_fields import HARMLESS, UnknownFieldError, check_harmless
 from llmrec.serving.paging import MAX_CURSOR
-from llmrec.serving.request import DEFAULT_N, RecommendRequest, RecommendResponse
+from llmrec.serving.request import DEFAULT_N, RecommendRequest
 from llmrec.serving.scenarios import SCENARIOS
-from llmrec.types import Recommendation
+from llmrec.serving.structured import AnswerFormat
 
 Json = dict[str, Any]
 
-# Of OpenAI's fields: what has no meaning for a ranked list
-WITHOUT_EFFECT = {
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "seed",
-    "frequency_penalty",
-    "presence_penalty",
-    "metadata",
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "parallel_tool_calls",
-    "reasoning_effort",
-    "verbosity",
-}
-# ... and what would make it another answer, with the values that ask for nothing
-NOT_DONE: dict[str, tuple[Any, ...]] = {
-    "response_format": ({"type": "text"},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "modalities": (["text"],),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "stop": ([], ""),
-    "echo": (False,),
-    "suffix": ("",),
-    "best_of": (1,),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-}
 EVENTS = "events"  # another name of the field history
 
 
-class UnknownFieldError(ConfigError):
-    """A request has a field that is not known, or that is not done here."""
+def _document(schema: Json, body: type[RecommendFields]) -> None:
+    """Complete the schema of a body."""
+    close(schema, body.harmless)
+    schema["properties"][EVENTS] = schema["properties"]["history"]
+    schema["examples"] = [{**body.example, "history": ["item-17", "item-3"], "n": 5}]
 
 
 class RecommendFields(BaseModel):
     """What every route reads."""
+
+    model_config = ConfigDict(json_schema_extra=_document)
 
     model: str = Field("", description="the model, or one of its adapters")
     user: str | None = Field(None, description="whose history to take, where none is given")
@@ -110,7 +82,10 @@ class RecommendFields(BaseModel):
     rerank: dict[str, Any] | None = Field(None, description="diversity, per_category, ...")
     explain: bool = Field(False, description="name the item of another shop that moved each item")
 
-    openai: ClassVar[bool] = True  # whether OpenAI's further fields may be there
+    # OpenAI's further fields, with the values that ask for nothing
+    harmless: ClassVar[Mapping[str, tuple[Any, ...] | None]] = {}
+    example: ClassVar[Json] = {}  # of what its body has beside these fields
+    token_limit: ClassVar[int | None] = None
 
     @model_validator(mode="before")
     @classmethod
@@ -127,18 +102,22 @@ class RecommendFields(BaseModel):
         for name, value in given.items():
             if name in cls.model_fields:
                 continue
-            if cls.openai and name in NOT_DONE:
-                if value not in NOT_DONE[name]:
-                    raise UnknownFieldError(f"{name}: is not done here; leave it out")
-            elif not (cls.openai and name in WITHOUT_EFFECT):
-                close = difflib.get_close_matches(str(name), cls.model_fields, n=1)
+            if name in cls.harmless:
+                check_harmless(name, value, cls.harmless)
+            else:
+                close = difflib.get_close_matches(name[:MAX_NAME], cls.model_fields, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else "leave it out"
-                raise UnknownFieldError(f"{name}: is no field of a request; {hint}")
+                raise UnknownFieldError(f"{name[:MAX_NAME]}: is no field of a request; {hint}")
         return given
 
     def words(self) -> str:
         """The query."""
         return ""
+
+    @property
+    def attachments(self) -> Attachments:
+        """Pictures and recordings of the query."""
+        return Attachments()
 
     def recommend_request(self, adapter: str | None) -> RecommendRequest:
         """The same request as in Python.
@@ -159,7 +138,7 @@ class RecommendFields(BaseModel):
 class ListBody(RecommendFields):
     """Body of ``/v1/recommendations``."""
 
-    openai = False
+    example: ClassVar[Json] = {"query": "something warm for winter"}
     query: str = ""
 
     def words(self) -> str:
@@ -167,51 +146,130 @@ class ListBody(RecommendFields):
 
 
 class Message(BaseModel):
-    """One turn of a conversation; its content is text or, as OpenAI has it, text parts."""
+    """One turn of a conversation; its content is text or, as OpenAI has it, parts."""
 
-    role: str
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[dict[str, Any]] | None = None
+    # of answers that a client sends back
+    name: str | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: list[Any] | None = Field(None, max_length=0)
 
-    @field_validator("content")
-    @classmethod
-    def _only_text(cls, content: Any) -> Any:
-        for part in content if isinstance(content, list) else []:
-            if part.get("type") != "text" or not isinstance(part.get("text"), str):
-                raise ValueError(f"only parts of type 'text' are read, not {part.get('type')!r}")
-        return content
+    def read(self, field: str) -> tuple[str, Attachments]:
+        """The content as one text, and what else is in it.
 
-    @property
-    def text(self) -> str:
-        """The content as one text."""
+        Raises:
+            ConfigError: for a part that is not read, beginning with ``field``.
+        """
         if isinstance(self.content, list):
-            return " ".join(part["text"] for part in self.content).strip()
-        return (self.content or "").strip()
+            return read_parts(self.content, field)
+        return (self.content or "").strip(), Attachments()
+
+
+def last_of_user(messages: Sequence[Message], field: str) -> tuple[str, Attachments]:
+    """What the last message of the user says; all of them must be readable.
+
+    Args:
+        field: of the request, for messages.
+
+    Raises:
+        ConfigError: for a part of a message that is not read.
+    """
+    last = "", Attachments()
+    for number, message in enumerate(messages):
+        read = message.read(f"{field}[{number}].content")
+        if message.role == "user":
+            last = read
+    return last
 
 
 class StreamOptions(BaseModel):
     """How a stream ends."""
 
+    model_config = ConfigDict(extra="forbid")
+
     include_usage: bool = False
 
 
-class ChatBody(RecommendFields):
+class TextFields(RecommendFields):
+    """What routes read that answer with a text, too."""
+
+    stream: bool = False
+    metadata: dict[str, str] | None = Field(
+        None, max_length=MAX_FIELDS, description="comes back with the answer"
+    )
+
+    @property
+    def answer_format(self) -> AnswerFormat | None:
+        """What the text is to be; None for words."""
+        return None
+
+
+class CompletionFields(TextFields):
+    """What chat and text completions read."""
+
+    harmless = HARMLESS
+    stream_options: StreamOptions = StreamOptions()
+    max_tokens: int | None = Field(
+        None, ge=1, strict=True, description="tokens that items may take, as ``usage`` counts them"
+    )
+
+    @property
+    def token_limit(self) -> int | None:  # type: ignore[override]
+        """Tokens that the items of an answer may take; None for no limit."""
+        return self.max_tokens
+
+
+class ChatBody(CompletionFields):
     """Body of ``/v1/chat/completions``; the last user message is the query."""
 
+    example: ClassVar[Json] = {"messages": [{"role": "user", "content": "something warm"}]}
     messages: list[Message] = Field(min_length=1, max_length=MAX_LIST)
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    max_completion_tokens: int | None = Field(None, ge=1, strict=True)
+    response_format: dict[str, Any] | None = Field(
+        None, description="text, json_object, or json_schema, which the answer is fitted into"
+    )
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise UnknownFieldError("max_tokens: is another name of max_completion_tokens")
+        _ = self.answer_format  # what it cannot be is said before anything is ranked
+        return self
+
+    @property
+    def token_limit(self) -> int | None:  # type: ignore[override]
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def answer_format(self) -> AnswerFormat | None:
+        return AnswerFormat.of(self.response_format, "response_format")
+
+    @functools.cached_property
+    def _last(self) -> tuple[str, Attachments]:
+        return last_of_user(self.messages, "messages")
 
     def words(self) -> str:
-        of_user = [message.text for message in self.messages if message.role == "user"]
-        return of_user[-1] if of_user else ""
+        return self._last[0]
+
+    @property
+    def attachments(self) -> Attachments:
+        return self._last[1]
 
 
-class CompletionBody(RecommendFields):
-    """Body of ``/v1/completions``; the prompt is the query."""
+class CompletionBody(CompletionFields):
+    """Body of ``/v1/completions``; the prompt is the query, or a history of item tokens."""
 
+    example: ClassVar[Json] = {"prompt": "something warm for winter"}
     prompt: str = ""
-    stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    logprobs: int | None = Field(
+        None, ge=0, le=0, description="0: the log-probability of each item, after item tokens"
+    )
 
     def words(self) -> str:
         return self.prompt
@@ -220,55 +278,59 @@ class CompletionBody(RecommendFields):
 BODY_FIELDS = {name for body in (ListBody, ChatBody, CompletionBody) for name in body.model_fields}
 
 
-def as_text(recommendations: list[Recommendation]) -> str:
-    """The recommendations as a short list in words."""
-    if not recommendations:
-        return "Nothing in the catalogue is left to recommend."
-    return "\n".join(f"{one.rank}. {_name(one)}" for one in recommendations)
-
-
-def _name(one: Recommendation) -> str:
-    """The title and the identifier, which stands alone where it is the title."""
-    return one.title if one.title == one.item_id else f"{one.title} [{one.item_id}]"
-
-
-def chat_completion(head: Json, response: RecommendResponse) -> Json:
+def chat_completion(head: Json, written: Written) -> Json:
     """A whole chat completion.
 
     Args:
         head: model and version of the catalogue.
     """
-    message = {"role": "assistant", "content": as_text(response.recommendations)}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return _head(head, "chat.completion") | {"choices": [choice]} | response.as_dict()
+    message = {"role": "assistant", "content": written.text, "refusal": None}
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": written.finish_reason,
+        "logprobs": None,
+    }
+    return _head(head, "chat.completion") | {"choices": [choice]} | written.fields
 
 
-def chat_chunks(head: Json, response: RecommendResponse, usage: bool) -> Iterator[Json]:
+def chat_chunks(head: Json, written: Written, usage: bool) -> Iterator[Json]:
     """The same in parts: a line of text each, then one with the recommendations.
 
     Args:
         usage: whether the tokens follow in a part of their own, as OpenAI has it.
     """
     deltas: list[Json] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": line} for line in _lines(response)]
+    deltas += [{"content": piece} for piece in written.pieces]
     choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-    last = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    return _chunks(_head(head, "chat.completion.chunk"), choices, last, response, usage)
+    last = {"index": 0, "delta": {}, "finish_reason": written.finish_reason}
+    return _chunks(_head(head, "chat.completion.chunk"), choices, last, written, usage)
 
 
-def text_completion(head: Json, response: RecommendResponse) -> Json:
-    """A whole text completion."""
-    choice = {"index": 0, "text": as_text(response.recommendations), "finish_reason": "stop"}
-    return _head(head, "text_completion") | {"choices": [choice]} | response.as_dict()
+def text_completion(head: Json, written: Written, choices: list[Json] | None) -> Json:
+    """A whole text completion.
+
+    Args:
+        choices: in the place of the text; None for the text.
+    """
+    choice = {
+        "index": 0,
+        "text": written.text,
+        "finish_reason": written.finish_reason,
+        "logprobs": None,
+    }
+    whole = {"choices": [choice] if choices is None else choices}
+    return _head(head, "text_completion") | whole | written.fields
 
 
-def text_chunks(head: Json, response: RecommendResponse, usage: bool) -> Iterator[Json]:
+def text_chunks(
+    head: Json, written: Written, choices: list[Json] | None, usage: bool
+) -> Iterator[Json]:
     """The same in parts, as :func:`chat_chunks`."""
-    choices: list[Json] = [
-        {"index": 0, "text": line, "finish_reason": None} for line in _lines(response)
-    ]
-    last = {"index": 0, "text": "", "finish_reason": "stop"}
-    return _chunks(_head(head, "text_completion"), choices, last, response, usage)
+    if choices is None:
+        choices = [{"index": 0, "text": piece, "finish_reason": None} for piece in written.pieces]
+    last = {"index": 0, "text": "", "finish_reason": written.finish_reason}
+    return _chunks(_head(head, "text_completion"), choices, last, written, usage)
 
 
 def server_sent_events(chunks: Iterable[Json]) -> Iterator[str]:
@@ -279,9 +341,9 @@ def server_sent_events(chunks: Iterable[Json]) -> Iterator[str]:
 
 
 def _chunks(
-    head: Json, choices: list[Json], last: Json, response: RecommendResponse, usage: bool
+    head: Json, choices: list[Json], last: Json, written: Written, usage: bool
 ) -> Iterator[Json]:
-    fields = response.as_dict()
+    fields = dict(written.fields)
     tokens = {"usage": fields.pop("usage")}
     for choice in choices:
         yield head | {"choices": [choice]}
@@ -294,7 +356,3 @@ def _head(head: Json, kind: str) -> Json:
     prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
     own = {"id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": int(time.time())}
     return own | head
-
-
-def _lines(response: RecommendResponse) -> list[str]:
-    return as_text(response.recommendations).splitlines(keepends=True)

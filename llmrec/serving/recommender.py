@@ -10,6 +10,7 @@ What is ranked:
 
 * ``candidates`` where the request names them;
 * with a ``query``, the 100 items whose text is closest to it, of those that may be recommended;
+  with a picture, those that look like it;
 * otherwise what the language model generates, or an item graph beside it leads to, and what, with
   a click model, further sources propose.
 
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from llmrec.generation.llm import Llm
     from llmrec.generation.vllm_adapters import AdaptedVllm
     from llmrec.ranking.hybrid.recommender import HybridLlm
+    from llmrec.serving.item_search import ItemSearch
 
 LOG = logging.getLogger(__name__)
 CLICK_MODEL, LANGUAGE_MODEL = "click_model", "language_model"
@@ -100,6 +102,7 @@ class Recommender:
         attributes: what is known of a user by name, such as ``{"membership": "gold"}``; a click
             model reads it beside the context of a request.
         statistics: what people do lately; None goes by what the bundle learned.
+        search: what finds items by a picture; None to find them by words alone.
 
     Raises:
         ArtifactError: if bundle and click model do not belong together.
@@ -112,7 +115,9 @@ class Recommender:
         histories: KnownHistories | None = None,
         attributes: KnownAttributes | None = None,
         statistics: StoreStatistics | None = None,
+        search: ItemSearch | None = None,
     ) -> None:
+        self.search = search
         self.histories, self.attributes = histories, attributes
         self.statistics = statistics
         ranker = None if click_model is None else ClickRanker(bundle, click_model)
@@ -147,6 +152,7 @@ class Recommender:
         histories: KnownHistories | None = None,
         attributes: KnownAttributes | None = None,
         statistics: StoreStatistics | None = None,
+        search: str | Path | None = None,
         beams: int = 50,
         cache_mib: int = 0,
         calibrated: bool = True,
@@ -159,6 +165,7 @@ class Recommender:
         Args:
             bundle: a folder, or one that is opened already.
             histories, attributes, statistics: as for the class.
+            search: folder of ``llmrec search index``, of the same items; None for none.
             beams, cache_mib, verify: as for :class:`~llmrec.serving.bundle.Bundle`.
             calibrated: False leaves the click model closed.
             engine: what runs the click model's network.
@@ -170,10 +177,15 @@ class Recommender:
         """
         if not isinstance(bundle, Bundle):
             bundle = Bundle(bundle, beams=beams, cache_mib=cache_mib, verify=verify)
-        if bundle.ctr is None or not calibrated:
-            return cls(bundle, None, histories, attributes, statistics)
-        click_model = ClickModel.load(bundle.ctr, engine=engine, threads=threads)
-        return cls(bundle, click_model, histories, attributes, statistics)
+        click_model = None
+        if bundle.ctr is not None and calibrated:
+            click_model = ClickModel.load(bundle.ctr, engine=engine, threads=threads)
+        found = None
+        if search is not None:
+            from llmrec.serving.item_search import ItemSearch
+
+            found = ItemSearch.load(Path(search), bundle.items)
+        return cls(bundle, click_model, histories, attributes, statistics, found)
 
     def recommend(
         self, history: History | None = None, n: int = DEFAULT_N, **fields: Any
@@ -292,7 +304,7 @@ class Recommender:
             return CLICK_MODEL, request.adapter, request.options
         # a request for more items than there are beams has a wider search of its own
         wide = request.n if request.n > self.bundle.llm.options.beams else 0
-        searches = request.candidates is None and not request.query.strip()
+        searches = request.candidates is None and not request.is_search
         return request.adapter, request.options, wide, searches
 
     def _answer_group(
@@ -416,14 +428,30 @@ class Recommender:
             rows, unknown = self.bundle.items.find_some("candidates", request.candidates)
             notes += unknown
             return np.unique(rows), None
-        words = request.query.strip()
-        if not words:
+        if not request.is_search:
             return None, None
+        count = max(QUERY_CANDIDATES, min(request.n, len(self.bundle.items)))
         with watch.step("retrieve"):
-            similarity = self.bundle.text_similarity(words)[None]
-            similarity[0, ~constraints.passes(len(self.bundle.items))] = -np.inf
-            count = max(QUERY_CANDIDATES, min(request.n, len(self.bundle.items)))
-            closest = top_n(similarity, count)
+            return self._closest(request, constraints.passes(len(self.bundle.items)), count)
+
+    def _closest(
+        self, request: RecommendRequest, passes: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The items closest to the words or the picture of a request, and how close they are.
+
+        Words are compared with the items' texts; with their pictures where a picture was sent, too,
+        or the bundle has no texts.
+        """
+        vector = request.query_vector
+        if vector is None and self.search is not None and not self.bundle.has_texts:
+            vector = self.search.embed([], request.query)
+        if vector is not None:
+            if self.search is None:
+                raise ConfigError("query_vector: there is no search index to compare it with")
+            return self.search.nearest(vector, passes, count)
+        similarity = self.bundle.text_similarity(request.query.strip())[None]
+        similarity[0, ~passes] = -np.inf
+        closest = top_n(similarity, count)
         there = closest.items[0] >= 0
         return closest.items[0][there], closest.scores[0][there]
 
@@ -496,10 +524,9 @@ class Recommender:
 
     def _reason(self, query: Query) -> str:
         """Why the language model's items are recommended."""
-        words, history = query.request.query.strip(), query.positives.items
-        if words:
-            likely = " and likely after this history" if len(history) else ""
-            return f"close in meaning to {words!r}{likely}"
+        close, history = query.request.closeness, query.positives.items
+        if close:
+            return close + (" and likely after this history" if len(history) else "")
         if len(history):
             return f"likely to follow {self.bundle.titles[history[-1]]!r}"
         return "popular with everyone; there is no history to go by"

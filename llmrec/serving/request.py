@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from llmrec.config import shown
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.ranking.rerank.settings import RerankConfig
 from llmrec.serving.filters import CatalogFilter
@@ -39,6 +42,9 @@ class RecommendRequest:
         n: at most so many items; fewer come back where no more are left.
         user: whose history to take where none is given.
         query: words; of the items that may be recommended, those closest in meaning are ranked.
+        query_vector: float32 ``[dim]``, of length 1: a picture in the space of the search index, or
+            a picture and words; the items closest to it are ranked instead of those closest to
+            ``query``.
         similar_to: an item id; the items most like it are wanted, or what goes with it.
         scenario: what the list is for, one of :data:`llmrec.serving.scenarios.SCENARIOS` or of the
             bundle's own; None: the items most like ``similar_to`` where that is given, else what
@@ -72,6 +78,7 @@ class RecommendRequest:
     _: KW_ONLY
     user: str | None = None
     query: str = ""
+    query_vector: np.ndarray | None = field(default=None, compare=False)
     similar_to: str | None = None
     scenario: str | None = None
     cursor: str | None = None
@@ -118,6 +125,20 @@ class RecommendRequest:
             return self.where
         return CatalogFilter.of_dict(dict(self.where))
 
+    @property
+    def is_search(self) -> bool:
+        """Whether items close to words or a picture are wanted."""
+        return bool(self.query.strip()) or self.query_vector is not None
+
+    @property
+    def closeness(self) -> str:
+        """Why an item is found, in words; nothing where no search is."""
+        words = self.query.strip()
+        quoted = shown(words) if words else ""
+        if self.query_vector is not None:
+            return f"close to the picture and {quoted}" if words else "close to the picture"
+        return f"close in meaning to {quoted}" if words else ""
+
     def now_in_seconds(self, otherwise: float) -> float:
         """``now`` since 1970 UTC, or something else where it is None.
 
@@ -141,15 +162,16 @@ class RecommendRequest:
     def _check_similar_to(self) -> None:
         if self.similar_to is None:
             return
+        given = {"query": self.query or self.query_vector is not None}
         for name in ("query", "candidates", "adapter"):
-            if getattr(self, name):
+            if given.get(name, getattr(self, name)):
                 raise ConfigError(f"similar_to: goes by the item alone; leave out {name}")
 
     def _check_candidates(self) -> None:
         if self.candidates is None:
             return
         where = self.catalog_filter not in (None, CatalogFilter())
-        if self.query.strip() or self.exclude or self.allow is not None or where:
+        if self.is_search or self.exclude or self.allow is not None or where:
             raise ConfigError(
                 "candidates: are ranked as given; leave out query, exclude, allow and where"
             )

@@ -94,6 +94,6 @@ def _check(request: RecommendRequest) -> None:
         raise ConfigError("similar_to: names the item that the list is to be like; give it")
     if request.similar_to is not None and name not in _ONE_ITEM:
         raise ConfigError(f"similar_to: does not go with scenario {name}; leave it out")
-    if name != HOME and (request.query.strip() or request.candidates is not None):
-        field = "query" if request.query.strip() else "candidates"
+    if name != HOME and (request.is_search or request.candidates is not None):
+        field = "query" if request.is_search else "candidates"
         raise ConfigError(f"{field}: does not go with scenario {name}; leave it out")

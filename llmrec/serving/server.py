@@ -60,6 +60,7 @@ class Opening:
     engine: EngineName
     vllm_url: str | None
     store: str
+    search_index: Path | None
     media_root: Path | None
     service: ServiceConfig
 
@@ -78,6 +79,7 @@ def serve(
     engine: EngineName = "torch",
     vllm_url: str | None = None,
     store: str | None = None,
+    search_index: Path | None = None,
     media_root: Path | None = None,
     service: Annotated[ServiceConfig, Flattened] = USUAL,
 ) -> None:
@@ -98,6 +100,7 @@ def serve(
         vllm_url: address of a vLLM that llmrec vllm started on the same bundle, to use instead.
         store: URL of the database of events and people, such as postgresql://user@host/shop; an
             SQLite file beside the bundle where none is named.
+        search_index: folder of llmrec search index, of the same items, for queries by picture.
         media_root: folder of the catalogue's pictures, for the page at /ui.
         service: how the service takes requests.
     """
@@ -107,8 +110,8 @@ def serve(
         raise ConfigError("--workers: share one vLLM; start it with llmrec vllm, give --vllm-url")
     url = store or default_url(bundle)
     opening = Opening(
-        bundle, dataset, beams, cache_mib, calibrated, verify, engine, vllm_url, url, media_root,
-        service,
+        bundle, dataset, beams, cache_mib, calibrated, verify, engine, vllm_url, url,
+        search_index, media_root, service,
     )  # fmt: skip
     with listening(host, port) as taken:
         read_manifest(bundle, "bundle")  # what is plainly wrong is said before anything is loaded
@@ -206,6 +209,7 @@ def open_app(opening: Opening) -> FastAPI:
         histories=live.history,
         attributes=live.attributes,
         statistics=live.statistics,
+        search=opening.search_index,
         calibrated=opening.calibrated,
     )
     bundle.open_text_encoder()

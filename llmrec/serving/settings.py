@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmrec.config import check_ranges
+from llmrec.content.media.download import MediaLimits
 from llmrec.errors import ConfigError
 
 
@@ -26,6 +27,13 @@ class ServiceConfig:
         tracing: make a span of OpenTelemetry of each request.
         deadline_ms: within which a request is answered or given up.
         max_body, max_header, max_url: bytes of a request.
+        max_media: bytes of a request that may bring a picture or a recording.
+        media_hosts: hosts that pictures of requests may be fetched from; data: URLs are read in any
+            case.
+        media_networks: networks of these hosts that may be reached although they are not public,
+            such as 10.1.0.0/16.
+        speech_model: a Whisper for voice queries and transcripts, such as whisper-base; None
+            reads no speech.
         rate: requests a second of one API key, in the long run.
         burst: requests of one API key at once.
     """
@@ -43,6 +51,10 @@ class ServiceConfig:
     max_body: int = 1 << 20
     max_header: int = 1 << 14
     max_url: int = 1 << 13
+    max_media: int = 1 << 23
+    media_hosts: tuple[str, ...] = ()
+    media_networks: tuple[str, ...] = ()
+    speech_model: str | None = None
     rate: float = 100.0
     burst: int = 200
 
@@ -51,11 +63,12 @@ class ServiceConfig:
         if not -float("inf") < low < high < float("inf"):
             raise ConfigError(f"rating_scale: {low:g} to {high:g} is no scale")
         check_ranges(self, "[1, inf)", "batch", "waiting", "burst")
-        check_ranges(self, "[1024, inf)", "max_body", "max_header", "max_url")
+        check_ranges(self, "[1024, inf)", "max_body", "max_header", "max_url", "max_media")
         check_ranges(self, "[0, 1000]", "batch_wait_ms")
         check_ranges(self, "(0, inf)", "deadline_ms", "rate", "shutdown_seconds")
         if self.log_format not in ("text", "json"):
             raise ConfigError(f"log_format: {self.log_format!r} is neither text nor json")
+        MediaLimits(networks=self.media_networks)
         if self.keep_days is not None:
             check_ranges(self, "(0, inf)", "keep_days")
 

@@ -185,8 +185,8 @@ def test_what_is_too_large(service: LiveService) -> None:
     ("body", "message"),
     [
         ("[" * 2000 + "]" * 2000, "body"),
-        ('{"a":' * 600 + "1" + "}" * 600, "body: has more than 8 lists and objects"),
-        (json.dumps({"where": {"a": [[[[[[[[]]]]]]]]}}), "body: has more than 8"),
+        ('{"a":' * 600 + "1" + "}" * 600, "body: has more than 16 lists and objects"),
+        ('{"where": {"a": ' + "[" * 15 + "]" * 15 + "}}", "body: has more than 16"),
         (json.dumps({"context": {"a": "b"}, "more": 1}), "more: is no field"),
         (json.dumps({"user": "x" * 257}), "user: a name has at most 256"),
         (json.dumps({"user": "\0"}), "user: '\\x00' holds a NUL"),

@@ -1,8 +1,9 @@
 """One request gives one answer, whichever way it comes in.
 
-Each request goes through Python, ``/v1/recommendations``, chat, text completions and ``llmrec
-recommend``, over bundles with and without a click model and adapters. All must give the same items
-with the same fields: ids, order, scores, probabilities, reasons.
+Each request goes through Python, ``/v1/recommendations``, chat, text completions, responses, search
+where it has words, and ``llmrec recommend``, over bundles with and without a click model and
+adapters. All must give the same items with the same fields: ids, order, scores, probabilities,
+reasons.
 """
 
 import json
@@ -62,6 +63,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "n": 7,
     },
 }
+
+PATHS = ("recommendations", "completions", "chat/completions", "responses")
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,8 @@ def over_http(path: str, opened: Opened, request: dict[str, Any]) -> Any:
         "recommendations": {"query": words},
         "completions": {"prompt": words},
         "chat/completions": {"messages": [{"role": "user", "content": words}]},
+        "responses": {"input": words},
+        "search": {"query": words},
     }
     body |= own[path] | {"model": request.get("adapter", "")}
     answer = opened.client.post(f"/v1/{path}", json=body)
@@ -181,10 +186,8 @@ def test_every_way_in_gives_the_same_answer(
         pytest.skip("the bundle does not hold what is asked for")
     expected = in_python(opened, request)
     assert expected["recommendations"], "the request should leave something to compare"
-    ways = {
-        path: partial(over_http, path)
-        for path in ("recommendations", "completions", "chat/completions")
-    }
+    paths = (*PATHS, "search") if "query" in request else PATHS
+    ways = {path: partial(over_http, path) for path in paths}
     for way, ask in ways.items():
         assert ask(opened, request) == expected, way
     if request.get("history") is not EVENTS:  # the command line takes item ids alone
@@ -211,7 +214,7 @@ def test_a_user_is_known_by_name(opened: Opened) -> None:
     expected = in_python(opened, {"history": HISTORY, "now": NOW})
     by_name = {"user": "anna", "now": NOW}
     assert in_python(opened, by_name) == expected
-    for path in ("recommendations", "completions", "chat/completions"):
+    for path in PATHS:
         assert over_http(path, opened, by_name) == expected
 
 
@@ -240,7 +243,7 @@ def test_every_way_in_refuses_alike(opened: Opened, capsys: pytest.CaptureFixtur
         in_python(opened, request)
     with pytest.raises(ConfigError, match=message):
         on_the_command_line(capsys, opened, request)
-    for path in ("recommendations", "completions", "chat/completions"):
+    for path in PATHS:
         with pytest.raises(AssertionError, match=message):
             over_http(path, opened, request)
 

@@ -144,6 +144,16 @@ class ImageEncoder:
         with torch.inference_mode(), mixed_precision(self.device.type, self.precision):
             return normalized(self.clip.encode_text(tokens))
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens of texts as the model reads them, without padding.
+
+        Raises:
+            ConfigError: if the model reads no words.
+        """
+        if self._tokenize is None:
+            raise ConfigError(f"image_model: {self.model!r} is no CLIP and reads no words")
+        return int((self._tokenize(list(texts)) != 0).sum())
+
 
 def _parsed(model: str) -> tuple[str, str | None]:
     """What open_clip calls ``model_name`` and ``pretrained``.

@@ -143,6 +143,18 @@ class QuerySimilarity:
         changed.vectors = vectors
         return changed
 
+    def encode_texts(self, texts: Sequence[str], *, as_items: bool) -> tuple[np.ndarray, int]:
+        """Texts in the space of the items', float32 ``[texts, dim]`` of length 1, and how many
+        tokens they have.
+
+        Args:
+            as_items: as texts of items are read, where the model tells them from queries.
+        """
+        with self._lock:
+            text = self._encoder.text
+            vectors = text.encode(texts, kind="document" if as_items else "query")
+            return vectors, text.count_tokens(texts)
+
     def open_encoder(self) -> None:
         """Open the text model, which the first query does otherwise.
 

@@ -147,3 +147,10 @@ class TextEncoder:
             if on_batch is not None:
                 on_batch(len(batch))
         return unit_rows(vectors)  # of half precision models too
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens of texts as the model reads them; what it cuts off is not counted."""
+        read = self._model.tokenizer(
+            list(texts), truncation=True, max_length=self._model.max_seq_length
+        )
+        return sum(map(len, read["input_ids"]))
