@@ -43,6 +43,7 @@ class ServiceBenchConfig:
         events: that must be reflected.
         kills: of each database.
         cases: of schemathesis.
+        shop: what the bundle is of, for the result file.
 
     Raises:
         ConfigError: if a value makes no sense, naming it.
@@ -54,6 +55,7 @@ class ServiceBenchConfig:
     events: int = 10_000
     kills: int = 50
     cases: int = 2000
+    shop: str = ""
 
     def __post_init__(self) -> None:
         check_ranges(self, "[1, inf)", "seconds", "events", "kills", "cases")
@@ -97,7 +99,7 @@ def run(
     write_result(
         out,
         metrics=figures,
-        dataset=bundle.name,
+        dataset=config.shop,
         model=manifest.fingerprint[:12],
         seconds=time.perf_counter() - started,
         notes=list(dict.fromkeys(notes)),
