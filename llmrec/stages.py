@@ -303,6 +303,9 @@ STAGES: dict[str, Stage] = {
     "bench service": Stage(
         "llmrec.bench.service:run", "a service under load, killed, and fed with nonsense"
     ),
+    "bench new-items": Stage(
+        "llmrec.bench.new_items:run", "who is recommended an item that came a moment ago?"
+    ),
     "bench agree": Stage("llmrec.bench.agree:run", "is what is served what was trained?"),
     "verify": Stage("llmrec.stage:verify", "check every file of a finished folder"),
     "doctor": Stage("llmrec.environment:doctor", "check that every package works on this machine"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -62,9 +63,13 @@ class ItemTable:
             there = np.ones(len(self), dtype=bool)
             there[gone] = False
             self._available = ItemFilter(there)
-        self._where_filter = lru_cache(FILTERS)(self._make_where_filter)
-        self._allow_filter = lru_cache(FILTERS)(self._make_allow_filter)
-        self._allowed = lru_cache(FILTERS)(self._find_allowed)
+        # a cache that held the table itself would keep a version after its last request
+        own: Any = weakref.proxy(self)
+        self._where_filter = lru_cache(FILTERS)(lambda where: own._make_where_filter(where))
+        self._allow_filter = lru_cache(FILTERS)(
+            lambda where, allow: own._make_allow_filter(where, allow)
+        )
+        self._allowed = lru_cache(FILTERS)(lambda allow: own._find_allowed(allow))
 
     def __len__(self) -> int:
         """Items that are there or once were."""

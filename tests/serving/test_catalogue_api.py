@@ -1,9 +1,11 @@
 """``/v1/catalog/items``: in force at the next request, kept, and the same in every service."""
 
+import gc
 import json
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +174,21 @@ def test_a_request_ends_with_the_catalogue_it_began_with(
         "new-1",
     }
     assert after.catalog_version.endswith(".1")
+
+
+def test_a_version_goes_with_its_last_request(service: LiveService) -> None:
+    service.client.patch(f"{PATH}/{service.bundle.item_ids[0]}", json={"price": 1.0})
+    bundle = service.recommender.bundle
+    service.recommend(where={"price_max": 2.0}, allow=bundle.item_ids[:3])
+    gc.collect()  # what requests leave behind
+    gone = weakref.ref(bundle.items)
+    del bundle
+    gc.disable()
+    try:
+        service.client.patch(f"{PATH}/{service.bundle.item_ids[0]}", json={"price": 2.0})
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_services_over_one_store_have_one_catalogue(
