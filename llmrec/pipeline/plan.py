@@ -310,11 +310,12 @@ def _domain_evaluations(run: _Run) -> list[Step]:
     """One evaluation of all trainings of a model, and of a baseline across domains and within."""
     recipe, home, steps = run.recipe, run.out / "evaluation", []
     for name, (models, history) in _asked_by_domain(run).items():
-        result = result_name(recipe.name, name)
+        short = name.removeprefix("item-")
+        result = result_name(recipe.name, short)
         given: dict[str, Any] = {"models": models, "results": recipe.results}
         if recipe.domains.shuffled is not None:
             other = recipe.domains.shuffled
-            theirs = result_name(other.name, name)
+            theirs = result_name(other.name, short)
             given["shuffled"] = other / "evaluation" / theirs / f"{theirs}.json"
         changed = {"history": history} if history else None
         call = run.call("evaluate domains", out=home / result, changed=changed, **given)

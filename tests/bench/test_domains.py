@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from two_shops import ITEMS, USERS
+from two_shops import ITEMS, USERS, write_lines
 
 from llmrec.bench.domains import (
     RANKS_SUFFIX,
@@ -13,6 +13,8 @@ from llmrec.bench.domains import (
 )
 from llmrec.bench.domains_compare import run as compare
 from llmrec.cli import run_command
+from llmrec.data.ingest import run as ingest
+from llmrec.data.settings import IngestConfig
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.metrics.metrics import NOT_FOUND
 from llmrec.metrics.results import read_result
@@ -96,6 +98,26 @@ def test_what_cannot_be_measured_is_said(two_shops, tmp_path) -> None:
         DomainEvaluationConfig(ks=[500])
     with pytest.raises(ArtifactError, match="give a NAME"):
         compare(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_domain_without_targets_and_one_of_a_single_item(tmp_path, capsys) -> None:
+    """Nobody's last event is of food; kitchen has one item, which nothing can outrank."""
+    names = [("a", "f1"), ("a", "f2"), ("a", "k"), ("b", "f2"), ("b", "f1"), ("b", "k")]
+    rows = [*names[:1], ("a", "f2"), *names[1:4], ("b", "f1"), *names[4:]]
+    log = [{"user_id": u, "item_id": i, "timestamp": t} for t, (u, i) in enumerate(rows)]
+    shops = {"f1": "food", "f2": "food", "k": "kitchen"}
+    items = [{"item_id": i, "title": i, "domain": shop} for i, shop in shops.items()]
+    config = IngestConfig(
+        write_lines(tmp_path / "events.jsonl", log),
+        write_lines(tmp_path / "items.jsonl", items),
+        timestamp_unit="s",
+    )
+    folder = ingest(config, tmp_path / "dataset")
+    out = run(FEW, ["popularity"], folder, tmp_path / "out")
+    result = read_result(out / "out.json")
+    assert result["cases"] == {"kitchen": 2}
+    assert result["metrics"]["kitchen_mrr"] == result["metrics"]["full_kitchen_mrr"] == 1
+    assert "note: food: no test event is of this domain; it has no table" in capsys.readouterr().out
 
 
 def test_other_cases_are_not_compared(two_shops, tmp_path) -> None:

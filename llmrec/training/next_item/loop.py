@@ -163,9 +163,11 @@ class NextItemTrainer:
         with self.accelerator.autocast():
             states = self.model(batch.tokens)
         states = states.flatten(0, 1)
+        sizes = model.head_sizes()
+        wanted = [self._softmax_over(level, batch.codes[level], n) for level, n in enumerate(sizes)]
         losses = [
-            self._loss(states, table, batch, level)
-            for level, table in enumerate(model.heads())
+            self._loss(states, table, wanted[level], batch, level)
+            for level, table in enumerate(model.heads(wanted))
             if len(batch.codes[level])  # of several domains, some that nobody of the batch was in
         ]
         loss = torch.stack(losses).sum()
@@ -197,6 +199,8 @@ class NextItemTrainer:
             codes: int64, the step's targets.
             size: of the level.
         """
+        if level and self.later_levels is not None:  # which chooses among all
+            return None
         known, wanted = None, self.config.negatives
         if self.predicted is not None:
             known = self.predicted[level].to(codes.device)
@@ -208,15 +212,23 @@ class NextItemTrainer:
         return torch.cat([drawn if known is None else known[drawn], codes]).unique()
 
     def _loss(
-        self, states: torch.Tensor, table: torch.Tensor, batch: SequenceBatch, level: int
+        self,
+        states: torch.Tensor,
+        table: torch.Tensor,
+        rows: torch.Tensor | None,
+        batch: SequenceBatch,
+        level: int,
     ) -> torch.Tensor:
-        """Cross-entropy of a level's targets, from the states of all positions."""
+        """Cross-entropy of a level's targets, from the states of all positions.
+
+        Args:
+            table: of the level, those of its ``rows`` alone where they are given.
+        """
         hidden, codes = states[batch.positions[level]].float(), batch.codes[level]
         if level and self.later_levels is not None:
             return self.later_levels(hidden, table.float(), batch.codes, level)
-        rows = self._softmax_over(level, codes, len(table))
         if rows is not None:
-            table, codes = table[rows], torch.searchsorted(rows, codes)
+            codes = torch.searchsorted(rows, codes)
         return table_cross_entropy(hidden, table.float(), codes, self.config.label_smoothing)
 
     def _validate(self) -> dict[str, float]:

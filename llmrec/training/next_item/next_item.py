@@ -8,6 +8,7 @@ an ordinary LLaMA (:meth:`LlamaNextItem.export_to`), so serving needs nothing of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -118,11 +119,23 @@ class NextItemModel(nn.Module):
     def forget_rows(self) -> None:
         """Drop what was computed from the weights; called after every change of them."""
 
-    def heads(self) -> list[torch.Tensor]:
-        """One table of output rows a level, ``[level size, width]`` each."""
+    def head_sizes(self) -> list[int]:
+        """Output rows of every level."""
+        return list(self.vocabulary.used_sizes)
+
+    def heads(self, wanted: Sequence[torch.Tensor | None] | None = None) -> list[torch.Tensor]:
+        """One table of output rows a level, ``[level size, width]`` each.
+
+        Args:
+            wanted: of each level the rows to give, int64; None for all of them.
+        """
         rows = self.rows()
         levels = range(len(self.vocabulary.level_sizes))
-        return [rows[slice(*self.vocabulary.level_range(level))] for level in levels]
+        tables = [rows[slice(*self.vocabulary.level_range(level))] for level in levels]
+        if wanted is None:
+            return tables
+        pairs = zip(tables, wanted, strict=True)
+        return [table if some is None else table.index_select(0, some) for table, some in pairs]
 
 
 class LlamaNextItem(NextItemModel):
