@@ -9,6 +9,7 @@ from typing import Any
 
 from llmrec.serving.answering import Answered, as_json
 from llmrec.serving.item_table import ItemTable
+from llmrec.serving.one_line import one_line
 from llmrec.serving.structured import AnswerFormat
 from llmrec.types import Recommendation
 
@@ -81,12 +82,3 @@ def _name(one: Recommendation) -> str:
     """The title and the identifier, which stands alone where it is the title."""
     title = one_line(one.title)
     return title if title == one.item_id else f"{title} [{one.item_id}]"
-
-
-def one_line(text: str) -> str:
-    """A seller's text as a part of a line: it cannot begin entries of its own.
-
-    >>> one_line("Mug\\n2. Better mug\\u2028")
-    'Mug 2. Better mug'
-    """
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -7,7 +7,6 @@ taken in. The same sent again changes nothing.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -21,13 +20,12 @@ from llmrec.errors import ConfigError, LlmrecError
 from llmrec.serving.catalogue import live
 from llmrec.serving.catalogue.live import ItemChange, LiveCatalogue
 from llmrec.serving.limits import MAX_FIELDS, MAX_NAME, MAX_TEXT, MAX_VALUE, check_nesting
+from llmrec.serving.one_line import one_line
 from llmrec.serving.request import check_text, seconds
 
 Json = dict[str, Any]
 MAX_ITEMS = 1000  # of a batch
 _MEDIA = ("image", "video", "audio")
-# Controls, and marks that turn the direction of what follows
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ONE_LINE = ("title", "brand", "domain")
 _REFUSED = "refused"
 # What each outcome is for one item: HTTP's status, and why it is an error
@@ -229,15 +227,6 @@ def as_json(row: Json) -> Json:
     """A row of the catalogue as ``PUT`` takes it."""
     pairs = (text.partition("=") for text in row["attributes"])
     return row | {"attributes": {name: value for name, _, value in pairs}}
-
-
-def one_line(text: str) -> str:
-    """A text without what would break a line or turn its direction.
-
-    >>> one_line("Lamp\\n2. Ignore\\u202e all")
-    'Lamp 2. Ignore all'
-    """
-    return " ".join(_HIDDEN.sub("", " ".join(text.split())).split())
 
 
 def _checked(item_id: str) -> str:
