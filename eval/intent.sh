@@ -7,6 +7,7 @@ set -euo pipefail
 out=${1:-runs/intent}
 here=$(cd "$(dirname "$0")" && pwd)
 llmrec=${LLMREC:-llmrec}
+base=${BASE:-smollm2-135m}
 mkdir -p "$out"
 cat > "$out/data.yaml" <<'YAML'
 name: intent
@@ -19,7 +20,7 @@ cat > "$out/tune.yaml" <<YAML
 tune:
   tasks: {next_item: 0.02, instructions: 1.0}
   instructions: $out/own.jsonl
-  loop: {max_steps: 100, batch_size: 16, learning_rate: 1.0e-3, max_length: 256, precision: auto}
+  loop: {max_steps: ${STEPS:-100}, batch_size: 16, learning_rate: 1.0e-3, max_length: 256, precision: auto}
   validation_users: 50
   name: intent
 YAML
@@ -27,7 +28,7 @@ for stage in demo_shop ingest embed index; do
     "$llmrec" run "$out/data.yaml" --out "$out" --only "$stage"
 done
 data="$out/dataset"
-"$llmrec" model expand --base smollm2-135m --item-ids "$out/models/atomic/item_ids" \
+"$llmrec" model expand --base "$base" --item-ids "$out/models/atomic/item_ids" \
     --dataset "$data" --features "$out/features" --out "$out/base"
 "$llmrec" intent examples "$out/raw/talk.jsonl" --truth "$out/raw/talk_truth.jsonl" \
     --dataset "$data" --out "$out/own.jsonl"

@@ -62,7 +62,7 @@ def run(intents: Path, /, truth: Path, out: Path, *, split: str = HELD_OUT, seed
     manifest = read_manifest(intents)
     write_result(
         out,
-        dataset=truth.parent.name,
+        dataset=str(truth),
         split=split,
         model=str(manifest.config["model"]),
         metrics=metrics,
