@@ -31,7 +31,7 @@ def choose_precision(device_type: str, precision: Precision) -> Precision:
         if device_type != "cuda":
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if device_type == "cpu" and precision != "float32" and not cpu_computes(precision):
+    if device_type == "cpu" and precision != "float32" and not _cpu_computes(precision):
         _warn(precision)
         return "float32"
     return precision
@@ -62,7 +62,20 @@ def bfloat16_products() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-def cpu_computes(precision: Precision) -> bool:
+@functools.cache
+def bfloat16_products_differ() -> bool:
+    """Whether :func:`bfloat16_products` changes anything on this CPU.
+
+    oneDNN does so on AMX; with AVX-512 BF16 alone it goes on in float32.
+    """
+    one = require("torch", "train").arange(1 << 16).reshape(256, 256).sin()
+    with bfloat16_products():
+        product = one @ one
+    # rounding to 8 bits is off by some hundredths here, another order of sums by 1e-5
+    return float((product - one @ one).abs().max()) > 1e-3
+
+
+def _cpu_computes(precision: Precision) -> bool:
     """Whether this CPU multiplies matrices of that type itself (AVX-512 BF16, AMX)."""
     cpu = require("torch", "train").cpu
     if precision == "float16":

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from llmrec.loop import precision
-from llmrec.loop.precision import bfloat16_products, choose_precision, mixed_precision
+from llmrec.loop.precision import (
+    bfloat16_products,
+    bfloat16_products_differ,
+    choose_precision,
+    mixed_precision,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +54,17 @@ def test_a_cpu_without_such_units_computes_in_float32_and_says_so_once(
     assert "no units for bfloat16; computing in float32" in caplog.messages[0]
 
 
+def test_whether_products_differ_is_seen_in_a_product() -> None:
+    bfloat16_products_differ.cache_clear()
+    torch.manual_seed(1)
+    left, right = torch.randn(128, 576), torch.randn(576, 256)
+    exact = left @ right
+    with bfloat16_products():
+        product = left @ right
+    rough = float((product - exact).abs().max()) > 0.01
+    assert bfloat16_products_differ() == rough
+
+
 def test_products_in_bfloat16_stay_float32_and_end() -> None:
     torch.manual_seed(0)
     left, right = torch.randn(256, 128), torch.randn(128, 512)
@@ -58,7 +74,7 @@ def test_products_in_bfloat16_stay_float32_and_end() -> None:
         product = left @ right
     assert product.dtype == torch.float32
     torch.testing.assert_close(product, exact, rtol=0, atol=0.5)
-    if choose_precision("cpu", "bfloat16") == "bfloat16":
+    if bfloat16_products_differ():  # not with AVX-512 BF16 alone
         assert not torch.equal(product, exact)
     assert torch.equal(left @ right, exact)
 

@@ -48,7 +48,7 @@ class TuneLoopConfig:
         max_length: most tokens of an example; long histories lose their oldest events.
         gradient_checkpointing: save memory at the cost of time.
         precision: of matrix products, ``fp32`` or ``bf16``; ``auto`` takes bf16 where the machine
-            has units for it: a GPU, or a CPU with AMX or AVX-512 BF16, which keeps weights in fp32.
+            has units for it: a GPU, or a CPU with AMX, which keeps weights in fp32.
         save_steps: steps between checkpoints.
         logging_steps: steps between lines of the log.
         validate_every: steps between validations on the way; 0 validates before and after only.

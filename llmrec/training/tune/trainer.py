@@ -11,7 +11,7 @@ import torch
 
 from llmrec.errors import ConfigError, require
 from llmrec.loop.logs import silence_logs
-from llmrec.loop.precision import bfloat16_products, cpu_computes
+from llmrec.loop.precision import bfloat16_products, bfloat16_products_differ
 from llmrec.training.tune.settings import TuneLoopConfig
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
@@ -29,8 +29,8 @@ def check_machine(loop: TuneLoopConfig) -> None:
         require(package, "tune")
     if loop.precision == "bf16" and not computes_bfloat16():
         raise ConfigError(
-            "loop.precision: bf16 needs a GPU, or a CPU with AMX or AVX-512 BF16, and there is "
-            "neither; set fp32, or auto"
+            "loop.precision: bf16 needs a GPU, or a CPU with AMX, and there is neither; set fp32, "
+            "or auto"
         )
 
 
@@ -38,7 +38,7 @@ def computes_bfloat16() -> bool:
     """Whether this machine has units for products in bfloat16."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
-    return cpu_computes("bfloat16")
+    return bfloat16_products_differ()
 
 
 def chosen_precision(loop: TuneLoopConfig) -> Literal["fp32", "bf16"]:

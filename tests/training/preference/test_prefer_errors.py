@@ -90,7 +90,7 @@ def test_rules_about_what_the_catalogue_does_not_say(home: Path, tmp_path: Path)
 def test_bf16_without_units_for_it(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "cpu_computes", lambda _: False)
+    monkeypatch.setattr(trainer, "bfloat16_products_differ", lambda: False)
     fails(home, tmp_path, "bf16 needs a GPU, or a CPU with", loop={"precision": "bf16"})
 
 

@@ -129,7 +129,7 @@ def test_a_base_of_another_catalogue(home: Path, tmp_path: Path) -> None:
 def test_bf16_without_units_for_it(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "cpu_computes", lambda _: False)
+    monkeypatch.setattr(trainer, "bfloat16_products_differ", lambda: False)
     fails(home, tmp_path, "bf16 needs a GPU, or a CPU with", loop={"precision": "bf16"})
 
 

@@ -271,7 +271,7 @@ def test_a_cpu_with_units_for_it_computes_in_bfloat16(
 ) -> None:
     found = []
     for units, chosen in ((False, "fp32"), (True, "bf16")):
-        monkeypatch.setattr(trainer, "cpu_computes", lambda _, units=units: units)
+        monkeypatch.setattr(trainer, "bfloat16_products_differ", lambda units=units: units)
         config, out = tiny_tune({"precision": "auto"}, method=method), tmp_path / chosen
         run(config, home / "atomic", home / "dataset", out)
         assert f"tune: {method} in {chosen}, " in capsys.readouterr().out
