@@ -190,7 +190,9 @@ class Emf(NextItemModel):
         )
         self.head = FeedForward(count, width, shape.dropout)
         self.weights = nn.Parameter(torch.zeros(count))  # of the branches, as logarithms
-        self.scale = nn.Parameter(torch.tensor(10.0).log())  # 1 / temperature, as a logarithm
+        self.scale = nn.Parameter(
+            torch.tensor(4.0).log()
+        )  # 1 / temperature, as a logarithm: low, since an input is most like itself
         self._cached: list[torch.Tensor] = []
 
     def pools(self) -> list[torch.Tensor]:
