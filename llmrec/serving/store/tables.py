@@ -106,6 +106,26 @@ CATALOGUE_ITEMS = Table(
     Index("catalogue_items_by_revision", "revision"),
 )
 
+# `until` is when a row is no longer there
+CARTS = Table(
+    "carts",
+    METADATA,
+    Column("cart_id", String, primary_key=True),
+    Column("cart", JSON, nullable=False),
+    Column("until", Float(53), nullable=False),
+    Index("carts_by_end", "until"),
+)
+
+REPLIES = Table(
+    "replies",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("digest", String, nullable=False),
+    Column("reply", JSON, nullable=False),
+    Column("until", Float(53), nullable=False),
+    Index("replies_by_end", "until"),
+)
+
 API_KEYS = Table(
     "api_keys",
     METADATA,
