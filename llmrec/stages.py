@@ -259,6 +259,9 @@ STAGES: dict[str, Stage] = {
     "vllm": Stage(
         "llmrec.generation.vllm_command:serve_vllm", "a vLLM server for llmrec serve --vllm-url"
     ),
+    "mcp": Stage(
+        "llmrec.serving.ucp.service:serve_mcp", "catalogue and carts for agents, over stdio"
+    ),
     "keys create": Stage("llmrec.serving.keys_cli:create", "an API key of a service"),
     "keys list": Stage("llmrec.serving.keys_cli:list_keys", "the API keys of a service"),
     "keys revoke": Stage("llmrec.serving.keys_cli:revoke", "end an API key of a service"),

@@ -14,13 +14,14 @@ fields and give the same items. ``model`` may name an adapter of the bundle.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.routing import Route
 
 from llmrec.serving import openai_api as api
 from llmrec.serving.answer_schemas import LIST
@@ -46,6 +47,10 @@ from llmrec.serving.search_api import search_router
 from llmrec.serving.service import Service
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.tracing import Traced, tracer_of
+from llmrec.serving.ucp.mcp_server import MCP, McpEndpoint
+from llmrec.serving.ucp.products import Money
+from llmrec.serving.ucp.rest import ucp_router
+from llmrec.serving.ucp.service import shop_tools
 from llmrec.serving.users_api import users_router
 
 USUAL = ServiceConfig()
@@ -76,9 +81,19 @@ def create_app(
     looks: list[Callable[[], object]] = [] if live is None else [live.follow]
     looks += [] if catalogue is None else [catalogue.sync]
 
+    agents = None
+    if live is not None and catalogue is not None:
+        money, rows = Money(config.currency), catalogue.rows
+        tools = shop_tools(recommender, service.answer_from_thread, rows, live.store, money)
+        agents = McpEndpoint(tools)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with forgetting(live, config.keep_days), following(looks):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(forgetting(live, config.keep_days))
+            await stack.enter_async_context(following(looks))
+            if agents is not None:
+                await stack.enter_async_context(agents.running())
             yield
         service.close()
 
@@ -136,6 +151,9 @@ def create_app(
         app.include_router(catalogue_router(catalogue, head))
         app.include_router(events_router(live, head, config.rating_scale, measured.events))
         app.include_router(users_router(live, head, batcher))
+    if agents is not None:
+        app.include_router(ucp_router(agents.tools))
+        app.router.routes.append(Route(MCP, endpoint=agents))
     app.include_router(page_router(pictures or Pictures(service.bundle, None), people))
     describe(app)
     return app

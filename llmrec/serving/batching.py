@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -42,7 +42,14 @@ class BusyError(LlmrecError):
 
 
 class DeadlineError(LlmrecError):
-    """A request was not answered in time."""
+    """A request was not answered in time.
+
+    Args:
+        seconds: within which it should have been.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"there was no answer within {seconds * 1000:.0f} ms")
 
 
 class ClientGoneError(LlmrecError):
@@ -61,10 +68,11 @@ class _Task(Generic[Q]):
         """Answer, in the event loop of who asked; nobody may be waiting any more."""
         if self.answer.done():
             return
-        if isinstance(answer, Exception):
-            self.answer.set_exception(answer)
-        else:
-            self.answer.set_result(answer)
+        with suppress(InvalidStateError):  # a thread gave up just now
+            if isinstance(answer, Exception):
+                self.answer.set_exception(answer)
+            else:
+                self.answer.set_result(answer)
 
 
 class Batcher(Generic[Q, A]):
@@ -156,12 +164,18 @@ class Batcher(Generic[Q, A]):
             self._queue.put(None, timeout=seconds)
         self._thread.join(seconds)
 
-    async def _put(
-        self,
-        task: _Task[Q],
-        seconds: float,
-        gone: Callable[[], Awaitable[bool]] | None = None,
-    ) -> Any:
+    def ask_from_thread(self, question: Q, seconds: float) -> A:
+        """As :meth:`ask`, from a thread that may wait."""
+        answer: Future[A] = Future()
+        self._put_now(_Task(answer, question))
+        try:
+            return answer.result(timeout=None if seconds == math.inf else seconds)
+        except TimeoutError:
+            raise DeadlineError(seconds) from None
+        finally:
+            answer.cancel()  # what is cancelled is not begun
+
+    def _put_now(self, task: _Task[Q]) -> None:
         try:
             self._queue.put_nowait(task)
         except queue.Full:
@@ -170,6 +184,14 @@ class Batcher(Generic[Q, A]):
                 "too many requests wait; try again later",
                 max(1, math.ceil(batches * self._seconds)),
             ) from None
+
+    async def _put(
+        self,
+        task: _Task[Q],
+        seconds: float,
+        gone: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Any:
+        self._put_now(task)
         answer, until = task.answer, time.monotonic() + seconds
         assert isinstance(answer, asyncio.Future)
         try:
@@ -179,8 +201,7 @@ class Batcher(Generic[Q, A]):
                 if answer.done():
                     break
                 if time.monotonic() >= until:
-                    waited = f"{seconds * 1000:.0f} ms"
-                    raise DeadlineError(f"there was no answer within {waited}")
+                    raise DeadlineError(seconds)
                 if gone is not None and await gone():
                     raise ClientGoneError("whoever asked has gone")
             return answer.result()

@@ -24,7 +24,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOG = logging.getLogger(__name__)
-OPEN = ("/healthz", "/readyz")  # for whoever watches the service
+# for whoever watches the service, and for agents that ask what it is
+OPEN = ("/healthz", "/readyz", "/.well-known/ucp")
 # whose bodies may bring a picture or a recording
 MEDIA = (
     "/v1/audio/transcriptions",
@@ -49,6 +50,8 @@ def needed_scope(method: str, path: str) -> str:
     if path == page_api.PEOPLE:
         return ADMIN
     if path == "/v1/events":
+        return EVENTS
+    if path == "/mcp" or path.startswith("/ucp/carts"):
         return EVENTS
     if path.startswith("/v1/users/"):
         return ADMIN if method == "DELETE" else EVENTS
@@ -150,8 +153,7 @@ class Guard:
         known = {} if self._ring is None else await self._ring.keys()
         if not known:
             return None
-        scheme, _, text = _header(scope, b"authorization").decode("latin-1").partition(" ")
-        key = keys.find(known, text.strip()) if scheme.lower() == "bearer" else None
+        key = keys.find(known, _key_of(scope))
         if key is None or key.revoked is not None:
             message = "Authorization: no API key that is good; send it as  Bearer llmrec_..."
             challenge = {"WWW-Authenticate": "Bearer"}
@@ -183,6 +185,14 @@ class Guard:
             return message
 
         return counted
+
+
+def _key_of(scope: Scope) -> str:
+    """The API key of a request, as OpenAI's clients or as agents send it; empty without one."""
+    scheme, _, text = _header(scope, b"authorization").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return text.strip()
+    return _header(scope, b"x-api-key").decode("latin-1").strip()
 
 
 def _is_open(path: str) -> bool:

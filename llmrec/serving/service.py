@@ -21,6 +21,7 @@ from llmrec.serving.bundle import Bundle
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.metrics import ServiceMetrics
 from llmrec.serving.recommender import Recommender
+from llmrec.serving.request import RecommendRequest
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.side_models import SideModels
 from llmrec.types import Histories
@@ -123,6 +124,16 @@ class Service:
                 head = head | {"transcript": transcript}
         asked = Asked(request, name, logged=True)
         return head, await self.batcher.ask(asked, until - time.monotonic(), http.is_disconnected)
+
+    def answer_from_thread(self, request: RecommendRequest) -> Answered:
+        """What is recommended by the model itself, from a thread that may wait.
+
+        Raises:
+            CatalogError, ConfigError: for a request that cannot be answered.
+            BusyError, DeadlineError: if it was not answered in time.
+        """
+        asked = Asked(request, self.bundle.model_name, logged=True)
+        return self.batcher.ask_from_thread(asked, self.config.deadline_ms / 1000)
 
     async def log_likelihoods(self, body: api.RecommendFields, items: Sequence[int]) -> list[float]:
         """Of items after the history of a request, as the language model alone has them.

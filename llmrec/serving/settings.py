@@ -16,6 +16,7 @@ class ServiceConfig:
 
     Attributes:
         rating_scale: the lowest and the highest rating of an event.
+        currency: of the catalogue's prices, as ISO 4217 has it, for agents that search and buy.
         keep_days: forget events and recommendations that are older; None keeps them.
         variant: what answers and their log call this service, in an experiment; who ranked, where
             it is empty.
@@ -39,6 +40,7 @@ class ServiceConfig:
     """
 
     rating_scale: tuple[float, float] = (1.0, 5.0)
+    currency: str = "USD"
     keep_days: float | None = None
     variant: str = ""
     batch: int = 32
@@ -62,6 +64,8 @@ class ServiceConfig:
         low, high = self.rating_scale
         if not -float("inf") < low < high < float("inf"):
             raise ConfigError(f"rating_scale: {low:g} to {high:g} is no scale")
+        if not (len(self.currency) == 3 and self.currency.isascii() and self.currency.isupper()):
+            raise ConfigError(f"currency: {self.currency!r} is no ISO 4217 code, such as EUR")
         check_ranges(self, "[1, inf)", "batch", "waiting", "burst")
         check_ranges(self, "[1024, inf)", "max_body", "max_header", "max_url", "max_media")
         check_ranges(self, "[0, 1000]", "batch_wait_ms")

@@ -154,3 +154,18 @@ def test_a_batch_that_fails_whole() -> None:
         with pytest.raises(RuntimeError, match="broken"):
             asyncio.run(batcher.ask(1, 30))
     batcher.close()
+
+
+def test_a_thread_is_answered_or_gives_up() -> None:
+    going_on = threading.Event()
+
+    def answer(questions: Sequence[int]) -> list[int]:
+        going_on.wait(30)
+        return [2 * question for question in questions]
+
+    batcher: Batcher[int, int] = Batcher(answer, waiting=2)
+    with pytest.raises(DeadlineError, match="no answer within 10 ms"):
+        batcher.ask_from_thread(1, 0.01)
+    going_on.set()
+    assert batcher.ask_from_thread(3, 60) == 6
+    batcher.close()

@@ -96,9 +96,13 @@ class LiveCatalogue:
 
     def row(self, item_id: str) -> Row | None:
         """An item as it is now; None for one that is not in the catalogue."""
-        if not self._versions.current.bundle.items.is_available(item_id):
-            return None
-        return self._rows(self._base_rows([item_id]), [item_id], self._stored)[item_id]
+        return self.rows([item_id]).get(item_id)
+
+    def rows(self, item_ids: Sequence[str]) -> dict[str, Row]:
+        """Items as they are now, by identifier, without those that are not in the catalogue."""
+        items = self._versions.current.bundle.items
+        there = [item_id for item_id in item_ids if items.is_available(item_id)]
+        return self._rows(self._base_rows(there), there, self._stored)
 
     def change(self, changes: Sequence[ItemChange]) -> list[str]:
         """Change, add and remove items: kept, and in force, when this returns.

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmrec.errors import CatalogError
+from llmrec.serving.answering import Answered
 from llmrec.serving.recommender import Recommender
-from llmrec.serving.request import RecommendRequest, RecommendResponse
+from llmrec.serving.request import RecommendRequest
 from llmrec.serving.ucp.products import Money, is_sold, product
 from llmrec.serving.ucp.protocol import (
     LOOKUP,
@@ -29,6 +30,7 @@ from llmrec.serving.ucp.protocol import (
 )
 
 Rows = Callable[[Sequence[str]], Mapping[str, Json]]  # rows of the catalogue by identifier
+Answer = Callable[[RecommendRequest], Answered]
 LIMIT, MOST = 10, 50  # products of a page
 DEEPEST = 200  # products of all pages
 MOST_IDS = 100  # of a look-up
@@ -40,13 +42,15 @@ class Catalog:
     """The catalogue operations. Many threads may ask one at once.
 
     Args:
-        recommender: ranks.
+        recommender: of the catalogue.
+        answer: ranks, and keeps what was shown.
         rows: the catalogue, as it is now.
         money: of its prices.
     """
 
-    def __init__(self, recommender: Recommender, rows: Rows, money: Money) -> None:
-        self._recommender, self._rows, self.money = recommender, rows, money
+    def __init__(self, recommender: Recommender, answer: Answer, rows: Rows, money: Money) -> None:
+        self._recommender, self._answer = recommender, answer
+        self._rows, self.money = rows, money
 
     def search(self, request: Json) -> Json:
         """Products that fit words and filters; without words, by what the buyer is likely to want.
@@ -111,23 +115,25 @@ class Catalog:
         if context.get("eligibility"):
             asked["context"] = {"membership": context["eligibility"][0]}
         try:
-            answer = self._answer(asked, min(page.end + 1, DEEPEST))
+            most = min(page.end + 1, DEEPEST)
+            answered = self._answer(RecommendRequest(n=most, **asked))
         except CatalogError as problem:  # of a filter that no product has
             notes.append(info("not_found", str(problem)))
             return _answer(capability, notes, products=[], pagination={"has_next_page": False})
-        rows = self._rows([one.item_id for one in answer.recommendations])
-        sold = [one for one in answer.recommendations if is_sold(rows[one.item_id])]
-        if len(sold) < len(answer.recommendations):
+        found = answered.response.recommendations
+        rows = self._rows([one.item_id for one in found])
+        sold = [one for one in found if one.item_id in rows and is_sold(rows[one.item_id])]
+        if len(sold) < len(found):
             notes.append(info("no_price", UNPRICED))
-        notes += [info("note", note) for note in answer.notes]
+        notes += [info("note", note) for note in answered.response.notes]
         products = [
             product(rows[one.item_id], self.money, reason=one.reason or None, p_click=one.p_click)
             for one in sold[page.start : page.end]
         ]
-        return _answer(capability, notes, products=products, pagination=page.next(len(sold)))
-
-    def _answer(self, asked: dict[str, Any], n: int) -> RecommendResponse:
-        return self._recommender.answer(RecommendRequest(n=n, **asked))
+        about: Json = {"pagination": page.next(len(sold))}
+        if answered.recommendation_id is not None:  # events may name it
+            about["recommendation_id"] = answered.recommendation_id
+        return _answer(capability, notes, products=products, **about)
 
     def _where(self, request: Json) -> tuple[Json, list[Json]]:
         """The filters as a recommender takes them, and what is said of the others."""

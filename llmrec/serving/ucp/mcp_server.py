@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import mcp_types as types
 from mcp.server import Server, ServerRequestContext
 from mcp.server.stdio import stdio_server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
+from starlette.types import Receive, Scope, Send
 
+from llmrec.serving.batching import BusyError, DeadlineError
 from llmrec.serving.store.database import StoreError
 from llmrec.serving.ucp.protocol import InvalidRequestError
 from llmrec.serving.ucp.tools import Tool, Tools
 from llmrec.version import __version__
 
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+MCP = "/mcp"
 _INSTRUCTIONS = (
     "Search this shop's catalogue, look products up, recommend to a buyer, and keep a cart. "
     "Names, prices and stock are those of the answers: say nothing else of a product. "
@@ -41,8 +44,8 @@ def mcp_server(tools: Tools) -> Server[Any]:
             found = await asyncio.to_thread(tools.call, params.name, params.arguments or {})
         except InvalidRequestError as problem:
             raise MCPError(types.INVALID_PARAMS, str(problem)) from None
-        except StoreError:
-            message = "the store of this service cannot be used now; try again later"
+        except (StoreError, BusyError, DeadlineError):
+            message = "this service cannot answer now; try again later"
             raise MCPError(types.INTERNAL_ERROR, message) from None
         text = types.TextContent(type="text", text=json.dumps(found))
         return types.CallToolResult(content=[text], structured_content=found)
@@ -56,22 +59,34 @@ def mcp_server(tools: Tools) -> Server[Any]:
     )
 
 
-def http_manager(tools: Tools, host: str) -> StreamableHTTPSessionManager:
-    """Serves the tools over HTTP, each request for itself.
+class McpEndpoint:
+    """The tools over HTTP, each request for itself, as an ASGI app.
+
+    On a loopback address, what a browser sends of another site's page is refused.
 
     Args:
-        host: that the service listens on; on a loopback address, what a browser sends of another
-            site's page is refused.
+        tools: served.
     """
-    local = host in _LOOPBACK or host == "::1"
-    security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=local,
-        allowed_hosts=[name for host in _LOOPBACK for name in (host, f"{host}:*")],
-        allowed_origins=[f"http://{host}{port}" for host in _LOOPBACK for port in ("", ":*")],
-    )
-    return StreamableHTTPSessionManager(
-        mcp_server(tools), json_response=True, stateless=True, security_settings=security
-    )
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self._manager: StreamableHTTPSessionManager | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Requests are answered while the block runs."""
+        manager = StreamableHTTPSessionManager(
+            mcp_server(self.tools), json_response=True, stateless=True
+        )
+        async with manager.run():
+            self._manager = manager
+            yield
+        self._manager = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._manager is None:
+            raise RuntimeError("the endpoint is not running")
+        await self._manager.asgi_app(scope, receive, send)
 
 
 async def serve_stdio(tools: Tools) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from llmrec.errors import ConfigError
 from llmrec.serving.ucp.protocol import Json
 
 # Digits after the point of currencies that have other than two (ISO 4217)
@@ -40,16 +39,11 @@ class Money:
     Args:
         currency: ISO 4217 code.
 
-    Raises:
-        ConfigError: if it is none.
-
     >>> Money("EUR").minor(19.99), Money("JPY").minor(19.99)
     (1999, 20)
     """
 
     def __init__(self, currency: str) -> None:
-        if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
-            raise ConfigError(f"currency: {currency!r} is no ISO 4217 code, such as EUR")
         self.currency = currency
         digits = 0 if currency in _NO_DIGITS else 3 if currency in _THREE_DIGITS else 2
         self._unit = Decimal(10) ** digits

@@ -28,8 +28,8 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 
 
 def ucp_router(tools: Tools) -> APIRouter:
-    """The routes."""
-    router = APIRouter(tags=["Universal Commerce Protocol"])
+    """The routes; the protocol has a document of its own for them."""
+    router = APIRouter(include_in_schema=False)
 
     @router.get(WELL_KNOWN)
     def well_known(request: Request) -> JSONResponse:

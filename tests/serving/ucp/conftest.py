@@ -8,12 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 from ucp_schemas import ucp
 
+from llmrec.serving.answering import Answered, Answering
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.recommender import Recommender
+from llmrec.serving.request import RecommendRequest
 from llmrec.serving.store.database import Store
 from llmrec.serving.ucp.carts import Carts
 from llmrec.serving.ucp.catalog import Catalog
 from llmrec.serving.ucp.products import Money
+from llmrec.serving.ucp.service import answered
 from llmrec.serving.ucp.tools import Tools, meta
 
 __all__ = ["ucp"]
@@ -35,7 +38,13 @@ class Shop:
             i for i in bundle.item_ids if self.rows[i]["in_stock"] and self.rows[i]["price"]
         ]
         money = Money("EUR")
-        catalog = Catalog(Recommender(bundle), self.find, money)
+        recommender = Recommender(bundle)
+        answering = Answering(recommender, None, "")
+
+        def answer(request: RecommendRequest) -> Answered:
+            return answered(answering, bundle.model_name, request)
+
+        catalog = Catalog(recommender, answer, self.find, money)
         self.tools = Tools(catalog, Carts(store, self.find, money), store)
 
     def find(self, item_ids: Any) -> dict[str, Json]:
