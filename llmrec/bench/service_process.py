@@ -16,7 +16,7 @@ import psutil
 
 from llmrec.errors import LlmrecError
 
-START_SECONDS = 300.0
+START_SECONDS = 600.0
 STOP_SECONDS = 60.0
 
 

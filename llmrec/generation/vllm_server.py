@@ -18,7 +18,7 @@ from llmrec.llm.vocabulary import Vocabulary
 from llmrec.stage import folder_hash
 
 LOG = logging.getLogger(__name__)
-START_SECONDS = 300.0  # that a server which is starting is waited for
+START_SECONDS = 600.0  # that a server which is starting is waited for
 PROMPTS = 64  # of one request
 CONNECTIONS = 4  # requests at once
 _SECONDS = 120.0  # that a request may take
