@@ -265,6 +265,15 @@ STAGES: dict[str, Stage] = {
     "keys create": Stage("llmrec.serving.keys_cli:create", "an API key of a service"),
     "keys list": Stage("llmrec.serving.keys_cli:list_keys", "the API keys of a service"),
     "keys revoke": Stage("llmrec.serving.keys_cli:revoke", "end an API key of a service"),
+    "store prune": Stage(
+        "llmrec.serving.store_cli:prune", "forget events and recommendations that are too old"
+    ),
+    "experiment report": Stage(
+        "llmrec.serving.experiments.report:run", "what each variant has earned so far"
+    ),
+    "experiment off-policy": Stage(
+        "llmrec.serving.experiments.unserved:run", "what a variant never shown would have earned"
+    ),
     "experiment simulate": Stage(
         "llmrec.experiments.simulate:run", "false alarms of experiments that are looked at daily"
     ),

@@ -6,13 +6,15 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from llmrec.serving.experiments.variants import Treatment, Variants
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendRequest, RecommendResponse
 from llmrec.serving.store.database import StoreError
+from llmrec.serving.store.exposures import Explored, Exposure
 from llmrec.serving.store.recommendations import ShownList
 
 LOG = logging.getLogger(__name__)
@@ -39,12 +41,16 @@ class Answered:
 
     Attributes:
         recommendation_id: None where it is not kept.
-        variant: who ranked, or what the service was started with.
+        variant: of an experiment; otherwise who ranked, or what the service was started with.
+        exposures: one for each experiment that the request took part in.
+        explored: how the first place came about, where that was drawn.
     """
 
     response: RecommendResponse
     recommendation_id: str | None
     variant: str
+    exposures: tuple[Exposure, ...] = ()
+    explored: Explored | None = None
 
 
 class Answering:
@@ -53,8 +59,9 @@ class Answering:
     Args:
         recommender: ranks.
         live: keeps the lists; None keeps none.
-        variant: what answers call it; who ranked, where it is empty.
+        variant: what answers call it outside of experiments; who ranked, where it is empty.
         observe: is told each list.
+        variants: of experiments; None for none.
     """
 
     def __init__(
@@ -63,21 +70,23 @@ class Answering:
         live: LiveHistories | None,
         variant: str,
         observe: Callable[[RecommendResponse], None] = lambda _response: None,
+        variants: Variants | None = None,
     ) -> None:
         self._recommender, self._live, self._variant = recommender, live, variant
-        self._observe = observe
+        self._observe, self._variants = observe, variants
 
     def __call__(self, asked: Sequence[Asked]) -> list[Answered | Exception]:
         """For each its answer, or what went wrong with it."""
-        responses = self._recommender.answer_each([one.request for one in asked])
+        treatments = [self._treat(one.request) for one in asked]
+        responses = _responses(treatments)
         for response in responses:
             if not isinstance(response, Exception):
                 self._observe(response)
         answers = [
             response
             if isinstance(response, Exception)
-            else Answered(response, self._id(one), self._variant_of(one))
-            for one, response in zip(asked, responses, strict=True)
+            else self._answered(one, treatment, response)
+            for one, treatment, response in zip(asked, treatments, responses, strict=True)
         ]
         try:
             self._log(asked, answers)
@@ -89,8 +98,21 @@ class Answering:
     def _id(self, asked: Asked) -> str | None:
         return f"rec-{uuid.uuid4().hex}" if asked.logged and self._live is not None else None
 
-    def _variant_of(self, asked: Asked) -> str:
-        return self._variant or self._recommender.ranked_by(asked.request)
+    def _treat(self, request: RecommendRequest) -> Treatment:
+        if self._variants is None:
+            return Treatment(self._recommender, request)
+        return self._variants.treat(request)
+
+    def _answered(
+        self, asked: Asked, treatment: Treatment, response: RecommendResponse
+    ) -> Answered:
+        name, explored = self._id(asked), None
+        if name is not None and self._variants is not None:
+            items, explored = self._variants.show(treatment.request, response.recommendations)
+            response = replace(response, recommendations=items)
+        ranked_by = treatment.recommender.ranked_by(treatment.request)
+        variant = treatment.name or self._variant or ranked_by
+        return Answered(response, name, variant, treatment.exposures, explored)
 
     def _log(self, asked: Sequence[Asked], answers: Sequence[Answered | Exception]) -> None:
         now = time.time()
@@ -103,6 +125,8 @@ class Answering:
                 answer.variant,
                 answer.response.catalog_version,
                 answer.response.recommendations,
+                answer.exposures,
+                answer.explored,
             )
             for one, answer in zip(asked, answers, strict=True)
             if isinstance(answer, Answered) and answer.recommendation_id is not None
@@ -111,11 +135,24 @@ class Answering:
             self._live.log(shown)
 
 
+def _responses(treatments: Sequence[Treatment]) -> list[RecommendResponse | Exception]:
+    """For each its response, or what went wrong; each recommender works out its own together."""
+    rows_of: dict[int, list[int]] = {}
+    for row, treatment in enumerate(treatments):
+        rows_of.setdefault(id(treatment.recommender), []).append(row)
+    found: dict[int, RecommendResponse | Exception] = {}
+    for rows in rows_of.values():
+        requests = [treatments[row].request for row in rows]
+        answers = treatments[rows[0]].recommender.answer_each(requests)
+        found |= zip(rows, answers, strict=True)
+    return [found[row] for row in range(len(treatments))]
+
+
 def _without_id(answer: Answered | Exception) -> Answered | Exception:
     if isinstance(answer, Exception) or answer.recommendation_id is None:
         return answer
     answer.response.notes.append(NOT_LOGGED)
-    return Answered(answer.response, None, answer.variant)
+    return replace(answer, recommendation_id=None)
 
 
 def as_json(answered: Answered) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from llmrec.serving.completions_api import completions_router
 from llmrec.serving.embeddings_api import embeddings_router
 from llmrec.serving.error_handlers import add_error_handlers, error_response
 from llmrec.serving.events_api import events_router
+from llmrec.serving.experiments.variants import Variants
 from llmrec.serving.guard import Guard, KeyRing
 from llmrec.serving.json_logs import RequestIds
 from llmrec.serving.live import LiveHistories
@@ -62,6 +63,7 @@ def create_app(
     config: ServiceConfig | None = None,
     pictures: Pictures | None = None,
     people: Sequence[str] = (),
+    variants: Variants | None = None,
 ) -> FastAPI:
     """The service over a recommender.
 
@@ -70,16 +72,21 @@ def create_app(
         config: settings.
         pictures: that the page shows.
         people: names that the page offers.
+        variants: of experiments.
     """
     config = config or USUAL
-    service = Service(recommender, live, config)
+    service = Service(recommender, live, config, variants)
     head, batcher, measured = service.head, service.batcher, service.metrics
-    catalogue = None
+    catalogue, looks = None, list[Callable[[], object]]()
+    if live is not None:
+        looks.append(live.follow)
     if live is not None and service.bundle.is_changeable:
-        catalogue = LiveCatalogue(live.store, live, recommender, batcher.wait_between)
-
-    looks: list[Callable[[], object]] = [] if live is None else [live.follow]
-    looks += [] if catalogue is None else [catalogue.sync]
+        others = [] if variants is None else variants.others.values()
+        catalogue, *more = (
+            LiveCatalogue(live.store, live, one, batcher.wait_between, number)
+            for number, one in enumerate((recommender, *others))
+        )
+        looks += [one.sync for one in (catalogue, *more)]
 
     agents = None
     if live is not None and catalogue is not None:

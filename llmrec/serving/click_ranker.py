@@ -124,7 +124,14 @@ class ClickRanker:
         sources = self._sources_of(first)
         histories = Histories.concatenate([_read_events(query) for query in queries])
         with watch.step("retrieve"):
-            found = self._candidates(sources, histories, queries)
+            found = [
+                candidates
+                if query.request.sources is None or query.items is not None
+                else candidates.proposed_by(query.request.sources)
+                for query, candidates in zip(
+                    queries, self._candidates(sources, histories, queries), strict=True
+                )
+            ]
         scored = self._score(found, queries)
         return [
             self._listed(query, sources, candidates, *scores) if len(candidates) else []

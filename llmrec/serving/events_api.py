@@ -25,6 +25,7 @@ from llmrec.serving.store.events import SEARCH, STORED_TYPES, StoredEvent
 
 Json = dict[str, Any]
 DAY = 86400.0
+MAX_REVENUE = 1e12
 AHEAD = DAY  # a shop's clock may be ahead by so much; its events are taken to be of now
 STORED, DUPLICATE, REFUSED = 201, 200, 422
 _OUTCOMES = {STORED: "stored", DUPLICATE: "duplicate", REFUSED: "refused"}
@@ -49,6 +50,7 @@ class EventBody(BaseModel):
     recommendation_id: str | None = Field(
         None, max_length=MAX_NAME, description="of the list that the item was chosen from"
     )
+    revenue: float | None = Field(None, description="of a purchase: what was paid")
 
     def stored(self, now: float, scale: tuple[float, float]) -> StoredEvent:
         """The same, checked.
@@ -68,6 +70,10 @@ class EventBody(BaseModel):
             raise ConfigError(f"rating: {self.rating} is not between {low:g} and {high:g}")
         if self.rating is None and self.type == "rating":
             raise ConfigError("rating: an event of type rating needs one")
+        if self.revenue is not None and self.type != "purchase":
+            raise ConfigError("revenue: only a purchase has one")
+        if self.revenue is not None and not 0 <= self.revenue <= MAX_REVENUE:  # NaN is not
+            raise ConfigError(f"revenue: {self.revenue} is not between 0 and {MAX_REVENUE:g}")
         check_context(self.context)
         return StoredEvent(**self.model_dump() | {"timestamp": self._time(now)})
 

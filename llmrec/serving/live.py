@@ -39,6 +39,8 @@ class LiveHistories:
         bundle: opened; its item graph is changed.
         known: histories of a dataset, read before the stored events.
         attributes: of the people of a dataset.
+        others: opened bundles of the same items, whose item graphs are changed as well.
+        counts: False leaves all item graphs as they are.
 
     Raises:
         StoreError: if the store cannot be read.
@@ -50,32 +52,43 @@ class LiveHistories:
         bundle: Bundle,
         known: KnownHistories | None = None,
         attributes: KnownAttributes | None = None,
+        others: Sequence[Bundle] = (),
+        counts: bool = True,
     ) -> None:
         self.store, self._items = store, bundle.items
         self._known, self._attributes = known, attributes
-        self._graph = None if bundle.prior is None else LiveGraph(bundle.prior.scorer.graph)
-        self._caches = bundle.history_caches()
+        self._graphs = {
+            number: LiveGraph(one.prior.scorer.graph)
+            for number, one in enumerate((bundle, *others))
+            if one.prior is not None and counts
+        }
+        self._caches = [cache for one in (bundle, *others) for cache in one.history_caches()]
         self.statistics = StoreStatistics(store)
         self._lock = threading.Lock()  # one changes the store and the graph
         self._counted: dict[str, None] = {}  # ids of the last events that are in the graph
         with store.read() as connection:
             self._forgotten = people.forgotten(connection)
             self._newest, self._looked = events.newest(connection), time.monotonic()
-            if self._graph is not None:
-                self._graph.count_all(
+            for graph in self._graphs.values():
+                graph.count_all(
                     (user_id, self._known_items(user_id), self._liked(rows))
                     for user_id, rows in events.of_users(connection)
                 )
 
     @contextmanager
-    def switching(self) -> Iterator[Callable[[Bundle], None]]:
+    def switching(self, number: int = 0) -> Iterator[Callable[[Bundle], None]]:
         """While the block runs, nothing is counted; the function that it gets says over which
-        version of the catalogue to go on."""
+        version of the catalogue to go on.
+
+        Args:
+            number: of the bundle, 0, or of one of the others, from 1.
+        """
 
         def use(bundle: Bundle) -> None:
-            self._items = bundle.items
-            if self._graph is not None and bundle.prior is not None:
-                self._graph.use(bundle.prior.scorer.graph)
+            if number == 0:
+                self._items = bundle.items
+            if bundle.prior is not None and number in self._graphs:
+                self._graphs[number].use(bundle.prior.scorer.graph)
 
         with self._lock:
             yield use
@@ -190,11 +203,12 @@ class LiveHistories:
                 }
                 if in_dataset:
                     people.forget(connection, user_hash(user_id))
-            if self._graph is not None:
-                self._graph.count(user_id, items, [])
+            for graph in self._graphs.values():
+                graph.count(user_id, items, [])
             if in_dataset:
                 self._forgotten.add(user_hash(user_id))
         self._forget_cached()
+        self.store.scrub()
         return removed
 
     def forget_before(self, before: float) -> None:
@@ -213,6 +227,7 @@ class LiveHistories:
                 recommendations.remove_before(connection, before)
                 liked = self._liked_of(connection, users)
             self._count(liked)
+        self.store.scrub()
 
     def follow(self) -> None:
         """Take in what other services over the store counted and forgot since the last time.
@@ -225,7 +240,7 @@ class LiveHistories:
             if forgotten - self._forgotten:
                 self._forget_cached()
             self._forgotten |= forgotten
-            if self._graph is None:
+            if not self._graphs:
                 return
             # a transaction may have got its numbers before one that was committed earlier
             rows = events.since(connection, self._newest - OVERLAP)
@@ -235,7 +250,8 @@ class LiveHistories:
             self._newest = max([self._newest, *(row.number for row in rows)])
             if time.monotonic() - self._looked > FORGOTTEN_SECONDS:
                 self._looked = time.monotonic()
-                gone = self._graph.users - events.users(connection)
+                counted = set().union(*(graph.users for graph in self._graphs.values()))
+                gone = counted - events.users(connection)
                 self._count({user: [] for user in gone})
                 if gone:
                     self._forget_cached()
@@ -281,14 +297,16 @@ class LiveHistories:
         return [index[r.item_id] for r in rows if r.item_id in index and is_liked(r.type)]
 
     def _liked_of(self, connection: Connection, users: set[str]) -> dict[str, list[int]]:
-        if self._graph is None:
+        if not self._graphs:
             return {}
         return {user: self._liked(events.of_user(connection, user)) for user in users}
 
     def _count(self, liked: Mapping[str, list[int]]) -> None:
         for user_id, items in liked.items():
-            assert self._graph is not None
-            self._graph.count(user_id, self._known_items(user_id), items)
+            known = self._known_items(user_id)
+            for graph in self._graphs.values():
+                # another bundle may hear of a new item a moment later
+                graph.count(user_id, known, [item for item in items if item < graph.n_items])
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

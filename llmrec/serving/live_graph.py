@@ -32,6 +32,11 @@ class LiveGraph:
         """Whose events are counted."""
         return set(self._counted)
 
+    @property
+    def n_items(self) -> int:
+        """Of the catalogue as the graph knows it."""
+        return self._graph.n_items
+
     def use(self, graph: ItemGraph) -> None:
         """Go on with a copy of the graph, which has more items; whoever reads the one before
         reads it as it is now."""

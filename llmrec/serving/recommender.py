@@ -298,6 +298,12 @@ class Recommender:
             return CLICK_MODEL
         return LANGUAGE_MODEL if self.bundle.prior is None else "hybrid"
 
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources of candidates; none without a click model."""
+        ranker = self._click_ranker
+        return [] if ranker is None else [source.name for source in ranker.sources]
+
     def _group(self, request: RecommendRequest) -> Any:
         """What requests must have in common to be answered together."""
         if self._ranked_by(request) == CLICK_MODEL:
@@ -387,6 +393,8 @@ class Recommender:
             raise ConfigError(
                 "rerank: only the list of a click model is re-ranked; none ranks here"
             )
+        elif request.sources is not None:
+            raise ConfigError("sources: only a click model has any; none ranks here")
         elif request.context:
             notes.append(NO_CONTEXT)
         if request.explain and ranker is not None:

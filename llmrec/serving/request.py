@@ -65,6 +65,7 @@ class RecommendRequest:
         rerank: settings of re-ranking instead of the bundle's, or single ones of them.
         explain: say of each item which item of another shop moved it; scores the list once more for
             each of the newest events.
+        sources: names of the sources whose candidates a click model ranks; None for all of them.
         options: how the language model searches and scores; as the bundle was opened when None.
         before: leave out events that are not before this time, in seconds since 1970 UTC.
 
@@ -94,6 +95,7 @@ class RecommendRequest:
     calibrated: bool = True
     rerank: RerankConfig | Mapping[str, Any] | None = None
     explain: bool = False
+    sources: Sequence[str] | None = None
     options: SearchOptions | None = None
     before: float | None = None
 

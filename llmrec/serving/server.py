@@ -26,6 +26,8 @@ import tyro
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError
 from llmrec.serving.bundle import Bundle, EngineName
+from llmrec.serving.experiments.settings import read_experiments
+from llmrec.serving.experiments.variants import Variants, open_others
 from llmrec.serving.history import dataset_attributes, dataset_histories
 from llmrec.serving.json_logs import JSON_LOGS
 from llmrec.serving.live import LiveHistories
@@ -62,6 +64,7 @@ class Opening:
     store: str
     search_index: Path | None
     media_root: Path | None
+    experiments: Path | None
     service: ServiceConfig
 
 
@@ -81,6 +84,7 @@ def serve(
     store: str | None = None,
     search_index: Path | None = None,
     media_root: Path | None = None,
+    experiments: Path | None = None,
     service: Annotated[ServiceConfig, Flattened] = USUAL,
 ) -> None:
     """Serve a bundle over an OpenAI-compatible API.
@@ -102,6 +106,8 @@ def serve(
             SQLite file beside the bundle where none is named.
         search_index: folder of llmrec search index, of the same items, for queries by picture.
         media_root: folder of the catalogue's pictures, for the page at /ui.
+        experiments: file of variants and their shares of the people, see
+            llmrec.serving.experiments.settings.
         service: how the service takes requests.
     """
     if workers < 0:
@@ -111,9 +117,11 @@ def serve(
     url = store or default_url(bundle)
     opening = Opening(
         bundle, dataset, beams, cache_mib, calibrated, verify, engine, vllm_url, url,
-        search_index, media_root, service,
+        search_index, media_root, experiments, service,
     )  # fmt: skip
     with listening(host, port) as taken:
+        if experiments is not None:
+            read_experiments(experiments)
         read_manifest(bundle, "bundle")  # what is plainly wrong is said before anything is loaded
         if workers:
             run_workers(opening, taken, host, workers)
@@ -197,26 +205,36 @@ def open_app(opening: Opening) -> FastAPI:
         engine=opening.engine,
         vllm_url=opening.vllm_url,
     )
+    config = None if opening.experiments is None else read_experiments(opening.experiments)
+    # by our own engine, whatever the service's bundle has
+    open_other = partial(
+        Bundle, beams=opening.beams, cache_mib=opening.cache_mib, verify=opening.verify
+    )
+    others = {} if config is None else open_others(config, bundle, open_other)
     known = None if opening.dataset is None else Dataset(opening.dataset)
     live = LiveHistories(
         Store(opening.store),
         bundle,
         None if known is None else dataset_histories(known),
         None if known is None else dataset_attributes(known),
+        list(others.values()),
     )
-    recommender = Recommender.load(
-        bundle,
+    load = partial(
+        Recommender.load,
         histories=live.history,
         attributes=live.attributes,
         statistics=live.statistics,
         search=opening.search_index,
         calibrated=opening.calibrated,
     )
-    bundle.open_text_encoder()
-    self_check(recommender)
+    recommender, loaded = load(bundle), {name: load(one) for name, one in others.items()}
+    variants = None if config is None else Variants(config, recommender, loaded)
+    for one in (recommender, *loaded.values()):
+        one.bundle.open_text_encoder()
+        self_check(one)
     pictures = Pictures(bundle, opening.media_root)
     people = [] if known is None else known.user_ids
-    app = create_app(recommender, live, opening.service, pictures, people)
+    app = create_app(recommender, live, opening.service, pictures, people, variants)
     _close_with(app, bundle)
     sys.setswitchinterval(SWITCH_SECONDS)
     settle_garbage()

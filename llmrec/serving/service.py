@@ -18,6 +18,7 @@ from llmrec.serving import openai_api as api
 from llmrec.serving.answering import Answered, Answering, Asked
 from llmrec.serving.batching import Batcher
 from llmrec.serving.bundle import Bundle
+from llmrec.serving.experiments.variants import Variants
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.metrics import ServiceMetrics
 from llmrec.serving.recommender import Recommender
@@ -42,6 +43,7 @@ class Service:
         recommender: answers.
         live: the histories that it reads, for a service that takes events.
         config: settings.
+        variants: of experiments.
 
     Attributes:
         cards: entries of ``/v1/models`` by name.
@@ -51,13 +53,17 @@ class Service:
     """
 
     def __init__(
-        self, recommender: Recommender, live: LiveHistories | None, config: ServiceConfig
+        self,
+        recommender: Recommender,
+        live: LiveHistories | None,
+        config: ServiceConfig,
+        variants: Variants | None = None,
     ) -> None:
         self.recommender, self.live, self.config = recommender, live, config
         self.metrics = ServiceMetrics(self.bundle)
         self.cards = model_cards(self.bundle)
         self.batcher: Batcher[Asked, Answered] = Batcher(
-            Answering(recommender, live, config.variant, self.metrics.answered),
+            Answering(recommender, live, config.variant, self.metrics.answered, variants),
             most=config.batch,
             wait_seconds=config.batch_wait_ms / 1000,
             waiting=config.waiting,

@@ -116,6 +116,7 @@ def test_one_wrong_event_does_not_stop_the_others(service: LiveService) -> None:
         ("type", "search", "a search has none", "item_id"),
         ("type", "rating", "an event of type rating needs one", "rating"),
         ("item_id", None, "a click needs one", "item_id"),
+        ("revenue", 3.0, "revenue: only a purchase has one", "revenue"),
         ("user_id", "", "at least 1 character", "user_id"),
         ("user_id", "a\0", "holds a NUL character", "user_id"),
         ("user_id", "\ud800", "unicode", "user_id"),

@@ -55,6 +55,21 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.items)
 
+    def proposed_by(self, names: Sequence[str]) -> Candidates:
+        """Those that one of some sources proposed, in their order.
+
+        Raises:
+            ConfigError: for a name that no source has.
+        """
+        known = self.features.names
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"sources: {name!r} is not one of {', '.join(known)}")
+        rows = np.flatnonzero(self.proposed[:, [known.index(name) for name in names]].any(axis=1))
+        return Candidates(
+            self.items[rows], self.features[rows], self.proposed[rows], self.fused[rows]
+        )
+
     def sources_of(self, row: int) -> list[str]:
         """Names of the sources that proposed a candidate."""
         names = self.features.names

@@ -66,6 +66,7 @@ class LiveCatalogue:
         live: counts the events.
         recommender: answers.
         between: runs a function while no request is under way.
+        number: of the recommender's bundle among those that ``live`` counts for.
 
     Raises:
         StoreError: if the store cannot be read.
@@ -77,9 +78,10 @@ class LiveCatalogue:
         live: LiveHistories,
         recommender: Recommender,
         between: Callable[[Callable[[], None]], None] = lambda function: function(),
+        number: int = 0,
     ) -> None:
         self._store, self._live, self._recommender = store, live, recommender
-        self.between = between
+        self.between, self._number = between, number
         self._versions = Versions(recommender.version)
         self._model = recommender.bundle.model_name
         self._base = recommender.bundle.items.index
@@ -251,7 +253,7 @@ class LiveCatalogue:
 
     def _publish(self, draft: Draft, stored: Sequence[StoredItem]) -> None:
         def switch() -> None:
-            with self._live.switching() as use:
+            with self._live.switching(self._number) as use:
                 version = self._versions.publish(draft)
                 self._recommender.version = version
                 use(version.bundle)

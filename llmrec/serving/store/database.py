@@ -7,8 +7,9 @@ commit: what was committed outlives a kill and a power failure.
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,12 +18,18 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from llmrec.errors import ArtifactError, ConfigError, LlmrecError, one_line, require
-from llmrec.serving.store.tables import INFO, METADATA, SCHEMA_VERSION
+from llmrec.serving.store.tables import INFO, METADATA, MIGRATIONS, SCHEMA_VERSION
 
 BUSY_SECONDS = 5.0  # that a transaction waits for another one
 CONNECTIONS = 8  # kept open
 MORE_CONNECTIONS = 56  # at most, beside those
 _WRITES, _SYNCED = "llmrec_writes", "llmrec_synced"
+_PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",  # who is forgotten stands in no free page either
+)
 _CREATION_LOCK = 0x6C6C6D726563  # of PostgreSQL's advisory locks: one process makes the tables
 
 
@@ -93,6 +100,40 @@ class Store:
         with self.read() as connection:
             connection.execute(select(1))
 
+    def scrub(self) -> None:
+        """Take what was removed out of SQLite's log of writes, where it would stand for a while.
+
+        Of the pages of its file it is gone at once (``secure_delete``). PostgreSQL does as much
+        when it vacuums and its own log comes round.
+
+        Raises:
+            StoreError: if it cannot be done now.
+        """
+        if self._path is not None:
+            self._alone("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def compact(self) -> None:
+        """Give the room of what was removed back to the disk, with all that stood in it.
+
+        Raises:
+            StoreError: if it cannot be done now.
+        """
+        self._alone("VACUUM")
+        self.scrub()
+
+    def _alone(self, statement: str) -> None:
+        """Run a statement outside of a transaction."""
+        try:
+            if self._path is None:
+                with self._engine.connect() as connection:
+                    connection.execution_options(isolation_level="AUTOCOMMIT")
+                    connection.exec_driver_sql(statement)
+            else:
+                with closing(self._engine.raw_connection()) as own:
+                    own.cursor().execute(statement)
+        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
+            raise StoreError(f"store {self.name}: {one_line(error)}") from error
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
@@ -147,6 +188,12 @@ class Store:
                 f"store {self.name}: has version {found}, this llmrec reads up to "
                 f"{SCHEMA_VERSION}; install a newer llmrec"
             )
+        elif int(found) < SCHEMA_VERSION:
+            for older in range(int(found), SCHEMA_VERSION):
+                for statement in MIGRATIONS[older]:
+                    connection.execute(text(statement))
+            named = INFO.c.name == "schema_version"
+            connection.execute(INFO.update().where(named), {"value": str(SCHEMA_VERSION)})
 
 
 def default_url(bundle: Path) -> str:
@@ -215,7 +262,7 @@ def _engine(url: URL, busy_seconds: float) -> Engine:
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, see _begin_sqlite
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
 
 

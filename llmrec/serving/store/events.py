@@ -35,6 +35,7 @@ class StoredEvent:
         item_id: None for a search.
         text: of a review, or the words of a search.
         recommendation_id: of the list that the item was chosen from.
+        revenue: of a purchase, what was paid; None where it is not known.
     """
 
     event_id: str
@@ -47,6 +48,7 @@ class StoredEvent:
     session: str = ""
     context: dict[str, Any] = field(default_factory=dict)
     recommendation_id: str | None = None
+    revenue: float | None = None
 
 
 def add(connection: Connection, events: Sequence[StoredEvent]) -> set[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, select
 
+from llmrec.serving.store import exposures
+from llmrec.serving.store.exposures import Explored, Exposure
 from llmrec.serving.store.tables import RECOMMENDATIONS, RECOMMENDED_ITEMS
 from llmrec.types import Recommendation
 
@@ -19,6 +21,8 @@ class ShownList:
         user_id: None where the request named nobody.
         timestamp: seconds since 1970 UTC.
         model, variant, catalog_version: who ranked which catalogue.
+        exposures: one for each experiment that it is of.
+        explored: how its first place came about, where that was drawn.
     """
 
     recommendation_id: str
@@ -28,6 +32,8 @@ class ShownList:
     variant: str
     catalog_version: str
     items: Sequence[Recommendation]
+    exposures: Sequence[Exposure] = ()
+    explored: Explored | None = None
 
 
 def add(connection: Connection, shown: Sequence[ShownList]) -> None:
@@ -49,6 +55,11 @@ def add(connection: Connection, shown: Sequence[ShownList]) -> None:
         connection.execute(RECOMMENDATIONS.insert(), rows)
     if items:
         connection.execute(RECOMMENDED_ITEMS.insert(), items)
+    exposures.add(
+        connection,
+        [(one.recommendation_id, exposure) for one in shown for exposure in one.exposures],
+        [(one.recommendation_id, one.explored) for one in shown if one.explored is not None],
+    )
 
 
 def count(connection: Connection, user_id: str) -> int:

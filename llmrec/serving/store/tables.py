@@ -17,7 +17,9 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# what makes a store of a version one of the next; missing tables are made before
+MIGRATIONS = {1: ("ALTER TABLE events ADD COLUMN revenue DOUBLE PRECISION",)}
 METADATA = MetaData()
 # SQLite counts by itself only in a column of type INTEGER
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
@@ -44,6 +46,7 @@ EVENTS = Table(
     Column("session", String, nullable=False),
     Column("context", JSON, nullable=False),
     Column("recommendation_id", String),
+    Column("revenue", Float(53)),
     Index("events_of_user", "user_id", "timestamp", "number"),
     Index("events_by_age", "timestamp"),
     Index("events_of_recommendation", "recommendation_id"),
@@ -124,6 +127,35 @@ REPLIES = Table(
     Column("reply", JSON, nullable=False),
     Column("until", Float(53), nullable=False),
     Index("replies_by_end", "until"),
+)
+
+# which variant of which experiment a list is of; `share` is the probability of the assignment
+EXPOSURES = Table(
+    "exposures",
+    METADATA,
+    Column(
+        "recommendation_id",
+        ForeignKey(RECOMMENDATIONS.c.recommendation_id, ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("experiment", String, primary_key=True),
+    Column("variant", String, nullable=False),
+    Column("share", Float(53), nullable=False),
+    Index("exposures_of_experiment", "experiment"),
+)
+
+# lists whose first place was drawn: the item there was `chosen`-th of the ranking
+EXPLORED_LISTS = Table(
+    "explored_lists",
+    METADATA,
+    Column(
+        "recommendation_id",
+        ForeignKey(RECOMMENDATIONS.c.recommendation_id, ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("places", Integer, nullable=False),
+    Column("chosen", Integer, nullable=False),
+    Column("propensity", Float(53), nullable=False),
 )
 
 API_KEYS = Table(

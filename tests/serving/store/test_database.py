@@ -143,3 +143,18 @@ def test_a_password_is_not_shown() -> None:
 def test_the_usual_place(tmp_path: Path) -> None:
     assert default_url(tmp_path / "bundle").endswith("/bundle-state/store.sqlite")
     assert os.path.isabs(default_url(Path("bundle")).removeprefix("sqlite:///"))
+
+
+def test_an_older_store(store: Store) -> None:
+    with store.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE events DROP COLUMN revenue")
+        connection.exec_driver_sql("UPDATE llmrec_store SET value = '1'")
+        for name in ("exposures", "explored_lists"):
+            connection.exec_driver_sql(f"DROP TABLE {name}")
+    url = store._engine.url.render_as_string(hide_password=False)
+    for _ in range(2):
+        with Store(url) as again, again.write() as connection:
+            events.add(connection, [a_view(1, revenue=2.5)])
+            found = connection.exec_driver_sql("SELECT revenue FROM events").scalars().all()
+            assert found == [2.5]
+            assert connection.exec_driver_sql("SELECT * FROM exposures").all() == []
