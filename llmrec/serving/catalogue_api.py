@@ -224,9 +224,14 @@ def take(catalogue: LiveCatalogue, bodies: Sequence[Any], whole: bool) -> list[J
 
 
 def as_json(row: Json) -> Json:
-    """A row of the catalogue as ``PUT`` takes it."""
+    """A row of the catalogue as ``PUT`` takes it; of a file on this machine no path is told."""
     pairs = (text.partition("=") for text in row["attributes"])
-    return row | {"attributes": {name: value for name, _, value in pairs}}
+    addresses = {name: _address(row.get(name)) for name in _MEDIA}
+    return row | addresses | {"attributes": {name: value for name, _, value in pairs}}
+
+
+def _address(media: str | None) -> str | None:
+    return media if media and media.startswith(("http://", "https://")) else None
 
 
 def _checked(item_id: str) -> str:

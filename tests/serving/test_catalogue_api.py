@@ -17,6 +17,7 @@ from tiny_shop import TinyRun
 
 from llmrec.bench.random_shop import RandomShop
 from llmrec.serving.catalogue.live import CREATED, ItemChange, LiveCatalogue
+from llmrec.serving.catalogue_api import as_json
 from llmrec.serving.guard import FRESH_SECONDS
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.store import keys
@@ -322,3 +323,10 @@ def test_with_a_click_model_and_until_no_id_is_left(shop: RandomShop, tmp_path: 
         assert "train again" in results[3]["error"]["message"]
     with live_service(shop.bundle, tmp_path / "store.sqlite") as service:
         assert service.recommender.bundle.item_ids[60:] == ["new-1", "new-2", "new-3", "new-4"]
+
+
+def test_no_path_of_this_machine_is_told() -> None:
+    row = {"item_id": "a", "attributes": ["colour=red"], "image": "/srv/shop/a.jpg"}
+    shown = as_json(row | {"video": "https://shop.example/a.mp4", "audio": None})
+    assert (shown["image"], shown["video"]) == (None, "https://shop.example/a.mp4")
+    assert shown["attributes"] == {"colour": "red"}

@@ -100,7 +100,7 @@ def test_the_feed_is_that_of_the_person_and_says_why(
     page.locator("#feed-items summary").first.click()
     reasons = page.locator("#feed-items .card").first.inner_text()
     assert "Rank" in reasons and "History read" in reasons
-    assert page.locator("#history li").count()
+    page.wait_for_selector("#history li")
     assert findings(page) == []
     first = feed(page)
     page.fill("#user", address[1][5])
@@ -116,12 +116,27 @@ def test_a_click_opens_the_product_and_changes_the_feed_at_once(page: Any) -> No
     assert time.monotonic() - start < 10  # of half a second, on a machine that is busy
     page.wait_for_selector("#product-similar .open")
     assert page.locator("#product-title").inner_text() == title
+    assert "brand" in page.locator("#product-fields").inner_text()
     assert findings(page) == []
     now = feed(page)
     page.get_by_role("button", name="Buy").click()
     changed(page, now)
     page.keyboard.press("Escape")
     assert not page.locator("#product").evaluate("dialog => dialog.open")
+
+
+def test_the_feed_goes_on_and_words_are_searched_for(page: Any) -> None:
+    first = feed(page)
+    page.click("#more")
+    changed(page, first)
+    longer = feed(page)
+    assert longer[:12] == first and len(set(longer)) == 24
+    page.click("#tab-search")
+    page.fill("#query", first[2])
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-items .open")
+    assert first[2] in page.locator("#search-items .open").all_inner_texts()
+    assert findings(page) == []
 
 
 def test_a_chat_streams_its_words_and_shows_products(page: Any) -> None:

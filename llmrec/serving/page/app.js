@@ -123,15 +123,38 @@ async function showFeed() {
   document.querySelector("[data-person]").textContent = person || "somebody new";
   const [answer] = await Promise.all([post("/v1/recommendations", request({})), showHistory()]);
   fill(find("feed-items"), answer);
+  offerMore(answer);
   performance.mark("feed-shown");
+}
+
+/** A button for the next page of the list, where there is one. */
+function offerMore(answer) {
+  find("more").hidden = !answer.cursor;
+  find("more").onclick = guarded(async () => {
+    const next = await post("/v1/recommendations", request({ cursor: answer.cursor }));
+    find("feed-items").append(...next.recommendations.map((item) => card(item, next)));
+    offerMore(next);
+  });
 }
 
 async function showHistory() {
   const known = person ? await get(`/v1/users/${encodeURIComponent(person)}`).catch(() => null) : null;
-  const newest = (known?.history ?? []).slice(-8).reverse();
+  const newest = (known?.history ?? []).slice(-6).reverse();
+  const names = await Promise.all(newest.map((event) => titleOf(event.item_id ?? event)));
   find("history").replaceChildren(
-    ...newest.map((event) => element("li", { textContent: `${event.type ?? "chose"} ${event.title ?? event.item_id ?? event}` })),
+    ...newest.map((event, at) => element("li", { textContent: `${event.type ?? "chose"} ${names[at]}` })),
   );
+}
+
+const titles = new Map();
+
+/** The title of an item, or its identifier where the catalogue has it no longer. */
+async function titleOf(id) {
+  if (!titles.has(id)) {
+    const item = await get(`/v1/catalog/items/${encodeURIComponent(id)}`).catch(() => ({}));
+    titles.set(id, item.title || id);
+  }
+  return titles.get(id);
 }
 
 async function record(type, item, list) {
@@ -172,20 +195,22 @@ async function showProduct(item) {
   );
   if (!find("product").open) find("product").showModal();
   const id = encodeURIComponent(item.item_id);
-  const [known, similar, together] = await Promise.all([
+  const [about, similar, together] = await Promise.all([
     get(`/v1/catalog/items/${id}`).catch(() => ({})),
     post("/v1/recommendations", { n: 4, similar_to: item.item_id }),
-    post("/v1/recommendations", { n: 4, scenario: "bought_together", item_id: item.item_id }).catch(() => ({})),
+    post("/v1/recommendations", { n: 4, scenario: "bought_together", similar_to: item.item_id }).catch(() => ({})),
   ]);
-  find("product-fields").replaceChildren(...fields(flat(known.item ?? known)).children);
+  find("product-fields").replaceChildren(...fields(flat(about)).children);
   fill(find("product-similar"), similar);
   fill(find("product-together"), together);
 }
 
 function flat(item) {
-  const { title: _title, ...rest } = item;
+  const { title, model, catalog_version, image, video, audio, available_from, attributes, ...rest } = item;
+  const since = available_from ? new Date(1000 * available_from).toISOString().slice(0, 10) : undefined;
+  const said = Object.entries({ ...rest, "there since": since, ...attributes });
   return Object.fromEntries(
-    Object.entries(rest).map(([name, value]) => [name, typeof value === "object" ? [value].flat().join(", ") : value]),
+    said.map(([name, value]) => [name.replaceAll("_", " "), Array.isArray(value) ? value.join(", ") : value]),
   );
 }
 
