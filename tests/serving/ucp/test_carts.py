@@ -4,8 +4,8 @@ import time
 from typing import Any
 
 import pytest
-from conftest import ABOUT, Shop
 from ucp_schemas import Schemas
+from ucp_shop import ABOUT, Shop
 
 from llmrec.serving.ucp import carts
 from llmrec.serving.ucp.products import Money

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from conftest import ABOUT, Shop
 from ucp_schemas import Schemas
+from ucp_shop import ABOUT, Shop
 
 from llmrec.serving.ucp.products import Money
 from llmrec.serving.ucp.protocol import InvalidRequestError, RequestTooLargeError, profile

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ABOUT, Shop
 from live_service import an_event, live_service
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
@@ -16,6 +15,7 @@ from mcp.shared.exceptions import MCPError
 from server import served
 from tiny_shop import TinyRun
 from ucp_schemas import Schemas
+from ucp_shop import ABOUT, Shop
 
 from llmrec.serving.app import create_app
 from llmrec.serving.guard import OPEN, needed_scope
