@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("port", type=int)
     given = parser.parse_args()
+    import llmrec.serving.app  # noqa: F401  each fork would import it anew
     from llmrec.serving.bundle import Bundle
 
     bundle = Bundle(given.bundle, verify=False)
