@@ -34,6 +34,7 @@ from llmrec.serving.completions_api import completions_router
 from llmrec.serving.embeddings_api import embeddings_router
 from llmrec.serving.error_handlers import add_error_handlers, error_response
 from llmrec.serving.events_api import events_router
+from llmrec.serving.experiments.running import running
 from llmrec.serving.experiments.variants import Variants
 from llmrec.serving.guard import Guard, KeyRing
 from llmrec.serving.json_logs import RequestIds
@@ -93,6 +94,9 @@ def create_app(
         money, rows = Money(config.currency), catalogue.rows
         tools = shop_tools(recommender, service.answer_from_thread, rows, live.store, money)
         agents = McpEndpoint(tools)
+
+    def experiments() -> list[dict[str, Any]]:
+        return [] if variants is None or live is None else running(variants.config, live.store)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -161,6 +165,7 @@ def create_app(
     if agents is not None:
         app.include_router(ucp_router(agents.tools))
         app.router.routes.append(Route(MCP, endpoint=agents))
-    app.include_router(page_router(pictures or Pictures(service.bundle, None), people))
+    shown = pictures or Pictures(service.bundle, None)
+    app.include_router(page_router(shown, people, experiments))
     describe(app)
     return app

@@ -7,7 +7,7 @@ service that it came from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,16 @@ class Pictures:
         return {item_id: image for item_id, image in pairs if image}
 
 
-def page_router(pictures: Pictures, people: Sequence[str] = ()) -> APIRouter:
+def page_router(
+    pictures: Pictures,
+    people: Sequence[str] = (),
+    experiments: Callable[[], list[Json]] = list,
+) -> APIRouter:
     """The routes, none of them part of the API's document.
 
     Args:
         people: names that the page offers to look at.
+        experiments: that run now.
     """
     router = APIRouter(prefix=PAGE, include_in_schema=False)
     files = {name: (_FOLDER / file).read_bytes() for name, (file, _) in _FILES.items()}
@@ -105,6 +110,10 @@ def page_router(pictures: Pictures, people: Sequence[str] = ()) -> APIRouter:
     @router.get("/people")
     def named() -> Json:
         return {"people": list(people[:NAMED_PEOPLE])}
+
+    @router.get("/experiments")
+    def running() -> Json:
+        return {"experiments": experiments()}
 
     @router.get("/pictures/{item_id:path}")
     def picture(item_id: str) -> FileResponse:

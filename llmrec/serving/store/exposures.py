@@ -64,6 +64,13 @@ def experiments(connection: Connection) -> list[str]:
     )
 
 
+def counts(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many lists were shown, by the names of experiment and variant."""
+    of = EXPOSURES.c.experiment, EXPOSURES.c.variant
+    rows = connection.execute(select(*of, func.count()).group_by(*of))
+    return {(experiment, variant): count for experiment, variant, count in rows}
+
+
 def lists(connection: Connection, experiment: str) -> list[Row[Any]]:
     """The lists of an experiment in the order in which they were shown: ``recommendation_id``,
     ``user_id``, ``timestamp``, ``variant`` and ``share``."""

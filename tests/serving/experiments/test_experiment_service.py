@@ -397,3 +397,13 @@ def test_it_is_served(shop: RandomShop, file: Path, tmp_path: Path) -> None:
     with TestClient(open_app(opening)) as client:
         answer = client.post("/v1/recommendations", json={"user": "person-1", "n": 3})
         assert answer.json()["variant"] == f"summer/{variant_of('person-1')}"
+
+
+def test_the_page_shows_how_the_experiments_stand(
+    answers: list[dict[str, Any]], service: LiveService
+) -> None:
+    (one,) = service.client.get("/ui/experiments").json()["experiments"]
+    assert (one["name"], [v["share"] for v in one["variants"]]) == ("summer", [0.5, 0.5, 0, 0])
+    shown = {v["name"]: v["exposures"] for v in one["variants"]}
+    assert shown["today"] >= 2 * sum(variant_of(person) == "today" for person in PEOPLE)
+    assert shown["popular"] == shown["diverse"] == 0
