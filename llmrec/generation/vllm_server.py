@@ -166,9 +166,10 @@ def check_constraint(tokens: NextTokens, vocabulary: Vocabulary, codes: np.ndarr
         vocabulary.level_tokens(level).start + int(code)
         for level, code in enumerate(codes.tolist())
     ]
-    ((_, logprobs),) = tokens.likeliest([[*item, *item]], len(item), 5, [None])
-    there = logprobs[logprobs > -np.inf]
-    if len(there) != 1 or abs(float(there[0])) > 1e-3:
+    ((found, logprobs),) = tokens.likeliest([[*item, *item]], len(item), 5, [None])
+    # vLLM names the token that it took a second time among the likeliest
+    there = {token: p for token, p in zip(found, logprobs, strict=True) if p > -np.inf}
+    if len(there) != 1 or abs(float(*there.values())) > 1e-3:
         raise ConfigError(
             "--vllm-url: this vLLM does not keep to the catalogue; start it with  llmrec vllm "
             "BUNDLE, or give it --logits-processors, --logprobs-mode and --max-logprobs as "

@@ -387,7 +387,10 @@ def test_command_line_with_recipe_and_with_flags(tmp_path: Path) -> None:
         ({"validation_share": 0.6, "test_share": 0.4}, "nothing to train on"),
         ({"k_core": -1}, "k_core"),
         ({"formt": "table"}, "did you mean 'format'"),
-        ({"format": "csv"}, "format: 'csv' is not one of table, sequences, movielens"),
+        (
+            {"format": "csv"},
+            "format: .csv. is not one of table, sequences, split-sequences, movielens",
+        ),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], message: str) -> None:
