@@ -19,7 +19,7 @@ MARK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL
 OURS = {
     "hybrid": "**llmrec, the same LLaMA and a live item graph**",
     "atomic": "**llmrec, LLaMA, atomic item IDs, rows from content**",
-    "semantic": "**llmrec, LLaMA, semantic item IDs from titles**",
+    "semantic": "**llmrec, LLaMA, semantic item IDs of the atomic model's rows**",
     "sasrec": "**llmrec's SASRec, softmax over the catalogue**",
     "item-graph": "**llmrec's item graph and content alone, no training**",
     "itemknn": "**llmrec's item-kNN**",
