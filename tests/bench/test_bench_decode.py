@@ -377,7 +377,7 @@ def test_a_process_that_dies_is_one_plain_error() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--engines llmrec tgi", "--engines: 'tgi' is not one of llmrec, prefill, "),
+        ("--engines llmrec tgi", "--engines: 'tgi' is not one of llmrec, llmrec-prefill, prefill"),
         ("--size huge", "--size: 'huge' is not one of nano, "),
         ("--beams 5 --n 6", "--n: 6 items are more than --beams 5"),
         ("--items 300 --levels 2 --codes 16", "--items: 300 items need more than the 256 IDs"),
