@@ -3,6 +3,7 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def test_words_and_candidates_go_to_the_adapter_too(adapted: Bundle) -> None:
 def test_a_bundle_with_adapters_answers_without_as_it_did(adapted: Bundle, atomic: Bundle) -> None:
     expected = atomic.llm.recommend(Histories.from_lists([list(range(10, 15))]), 10)
     found = recommend(adapted, adapted.item_ids[10:15])
-    assert found == atomic.items.named(expected, 10, f"likely to follow {atomic.titles[14]!r}")
+    named = atomic.items.named(expected, 10, f"likely to follow {atomic.titles[14]!r}")
+    assert found == [replace(one, sources=("language_model",)) for one in named]
     assert adapted.model_name == atomic.model_name
     assert adapted.catalog_version != atomic.catalog_version
 

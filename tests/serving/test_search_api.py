@@ -117,7 +117,7 @@ def test_what_cannot_be_read_is_refused_by_name(
 
 
 def test_a_picture_of_an_allowed_host() -> None:
-    with serving(Server()) as server:
+    with Server() as server, serving(server):
         place = f"http://127.0.0.1:{server.server_port}"
         near = MediaReader(["127.0.0.1"], networks=("127.0.0.1/32",))
         assert near.picture("image", f"{place}/picture").size > (1, 1)
