@@ -104,8 +104,8 @@ def resume(name: str, /, jobs: Path | None = None, foreground: bool = False) -> 
         foreground: stay and show what it prints; Ctrl-C stops it.
     """
     job = open_job(jobs_folder(jobs), name)
-    # what a killed job leaves behind ends at once, but not before it
-    lock = lock_job(job.folder, wait=5.0 if job.state == "killed" else 0.0)
+    # the process of a job that has just ended, and what a killed one leaves behind, end after it
+    lock = lock_job(job.folder, wait=5.0 if job.state in RESUMABLE else 0.0)
     if job.state not in RESUMABLE:
         os.close(lock)
         raise LlmrecError(f"{job.folder}: job {job.name} is {job.state}; there is nothing to do")
