@@ -1,4 +1,4 @@
-"""How well a small CLIP tells the category of photographs of clothes, trained on some thousand.
+"""How well a CLIP tells the category of photographs of clothes, trained on some thousand.
 
     python eval/clothing.py ../shared/data/clothing --out runs/clothing
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from llmrec.config import build_section
 from llmrec.content.clip.run import run as train_clip
-from llmrec.content.clip.settings import ClipConfig
+from llmrec.content.clip.settings import LIT, ClipConfig
 from llmrec.content.features.image_encoder import ImageEncoder
 from llmrec.content.media.images import decode_image
 from llmrec.data.dataset import Dataset
@@ -60,8 +60,9 @@ def main() -> None:
     parts = {part: part_of(dataset, part) for part in ("train", "validation", "test")}
     left_out = args.out / "left_out.txt"
     left_out.write_text("".join(f"{item}\n" for item in parts["validation"] + parts["test"]))
+    config = build_section(ClipConfig, args.recipe, "clip")
     clip = train_clip(
-        build_section(ClipConfig, args.recipe, "clip"),
+        config,
         dataset.folder,
         args.out / "clip",
         media_root=args.photographs,
@@ -76,6 +77,8 @@ def main() -> None:
         return
     right["test"] = is_right(encoder, args.photographs, parts["test"], names)
     counts = [sum(Path(item).parent.name == name for item in parts["test"]) for name in names]
+    towers = f"{config.lit.image_tower}, {config.lit.text_tower}"
+    model = towers if config.size == LIT else config.size
     metrics = {
         "accuracy_category": float(right["test"].mean()),
         "floor_category": max(counts) / len(parts["test"]),
@@ -86,7 +89,7 @@ def main() -> None:
         name="clothing",
         dataset="clothing",
         split="test",
-        model="vit-micro",
+        model=model,
         metrics=metrics,
         intervals=intervals({"accuracy_category": right["test"]}, seed=args.seed),
         photographs={part: len(items) for part, items in parts.items()},
