@@ -10,7 +10,7 @@ from llmrec.errors import require
 
 
 def silence_logs() -> None:
-    """Call before peft and trl are loaded.
+    """Call before peft, trl, or what loads them (sentence-transformers, open_clip), are loaded.
 
     bitsandbytes looks for a faster kernel on a hub and reports at length that it is not there,
     whether or not anything is in 4 bits; vLLM, which trl loads where it is installed, that there
