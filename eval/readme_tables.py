@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 OURS = {
     "hybrid": "**llmrec, the same LLaMA and a live item graph**",
+    "hybrid-refreshed": "**llmrec, the same, its graph having seen each event before the last**",
     "atomic": "**llmrec, LLaMA, atomic item IDs, rows from content**",
     "semantic": "**llmrec, LLaMA, semantic item IDs of the atomic model's rows**",
     "sasrec": "**llmrec's SASRec, softmax over the catalogue**",

@@ -27,12 +27,10 @@ class Asked:
 
     Attributes:
         model: name of the model or adapter that was asked.
-        logged: whether what is shown is kept in the store, under a ``recommendation_id``.
     """
 
     request: RecommendRequest
     model: str
-    logged: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ class Answering:
             return [_without_id(answer) for answer in answers]
         return answers
 
-    def _id(self, asked: Asked) -> str | None:
-        return f"rec-{uuid.uuid4().hex}" if asked.logged and self._live is not None else None
+    def _id(self) -> str | None:
+        return None if self._live is None else f"rec-{uuid.uuid4().hex}"
 
     def _treat(self, request: RecommendRequest) -> Treatment:
         if self._variants is None:
@@ -106,7 +104,7 @@ class Answering:
     def _answered(
         self, asked: Asked, treatment: Treatment, response: RecommendResponse
     ) -> Answered:
-        name, explored = self._id(asked), None
+        name, explored = self._id(), None
         if name is not None and self._variants is not None:
             items, explored = self._variants.show(treatment.request, response.recommendations)
             response = replace(response, recommendations=items)

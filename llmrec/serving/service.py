@@ -128,7 +128,7 @@ class Service:
             request, transcript = await self.side.run(understand, until - time.monotonic())
             if transcript is not None:
                 head = head | {"transcript": transcript}
-        asked = Asked(request, name, logged=True)
+        asked = Asked(request, name)
         return head, await self.batcher.ask(asked, until - time.monotonic(), http.is_disconnected)
 
     def answer_from_thread(self, request: RecommendRequest) -> Answered:
@@ -138,7 +138,7 @@ class Service:
             CatalogError, ConfigError: for a request that cannot be answered.
             BusyError, DeadlineError: if it was not answered in time.
         """
-        asked = Asked(request, self.bundle.model_name, logged=True)
+        asked = Asked(request, self.bundle.model_name)
         return self.batcher.ask_from_thread(asked, self.config.deadline_ms / 1000)
 
     async def log_likelihoods(self, body: api.RecommendFields, items: Sequence[int]) -> list[float]:

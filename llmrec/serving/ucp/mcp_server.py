@@ -62,8 +62,6 @@ def mcp_server(tools: Tools) -> Server[Any]:
 class McpEndpoint:
     """The tools over HTTP, each request for itself, as an ASGI app.
 
-    On a loopback address, what a browser sends of another site's page is refused.
-
     Args:
         tools: served.
     """

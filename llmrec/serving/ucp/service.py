@@ -35,7 +35,7 @@ def answered(answering: Answering, model: str, request: RecommendRequest) -> Ans
     Raises:
         CatalogError, ConfigError: see :meth:`Recommender.answer`.
     """
-    (found,) = answering([Asked(request, model, logged=True)])
+    (found,) = answering([Asked(request, model)])
     if isinstance(found, Exception):
         raise found
     return found
