@@ -25,6 +25,46 @@ COMPARED = 20_000  # names that are looked at for close ones
 
 
 @dataclass(frozen=True)
+class Without:
+    """What an item must not be like; any of it is enough to leave an item out.
+
+    Attributes:
+        categories: entries of the item's category path.
+        brands: of the item.
+        attributes: for each name, values that the attribute must have none of.
+
+    Raises:
+        ConfigError: if a value makes no sense.
+    """
+
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    attributes: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name in ("categories", "brands"):
+            object.__setattr__(self, name, _texts(getattr(self, name), f"without.{name}"))
+        object.__setattr__(self, "attributes", _pairs(self.attributes, "without.attributes"))
+
+    def passes(self, items: pa.Table) -> np.ndarray:
+        """Which items have nothing of this, bool ``[items]``.
+
+        Raises:
+            CatalogError, ConfigError: see :meth:`CatalogFilter.passes`.
+        """
+        passes = np.ones(items.num_rows, dtype=bool)
+        for column, unwanted, name in (
+            ("categories", self.categories, "without.categories"),
+            ("brand", self.brands, "without.brands"),
+        ):
+            if unwanted:
+                passes &= ~_with_text(items, column, unwanted, name)
+        for name, unwanted in self.attributes.items():
+            passes &= ~_with_attribute(items, name, unwanted, "without.attributes")
+        return passes
+
+
+@dataclass(frozen=True)
 class CatalogFilter:
     """What an item must be like; every field that is given must hold.
 
@@ -36,6 +76,7 @@ class CatalogFilter:
         domains: the item's domain is any of these.
         attributes: for each name, the attribute has any of these values; an attribute that lists
             several (``"red,blue"``) has each of them.
+        without: what it must not be like.
 
     Raises:
         ConfigError: if a value makes no sense.
@@ -49,18 +90,15 @@ class CatalogFilter:
     domains: tuple[str, ...] = ()
     # A mapping has no hash; equal filters have equal hashes without it as well.
     attributes: dict[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    without: Without = field(default_factory=Without)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attributes, Mapping):
-            raise ConfigError(f"attributes: expected names and values, got {self.attributes!r}")
         for name in ("categories", "brands", "domains"):
             object.__setattr__(self, name, _texts(getattr(self, name), name))
-        _texts(tuple(self.attributes), "attributes")
-        attributes = {n: _texts(v, f"attributes.{n}") for n, v in self.attributes.items()}
-        for name, values in attributes.items():
-            if not values:
-                raise ConfigError(f"attributes.{name}: names no value; give at least one")
-        object.__setattr__(self, "attributes", MappingProxyType(attributes))
+        object.__setattr__(self, "attributes", _pairs(self.attributes, "attributes"))
+        without: Any = self.without
+        if not isinstance(without, Without):
+            object.__setattr__(self, "without", build(Without, without, "where.without"))
         if self.in_stock is not None and not isinstance(self.in_stock, bool):
             raise ConfigError(f"in_stock: {self.in_stock!r} is neither true nor false")
         for name in ("price_min", "price_max"):
@@ -111,11 +149,10 @@ class CatalogFilter:
             ("domain", self.domains, "domains"),
         ):
             if wanted:
-                texts, rows = _entries(_column(items, column, name))
-                passes &= _marked(items.num_rows, rows[_wanted(texts, wanted, name)])
+                passes &= _with_text(items, column, wanted, name)
         for name, wanted in self.attributes.items():
-            passes &= _with_attribute(_column(items, "attributes", "attributes"), name, wanted)
-        return passes
+            passes &= _with_attribute(items, name, wanted, "attributes")
+        return passes & self.without.passes(items)
 
 
 def _texts(values: Sequence[str], name: str) -> tuple[str, ...]:
@@ -125,6 +162,18 @@ def _texts(values: Sequence[str], name: str) -> tuple[str, ...]:
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             raise ConfigError(f"{name}: {value!r} is not text in Unicode")
     return tuple(value.strip() for value in values)
+
+
+def _pairs(values: Mapping[str, Sequence[str]], name: str) -> Mapping[str, tuple[str, ...]]:
+    """Names and the values of each, checked."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name}: expected names and values, got {values!r}")
+    _texts(tuple(values), name)
+    found = {key: _texts(value, f"{name}.{key}") for key, value in values.items()}
+    for key, value in found.items():
+        if not value:
+            raise ConfigError(f"{name}.{key}: names no value; give at least one")
+    return MappingProxyType(found)
 
 
 def _column(items: pa.Table, column: str, name: str) -> pa.ChunkedArray:
@@ -145,21 +194,29 @@ def _entries(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
     return pc.list_flatten(column), np.repeat(rows, lengths)
 
 
-def _with_attribute(column: pa.ChunkedArray, name: str, wanted: Sequence[str]) -> np.ndarray:
-    """bool ``[rows]``, where one of the ``"name=value"`` texts has that name and such a value."""
-    pairs, rows = _entries(column)
+def _with_text(items: pa.Table, column: str, wanted: Sequence[str], name: str) -> np.ndarray:
+    """bool ``[items]``, where the column has one of these texts."""
+    texts, rows = _entries(_column(items, column, name))
+    return _marked(items.num_rows, rows[_wanted(texts, wanted, name)])
+
+
+def _with_attribute(
+    items: pa.Table, name: str, wanted: Sequence[str], field_name: str
+) -> np.ndarray:
+    """bool ``[items]``, where one of the ``"name=value"`` texts has that name and such a value."""
+    pairs, rows = _entries(_column(items, "attributes", field_name))
     beginning = _lower([f"{name}="])[0].as_py()
     named = pc.fill_null(pc.starts_with(pc.utf8_lower(pairs), beginning), False)
     if not pc.any(named).as_py():
         names = pc.extract_regex(pc.unique(pairs), r"^(?P<name>[^=]*)=")
-        raise _unknown(name, "attributes", pc.unique(pc.struct_field(names, "name")))
+        raise _unknown(name, field_name, pc.unique(pc.struct_field(names, "name")))
     values = pc.utf8_slice_codeunits(pairs.filter(named), len(beginning))
     rows = rows[named.to_numpy()]
     pieces, of_value = _entries(pc.split_pattern(values, ","))
     texts = pa.chunked_array(values.chunks + pieces.chunks, pa.string())
     rows = np.concatenate([rows, rows[of_value]])
-    hits = _wanted(pc.utf8_trim_whitespace(texts), wanted, f"attributes.{name}")
-    return _marked(len(column), rows[hits])
+    hits = _wanted(pc.utf8_trim_whitespace(texts), wanted, f"{field_name}.{name}")
+    return _marked(items.num_rows, rows[hits])
 
 
 def _wanted(texts: pa.ChunkedArray, wanted: Sequence[str], name: str) -> np.ndarray:

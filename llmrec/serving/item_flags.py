@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from llmrec.errors import ConfigError
-from llmrec.serving.filters import CatalogFilter
+from llmrec.serving.filters import CatalogFilter, Without
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class ItemFlags:
         attributes: NAME=VALUE each; of one name, any of the values.
         price_min: lowest price.
         price_max: highest price.
+        without_categories: none of these is in the item's category path.
+        without_brands: the item's brand is none of these.
+        without_attributes: NAME=VALUE each; the item has none of them.
     """
 
     exclude: tuple[str, ...] = ()
@@ -38,6 +41,9 @@ class ItemFlags:
     attributes: tuple[str, ...] = ()
     price_min: float | None = None
     price_max: float | None = None
+    without_categories: tuple[str, ...] = ()
+    without_brands: tuple[str, ...] = ()
+    without_attributes: tuple[str, ...] = ()
 
     def request_fields(self) -> dict[str, Any]:
         """The same as fields of a request.
@@ -52,7 +58,12 @@ class ItemFlags:
             price_min=self.price_min,
             price_max=self.price_max,
             domains=self.domains,
-            attributes=_attributes(self.attributes),
+            attributes=_attributes(self.attributes, "--attributes"),
+            without=Without(
+                self.without_categories,
+                self.without_brands,
+                _attributes(self.without_attributes, "--without-attributes"),
+            ),
         )
         exclude, allow = item_ids(self.exclude, "--exclude"), item_ids(self.allow, "--allow")
         return {"where": where, "exclude": exclude or (), "allow": allow}
@@ -79,11 +90,11 @@ def item_ids(words: Sequence[str], flag: str) -> list[str] | None:
     return ids or None
 
 
-def _attributes(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _attributes(pairs: Sequence[str], flag: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         name, is_pair, value = pair.partition("=")
         if not is_pair:
-            raise ConfigError(f"--attributes: {pair!r} is not NAME=VALUE")
+            raise ConfigError(f"{flag}: {pair!r} is not NAME=VALUE")
         found[name] = (*found.get(name, ()), value)
     return found

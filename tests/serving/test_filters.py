@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llmrec.data.catalogue import SCHEMA
 from llmrec.errors import CatalogError, ConfigError
-from llmrec.serving.filters import CatalogFilter
+from llmrec.serving.filters import CatalogFilter, Without
 
 ROWS: list[dict[str, Any]] = [
     {"brand": "Aldo", "categories": ["Shoes", "Boots"], "price": 80.0, "domain": "clothing"},
@@ -58,6 +58,11 @@ def passing(**fields: Any) -> list[int]:
         ({"attributes": {"colour": ["red"], "size": ["4"]}}, [3]),
         ({"attributes": {"colour": ["dark red"], "size": ["4"]}}, []),
         ({"categories": ("shoes",), "brands": ("bauhaus",)}, []),
+        ({"without": Without(categories=("boots", "LAMPS"))}, [1, 3, 4]),
+        ({"without": Without(brands=("aldo",))}, [2, 3, 4, 5]),
+        ({"without": Without(attributes={"colour": ["blue"]})}, [0, 1, 2, 4, 5]),
+        ({"categories": ("shoes",), "without": Without(categories=("sandals",))}, [0]),
+        ({"without": Without()}, [0, 1, 2, 3, 4, 5]),
         ({"categories": ("Shoes",), "in_stock": True, "price_max": 80}, [0]),
     ],
 )
@@ -119,6 +124,11 @@ def test_it_says_what_a_loop_over_the_items_says(
             r"attributes\.colour: no item has 'blu'; close: 'Blue'",
         ),
         ({"attributes": {"colour": ["4"]}}, r"attributes\.colour: no item has '4'"),
+        (
+            {"without": {"attributes": {"colour": ["blu"]}}},
+            r"without\.attributes\.colour: no item has 'blu'; close: 'Blue'",
+        ),
+        ({"without": {"brands": ["Zara"]}}, r"without\.brands: no item has 'Zara'"),
     ],
 )
 def test_a_name_that_no_item_has(fields: dict[str, Any], message: str) -> None:
@@ -155,6 +165,8 @@ def test_a_catalogue_without_any_attribute() -> None:
         ({"attributes": {"colour": "red"}}, r"attributes\.colour: expected a list"),
         ({"attributes": {"colour": []}}, r"attributes\.colour: names no value"),
         ({"attributes": ["colour"]}, "attributes: expected"),
+        ({"without": {"attributes": {"colour": []}}}, r"attributes\.colour: names no value"),
+        ({"without": {"colours": ["red"]}}, r"where\.without: unknown key 'colours'"),
     ],
 )
 @pytest.mark.parametrize("made", [CatalogFilter, None])
