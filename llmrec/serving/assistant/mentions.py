@@ -1,0 +1,192 @@
+"""Where a message names values of the shop: plurals, other words for them, a wrong letter.
+
+A customer says "crimson scarfs"; the catalogue says colour red, category scarf. What is found here
+is told to the language model beside the message, which then has to decide only what is meant by it:
+a wish, something not wanted, or one of the items that are shown. So a model that learned with one
+shop reads the words of another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from llmrec.config import load_yaml
+from llmrec.prompts import templates_folder
+from llmrec.serving.assistant.vocabulary import ShopVocabulary
+
+LONGEST = 4  # words of a value
+LEAST_LETTERS = 5  # of a word that may be a typo
+_WORD = re.compile(r"[^\W_]+(?:[&'’.-][^\W_]+)*|&", re.UNICODE)  # noqa: RUF001
+_NUMBER = re.compile(r"(?<![\w.,])\d{1,6}(?:[.,]\d{1,2})?(?![\w])|(?<![\w.,])\d{1,6}(?=[€$£])")
+Meaning = tuple[str, str]  # field and value
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A value that a message names.
+
+    Attributes:
+        words: how the message says it, in lower case.
+        field: argument of a search.
+        values: of the field; several where the word fits several ("dress").
+    """
+
+    words: str
+    field: str
+    values: tuple[str, ...]
+
+
+@lru_cache
+def lexicon() -> tuple[dict[str, list[str]], frozenset[str]]:
+    """Other words for values, and the words that are never a typo: ``words.yaml``."""
+    loaded = load_yaml(templates_folder() / "dialogues" / "words.yaml")
+    return loaded["synonyms"], frozenset(loaded["common"].split())
+
+
+class MentionFinder:
+    """Finds the values of a shop in messages.
+
+    Args:
+        vocabulary: of the shop.
+    """
+
+    def __init__(self, vocabulary: ShopVocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._synonyms, self._common = lexicon()
+
+    def find(self, message: str) -> list[Mention]:
+        """What a message names, in its order; the longest name of several is meant."""
+        words = [word for word, _, _ in words_of(message)]
+        found: list[Mention] = []
+        at = 0
+        while at < len(words):
+            for length in range(min(LONGEST, len(words) - at), 0, -1):
+                said = " ".join(words[at : at + length])
+                meant = self._forms.get(said) or (self._typo(said) if length == 1 else [])
+                if meant:
+                    found.append(Mention(said, meant[0][0], tuple(value for _, value in meant)))
+                    at += length - 1
+                    break
+            at += 1
+        return found
+
+    @cached_property
+    def _forms(self) -> dict[str, list[Meaning]]:
+        """Meanings of each way to write a value: its own, then synonyms, then its last word."""
+        forms: dict[str, list[Meaning]] = {}
+        own = [(name, v) for name, values in self.vocabulary.fields.items() for v in values]
+        for name, value in own:
+            for form in inflected(normal(value)):
+                if form not in self._common:
+                    forms.setdefault(form, [(name, value)])
+        for name, value in own:
+            for other in self._synonyms.get(value.lower(), ()):
+                for form in inflected(normal(other)):
+                    forms.setdefault(form, [(name, value)])
+        heads: dict[str, list[Meaning]] = {}
+        for value in self.vocabulary.categories:
+            *rest, head = normal(value).split()
+            if rest and head not in self._common:
+                for form in inflected(head):
+                    heads.setdefault(form, []).append(("category", value))
+        return heads | forms
+
+    @cached_property
+    def _deletions(self) -> dict[str, set[str]]:
+        """Single words that become this with one letter left out, and themselves."""
+        found: dict[str, set[str]] = {}
+        for form in self._forms:
+            if len(form) >= LEAST_LETTERS and " " not in form:
+                for less in _without_a_letter(form):
+                    found.setdefault(less, set()).add(form)
+        return found
+
+    def _typo(self, word: str) -> list[Meaning]:
+        if len(word) < LEAST_LETTERS or word in self._common or not word.isalpha():
+            return []
+        near = {form for less in _without_a_letter(word) for form in self._deletions.get(less, ())}
+        meanings = {tuple(self._forms[form]) for form in near if _one_edit(word, form)}
+        return list(meanings.pop()) if len(meanings) == 1 else []
+
+
+def words_of(message: str) -> list[tuple[str, int, int]]:
+    """Words in lower case with where they begin and end: "T-shirts" is "t", "shirts"."""
+    found = []
+    for match in _WORD.finditer(message):
+        begin = match.start()
+        for part in re.split("([-.])", match[0]):
+            if part not in ("-", "."):
+                found.append((re.sub("['’]", "", part.lower()), begin, begin + len(part)))  # noqa: RUF001
+            begin += len(part)
+    return found
+
+
+def normal(value: str) -> str:
+    """A value as :func:`words_of` splits it."""
+    return " ".join(word for word, _, _ in words_of(value))
+
+
+def inflected(text: str) -> Iterator[str]:
+    """A text, its plural or singular, and either written as one word where it is two."""
+    forms = [text, *_other_numbers(text)]
+    yield from forms
+    for form in forms:
+        if form.count(" ") == 1:
+            yield form.replace(" ", "")
+
+
+def numbers_of(message: str) -> list[float]:
+    """Numbers that a message says, in its order, each once."""
+    words = number_words()
+    said: list[tuple[int, float]] = [
+        (match.start(), float(match[0].replace(",", "."))) for match in _NUMBER.finditer(message)
+    ]
+    said += [(begin, words[word]) for word, begin, _ in words_of(message) if word in words]
+    return list(dict.fromkeys(value for _, value in sorted(said)))
+
+
+@lru_cache
+def number_words() -> dict[str, float]:
+    """Prices that are written in letters; "one" and the like are rarely a price."""
+    tens = "ten,twenty,thirty,forty,fifty,sixty,seventy,eighty,ninety,hundred"
+    found = {word: 10.0 * number for number, word in enumerate(tens.split(","), 1)}
+    return found | {"fifteen": 15.0}
+
+
+def _other_numbers(text: str) -> list[str]:
+    if text.endswith(("ss", "sh", "ch", "x")):
+        return [f"{text}es"]
+    if text.endswith("ies"):
+        return [f"{text[:-3]}y", f"{text[:-1]}"]
+    if text.endswith("es") and text[:-2].endswith(("s", "sh", "ch", "x")):
+        return [text[:-2]]
+    if text.endswith("s"):
+        return [text[:-1]]
+    if text.endswith("y") and text[-2:-1] not in "aeiou":
+        return [f"{text[:-1]}ies"]
+    if text.endswith("f"):
+        return [f"{text}s", f"{text[:-1]}ves"]
+    return [f"{text}s"]
+
+
+def _without_a_letter(word: str) -> Iterator[str]:
+    yield word
+    for at in range(len(word)):
+        yield word[:at] + word[at + 1 :]
+
+
+def _one_edit(one: str, other: str) -> bool:
+    """Whether a letter was left out, added, changed or swapped with the next."""
+    if len(one) > len(other):
+        one, other = other, one
+    if len(other) - len(one) > 1:
+        return False
+    at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+    rest, other_rest = one[at:], other[at:]
+    if len(one) < len(other):
+        return rest == other_rest[1:]
+    swapped = rest[:2] == other_rest[1::-1] and rest[2:] == other_rest[2:]
+    return rest[1:] == other_rest[1:] or swapped
