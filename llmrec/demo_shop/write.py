@@ -31,6 +31,7 @@ class DemoShopConfig:
         users: how many users.
         media: whether items have pictures, videos and spoken descriptions.
         views: pictures of each item then.
+        films: whether some items have videos and spoken descriptions then.
         talk: whether customers say what they want and think, in words whose meaning is known.
     """
 
@@ -38,6 +39,7 @@ class DemoShopConfig:
     users: int = 3500
     media: bool = False
     views: int = 1
+    films: bool = True
     talk: bool = False
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ def run(config: DemoShopConfig, out: Path, seed: int = 0) -> Path:
 
     def work(stage: StageRun) -> None:
         shop = generate(seed, config.items, config.users)
-        _write_files(shop, stage, config.views if config.media else 0)
+        _write_files(shop, stage, config)
         if config.talk:
             texts, truth = make_talk(shop)
             write_jsonl(stage.folder / "talk.jsonl", texts)
@@ -72,17 +74,19 @@ def run(config: DemoShopConfig, out: Path, seed: int = 0) -> Path:
     return run_stage(out, manifest, work)
 
 
-def _write_files(shop: DemoShop, run: StageRun, views: int) -> None:
-    """All files; ``views`` pictures an item, and no media at all for 0."""
+def _write_files(shop: DemoShop, run: StageRun, config: DemoShopConfig) -> None:
     items = shop.items
     about_media, flags = "", ""
-    if views:
+    if config.media:
         from llmrec.demo_shop.media import write_media  # needs more than numpy
 
-        items, counts = write_media(shop.items, shop.seed, run.folder, views)
+        items, counts = write_media(
+            shop.items, shop.seed, run.folder, config.views, films=config.films
+        )
         run.counts.update(counts)
         about_media = TEXTS["readme_media"].format(**{f"n_{name}": n for name, n in counts.items()})
-        flags = " --media" + (f" --views {views}" if views > 1 else "")
+        flags = " --media" + (f" --views {config.views}" if config.views > 1 else "")
+        flags += "" if config.films else " --no-films"
     types = Counter(event.type for event in shop.events)
     run.counts.update(
         items=len(shop.items),

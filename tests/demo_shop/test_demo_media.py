@@ -78,6 +78,19 @@ def test_media_add_to_the_shop_and_change_nothing_in_it(plain_shop, media_shop):
     assert "120 pictures, 40 clips, 40 spoken" in readme and readme.endswith("--users 40 --media\n")
 
 
+def test_without_films_there_are_pictures_alone(tmp_path: Path, media_shop: Path) -> None:
+    config = DemoShopConfig(items=120, users=40, media=True, films=False)
+    silent = run(config, tmp_path / "shop", seed=7)
+    images = {n: h for n, h in files(media_shop).items() if n.startswith("images/")}
+    assert {n: h for n, h in files(silent).items() if n.startswith("images/")} == images
+    assert not list((silent / "videos").iterdir()) and not list((silent / "audio").iterdir())
+    assert not any("video" in row or "audio" in row for row in lines(silent / "items.jsonl"))
+    truth = (lines(folder / "media_truth.jsonl") for folder in (silent, media_shop))
+    assert all(a["split"] == b["split"] for a, b in zip(*truth, strict=True))
+    readme = (silent / "README.txt").read_text()
+    assert "0 clips, 0 spoken" in readme and readme.endswith("--media --no-films\n")
+
+
 # --- with media -----------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ def make_plan(seed: int, n_items: int) -> MediaPlan:
 
 
 def write_media(
-    items: Sequence[Item], seed: int, folder: Path, views: int = 1
+    items: Sequence[Item], seed: int, folder: Path, views: int = 1, *, films: bool = True
 ) -> tuple[list[Item], dict[str, int]]:
     """Write pictures, videos, speech, spoken queries and ``media_truth.jsonl``.
 
@@ -61,6 +61,7 @@ def write_media(
         seed: the shop's.
         folder: of the shop; paths are relative to it.
         views: pictures of each item; ``ID.jpg`` is its own, ``ID-2.jpg`` the next.
+        films: whether some items have videos and spoken descriptions.
 
     Returns:
         The items with their paths, and how much was written of what.
@@ -73,6 +74,9 @@ def write_media(
     for name in ("images", "videos", "audio", "queries"):
         (folder / name).mkdir()
     plan = make_plan(seed, len(items))
+    if not films:
+        none = np.zeros(len(items), bool)
+        plan = replace(plan, filmed=none, spoken=none)
     written, truth = [], []
     for row, item in enumerate(ProgressBar(items, "media", unit="item")):
         item, transcript = _write_item(item, row, seed, plan, folder, views)

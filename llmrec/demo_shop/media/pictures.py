@@ -64,6 +64,7 @@ def draw_product(
     colour = vary(PALETTE[attributes["colour"]], rng)
     accent = vary(PALETTE[attributes["accent"]], rng)
     cloth = Image.fromarray(texture(attributes["pattern"], colour, accent, pixels, rng))
+    cloth = cloth.convert("RGBA")
     shades = {"dark": shade(colour, -0.3), "light": shade(colour, 0.35)}
     edge = _rgb(shade(colour, -0.5))
     stretch = rng.uniform(0.9, 1.06, size=2)
@@ -72,11 +73,12 @@ def draw_product(
         corners = [_to_pixels(point, stretch, pixels) for point in part.outline]
         mask = Image.new("L", (pixels, pixels))
         ImageDraw.Draw(mask).polygon(corners, fill=255)
+        box = mask.getbbox()
         if part.role == "hole":
-            drawing.paste((0, 0, 0, 0), mask=mask)
+            drawing.paste((0, 0, 0, 0), box, mask.crop(box))
             continue
         fill = shades[part.role] if part.role in shades else FIXED.get(part.role)
-        drawing.paste(cloth if fill is None else _rgb(fill), (0, 0), mask)
+        drawing.paste(cloth.crop(box) if fill is None else _rgb(fill), box, mask.crop(box))
         line = edge if fill is None else _rgb(shade(np.array(fill, dtype=float), -0.35))
         ImageDraw.Draw(drawing).line([*corners, corners[0]], fill=line, width=2)
     return drawing

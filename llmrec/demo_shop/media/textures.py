@@ -47,9 +47,9 @@ def texture(
     """
     side = np.linspace(-1.1, 1.1, pixels) / rng.uniform(_FINEST, _COARSEST)
     x, y = np.meshgrid(side + rng.uniform(0, 1), side + rng.uniform(0, 1))
-    cover = _COVERS[pattern](x, y, rng)[..., None]
-    cloth = colour + cover * (set_apart(accent, colour) - colour)
-    return np.clip(cloth, 0, 255).astype(np.uint8)
+    halves = (2 * _COVERS[pattern](x, y, rng)).astype(np.intp)  # of the accent: 0, 1 or 2
+    shades = colour + np.array([[0.0], [0.5], [1.0]]) * (set_apart(accent, colour) - colour)
+    return np.clip(shades, 0, 255).astype(np.uint8)[halves]
 
 
 def _plain(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
