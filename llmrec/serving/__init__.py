@@ -7,9 +7,10 @@ A request's way, whichever door it comes through:
 
 * :mod:`~llmrec.serving.app` (with the bodies of :mod:`~llmrec.serving.openai_api`) or
   :mod:`~llmrec.serving.cli` make a :class:`~llmrec.serving.request.RecommendRequest`;
-* :mod:`~llmrec.serving.recommender` reads its history (:mod:`~llmrec.serving.history`) and its
-  filters (:mod:`~llmrec.serving.item_table`) and ranks, with
-  :mod:`~llmrec.serving.click_ranker` where the bundle has a click model;
+* :mod:`~llmrec.serving.query_reader` reads its history (:mod:`~llmrec.serving.history`) and its
+  filters (:mod:`~llmrec.serving.item_table`);
+* :mod:`~llmrec.serving.recommender` has it ranked by :mod:`~llmrec.serving.click_ranker` where the
+  bundle has a click model, by :mod:`~llmrec.serving.language_ranker` otherwise;
 * the same :class:`~llmrec.serving.request.RecommendResponse` goes back.
 
 :mod:`~llmrec.serving.build` makes a bundle, :mod:`~llmrec.serving.bundle` opens it,

@@ -24,10 +24,9 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,43 +35,33 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from llmrec.errors import ConfigError, LlmrecError
-from llmrec.generation.constraints import Constraints
+from llmrec.errors import LlmrecError
 from llmrec.ranking.ctr.model import ClickModel
 from llmrec.ranking.ctr.point_in_time import MOST_POSITIVES
-from llmrec.recommender import top_n
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.click_ranker import ClickRanker
-from llmrec.serving.explanation import cross_domain_reasons
-from llmrec.serving.history import KnownAttributes, KnownHistories, read_history
+from llmrec.serving.history import KnownAttributes, KnownHistories
 from llmrec.serving.item_list import ItemList
+from llmrec.serving.language_ranker import HYBRID, LANGUAGE_MODEL, LanguageRanker
 from llmrec.serving.paging import Page, read_cursor
 from llmrec.serving.query import Query
+from llmrec.serving.query_reader import NO_HISTORY, QueryReader
 from llmrec.serving.request import DEFAULT_N, History, RecommendRequest, RecommendResponse
 from llmrec.serving.scenario_lists import ScenarioLists
 from llmrec.serving.scenarios import HOME, SIMILAR, resolved
 from llmrec.serving.similar import SimilarItems
 from llmrec.serving.statistics import StoreStatistics
-from llmrec.serving.timing import Stopwatch, timed_llm
-from llmrec.types import Histories, Ranking, Recommendation
+from llmrec.serving.timing import Stopwatch
+from llmrec.types import Recommendation
 
 if TYPE_CHECKING:
-    from llmrec.generation.llm import Llm
-    from llmrec.generation.vllm_adapters import AdaptedVllm
-    from llmrec.ranking.hybrid.recommender import HybridLlm
     from llmrec.serving.item_search import ItemSearch
 
 LOG = logging.getLogger(__name__)
-CLICK_MODEL, LANGUAGE_MODEL = "click_model", "language_model"
+CLICK_MODEL = "click_model"
 MOST_THREADS = 16  # that rank side by side
-QUERY_CANDIDATES = 100  # items closest to a query that are ranked
 
-NOT_CALIBRATED = "not calibrated: the click model was not fitted to validation data"
-NO_HISTORY = "no history: what is popular and the context alone decide"
 NOTHING_LEFT = "nothing in the catalogue is left to recommend"
-NO_CONTEXT = "context: is read by a click model alone, and none ranks here"
-NOT_EXPLAINED = "explain: names what moved the language model; a click model ranks here"
-OTHER_ADAPTER = "adapter: the click model was fitted to scores of the model without an adapter"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +76,11 @@ class Version:
         """Makes the lists of scenarios."""
         similar = SimilarItems(self.bundle, self.click_ranker)
         return ScenarioLists(self.bundle, self.click_ranker, similar)
+
+    @cached_property
+    def language_ranker(self) -> LanguageRanker:
+        """Ranks where the click model does not."""
+        return LanguageRanker(self.bundle)
 
 
 class Recommender:
@@ -139,6 +133,10 @@ class Recommender:
     @property
     def _click_ranker(self) -> ClickRanker | None:
         return self.version.click_ranker
+
+    @property
+    def _reader(self) -> QueryReader:
+        return QueryReader(self.bundle, self.histories, self.attributes, self.search)
 
     def pinned(self) -> Self:
         """The same over the catalogue as it is now, whatever becomes of it."""
@@ -252,7 +250,7 @@ class Recommender:
                 found[row] = error
                 continue
             inner = begun[row][1]
-            if self._ranked_by(inner) in (CLICK_MODEL, "hybrid", LANGUAGE_MODEL):
+            if self._ranked_by(inner) in (CLICK_MODEL, HYBRID, LANGUAGE_MODEL):
                 groups.setdefault(self._group(inner), []).append(row)
             else:
                 alone.append(row)
@@ -296,7 +294,7 @@ class Recommender:
             return str(request.scenario)
         if self._click_ranker is not None and request.calibrated:
             return CLICK_MODEL
-        return LANGUAGE_MODEL if self.bundle.prior is None else "hybrid"
+        return self.version.language_ranker.name
 
     @property
     def sources(self) -> list[str]:
@@ -333,9 +331,9 @@ class Recommender:
     def _answer(self, requests: list[RecommendRequest]) -> list[RecommendResponse]:
         """Answers to requests of one group."""
         ranker, watch = self._click_ranker if requests[0].calibrated else None, Stopwatch()
-        read = [self._read(request, ranker, watch) for request in requests]
+        read = [self._reader.read(request, ranker, watch) for request in requests]
         queries = [query for query, _ in read]
-        lists = self._rank_by_llm(queries) if ranker is None else ranker.rank_all(queries)
+        lists = (ranker or self.version.language_ranker).rank_all(queries)
         most = queries[0].llm.max_events
         most = most if ranker is None else min(MOST_POSITIVES, most)
         timings = watch.timings_ms()
@@ -348,7 +346,7 @@ class Recommender:
         """The answer to a request whose scenario has an order of its own; a click model adds its
         probabilities."""
         ranker, watch = self._click_ranker if request.calibrated else None, Stopwatch()
-        query, notes = self._read(request, ranker, watch)
+        query, notes = self._reader.read(request, ranker, watch)
         with watch.step("retrieve"):
             listed = self.version.lists.make(query, self.statistics)
         if ranker is None:
@@ -375,169 +373,6 @@ class Recommender:
             )
             for one in ranker.rank(scored)
         ]  # fmt: skip
-
-    def _read(
-        self, request: RecommendRequest, ranker: ClickRanker | None, watch: Stopwatch
-    ) -> tuple[Query, list[str]]:
-        """A request as the rankers read it, and notes on what they cannot use of it."""
-        items = self.bundle.items
-        llm = self.bundle.llm_of(request.adapter)
-        now, context, notes = math.nan, np.zeros(0, dtype=np.int32), list[str]()
-        if ranker is not None:
-            now = time.time() if request.before is None else request.before
-            known = self.attributes(request.user) if self.attributes and request.user else {}
-            context, notes = _read_context(request.context or {}, known, ranker.model)
-            if request.adapter is not None:
-                notes.append(OTHER_ADAPTER)
-        elif request.rerank:
-            raise ConfigError(
-                "rerank: only the list of a click model is re-ranked; none ranks here"
-            )
-        elif request.sources is not None:
-            raise ConfigError("sources: only a click model has any; none ranks here")
-        elif request.context:
-            notes.append(NO_CONTEXT)
-        if request.explain and ranker is not None:
-            notes.append(NOT_EXPLAINED)
-        now = request.now_in_seconds(now)
-        config = None if ranker is None else ranker.model.history
-        usual_type = "click" if config is None else config.types[0]
-        # click models are fitted to what came before
-        latest = math.nan if ranker is None else now
-        before = float(np.fmin(latest, math.nan if request.before is None else request.before))
-        events, left_out = read_history(request, self.histories, items, before, usual_type)
-        notes = [*left_out, *notes]
-        if ranker is not None and not ranker.model.calibrated:
-            notes.insert(0, NOT_CALIBRATED)
-        if ranker is not None and not len(events):
-            notes.append(NO_HISTORY)
-        positives = events.positives(config)
-        constraints, unknown = items.constraints(request)
-        notes += unknown
-        if request.exclude_history:
-            constraints = constraints.excluding(positives.items)
-        chosen, similarity = self._chosen(request, constraints, watch, notes)
-        query = Query(
-            request, events, positives, now, context, constraints, chosen, similarity, None, llm,
-            watch,
-        )  # fmt: skip
-        return query, notes
-
-    def _chosen(
-        self,
-        request: RecommendRequest,
-        constraints: Constraints,
-        watch: Stopwatch,
-        notes: list[str],
-    ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The items to rank and their similarity to the query, where the request has any; adds a
-        note on candidates that are not in the catalogue."""
-        if request.candidates is not None:
-            rows, unknown = self.bundle.items.find_some("candidates", request.candidates)
-            notes += unknown
-            return np.unique(rows), None
-        if not request.is_search:
-            return None, None
-        count = max(QUERY_CANDIDATES, min(request.n, len(self.bundle.items)))
-        with watch.step("retrieve"):
-            return self._closest(request, constraints.passes(len(self.bundle.items)), count)
-
-    def _closest(
-        self, request: RecommendRequest, passes: np.ndarray, count: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The items closest to the words or the picture of a request, and how close they are.
-
-        Words are compared with the items' texts; with their pictures where a picture was sent, too,
-        or the bundle has no texts.
-        """
-        vector = request.query_vector
-        if vector is None and self.search is not None and not self.bundle.has_texts:
-            vector = self.search.embed([], request.query)
-        if vector is not None:
-            if self.search is None:
-                raise ConfigError("query_vector: there is no search index to compare it with")
-            return self.search.nearest(vector, passes, count)
-        similarity = self.bundle.text_similarity(request.query.strip())[None]
-        similarity[0, ~passes] = -np.inf
-        closest = top_n(similarity, count)
-        there = closest.items[0] >= 0
-        return closest.items[0][there], closest.scores[0][there]
-
-    def _rank_by_llm(self, queries: list[Query]) -> list[list[Recommendation]]:
-        """The lists of the language model alone."""
-        if queries[0].items is None:
-            rankings = self._search(queries)
-        else:
-            rankings = [self._order(query) for query in queries]
-        lists = [
-            self.bundle.items.named(
-                ranking, query.request.n, self._reason(query), (self._ranked_by(query.request),)
-            )
-            for query, ranking in zip(queries, rankings, strict=True)
-        ]
-        return [
-            self._explained(query, found) if query.request.explain else found
-            for query, found in zip(queries, lists, strict=True)
-        ]
-
-    def _explained(self, query: Query, found: list[Recommendation]) -> list[Recommendation]:
-        """A list whose reasons also name the item of another shop that moved each item."""
-        if not found or not len(query.positives):
-            return found
-        table = self.bundle.items
-        items = np.array([table.index[one.item_id] for one in found])
-        histories = query.positives.histories(query.now)
-        moved = cross_domain_reasons(self._ranker_of(query), histories, items, table)
-        return [
-            replace(one, reason=f"{one.reason}; {more}") if more else one
-            for one, more in zip(found, moved, strict=True)
-        ]
-
-    def _search(self, queries: list[Query]) -> list[Ranking]:
-        """What the language model finds in the catalogue."""
-        first = queries[0]
-        found = self._ranker_of(first).recommend(
-            Histories.concatenate([query.positives.histories(query.now) for query in queries]),
-            min(max(query.request.n for query in queries), len(self.bundle.items)),
-            exclude_history=False,
-            constraints=[query.constraints for query in queries],
-            options=first.request.options,
-        )
-        return [
-            Ranking(found.items[row : row + 1], found.scores[row : row + 1])
-            for row in range(len(queries))
-        ]
-
-    def _order(self, query: Query) -> Ranking:
-        """The items of a query, ranked."""
-        items = query.items
-        assert items is not None
-        if query.similarity is not None and not len(query.positives):
-            return Ranking(items[None], query.similarity[None])
-        histories = query.positives.histories(query.now)
-        scores = self._ranker_of(query).score_items(
-            histories, items[None], options=query.request.options
-        )
-        found = top_n(scores, len(items))
-        return Ranking(items[found.items], found.scores)
-
-    def _ranker_of(self, query: Query) -> Llm | AdaptedVllm | HybridLlm:
-        """The language model of a query, with the item graph where the bundle has one."""
-        llm = timed_llm(query.llm, query.watch)
-        if self.bundle.prior is None:
-            return llm
-        from llmrec.ranking.hybrid.recommender import with_prior
-
-        return with_prior(llm, self.bundle.prior)
-
-    def _reason(self, query: Query) -> str:
-        """Why the language model's items are recommended."""
-        close, history = query.request.closeness, query.positives.items
-        if close:
-            return close + (" and likely after this history" if len(history) else "")
-        if len(history):
-            return f"likely to follow {self.bundle.titles[history[-1]]!r}"
-        return "popular with everyone; there is no history to go by"
 
 
 def _response(
@@ -571,25 +406,6 @@ def _usage(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
-
-
-def _read_context(
-    context: Mapping[str, Any], attributes: Mapping[str, str], model: ClickModel
-) -> tuple[np.ndarray, list[str]]:
-    """A request's context, int32 ``[names]``, and notes on names that the model does not read.
-
-    Args:
-        attributes: of the user, where the context does not say otherwise.
-    """
-    known = model.context
-    there = ", ".join(known.names) or "none"
-    notes = [
-        f"context: {name!r} is not read by the click model; it reads {there}"
-        for name in context
-        if name not in known.values
-    ]
-    given = {name: str(value) for name, value in context.items() if value is not None}
-    return known.encode([{**attributes, **given}])[0], notes
 
 
 def _notes(given: int, read: int, n: int, found: int) -> list[str]:

@@ -17,7 +17,7 @@ from llmrec.ranking.hybrid.recommender import with_prior
 from llmrec.recommender import top_n
 from llmrec.serving.build import run
 from llmrec.serving.bundle import Bundle
-from llmrec.serving.recommender import QUERY_CANDIDATES
+from llmrec.serving.query_reader import QUERY_CANDIDATES
 from llmrec.stage import folder_hash
 from llmrec.types import Histories, Recommendation
 

@@ -21,12 +21,8 @@ from llmrec.ranking.rerank import RerankConfig
 from llmrec.ranking.retrieval.sources import SOURCES
 from llmrec.serving.build import run as bundle_run
 from llmrec.serving.bundle import Bundle
-from llmrec.serving.recommender import (
-    NO_HISTORY,
-    NOT_CALIBRATED,
-    NOTHING_LEFT,
-    Recommender,
-)
+from llmrec.serving.query_reader import NO_HISTORY, NOT_CALIBRATED
+from llmrec.serving.recommender import NOTHING_LEFT, Recommender
 from llmrec.serving.request import RecommendRequest, RecommendResponse
 from llmrec.stage import Manifest, writing
 from llmrec.types import Event, Recommendation

@@ -9,7 +9,8 @@ from llmrec.bench.random_shop import NOW, RandomShop
 from llmrec.cli import main
 from llmrec.serving.app import create_app
 from llmrec.serving.build import run as bundle_run
-from llmrec.serving.recommender import NO_CONTEXT, Recommender
+from llmrec.serving.query_reader import NO_CONTEXT
+from llmrec.serving.recommender import Recommender
 
 PATH = "/v1/recommendations"
 FIELDS = {"item_id", "title", "rank", "score", "reason", "sources"}
