@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from llmrec.serving import page_api
 from llmrec.serving.error_handlers import error_response
+from llmrec.serving.limits import MAX_NAME
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.store import keys
 from llmrec.serving.store.database import Store, StoreError
@@ -129,7 +130,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        refusal = self._too_large(scope)
+        refusal = self._too_large(scope) or self._misdirected(scope)
         if refusal is None and not _is_open(scope["path"]):
             refusal = await self._not_allowed(scope)
         if refusal is not None:
@@ -148,6 +149,16 @@ class Guard:
         if length.isdigit() and int(length[:20]) > most:
             return error_response(413, f"body: has more than {most} bytes")
         return None
+
+    def _misdirected(self, scope: Scope) -> Any:
+        """The answer to a request for a host that is not this one: a web page whose name was made
+        to lead here would send it (DNS rebinding)."""
+        allowed = self._config.allowed_hosts
+        name = _host_name(_header(scope, b"host").decode("latin-1"))
+        if not allowed or name in allowed:
+            return None
+        message = f"Host: {name[:MAX_NAME]!r} is not served here; start with --allowed-hosts NAME"
+        return error_response(421, message, code="unknown_host")
 
     async def _not_allowed(self, scope: Scope) -> Any:
         known = {} if self._ring is None else await self._ring.keys()
@@ -193,6 +204,15 @@ def _key_of(scope: Scope) -> str:
     if scheme.lower() == "bearer":
         return text.strip()
     return _header(scope, b"x-api-key").decode("latin-1").strip()
+
+
+def _host_name(host: str) -> str:
+    """
+    >>> _host_name("Localhost:8000"), _host_name("[::1]:8000")
+    ('localhost', '[::1]')
+    """
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdigit() else host.lower()
 
 
 def _is_open(path: str) -> bool:

@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +44,7 @@ LOG = logging.getLogger("uvicorn.error")  # which tells of the service's life
 # that Python code of the model may run before the event loop gets its turn
 SWITCH_SECONDS = 0.001
 START_SECONDS = 600  # that a worker may take to open a bundle
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 CHECKED = 3  # items whose followers a self-check asks for
 USUAL = ServiceConfig()
 Flattened = tyro.conf.arg(name="")  # the flags of a settings class, without its own name
@@ -115,6 +116,8 @@ def serve(
     if workers > 1 and engine == "vllm" and vllm_url is None:
         raise ConfigError("--workers: share one vLLM; start it with llmrec vllm, give --vllm-url")
     url = store or default_url(bundle)
+    if not service.allowed_hosts:
+        service = replace(service, allowed_hosts=own_names(host))
     opening = Opening(
         bundle, dataset, beams, cache_mib, calibrated, verify, engine, vllm_url, url,
         search_index, media_root, experiments, service,
@@ -127,6 +130,15 @@ def serve(
             run_workers(opening, taken, host, workers)
         else:
             run_here(opening, taken, host)
+
+
+def own_names(host: str) -> tuple[str, ...]:
+    """What a host is called by requests from this machine; nothing for one that others reach.
+
+    >>> own_names("127.0.0.1")
+    ('localhost', '127.0.0.1', '[::1]')
+    """
+    return LOCAL_NAMES if host in LOCAL_NAMES or f"[{host}]" in LOCAL_NAMES else ()
 
 
 def listening(host: str, port: int) -> socket.socket:

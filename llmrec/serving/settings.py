@@ -27,6 +27,9 @@ class ServiceConfig:
         log_format: text, or a line of JSON for each message and each request.
         tracing: make a span of OpenTelemetry of each request.
         deadline_ms: within which a request is answered or given up.
+        allowed_hosts: names that requests may be sent to, as the header Host has them, without a
+            port. Where there are none: any, but for a service that listens on this machine alone,
+            which takes its own names: a page in a browser could otherwise reach it.
         max_body, max_header, max_url: bytes of a request.
         max_media: bytes of a request that may bring a picture or a recording.
         media_hosts: hosts that pictures of requests may be fetched from; data: URLs are read in any
@@ -50,6 +53,7 @@ class ServiceConfig:
     log_format: Literal["text", "json"] = "text"
     tracing: bool = False
     deadline_ms: float = 30_000.0
+    allowed_hosts: tuple[str, ...] = ()
     max_body: int = 1 << 20
     max_header: int = 1 << 14
     max_url: int = 1 << 13

@@ -15,6 +15,7 @@ from tiny_shop import TinyRun
 from llmrec.cli import main
 from llmrec.serving import guard
 from llmrec.serving.guard import RateLimiter
+from llmrec.serving.server import own_names
 from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.store import keys
 
@@ -50,6 +51,18 @@ def test_without_keys_it_is_open_and_says_so(
     assert "WHOEVER REACHES THIS SERVICE" in warning.message
     a_key(service, "read")
     assert service.client.get("/v1/models").status_code == 401
+
+
+def test_a_page_of_another_host_is_refused(tiny_run: TinyRun, tmp_path: Path) -> None:
+    config = ServiceConfig(**PATIENT, allowed_hosts=own_names("127.0.0.1"))
+    with live_service(tiny_run.bundle("atomic"), tmp_path / "store.sqlite", config) as service:
+        for path in ("/mcp", "/v1/models", "/healthz", "/ui"):
+            refused = service.client.get(path, headers={"host": "rebound.example:8000"})
+            assert refused.status_code == 421, path
+        assert "--allowed-hosts" in refused.json()["error"]["message"]
+        for host in ("localhost:9000", "LOCALHOST", "[::1]:8000"):
+            assert service.client.get("/v1/models", headers={"host": host}).status_code == 200
+    assert own_names("0.0.0.0") == own_names("shop.example") == ()
 
 
 def test_each_path_needs_its_scope(service: LiveService) -> None:
