@@ -1,6 +1,7 @@
 """``llmrec evaluate domains``: one table a target domain, sampled negatives and full ranking.
 
     llmrec evaluate domains --models item-graph --dataset DIR --out DIR
+    llmrec evaluate domains --models EMF-DIR --hybrids HYBRID-DIR --dataset DIR --out DIR
     llmrec evaluate domains --models DIR DIR-seed1 DIR-seed2 --dataset DIR --out DIR --shuffled JSON
     llmrec evaluate domains --models FOOD-DIR KITCHEN-DIR --history own --dataset DIR --out DIR
 
@@ -16,6 +17,7 @@ removed; ``shuffled_...``: the same figures on the log with the events of a day 
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,13 +35,15 @@ from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import content_vectors
 from llmrec.data.dataset import Dataset
 from llmrec.data.domains import Domains
-from llmrec.errors import ConfigError, DataError
+from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.loop.bars import ProgressBar
 from llmrec.metrics.metrics import list_ranks, per_case, target_ranks
 from llmrec.metrics.results import read_result, write_result
 from llmrec.metrics.sampled import draw_negatives, sampled_ranks
 from llmrec.metrics.slices import buckets
+from llmrec.ranking.hybrid.prior import GraphPrior
+from llmrec.ranking.hybrid.scorer import HybridScorer
 from llmrec.recommender import ListRecommender, Scorer, history_mask
 from llmrec.stage import Manifest, StageRun, folder_hash, input_hashes, read_manifest, run_stage
 from llmrec.types import Cases, Histories
@@ -118,6 +122,7 @@ def run(
     seed: int = 0,
     *,
     features: Path | None = None,
+    hybrids: Sequence[Path] = (),
     shuffled: Path | None = None,
     results: Path | None = None,
 ) -> Path:
@@ -130,6 +135,8 @@ def run(
         out: the run's folder.
         seed: of the negatives and the bootstrap.
         features: folder of llmrec embed, the content that baselines read.
+        hybrids: for each EMF model the folder of llmrec hybrid that was weighed against it; of a
+            language model, give the bundle.
         shuffled: result of this command on the same log with ties shuffled; its figures are added.
         results: a folder that the result file is copied to as well.
 
@@ -137,10 +144,11 @@ def run(
         ConfigError: for a model that is neither, or one that gives no scores.
         DataError: if the dataset has no domains.
     """
-    _check_models(models)
+    _check_models(models, hybrids)
     name = config.name or out.resolve().name
     folders = {f"model.{row}": Path(one) for row, one in enumerate(models) if one not in BASELINES}
     inputs = input_hashes(dataset=dataset, features=features, **folders)
+    inputs |= input_hashes(**{f"hybrid.{row}": one for row, one in enumerate(hybrids)})
     if shuffled is not None:
         inputs["shuffled"] = str(read_result(shuffled)["date"])
     described = as_dict(config) | {"models": list(models)}
@@ -148,7 +156,7 @@ def run(
     def work(stage: StageRun) -> None:
         data = Dataset(dataset)
         content = None if features is None else Content(content_vectors(features))
-        found, notes = measure(config, data, models, content, seed)
+        found, notes = measure(config, data, models, content, seed, hybrids)
         write_ranks(stage.folder / f"{name}{RANKS_SUFFIX}", found, folder_hash(dataset), config)
         metrics, intervals, slices = figures(config, found, seed)
         more = {} if shuffled is None else _prefixed(read_result(shuffled), data)
@@ -184,6 +192,7 @@ def measure(
     models: Sequence[str],
     content: Content | None,
     seed: int,
+    hybrids: Sequence[Path] = (),
 ) -> tuple[dict[str, DomainRanks], list[str]]:
     """Ranks by domain, and what to know about them."""
     domains, cases = Domains.of(dataset), dataset.cases(config.split)
@@ -208,7 +217,7 @@ def measure(
         asked = _readable(part.histories, domains, domain, config.history)
         ranks = [
             domain_ranks(one, asked, part, pool, negatives, config)
-            for one in _opened(models, dataset, domains, domain, content, config)
+            for one in _opened(models, hybrids, dataset, domains, domain, content, config)
         ]
         if not ranks:
             raise ConfigError(f"models: none is trained for {name}; give one that is, or all")
@@ -371,7 +380,9 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _check_models(models: Sequence[str]) -> None:
+def _check_models(models: Sequence[str], hybrids: Sequence[Path]) -> None:
+    if hybrids and len(hybrids) != len(models):
+        raise ConfigError(f"hybrids: {len(hybrids)} are given for {len(models)} models")
     if not models:
         raise ConfigError(f"name a baseline ({', '.join(BASELINES)}) or folders of trained models")
     for one in models:
@@ -389,6 +400,7 @@ def _readable(histories: Histories, domains: Domains, domain: int, part: History
 
 def _opened(
     models: Sequence[str],
+    hybrids: Sequence[Path],
     dataset: Dataset,
     domains: Domains,
     domain: int,
@@ -396,7 +408,7 @@ def _opened(
     config: DomainEvaluationConfig,
 ) -> Iterator[Scorer | ListRecommender]:
     """The models that answer for a domain, one at a time."""
-    for model in models:
+    for model, hybrid in itertools.zip_longest(models, hybrids):
         if model in BASELINES:
             known = dataset.train_histories()
             if config.history == "own":
@@ -405,7 +417,25 @@ def _opened(
             continue
         own = read_manifest(model).config.get("domain", "")
         if own in ("", domains.names[domain]):
-            yield load_recommender(model, beams=config.list_length)
+            found = load_recommender(model, beams=config.list_length)
+            yield found if hybrid is None else _beside_graph(found, Path(model), hybrid)
+
+
+def _beside_graph(
+    recommender: ListRecommender, model: Path, hybrid: Path
+) -> Scorer | ListRecommender:
+    """A scorer with the item graph that was weighed against it.
+
+    Raises:
+        ArtifactError: if it was weighed against another.
+        ConfigError: for a language model.
+    """
+    weighed = read_manifest(hybrid, "hybrid").inputs["model"]
+    if weighed != folder_hash(model):
+        raise ArtifactError(f"{hybrid}: was weighed against another model than {model}")
+    if not isinstance(recommender, Scorer) or hasattr(recommender, "score_items"):
+        raise ConfigError(f"hybrids: {model} is a language model; give its bundle as the model")
+    return HybridScorer(recommender, GraphPrior.load(hybrid, recommender.n_items))
 
 
 def _prefixed(result: Mapping[str, Any], dataset: Dataset) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -266,7 +266,9 @@ def _rankings(run: _Run, bundles: Mapping[str, Path]) -> dict[str, dict[str, Any
         if name in hybrids:
             both = "hybrid" if len(hybrids) == 1 else f"{name}-hybrid"
             seed = training.removeprefix(name)
-            rankings[both + seed] = {"model": bundles[training]}
+            rankings[both + seed] = {"model": bundles.get(training, model)}
+            if training not in bundles:
+                rankings[both + seed]["hybrid"] = run.out / "models" / training / "hybrid"
             if recipe.models[name].refreshed:
                 again = rankings[both + seed] | {"changed": {"refreshed": True}}
                 rankings[f"{both}-refreshed{seed}"] = again
@@ -309,22 +311,32 @@ def _evaluations(run: _Run) -> list[Step]:
 def _domain_evaluations(run: _Run) -> list[Step]:
     """One evaluation of all trainings of a model, and of a baseline across domains and within."""
     recipe, home, steps = run.recipe, run.out / "evaluation", []
-    for name, (models, history) in _asked_by_domain(run).items():
+    for name, asked in _asked_by_domain(run).items():
         short = name.removeprefix("item-")
         result = result_name(recipe.name, short)
-        given: dict[str, Any] = {"models": models, "results": recipe.results}
+        given: dict[str, Any] = {"models": asked.models, "hybrids": asked.hybrids}
+        given["results"] = recipe.results
         if recipe.domains.shuffled is not None:
             other = recipe.domains.shuffled
             theirs = result_name(other.name, short)
             given["shuffled"] = other / "evaluation" / theirs / f"{theirs}.json"
-        changed = {"history": history} if history else None
+        changed = {"history": asked.history} if asked.history else None
         call = run.call("evaluate domains", out=home / result, changed=changed, **given)
         steps.append(Step(f"{name}/domains", call.run))
     return steps
 
 
-def _asked_by_domain(run: _Run) -> dict[str, tuple[list[str], str]]:
-    """By the name of a result: what is measured together, and which history it may read.
+@dataclass
+class _Asked:
+    """What is measured together: models, the item graphs beside them, the history they may read."""
+
+    models: list[str] = field(default_factory=list)
+    hybrids: list[Path] = field(default_factory=list)
+    history: str = ""
+
+
+def _asked_by_domain(run: _Run) -> dict[str, _Asked]:
+    """By the name of a result.
 
     Models that learn from one domain each, ``sasrec-food`` and ``sasrec-kitchen``, are one:
     ``sasrec-own``.
@@ -332,7 +344,7 @@ def _asked_by_domain(run: _Run) -> dict[str, tuple[list[str], str]]:
     Raises:
         ConfigError: for baselines that are to be tuned over all domains at once.
     """
-    recipe, found = run.recipe, dict[str, tuple[list[str], str]]()
+    recipe, found = run.recipe, dict[str, _Asked]()
     if STRONG in recipe.baselines:
         raise ConfigError(
             f"{run.where}: baselines: {STRONG} tunes over the whole catalogue; with `domains:` "
@@ -341,13 +353,15 @@ def _asked_by_domain(run: _Run) -> dict[str, tuple[list[str], str]]:
     bundles = {name: run.out / "models" / name / "bundle" for name in _bundled(recipe)}
     for name, target in _rankings(run, bundles).items():
         if name in recipe.baselines:
-            found[name], found[f"{name}-own"] = ([name], "all"), ([name], "own")
+            found[name] = _Asked([name], history="all")
+            found[f"{name}-own"] = _Asked([name], history="own")
             continue
         group, domain = re.sub(r"-seed\d+$", "", name), ""
         if name in recipe.trainings:
             domain = recipe.model(name).train.get("domain", "")
         if domain:
             group = group.removesuffix(f"-{domain}") + "-own"
-        models, _ = found.setdefault(group, ([], "own" if domain else ""))
-        models.append(str(target["model"]))
+        asked = found.setdefault(group, _Asked(history="own" if domain else ""))
+        asked.models.append(str(target["model"]))
+        asked.hybrids += [target["hybrid"]] if "hybrid" in target else []
     return found

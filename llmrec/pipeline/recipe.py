@@ -177,7 +177,8 @@ class Recipe:
         if twice:
             raise ConfigError(f"{min(twice)!r} is both a model and a baseline: rename the model")
         for name, model in self.models.items():
-            if model.hybrid is not None and model.index is None:
+            emf = (model.train or {}).get("kind") == "emf"
+            if model.hybrid is not None and model.index is None and not emf:
                 raise ConfigError(f"models.{name}: hybrid: needs `index`, a model with item IDs")
             if model.vectors == "fused" and "media.fusion" not in self.sections:
                 raise ConfigError(f"models.{name}: vectors: fused needs `media: {{fusion: ...}}`")

@@ -15,7 +15,7 @@ from llmrec.generation.vllm_adapters import AdaptedVllm
 from llmrec.ranking.hybrid.evidence import Evidence, evidence_of
 from llmrec.ranking.hybrid.prior import GraphPrior
 from llmrec.ranking.retrieval.graph_scorer import GraphScorer
-from llmrec.recommender import top_n
+from llmrec.recommender import Scorer, top_n
 from llmrec.types import Histories, Ranking
 
 _SCORES_AT_ONCE = 1 << 23  # of each part, float64: 64 MiB
@@ -94,7 +94,7 @@ class Proposed:
 
 
 def propose(
-    llm: Llm | AdaptedVllm,
+    llm: Llm | AdaptedVllm | Scorer,
     scorer: GraphScorer,
     histories: Histories,
     k: int,
@@ -105,7 +105,7 @@ def propose(
 
     Args:
         constraints: one a user.
-        options: how the language model searches.
+        options: how a language model searches.
     """
     at_once = max(1, _SCORES_AT_ONCE // llm.n_items)
     if len(histories) > at_once:
@@ -116,9 +116,10 @@ def propose(
             some.append(propose(llm, scorer, users, k, theirs, options))
         return Proposed.joined(some)
     every = None
-    if isinstance(llm, AtomicLlm):  # reading a history once gives the likelihood of every item
+    if isinstance(llm, Scorer):  # reading a history once gives the likelihood of every item
         every = llm.score(histories)
-        every[:, llm.trie.leaf_of_item.cpu().numpy() < 0] = -np.inf
+        if isinstance(llm, AtomicLlm):
+            every[:, llm.trie.leaf_of_item.cpu().numpy() < 0] = -np.inf
         allowed = every.copy()
         for row, own in zip(allowed, constraints, strict=True):
             row[~own.passes(llm.n_items)] = -np.inf
@@ -132,11 +133,12 @@ def propose(
     repeated = (known[:, :, None] == found.items[:, None, :]).any(axis=2)
     more = np.where(repeated, -1, known)
     items = np.concatenate([found.items, more], axis=1)
-    if every is None:
-        scored = llm.score_items(histories, more, options=options)
-    else:
+    if isinstance(llm, Scorer):
+        assert every is not None
         scored = np.take_along_axis(every, np.maximum(more, 0), axis=1)
         scored = np.where(more >= 0, scored, -np.inf).astype(np.float32)
+    else:
+        scored = llm.score_items(histories, more, options=options)
     log_likelihood = np.concatenate([found.scores, scored], axis=1)
     return Proposed(items, evidence_of(scorer, parts, histories, items, log_likelihood))
 

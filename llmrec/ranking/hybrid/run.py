@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from llmrec.content.features.blocks import content_vectors
 from llmrec.data.dataset import Dataset
 from llmrec.data.domains import Domains
 from llmrec.data.item_graph import ItemGraph
+from llmrec.errors import ConfigError
 from llmrec.generation.constraints import Constraints, ItemFilter
 from llmrec.generation.llm import Llm
 from llmrec.generation.load import load_llm
@@ -26,9 +28,12 @@ from llmrec.ranking.hybrid.prior import GraphPrior
 from llmrec.ranking.hybrid.recommender import Proposed, propose
 from llmrec.ranking.hybrid.settings import HybridConfig
 from llmrec.ranking.retrieval.graph_scorer import GraphScorer, content_neighbours
-from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
+from llmrec.stage import Manifest, StageRun, input_hashes, read_manifest, run_stage
 from llmrec.training.next_item.validation import validation_cases
 from llmrec.types import Cases
+
+if TYPE_CHECKING:
+    from llmrec.training.next_item.emf_run import EmfRecommender
 
 STAGE = "hybrid"
 _BATCH = 512  # users
@@ -47,7 +52,8 @@ def run(
     Args:
         config: settings.
         dataset: folder of llmrec ingest.
-        model: folder of a language model, of llmrec train, model expand or model merge.
+        model: folder of a language model, of llmrec train, model expand or model merge; or of an
+            EMF model.
         out: folder to write.
         features: folder of llmrec embed or train fusion; without it the graph stands alone.
         seed: of the validation users.
@@ -70,7 +76,7 @@ def run(
         scorer = GraphScorer(graph, content, config.scorer)
         cases = validation_cases(data, config.validation_users, seed)
         domains = Domains.of(data) if config.by_domain else None
-        found = candidates(load_llm(model, beams=config.beams), scorer, cases, config, domains)
+        found = candidates(_open(model, config), scorer, cases, config, domains)
         tried = try_priors(found, scorer, cases.targets, config)
         pair, best = max(tried.items(), key=lambda pair: pair[1])
         prior = GraphPrior(scorer, *pair)
@@ -94,8 +100,23 @@ def run(
     return run_stage(out, Manifest(STAGE, as_dict(config), inputs, seed=seed), work)
 
 
+def _open(model: Path, config: HybridConfig) -> Llm | EmfRecommender:
+    """The model that the graph stands beside.
+
+    Raises:
+        ConfigError: for an EMF model that is asked for all domains at once.
+    """
+    if read_manifest(model).config.get("kind") != "emf":
+        return load_llm(model, beams=config.beams)
+    if not config.by_domain:
+        raise ConfigError("hybrid.by_domain: an emf model ranks one domain; say by_domain: true")
+    from llmrec.training.next_item.emf_run import load_emf
+
+    return load_emf(model)
+
+
 def candidates(
-    llm: Llm,
+    llm: Llm | EmfRecommender,
     scorer: GraphScorer,
     cases: Cases,
     config: HybridConfig,

@@ -82,8 +82,8 @@ class EmfBatches(TrainingBatches):
 class EmfRecommender:
     """A trained :class:`Emf` as a Scorer and ListRecommender.
 
-    Scores of one domain are cosines, summed over the branches; those of two domains come from two
-    states and are compared with care: ask for one domain.
+    A score is the log-probability of an item among those of its domain: scores of two domains are
+    not comparable, ask for one domain.
     """
 
     def __init__(self, model: Emf, batch_size: int = 128) -> None:
@@ -116,8 +116,8 @@ class EmfRecommender:
             states = states.view(len(users), len(pools), states.shape[1], -1)
             last = states[torch.arange(len(users)), :, torch.from_numpy(events[users])]
             for number, pool in enumerate(pools):
-                found = (last[:, number] @ heads[number].T).float().cpu().numpy()
-                scores[np.ix_(users, pool)] = found
+                logits = (last[:, number] @ heads[number].T).float()
+                scores[np.ix_(users, pool)] = logits.log_softmax(-1).cpu().numpy()
         check_finite(scores)
         return scores
 

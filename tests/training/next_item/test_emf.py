@@ -9,9 +9,13 @@ from two_shops import ITEMS
 from llmrec.bench.domains import DomainEvaluationConfig, measure
 from llmrec.bench.recommenders import load_recommender
 from llmrec.data.domains import Domains
-from llmrec.errors import ConfigError
+from llmrec.errors import ArtifactError, ConfigError
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.vocabulary import HistoryEncoder
+from llmrec.ranking.hybrid.prior import GraphPrior
+from llmrec.ranking.hybrid.run import run as hybrid_run
+from llmrec.ranking.hybrid.scorer import HybridScorer
+from llmrec.ranking.hybrid.settings import HybridConfig
 from llmrec.stage import Manifest, run_stage
 from llmrec.training.next_item.emf import Emf, EmfShape
 from llmrec.training.next_item.emf_run import EmfBatches, EmfRecommender, branch_content
@@ -147,6 +151,31 @@ def test_a_saved_model_scores_as_it_did(trained) -> None:
     again = load_recommender(trained)
     np.testing.assert_array_equal(opened.score(histories), again.score(histories))
     assert opened.model.shape.branches == {"id": 0, "text": 8}
+
+
+def test_the_item_graph_beside_it(two_shops, trained, tmp_path) -> None:
+    config = HybridConfig(by_domain=True, weights=[1.0], scales=[0.1], learn=False)
+    out = hybrid_run(config, two_shops.folder, trained, tmp_path / "hybrid")
+    alone, prior = load_recommender(trained), GraphPrior.load(out, 2 * ITEMS)
+    histories = Histories.from_lists([[0, ITEMS + 3], [5]])
+    walk = prior.scorer.combined(prior.scorer.dense_parts(histories))
+    expected = alone.score(histories) + prior.weight * np.log1p(walk / prior.scale)
+    both = HybridScorer(alone, prior)
+    np.testing.assert_allclose(both.score(histories), expected, rtol=1e-5)
+    assert (both.recommend(histories, 3).items != alone.recommend(histories, 3).items).any()
+
+    evaluation = DomainEvaluationConfig(negatives=5)
+    found, _ = measure(evaluation, two_shops, [str(trained)], None, 0, [out])
+    assert set(found) == {"food", "kitchen"}
+    other = run(
+        TrainConfig("emf", base="nano", content={}, loop=TrainLoopConfig(epochs=1)),
+        two_shops.folder,
+        tmp_path / "other",
+    )
+    with pytest.raises(ArtifactError, match="was weighed against another model"):
+        measure(evaluation, two_shops, [str(other)], None, 0, [out])
+    with pytest.raises(ConfigError, match="by_domain: true"):
+        hybrid_run(HybridConfig(), two_shops.folder, trained, tmp_path / "all")
 
 
 def test_a_model_of_one_domain_answers_for_it_alone(two_shops, tmp_path) -> None:
