@@ -318,6 +318,9 @@ STAGES: dict[str, Stage] = {
     "bench new-items": Stage(
         "llmrec.bench.new_items:run", "who is recommended an item that came a moment ago?"
     ),
+    "bench redial": Stage(
+        "llmrec.bench.redial:run", "films recommended from what was named and said in a dialogue"
+    ),
     "bench agree": Stage("llmrec.bench.agree:run", "is what is served what was trained?"),
     "verify": Stage("llmrec.stage:verify", "check every file of a finished folder"),
     "doctor": Stage("llmrec.environment:doctor", "check that every package works on this machine"),

@@ -20,6 +20,7 @@ FORMATS = {  # name -> the module with its open_source
     "split-sequences": "llmrec.data.formats.split_sequences",
     "movielens": "llmrec.data.formats.movielens",
     "recbole": "llmrec.data.formats.recbole",
+    "redial": "llmrec.data.formats.redial",
     "amazon-2014": "llmrec.data.formats.amazon",
     "amazon-2018": "llmrec.data.formats.amazon",
     "amazon-2023": "llmrec.data.formats.amazon",
@@ -55,7 +56,7 @@ class IngestConfig:
             ``movielens`` and ``recbole`` the folder of the data set, or its .zip.
         items: the item file or folder; without one, items are known by their identifier only.
         format: how to read them: table, sequences, split-sequences, movielens, recbole,
-            amazon-2014, amazon-2018 or amazon-2023.
+            redial, amazon-2014, amazon-2018 or amazon-2023.
         users: a file about users, or a folder of them; without one, nothing is known of users but
             what they did.
         domain: name of the shop that these files are of, where there are several.
