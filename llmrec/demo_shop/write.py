@@ -6,6 +6,7 @@ llmrec data demo --out demo [--seed 0 --items 500 --users 3500 --media]
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from llmrec.errors import ConfigError
 from llmrec.jsonl import write_jsonl
 from llmrec.stage import Manifest, StageRun, run_stage
 from llmrec.types import Event, Item
+
+POLICIES = "policies.yaml"  # what the shop says of itself
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ def _write_files(shop: DemoShop, run: StageRun, config: DemoShopConfig) -> None:
     write_jsonl(run.folder / "items.jsonl", map(_item_row, items))
     write_jsonl(run.folder / "events.jsonl", map(_event_row, shop.events))
     write_jsonl(run.folder / "impressions.jsonl", map(_impression_row, shop.impressions))
+    shutil.copy(Path(__file__).with_name(POLICIES), run.folder)
     truth = json.dumps(ground_truth(shop), allow_nan=False)
     (run.folder / "truth.json").write_text(truth + "\n", encoding="utf-8")
     readme = TEXTS["readme"].format(

@@ -222,6 +222,8 @@ def _bundles(run: _Run) -> list[Step]:
     """A bundle of every model with item IDs, the click model in the last one it reads."""
     serves = _scored(run.recipe)[-1:]
     more = {"scenarios": Path(run.where)} if run.recipe.scenarios else {}
+    if run.recipe.policies is not None:
+        more["policies"] = run.recipe.policies
     steps = []
     for name in _bundled(run.recipe):
         bundle = partial(

@@ -13,6 +13,7 @@
       sasrec: {train: {kind: sasrec}}      # no index: trained and evaluated, not bundled
     ctr: {...}                             # optional: click probabilities (CtrOptions)
     scenarios: {...}                       # optional: lists of the shop's own, by name
+    policies: "${out}/raw/policies.yaml"   # optional: what the shop says of delivery, returns, ...
     baselines: [strong]                    # evaluated only: all, tuned on validation, or names
     evaluate: {}
     domains: {}                            # in place of evaluate: a table a domain (DomainOptions)
@@ -148,6 +149,7 @@ class Recipe:
         baselines: what to evaluate beside the models.
         results: a folder that also gets every result file, or None.
         scenarios: lists of the shop's own, for requests to name; in every bundle.
+        policies: file of what the shop says of itself, by topic; in every bundle.
         show_users: for how many users to print recommendations at the end.
         sections: settings of every stage of the recipe, by the place of its section.
     """
@@ -162,6 +164,7 @@ class Recipe:
     baselines: list[str] = field(default_factory=list)
     results: Path | None = None
     scenarios: dict[str, Settings] = field(default_factory=dict)
+    policies: Path | None = None
     show_users: int = 3
     sections: dict[str, Settings] = field(default_factory=dict)
 

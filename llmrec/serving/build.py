@@ -15,6 +15,7 @@ from llmrec.errors import ArtifactError, ConfigError
 from llmrec.jsonl import read_json
 from llmrec.llm.layout import ADAPTERS
 from llmrec.ranking.rerank.settings import RerankConfig
+from llmrec.serving.policies import read_policies
 from llmrec.serving.scenarios import check_presets
 from llmrec.stage import (
     MODEL_STAGES,
@@ -41,6 +42,7 @@ def run(
     hybrid: Path | None = None,
     rerank: RerankConfig = NO_RERANKING,
     scenarios: Path | None = None,
+    policies: Path | None = None,
 ) -> Path:
     """Collect what serves into one folder.
 
@@ -55,6 +57,7 @@ def run(
         rerank: how the list of the click model is re-ranked.
         scenarios: recipe, or other YAML file, whose `scenarios:` section names lists of the shop's
             own.
+        policies: YAML file of what the shop says of delivery, returns and so on: topic and text.
 
     Raises:
         ArtifactError: if a part is missing, the model is no language model, a part is of
@@ -102,6 +105,8 @@ def run(
     if scenarios is not None:
         given = load_recipe(scenarios)[0].get("scenarios", {})
         settings["scenarios"] = check_presets(given, f"{scenarios}: scenarios")
+    if policies is not None:
+        settings["policies"] = read_policies(policies)
 
     reads = [dataset, model, features, ctr, hybrid]
 

@@ -36,6 +36,7 @@ from llmrec.llm.layout import ADAPTERS
 from llmrec.ranking.rerank.settings import RerankConfig
 from llmrec.serving.build import CTR, FEATURES, HYBRID, OWN_NAME, adapter_inputs
 from llmrec.serving.item_table import ItemTable
+from llmrec.serving.policies import check_policies
 from llmrec.serving.scenarios import check_presets
 from llmrec.stage import Manifest, folder_hash, read_manifest
 
@@ -77,6 +78,7 @@ class Bundle:
         ctr: folder of the click model, or None.
         rerank: how the list of the click model is re-ranked.
         scenarios: that the bundle adds, fields of a request by name.
+        policies: what the shop says of itself, by topic.
 
     Raises:
         ArtifactError: if the folder is not a bundle or is damaged, naming the file.
@@ -121,6 +123,7 @@ class Bundle:
             )
         self.rerank = RerankConfig().overridden(manifest.config.get("rerank", {}), "rerank")
         self.scenarios = check_presets(manifest.config.get("scenarios", {}))
+        self.policies = check_policies(manifest.config.get("policies", {}))
         self._fingerprint, self.revision = manifest.fingerprint[:12], 0
         self.model_name = f"{OWN_NAME}-{model_hash[:8]}"
         self.items = ItemTable(self.folder / "items.parquet")

@@ -328,6 +328,7 @@ def test_write_round_trip(tmp_path):
     small = generate(**SMALL)
     folder = run(DemoShopConfig(items=120, users=40), tmp_path / "demo", seed=7)
     names = {"items.jsonl", "events.jsonl", "impressions.jsonl", "truth.json", "README.txt"}
+    names.add("policies.yaml")
     assert {path.name for path in folder.iterdir()} == names | {"manifest.json"}
     assert [row["title"] for row in lines(folder / "items.jsonl")] == [
         item.title for item in small.items

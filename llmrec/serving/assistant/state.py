@@ -40,7 +40,7 @@ class Wish:
 
     Attributes:
         query: words for what no field has.
-        category, brand: "" for any.
+        categories, brands: any of these; none for any.
         attributes: values by name, any of them.
         without_categories, without_brands, without_attributes: what it must not be.
         price_min, price_max: bounds, inclusive; None for none.
@@ -48,8 +48,8 @@ class Wish:
     """
 
     query: str = ""
-    category: str = ""
-    brand: str = ""
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
     attributes: Values = field(default_factory=dict)
     without_categories: tuple[str, ...] = ()
     without_brands: tuple[str, ...] = ()
@@ -61,14 +61,15 @@ class Wish:
     @property
     def is_open(self) -> bool:
         """Whether nothing says what kind of thing is wanted."""
-        return not (self.query or self.category or self.brand or self.attributes or self.picture)
+        said = self.query, self.categories, self.brands, self.attributes, self.picture
+        return not any(said)
 
     def where(self) -> CatalogFilter:
         """The same as a hard filter, over what is in stock."""
         return CatalogFilter(
             in_stock=True,
-            categories=(self.category,) if self.category else (),
-            brands=(self.brand,) if self.brand else (),
+            categories=self.categories,
+            brands=self.brands,
             price_min=self.price_min,
             price_max=self.price_max,
             attributes=self.attributes,
@@ -84,9 +85,9 @@ class Wish:
         if name in ("query", "picture"):
             return replace(self, **{name: getattr(Wish(), name)})
         if name == "category":
-            return replace(self, category="", without_categories=())
+            return replace(self, categories=(), without_categories=())
         if name == "brand":
-            return replace(self, brand="", without_brands=())
+            return replace(self, brands=(), without_brands=())
         return replace(
             self,
             attributes=_but(self.attributes, name),
@@ -104,7 +105,7 @@ class Wish:
         Args:
             said: arguments of a tool call.
             prices: that ``price: lower`` compares with.
-            narrower: categories within that of the wish.
+            narrower: categories within those of the wish.
         """
         wish = self
         for name in _values(said.get("clear")):
@@ -112,13 +113,13 @@ class Wish:
         wish = wish._with_category(said, narrower)
         if said.get("query"):
             wish = replace(wish, query=str(said["query"]).strip())
-        if said.get("brand"):
-            brand = _values(said["brand"])[0]
-            wish = replace(wish, brand=brand, without_brands=_minus(wish.without_brands, [brand]))
-        unwanted = _values(said.get("not_brand"))
+        brands, unwanted = _values(said.get("brand")), _values(said.get("not_brand"))
+        if brands:
+            kept = _minus(wish.without_brands, brands)
+            wish = replace(wish, brands=brands, without_brands=kept)
         if unwanted:
-            brand = "" if wish.brand in unwanted else wish.brand
-            wish = replace(wish, brand=brand, without_brands=_plus(wish.without_brands, unwanted))
+            more = _plus(wish.without_brands, unwanted)
+            wish = replace(wish, brands=_minus(wish.brands, unwanted), without_brands=more)
         for name, value in said.items():
             if name not in RESERVED:
                 wish = wish._with_attribute(name, _values(value))
@@ -126,17 +127,17 @@ class Wish:
 
     def _with_category(self, said: Mapping[str, Any], narrower: Container[str]) -> Wish:
         wish = self
-        category = (*_values(said.get("category")), "")[0]
-        if category and category != wish.category:
-            without = _minus(wish.without_categories, [category])
-            if wish.category and category not in narrower:
+        categories = _values(said.get("category"))
+        if categories and categories != wish.categories:
+            without = _minus(wish.without_categories, categories)
+            if wish.categories and not all(one in narrower for one in categories):
                 wish = Wish(price_min=wish.price_min, price_max=wish.price_max)
-            wish = replace(wish, category=category, without_categories=without)
+            wish = replace(wish, categories=categories, without_categories=without)
         unwanted = _values(said.get("not_category"))
         if unwanted:
-            kept = "" if wish.category in unwanted else wish.category
+            kept = _minus(wish.categories, unwanted)
             more = _plus(wish.without_categories, unwanted)
-            wish = replace(wish, category=kept, without_categories=more)
+            wish = replace(wish, categories=kept, without_categories=more)
         return wish
 
     def _with_attribute(self, name: str, values: tuple[str, ...]) -> Wish:
@@ -179,6 +180,8 @@ class DialogueState:
         shown: item ids that "the second one" counts, by their place.
         seen: item ids that were shown for this wish.
         asked: field that was asked for last; "" for none.
+        focus: place, from 1, of the item that was talked about last; None for none.
+        list_id: recommendation id of what is shown; None where it has none.
         cart_id: of the cart; None where there is none yet.
         for_someone_else: whether this person's own history says nothing of the wish.
         turns: messages so far.
@@ -188,6 +191,8 @@ class DialogueState:
     shown: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
     asked: str = ""
+    focus: int | None = None
+    list_id: str | None = None
     cart_id: str | None = None
     for_someone_else: bool = False
     turns: int = 0
@@ -209,11 +214,11 @@ class DialogueState:
         seen = self.seen if same else ()
         return replace(self, wish=wish, for_someone_else=other, seen=seen)
 
-    def showing(self, item_ids: Iterable[str]) -> DialogueState:
+    def showing(self, item_ids: Iterable[str], list_id: str | None = None) -> DialogueState:
         """The state once these items are shown."""
         shown = tuple(item_ids)
         seen = tuple(dict.fromkeys((*self.seen, *shown)))[-MOST_SEEN:]
-        return replace(self, shown=shown, seen=seen)
+        return replace(self, shown=shown, seen=seen, focus=None, list_id=list_id)
 
     def item(self, position: Any) -> str | None:
         """The item at a place of what is shown, from 1; None where there is none."""

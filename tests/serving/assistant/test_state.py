@@ -22,7 +22,7 @@ def after(*calls: dict[str, Any], prices: tuple[float, ...] = ()) -> Wish:
 
 def test_a_message_says_what_is_new_and_the_rest_stays() -> None:
     wish = after({"category": "coat", "price_max": 90}, {"colour": "red"}, {"query": " warm "})
-    assert wish == Wish("warm", "coat", attributes={"colour": ("red",)}, price_max=90.0)
+    assert wish == Wish("warm", ("coat",), attributes={"colour": ("red",)}, price_max=90.0)
     assert wish.where() == CatalogFilter(
         in_stock=True, categories=("coat",), price_max=90.0, attributes={"colour": ("red",)}
     )
@@ -44,15 +44,15 @@ def test_what_is_not_wanted_is_a_filter_and_takes_back_what_was() -> None:
         {"colour": ("grey",)},
         {"colour": ("red",)},
     )
-    assert (again.brand, again.without_brands) == ("Velta", ())
-    assert (again.category, again.without_categories) == ("", ("rain jacket", "coat"))
+    assert (again.brands, again.without_brands) == (("Velta",), ())
+    assert (again.categories, again.without_categories) == ((), ("rain jacket", "coat"))
     assert again.merged({"category": "coat"}).without_categories == ("rain jacket",)
 
 
 def test_another_category_keeps_the_budget_alone() -> None:
     before = {"category": "coat", "colour": "red", "not_style": "street", "query": "warm"}
     wish = after(before, {"price_max": 40}, {"category": "mug"})
-    assert wish == Wish(category="mug", price_max=40.0)
+    assert wish == Wish(categories=("mug",), price_max=40.0)
 
 
 def test_a_category_within_the_old_one_and_a_first_one_keep_everything() -> None:
@@ -89,7 +89,7 @@ def test_a_bound_that_rules_out_the_other_takes_its_place() -> None:
     [
         ("colour", {"attributes": {"style": ("street",)}, "without_attributes": {}}),
         ("price", {"price_max": None}),
-        ("category", {"category": ""}),
+        ("category", {"categories": ()}),
         ("query", {"query": ""}),
         ("brand", {"without_brands": ()}),
         ("size", {}),

@@ -1,0 +1,463 @@
+"""The tools of the assistant, over the recommender, the catalogue and the carts of a service.
+
+Where nothing has all that is wanted, one thing after the other is given up, and the reply says
+which: an attribute (what was said last first), the brand, the words, the price, the category. What
+somebody does not want is never given up.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmrec.errors import CatalogError
+from llmrec.serving.answering import Answered
+from llmrec.serving.assistant.calls import ToolCall
+from llmrec.serving.assistant.outcome import Outcome
+from llmrec.serving.assistant.shop import Shop
+from llmrec.serving.assistant.state import DialogueState, Wish
+from llmrec.serving.live import LiveHistories
+from llmrec.serving.recommender import Recommender
+from llmrec.serving.request import RecommendRequest, RecommendResponse
+from llmrec.serving.store.database import StoreError
+from llmrec.serving.store.events import SEARCH, StoredEvent
+from llmrec.serving.ucp.carts import Carts
+from llmrec.types import Recommendation
+
+LOG = logging.getLogger(__name__)
+Json = dict[str, Any]
+Answer = Callable[[RecommendRequest], Answered]
+SHOWN = 5  # items of a reply
+CLOSEST = 24  # items closest to words that a person's own taste ranks
+MANY = 40  # matching items from which a question is asked beside them
+LOOKED_UP = 10  # items of a look-up
+MOST_QUANTITY = 999
+MAX_EVENT_TEXT = 1000
+ACCEPTED = ("accept", "refuse")
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Whom a turn is for.
+
+    Attributes:
+        person: as the shop's log knows them; None for nobody known.
+        history: of the request, where it brings one; item ids or events.
+        session: of the events that are written.
+    """
+
+    person: str | None = None
+    history: Sequence[Any] | None = None
+    session: str = ""
+
+
+class ShopTools:
+    """What calls do. Many threads may call at once.
+
+    Args:
+        recommender: ranks.
+        answer: ranks as well, and keeps what is shown.
+        shop: the catalogue.
+        carts: of the shop.
+        policies: what the shop says, by topic.
+        live: takes events; None writes none.
+        personal: whether a person's history counts.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        answer: Answer,
+        shop: Shop,
+        carts: Carts,
+        policies: Mapping[str, str],
+        live: LiveHistories | None = None,
+        personal: bool = True,
+    ) -> None:
+        self._recommender, self._answer, self.shop = recommender, answer, shop
+        self._carts, self._policies, self._live = carts, policies, live
+        self._personal = personal
+
+    def call(
+        self,
+        call: ToolCall,
+        state: DialogueState,
+        visitor: Visitor,
+        message: str = "",
+        picture: Sequence[float] = (),
+    ) -> Outcome:
+        """What a call finds or does.
+
+        Args:
+            message: that asks for it, for the shop's log.
+            picture: that came with it, in the space of the search index.
+
+        Raises:
+            CatalogError, ConfigError: for what the bundle cannot answer.
+            StoreError, BusyError, DeadlineError: if the service cannot answer now.
+        """
+        work = getattr(self, f"_{call.name}")
+        found: Outcome = work(call.arguments, _Turn(state, visitor, message, tuple(picture)))
+        return found
+
+    # --- lists ---------------------------------------------------------------------------------
+
+    def _search_catalog(self, said: Json, turn: _Turn) -> Outcome:
+        state = self._merged(said, turn)
+        self._record(turn, SEARCH, text=turn.message)
+        is_asked = bool(turn.state.asked)
+        if state.wish.is_open and not is_asked and not self._knows(turn.visitor, state):
+            question = self.shop.question(state.wish)
+            if question is not None:
+                return Outcome("ask", replace(state, asked=question.field), question=question)
+        return self._list(turn, state, may_ask=not is_asked)
+
+    def _recommend(self, said: Json, turn: _Turn) -> Outcome:
+        return self._search_catalog(said, turn)
+
+    def _similar_items(self, said: Json, turn: _Turn) -> Outcome:
+        item_id = turn.state.item(said.get("item"))
+        row = None if item_id is None else self.shop.rows([item_id]).get(item_id)
+        if item_id is None or row is None:
+            return Outcome("no_such_item", turn.state)
+        prices = [] if row.get("price") is None else [row["price"]]
+        path = [entry.lower() for entry in row.get("categories") or ()]
+        own = {"category": path[-1]} if path and "category" not in said else {}
+        base = turn.state
+        if own and {*base.wish.categories} & {*path}:  # what was wanted of the kind stays
+            base = replace(base, wish=replace(base.wish, categories=(path[-1],)))
+        state = base.merged({**own, **_filters(said)}, prices)
+        self._record(turn, SEARCH, text=turn.message)
+        return self._list(turn, state, similar_to=item_id)
+
+    def _lookup_catalog(self, said: Json, turn: _Turn) -> Outcome:
+        ids = [str(one) for one in said.get("ids", ())][:LOOKED_UP]
+        rows = self.shop.rows(ids)
+        found = [one for one in dict.fromkeys(ids) if one in rows]
+        if not found:
+            return Outcome("no_such_item", turn.state)
+        items = tuple(
+            Recommendation(one, rows[one]["title"] or one, rank, 0.0)
+            for rank, one in enumerate(found, 1)
+        )
+        return Outcome("looked_up", turn.state.showing(found), items, rows)
+
+    def _list(
+        self,
+        turn: _Turn,
+        state: DialogueState,
+        *,
+        similar_to: str | None = None,
+        may_ask: bool = False,
+    ) -> Outcome:
+        """Items that have what is wanted, or as much of it as there is."""
+        not_sold = state.wish.query if not self.shop.knows_words(state.wish.query) else ""
+        for given_up, wish in _easier(state.wish):
+            answered = self._try(turn, replace(state, wish=wish), state.wish, similar_to)
+            if answered is None or not answered.response.recommendations:
+                continue
+            items = tuple(answered.response.recommendations[:SHOWN])
+            shown = state.showing([one.item_id for one in items], answered.recommendation_id)
+            situation = "relaxed" if given_up else "found"
+            if state.seen and not given_up:
+                situation = "more"
+            elif not_sold and not given_up:
+                situation = "not_sold"
+            elif similar_to is not None and not given_up:
+                situation = "similar"
+            question = None
+            if may_ask and not given_up and not self._knows(turn.visitor, state):
+                question = self._question(state.wish)
+            rows = self.shop.rows([one.item_id for one in items])
+            return Outcome(
+                situation,
+                replace(shown, asked="" if question is None else question.field),
+                items,
+                rows,
+                question,
+                given_up,
+                words={"query": state.wish.query},
+                recommendation_id=answered.recommendation_id,
+            )
+        return Outcome("nothing", replace(state, asked=""))
+
+    def _question(self, wish: Wish) -> Any:
+        return self.shop.question(wish) if len(self.shop.matching(wish)) > MANY else None
+
+    def _try(
+        self, turn: _Turn, state: DialogueState, whole: Wish, similar_to: str | None
+    ) -> Answered | None:
+        """A list for a wish; None where no item has a value of it."""
+        wish, by_price = state.wish, state.wish.price_max is None and whole.price_max is not None
+        try:
+            if not len(self.shop.matching(wish)):
+                return None
+            if similar_to is not None:
+                request = RecommendRequest(
+                    None, SHOWN, similar_to=similar_to, where=wish.where(), exclude=state.seen
+                )
+                return self._answer(request)
+            if by_price:  # as near to the price as there is
+                return self._cheapest(turn, state)
+            return self._ranked(turn, state)
+        except CatalogError as problem:
+            LOG.debug("%s", problem)
+            return None
+
+    def _ranked(self, turn: _Turn, state: DialogueState) -> Answered:
+        wish, own = state.wish, self._own(turn.visitor, state)
+        fields: Json = {"where": wish.where(), "exclude": state.seen}
+        closest: Json = {"query": wish.query}
+        if wish.picture:
+            closest["query_vector"] = _vector(wish.picture)
+        is_search = bool(wish.query or wish.picture)
+        if is_search and own:
+            near = self._recommender.answer(RecommendRequest([], CLOSEST, **fields, **closest))
+            ids = [one.item_id for one in near.recommendations]
+            if not ids:
+                return Answered(near, None, "")
+            fields, is_search = {"candidates": ids}, False
+        if is_search:
+            fields |= closest
+        return self._answer(RecommendRequest(n=SHOWN, **fields, **(own or {"history": []})))
+
+    def _cheapest(self, turn: _Turn, state: DialogueState) -> Answered:
+        """The cheapest items for a wish, once its price bound is given up."""
+        rows = self.shop.matching(state.wish)
+        prices = self.shop.items.catalogue["price"].take(rows).to_numpy(zero_copy_only=False)
+        ids = [self.shop.items.item_ids[row] for row in rows[prices.argsort(kind="stable")]]
+        ids = [one for one in ids if one not in state.seen][:SHOWN]
+        if not ids:
+            return Answered(_empty(), None, "")
+        own = self._own(turn.visitor, state) or {"history": []}
+        return self._answer(RecommendRequest(n=SHOWN, candidates=ids, **own))
+
+    def _own(self, visitor: Visitor, state: DialogueState) -> Json:
+        """The fields of a request that say whose taste counts; none where nobody's does."""
+        if state.for_someone_else or not self._personal:
+            return {}
+        if visitor.history:
+            return {"history": visitor.history}
+        return {"user": visitor.person} if self._knows(visitor, state) else {}
+
+    def _knows(self, visitor: Visitor, state: DialogueState) -> bool:
+        """Whether this person's history says something of what they want."""
+        if state.for_someone_else or not self._personal:
+            return False
+        if visitor.history:
+            return True
+        histories = self._recommender.histories
+        if visitor.person is None or histories is None:
+            return False
+        known = histories(visitor.person) if callable(histories) else histories.get(visitor.person)
+        return bool(known)
+
+    def _merged(self, said: Json, turn: _Turn) -> DialogueState:
+        rows = self.shop.rows(turn.state.shown)
+        prices = [row["price"] for row in rows.values() if row.get("price") is not None]
+        narrower = self.shop.narrower(turn.state.wish.categories)
+        state = turn.state.merged(_filters(said), prices, narrower)
+        if turn.picture:
+            state = replace(state, wish=replace(state.wish, picture=turn.picture), seen=())
+        return state
+
+    # --- one item ------------------------------------------------------------------------------
+
+    def _get_product(self, said: Json, turn: _Turn) -> Outcome:
+        item_id = turn.state.item(said.get("item"))
+        row = None if item_id is None else self.shop.rows([item_id]).get(item_id)
+        if item_id is None or row is None:
+            return Outcome("no_such_item", turn.state)
+        self._record(turn, "view", item_id=item_id)
+        state = replace(turn.state, focus=said["item"], asked="")
+        return Outcome("product", state, rows={item_id: row}, words={"item": item_id})
+
+    def _compare(self, said: Json, turn: _Turn) -> Outcome:
+        places = list(dict.fromkeys(said.get("items") or range(1, len(turn.state.shown) + 1)))
+        ids = [one for one in map(turn.state.item, places) if one is not None]
+        rows = self.shop.rows(ids)
+        if len(rows) < 2:
+            return Outcome("no_such_item", turn.state)
+        return Outcome("compared", replace(turn.state, asked=""), rows=rows)
+
+    # --- the cart ------------------------------------------------------------------------------
+
+    def _update_cart(self, said: Json, turn: _Turn) -> Outcome:
+        item_id = turn.state.item(said.get("item"))
+        if item_id is None:
+            return Outcome("no_such_item", turn.state)
+        quantity = max(0, min(int(said.get("quantity", 1)), MOST_QUANTITY))
+        state, kept = turn.state, self._lines(turn.state.cart_id)
+        is_there = state.cart_id is not None and kept is not None
+        lines = [line for line in kept or () if line["item"]["id"] != item_id]
+        if quantity:
+            lines.append({"item": {"id": item_id}, "quantity": quantity})
+        cart = {"line_items": lines}
+        if is_there:
+            found = self._carts.update(str(state.cart_id), cart)
+        else:
+            found = self._carts.create(cart)
+        state = replace(state, focus=said["item"], asked="", cart_id=found.get("id", state.cart_id))
+        rows = self.shop.rows([item_id, *(line["item"]["id"] for line in lines)])
+        held = [line["item"]["id"] for line in found.get("line_items", ())]
+        words = {"item": item_id}
+        if quantity and item_id not in held:
+            return self._sold_out(turn, state, found if "id" in found else None, rows, item_id)
+        if quantity:
+            self._record(turn, "cart", item_id=item_id)
+        situation = "cart_changed" if quantity else "cart_removed"
+        return Outcome(situation, state, rows=rows, cart=found, words=words)
+
+    def _sold_out(
+        self,
+        turn: _Turn,
+        state: DialogueState,
+        cart: Json | None,
+        rows: Mapping[str, Json],
+        item_id: str,
+    ) -> Outcome:
+        """An item cannot be bought: what is like it and can."""
+        near = self._answer(
+            RecommendRequest(None, SHOWN, similar_to=item_id, where={"in_stock": True})
+        )
+        items = tuple(near.response.recommendations)
+        if items:
+            state = state.showing([one.item_id for one in items], near.recommendation_id)
+            rows = {**rows, **self.shop.rows([one.item_id for one in items])}
+        words = {"item": item_id}
+        return Outcome("sold_out", state, items, rows, cart=cart, words=words)
+
+    def _create_cart(self, _said: Json, turn: _Turn) -> Outcome:
+        made = self._carts.create({"line_items": []})
+        return Outcome("cart", replace(turn.state, cart_id=made["id"], asked=""), cart=made)
+
+    def _get_cart(self, _said: Json, turn: _Turn) -> Outcome:
+        if turn.state.cart_id is None:
+            return Outcome("cart_none", replace(turn.state, asked=""))
+        found = self._carts.get(turn.state.cart_id)
+        if "id" not in found:
+            return Outcome("cart_none", replace(turn.state, cart_id=None, asked=""))
+        rows = self.shop.rows([line["item"]["id"] for line in found["line_items"]])
+        return Outcome("cart", replace(turn.state, asked=""), rows=rows, cart=found)
+
+    def _lines(self, cart_id: str | None) -> list[Json] | None:
+        """The lines of a cart that can be bought; None where there is no cart."""
+        found = {} if cart_id is None else self._carts.get(cart_id)
+        if "line_items" not in found:
+            return None
+        return [
+            {"item": {"id": line["item"]["id"]}, "quantity": line["quantity"]}
+            for line in found["line_items"]
+        ]
+
+    # --- the shop and words --------------------------------------------------------------------
+
+    def _store_policy(self, said: Json, turn: _Turn) -> Outcome:
+        topic = str(said.get("topic", ""))
+        state = replace(turn.state, asked="")
+        if topic not in self._policies:
+            return Outcome("no_policy", state, words={"topic": topic})
+        return Outcome("policy", state, words={"topic": topic, "policy": self._policies[topic]})
+
+    def _reply(self, said: Json, turn: _Turn) -> Outcome:
+        act = str(said.get("act", "unclear"))
+        state = turn.state
+        if act == "not_sold":
+            return self._not_sold(str(said.get("query", "")).strip(), turn)
+        if act in ACCEPTED and state.asked:  # any answer will do
+            return self._list(turn, replace(state, asked=""))
+        if act == "ask":
+            question = self.shop.question(state.wish)
+            if question is not None:
+                return Outcome("ask", replace(state, asked=question.field), question=question)
+        keeps = act in ("unclear", "other_language", "insult")
+        return Outcome(act, state if keeps else replace(state, asked=""))
+
+    def _not_sold(self, query: str, turn: _Turn) -> Outcome:
+        """Nothing of that name, and the nearest that there is."""
+        wish = Wish(query=query, price_max=turn.state.wish.price_max)
+        state = replace(turn.state, wish=wish, seen=(), asked="")
+        if not query or not self._recommender.bundle.has_texts:
+            return Outcome("not_sold_alone", state, words={"query": query})
+        found = self._list(turn, state)
+        is_sold = found.situation == "found"  # the catalogue has that word after all
+        return replace(found, situation="found" if is_sold else "not_sold")
+
+    # --- events --------------------------------------------------------------------------------
+
+    def _record(self, turn: _Turn, kind: str, item_id: str | None = None, text: str = "") -> None:
+        """Write an event of a person who is known; a reply is worth more than its event."""
+        if self._live is None or turn.visitor.person is None or (kind == SEARCH and not text):
+            return
+        in_list = item_id is not None and item_id in turn.state.shown
+        event = StoredEvent(
+            f"chat-{uuid.uuid4().hex}",
+            turn.visitor.person,
+            kind,
+            time.time(),
+            item_id,
+            text=text[:MAX_EVENT_TEXT],
+            session=turn.visitor.session,
+            recommendation_id=turn.state.list_id if in_list else None,
+        )
+        try:
+            self._live.record([event])
+        except StoreError as error:
+            LOG.error("%s", error)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What a call is made in."""
+
+    state: DialogueState
+    visitor: Visitor
+    message: str
+    picture: tuple[float, ...]
+
+
+def _easier(wish: Wish) -> Iterator[tuple[tuple[str, ...], Wish]]:
+    """A wish, then wishes for less: each of its fields given up alone, then one after the other."""
+    yield (), wish
+    names = [*reversed(wish.attributes)]
+    names += [name for name in ("brands", "query", "picture") if getattr(wish, name)]
+    if wish.price_min is not None or wish.price_max is not None:
+        names.append("price")
+    names += ["categories"] if wish.categories else []
+    for name in names:
+        yield (name,), _without(wish, name)
+    easier = wish
+    for number, name in enumerate(names):
+        easier = _without(easier, name)
+        if number:
+            yield tuple(names[: number + 1]), easier
+
+
+def _without(wish: Wish, name: str) -> Wish:
+    """A wish without what it asks for in a field; what it does not want of it stays."""
+    if name == "brands":
+        return replace(wish, brands=())
+    if name == "categories":
+        return replace(wish, categories=())
+    if name in wish.attributes:
+        return replace(wish, attributes={k: v for k, v in wish.attributes.items() if k != name})
+    return wish.cleared(name)
+
+
+def _filters(said: Json) -> Json:
+    """Arguments that say what is wanted, without places and flags."""
+    return {name: value for name, value in said.items() if name not in ("item", "more")}
+
+
+def _vector(values: Sequence[float]) -> Any:
+    import numpy as np
+
+    return np.asarray(values, np.float32)
+
+
+def _empty() -> RecommendResponse:
+    return RecommendResponse([], 0, 0, [], {}, {})
