@@ -67,12 +67,19 @@ STAGES: dict[str, Stage] = {
     "models get": Stage("llmrec.weights.command:get_model", "find, check and convert weights"),
     "models path": Stage("llmrec.weights.command:show_path", "where weights are"),
     "ingest": Stage("llmrec.data.ingest:run", "raw files -> dataset", "ingest", "dataset/", {}),
+    "enhance": Stage(
+        "llmrec.captions.enhance:run",
+        "key terms, summary and buyers of each item, by a language model",
+        "enhance",
+        "enhanced/",
+        {"dataset": "dataset/"},
+    ),
     "embed": Stage(
         "llmrec.content.embed:run",
         "dataset -> features: one vector per item",
         "embed",
         "features/",
-        {"dataset": "dataset/"},
+        {"dataset": "dataset/", "enhanced": "enhanced/"},
     ),
     "train clip": Stage(
         "llmrec.content.clip.run:run",

@@ -72,14 +72,18 @@ def catalogue_text(item: Item, sources: Collection[str] = TEXT_SOURCES) -> str:
     return "; ".join(fields[name] for name in TEXT_SOURCES if name in sources and fields[name])
 
 
-def instruction(task: Task, given: ModelInput, schema: Schema) -> str:
-    """The words of one prompt, without placeholders."""
-    known = "".join(
+def known_words(given: ModelInput) -> str:
+    """What is known of an item, a line a source."""
+    return "".join(
         f"{label}: {' '.join(words.split())}\n"
         for label, words in (("Known", given.text), ("Said", _truncated(given.transcript)))
         if words
     )
-    values = {"known": known}
+
+
+def instruction(task: Task, given: ModelInput, schema: Schema) -> str:
+    """The words of one prompt, without placeholders."""
+    values = {"known": known_words(given)}
     if task == "attributes":
         values["fields"] = ", ".join(name.replace("_", " ") for name in schema.names)
     return load_template(task).render(**values)

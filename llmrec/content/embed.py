@@ -33,6 +33,7 @@ def run(
     dataset: Path,
     out: Path,
     *,
+    enhanced: Path | None = None,
     seed: int = 0,
     clip: str | None = None,
     whisper: str | None = None,
@@ -45,6 +46,7 @@ def run(
         config: settings.
         dataset: folder of ``llmrec ingest``.
         out: folder to write.
+        enhanced: folder of ``llmrec enhance``: vectors of what it wrote, the block ``enhanced``.
         seed: of the attributes' SVD, and of a CLIP that is made.
         clip: a CLIP that embeds pictures and videos too; ``lit`` makes one of the shop's own.
         whisper: a Whisper that embeds recordings too.
@@ -57,7 +59,7 @@ def run(
     """
     if (media_root or media_out) and not (clip or whisper):
         raise ConfigError("--media-root and --media-out go with --clip MODEL or --whisper MODEL")
-    embed_text(config, dataset, out, seed=seed)
+    embed_text(config, dataset, out, enhanced=enhanced, seed=seed)
     if clip or whisper:
         modalities = (*(_SEEN if clip else ()), *(("speech",) if whisper else ()))
         named = "" if clip in (None, LIT) else clip

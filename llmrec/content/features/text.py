@@ -4,6 +4,8 @@ The folder holds ``embeddings.safetensors``:
 
 * ``text`` float32 ``[n_items, dim]``, unit rows, and a zero row for an item without text;
 * ``present`` uint8 ``[n_items]``, 0 where an item has no text;
+* ``enhanced`` float32 ``[n_items, dim]``, with ``--enhanced``: as ``text``, of what
+  ``llmrec enhance`` wrote;
 * ``attributes`` float32 ``[n_items, attribute_dim]``, with ``--attributes``.
 
 Every block has a mean square row length of one (over the items that have it), so that blocks
@@ -26,13 +28,15 @@ from llmrec.content.features.attributes import AttributeEncoder, attribute_token
 from llmrec.content.features.models import weights_hash
 from llmrec.content.features.text_encoder import MINILM, Dtype, TextEncoder, fetch_model
 from llmrec.content.shards import Shards, read_catalogue
-from llmrec.errors import CatalogError, ConfigError
+from llmrec.errors import ArtifactError, CatalogError, ConfigError
+from llmrec.jsonl import read_jsonl
 from llmrec.loop.bars import ProgressBar
 from llmrec.stage import Manifest, StageRun, folder_hash, read_manifest, reading, run_stage
 
 STAGE = "embed"
 EMBEDDINGS = "embeddings.safetensors"
-BLOCKS = ("text", "attributes")
+ENHANCED_STAGE, ENHANCED = "enhance", "enhanced.jsonl"
+BLOCKS = ("text", "attributes", "enhanced")
 FIELDS = ("title", "brand", "categories", "description", "attributes")
 SHARD_ITEMS = 2048
 # They change how fast the stage runs, not what it writes: a retry with a smaller batch resumes.
@@ -123,16 +127,20 @@ def load_features(folder: str | Path) -> dict[str, np.ndarray]:
         return load_file(path)
 
 
-def run(config: EmbedConfig, dataset: Path, out: Path, *, seed: int = 0) -> Path:
+def run(
+    config: EmbedConfig, dataset: Path, out: Path, *, enhanced: Path | None = None, seed: int = 0
+) -> Path:
     """Embed every item of ``dataset`` into the folder ``out``.
 
     Args:
         config: settings.
         dataset: folder of ``llmrec ingest``.
         out: folder to write.
+        enhanced: folder of ``llmrec enhance``, on the same dataset.
         seed: of the attributes' SVD.
 
     Raises:
+        ArtifactError: if ``enhanced`` is of another dataset.
         CatalogError: if the dataset has no items.
         ConfigError, MissingExtraError: if a model cannot be loaded.
     """
@@ -140,14 +148,36 @@ def run(config: EmbedConfig, dataset: Path, out: Path, *, seed: int = 0) -> Path
     settings = {k: v for k, v in as_dict(config).items() if k not in _SPEED_SETTINGS}
     weights = weights_hash(str(fetch_model(config.model)))
     inputs = {"dataset": folder_hash(dataset), "model": weights}
+    more = None if enhanced is None else _enhanced_texts(enhanced, inputs["dataset"])
+    if enhanced is not None:
+        inputs["enhanced"] = folder_hash(enhanced)
     manifest = Manifest(STAGE, settings, inputs, seed=seed)
     catalogue = Path(dataset) / "items.parquet"
-    work = partial(_embed, config=config, catalogue=catalogue, seed=seed)
+    work = partial(_embed, config=config, catalogue=catalogue, enhanced=more, seed=seed)
     run_stage(out, manifest, work, reads=[dataset], resume=True)
     return Path(out)
 
 
-def _embed(run: StageRun, config: EmbedConfig, catalogue: Path, seed: int) -> None:
+def _enhanced_texts(folder: Path, dataset: str) -> list[str]:
+    """What was written of each item.
+
+    Args:
+        dataset: hash of the folder whose items they must be.
+
+    Raises:
+        ArtifactError: if they are of another dataset, or damaged.
+    """
+    if read_manifest(folder, ENHANCED_STAGE).inputs["dataset"] != dataset:
+        raise ArtifactError(
+            f"{folder}: is of another dataset; run llmrec enhance again on this one"
+        )
+    with reading(Path(folder) / ENHANCED, "llmrec enhance"):
+        return [row["text"] for row in read_jsonl(Path(folder) / ENHANCED)]
+
+
+def _embed(
+    run: StageRun, config: EmbedConfig, catalogue: Path, enhanced: list[str] | None, seed: int
+) -> None:
     n_items = sum(batch.num_rows for batch in read_catalogue(catalogue, SHARD_ITEMS, ["item_id"]))
     if n_items == 0:
         raise CatalogError(f"{catalogue}: the catalogue has no items; ingest some first")
@@ -158,6 +188,10 @@ def _embed(run: StageRun, config: EmbedConfig, catalogue: Path, seed: int) -> No
     run.counts.update(
         items=n_items, text_dim=text.shape[1], without_text=n_items - int(present.sum())
     )
+    if enhanced is not None:
+        print(f"{STAGE}: what was written of {len(enhanced):,} items", flush=True)
+        blocks["enhanced"] = config.open_text_encoder().encode(enhanced, kind="document")
+        run.counts["without_enhanced"] = enhanced.count("")
     if config.attributes:
         columns = ["attributes", "categories", "brand"]
         batches = read_catalogue(catalogue, SHARD_ITEMS, columns)

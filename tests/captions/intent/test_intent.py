@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("xgrammar", reason="needs the media extra")
 
 from caption_world import write_items
+from tiny_chat import CHAT, save_chat_model
 from tiny_models import tiny_llama
 
 from llmrec.captions.intent.run import examples, hints, users_of
@@ -24,7 +25,6 @@ from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.llm.tokenizer import train_tokenizer
 from llmrec.training.tasks.instructions import messages_of
 
-CHAT = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}[assistant] "
 ROWS: list[dict[str, Any]] = [
     {"text_id": "a", "user_id": "u1", "timestamp": 10, "text": "a shirt for my dad, please"},
     {"text_id": "b", "user_id": "u1", "timestamp": 20, "text": "too small", "kind": "review"},
@@ -39,10 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``model``: one that chats; ``dataset``: with two categories; ``talk.jsonl``."""
     folder = tmp_path_factory.mktemp("intent")
     texts = [f'{{"need": "Tops", "n": "{n} not said positive colour"}}' for n in range(40)]
-    tokenizer = train_tokenizer([*texts, "A customer's review: it is fine [user] [assistant]"], 400)
-    tokenizer.chat_template = CHAT
-    for part in (tiny_llama(len(tokenizer), context=1024), tokenizer):
-        part.save_pretrained(folder / "model")
+    save_chat_model(folder / "model", [*texts, "A customer's review: it is fine"])
     items = [{"categories": ["Tops", "Shirt"]}, {"categories": ["Kitchen", "Mug"]}]
     write_items(folder / "dataset", items)
     write(folder / "talk.jsonl", ROWS)
