@@ -262,6 +262,9 @@ STAGES: dict[str, Stage] = {
     "evaluate report": Stage(
         "llmrec.bench.evaluation_report:write_report", "result files -> a page and plots"
     ),
+    "chat": Stage(
+        "llmrec.serving.assistant.chat_cli:chat", "talk to a shop's assistant on the terminal"
+    ),
     "serve": Stage("llmrec.serving.server:serve", "the OpenAI-compatible API"),
     "vllm": Stage(
         "llmrec.generation.vllm_command:serve_vllm", "a vLLM server for llmrec serve --vllm-url"

@@ -26,6 +26,9 @@ from starlette.routing import Route
 from llmrec.serving import openai_api as api
 from llmrec.serving.answer_schemas import LIST
 from llmrec.serving.answering import as_json
+from llmrec.serving.assistant.open import NAME, shop_assistant
+from llmrec.serving.assistant.protocol import AssistantModel
+from llmrec.serving.assistant_api import CARD, AssistantDoor
 from llmrec.serving.audio_api import audio_router
 from llmrec.serving.catalogue.following import following
 from llmrec.serving.catalogue.live import LiveCatalogue
@@ -65,6 +68,7 @@ def create_app(
     pictures: Pictures | None = None,
     people: Sequence[str] = (),
     variants: Variants | None = None,
+    minds: Sequence[AssistantModel] = (),
 ) -> FastAPI:
     """The service over a recommender.
 
@@ -74,6 +78,8 @@ def create_app(
         pictures: that the page shows.
         people: names that the page offers.
         variants: of experiments.
+        minds: who talks as the assistant, then who goes on where that one fails; none for no
+            assistant.
     """
     config = config or USUAL
     service = Service(recommender, live, config, variants)
@@ -89,11 +95,18 @@ def create_app(
         )
         looks += [one.sync for one in (catalogue, *more)]
 
-    agents = None
+    agents, door = None, None
     if live is not None and catalogue is not None:
         money, rows = Money(config.currency), catalogue.rows
         tools = shop_tools(recommender, service.answer_from_thread, rows, live.store, money)
         agents = McpEndpoint(tools)
+        if minds:
+            assistant = shop_assistant(
+                recommender, service.answer_from_thread, rows, live.store, config.currency,
+                minds[0], live=live, fallback=minds[1] if len(minds) > 1 else None,
+            )  # fmt: skip
+            door = AssistantDoor(service, assistant, live.store)
+            service.side.more_cards[NAME] = CARD
 
     def experiments() -> list[dict[str, Any]]:
         return [] if variants is None or live is None else running(variants.config, live.store)
@@ -150,8 +163,8 @@ def create_app(
         about, answered = await service.answer(http, body)
         return JSONResponse(about | as_json(answered))
 
+    app.include_router(completions_router(service, door))
     for router in (
-        completions_router,
         responses_router,
         search_router,
         embeddings_router,

@@ -11,16 +11,24 @@ from llmrec.errors import ConfigError
 from llmrec.serving import openai_api as api
 from llmrec.serving.answer_schemas import COMPLETION
 from llmrec.serving.answer_text import Written, write
+from llmrec.serving.assistant.open import NAME
+from llmrec.serving.assistant_api import AssistantDoor
 from llmrec.serving.raw_prompts import choices, read_items
 from llmrec.serving.service import Service
 
 
-def completions_router(service: Service) -> APIRouter:
-    """The routes."""
+def completions_router(service: Service, assistant: AssistantDoor | None = None) -> APIRouter:
+    """The routes.
+
+    Args:
+        assistant: answers chats with the model of its name; None for none.
+    """
     router = APIRouter(tags=["OpenAI"])
 
     @router.post("/v1/chat/completions", responses=COMPLETION)
     async def chat(http: Request, body: api.ChatBody) -> Response:
+        if assistant is not None and body.model == NAME:
+            return await assistant.chat(http, body)
         head, written = await written_answer(service, http, body)
         if body.stream:
             return stream(api.chat_chunks(head, written, body.stream_options.include_usage))

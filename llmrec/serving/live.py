@@ -18,7 +18,7 @@ from llmrec.serving.history import KnownAttributes, KnownHistories, is_liked
 from llmrec.serving.live_graph import LiveGraph
 from llmrec.serving.request import History
 from llmrec.serving.statistics import StoreStatistics
-from llmrec.serving.store import events, people, recommendations
+from llmrec.serving.store import conversations, events, people, recommendations
 from llmrec.serving.store.database import Store, StoreError
 from llmrec.serving.store.events import StoredEvent
 from llmrec.serving.store.people import Profile
@@ -200,6 +200,7 @@ class LiveHistories:
                     "events": events.remove(connection, user_id),
                     "profiles": people.remove(connection, user_id),
                     "recommendations": recommendations.remove(connection, user_id),
+                    "conversations": conversations.remove(connection, user_id),
                 }
                 if in_dataset:
                     people.forget(connection, user_hash(user_id))

@@ -307,6 +307,15 @@ def chat_chunks(head: Json, written: Written, usage: bool) -> Iterator[Json]:
     return _chunks(_head(head, "chat.completion.chunk"), choices, last, written, usage)
 
 
+def chunk_head(head: Json) -> Json:
+    """What each part of a stream of a chat begins with.
+
+    Args:
+        head: model and version of the catalogue.
+    """
+    return _head(head, "chat.completion.chunk")
+
+
 def text_completion(head: Json, written: Written, choices: list[Json] | None) -> Json:
     """A whole text completion.
 

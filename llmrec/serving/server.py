@@ -66,6 +66,8 @@ class Opening:
     search_index: Path | None
     media_root: Path | None
     experiments: Path | None
+    assistant_url: str | None
+    assistant_model: str
     service: ServiceConfig
 
 
@@ -86,6 +88,8 @@ def serve(
     search_index: Path | None = None,
     media_root: Path | None = None,
     experiments: Path | None = None,
+    assistant_url: str | None = None,
+    assistant_model: str = "",
     service: Annotated[ServiceConfig, Flattened] = USUAL,
 ) -> None:
     """Serve a bundle over an OpenAI-compatible API.
@@ -109,6 +113,9 @@ def serve(
         media_root: folder of the catalogue's pictures, for the page at /ui.
         experiments: file of variants and their shares of the people, see
             llmrec.serving.experiments.settings.
+        assistant_url: of an OpenAI-compatible endpoint that talks as model `assistant`; its key is
+            in the variable LLMREC_ASSISTANT_KEY.
+        assistant_model: of that endpoint; the first that it lists where none is named.
         service: how the service takes requests.
     """
     if workers < 0:
@@ -120,7 +127,7 @@ def serve(
         service = replace(service, allowed_hosts=own_names(host))
     opening = Opening(
         bundle, dataset, beams, cache_mib, calibrated, verify, engine, vllm_url, url,
-        search_index, media_root, experiments, service,
+        search_index, media_root, experiments, assistant_url, assistant_model, service,
     )  # fmt: skip
     with listening(host, port) as taken:
         if experiments is not None:
@@ -206,6 +213,7 @@ def open_app(opening: Opening) -> FastAPI:
         ArtifactError, ConfigError, StoreError: for what cannot be opened.
     """
     from llmrec.serving.app import create_app
+    from llmrec.serving.assistant.open import open_models
     from llmrec.serving.page_api import Pictures
 
     limit_arenas()
@@ -246,7 +254,8 @@ def open_app(opening: Opening) -> FastAPI:
         self_check(one)
     pictures = Pictures(bundle, opening.media_root)
     people = [] if known is None else known.user_ids
-    app = create_app(recommender, live, opening.service, pictures, people, variants)
+    minds = open_models(opening.assistant_url, opening.assistant_model)
+    app = create_app(recommender, live, opening.service, pictures, people, variants, minds)
     _close_with(app, bundle)
     sys.setswitchinterval(SWITCH_SECONDS)
     settle_garbage()

@@ -41,6 +41,7 @@ class SideModels:
     def __init__(self, recommender: Recommender, config: ServiceConfig) -> None:
         self._recommender, self.search = recommender, recommender.search
         self._speech_model = config.speech_model
+        self.more_cards: dict[str, dict[str, Any]] = {}
         self.media = MediaReader(config.media_hosts, config.max_media, config.media_networks)
         self._queue: Batcher[Any, Any] = Batcher(lambda _: (), most=1, waiting=config.waiting)
 
@@ -57,11 +58,12 @@ class SideModels:
             IMAGE: (self.search is not None, "embed"),
             SPEECH: (self._speech_model is not None, "transcribe"),
         }
-        return {
+        found = {
             name: {"id": name, "object": "model", "created": 0, "owned_by": "llmrec", "task": task}
             for name, (is_there, task) in there.items()
             if is_there
         }
+        return found | self.more_cards
 
     async def run(self, function: Callable[[], R], seconds: float) -> R:
         """Run what asks these models, after what was asked before.

@@ -97,7 +97,12 @@ def test_forgetting(service: LiveService) -> None:
     assert (service.edges() != with_ben).any()
     removed = service.client.delete("/v1/users/anna")
     assert removed.status_code == 200
-    assert removed.json()["removed"] == {"events": 10, "profiles": 1, "recommendations": 1}
+    assert removed.json()["removed"] == {
+        "events": 10,
+        "profiles": 1,
+        "recommendations": 1,
+        "conversations": 0,
+    }
     assert (service.edges() == with_ben).all()
     assert cache.metrics["entries"] == 0
     assert service.client.get("/v1/users/anna").status_code == 404

@@ -13,6 +13,7 @@ cannot decide is not left to it: danger comes first, and a call that no tool tak
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -38,8 +39,9 @@ from llmrec.serving.assistant.results import for_model
 from llmrec.serving.assistant.safety import is_foreign, urgent
 from llmrec.serving.assistant.state import DialogueState
 from llmrec.serving.assistant.tools import ShopTools, Visitor
-from llmrec.serving.assistant.wording import Part, Wording, opening, say
+from llmrec.serving.assistant.wording import Part, Slot, Wording, opening, say
 from llmrec.serving.batching import BusyError, DeadlineError
+from llmrec.serving.one_line import one_line
 from llmrec.serving.store.database import StoreError
 from llmrec.types import Recommendation
 
@@ -156,6 +158,31 @@ class Assistant:
             outcome.question, tuple(run.calls), outcome.cart, state, outcome.recommendation_id,
             (*outcome.notes, *run.notes),
         )  # fmt: skip
+
+    def apology(
+        self, conversation: Conversation, situation: str, **slots: str
+    ) -> Iterator[str | AssistantReply]:
+        """Say that something cannot be done.
+
+        Args:
+            situation: key of the words for it.
+            slots: of these words.
+        """
+        filled = {name: Slot(one_line(text), "wish") for name, text in slots.items()}
+        parts = tuple(say(situation, 0, **filled))
+        text = "".join(map(str, parts))
+        yield text
+        state = conversation.state
+        yield AssistantReply(text, parts, situation, (), {}, None, (), None, state)
+
+    def replayed(self, visitor: Visitor, messages: Sequence[str]) -> DialogueState:
+        """The state after some messages, gone through without events and carts."""
+        quiet = copy.copy(self)
+        quiet.tools = self.tools.quiet()
+        conversation = Conversation(visitor)
+        for message in messages:
+            quiet.answer(conversation, message)
+        return conversation.state
 
     def answer(
         self, conversation: Conversation, message: str, picture: Sequence[float] = ()

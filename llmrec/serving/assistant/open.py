@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from llmrec.data.dataset import Dataset
 from llmrec.serving.answering import Answered, Answering
 from llmrec.serving.assistant.loop import Assistant
 from llmrec.serving.assistant.protocol import AssistantModel
+from llmrec.serving.assistant.remote import RemoteModel
 from llmrec.serving.assistant.shop import Shop
 from llmrec.serving.assistant.tools import Answer, ShopTools
 from llmrec.serving.assistant.wording import Wording
@@ -28,6 +30,7 @@ from llmrec.serving.ucp.products import Money
 from llmrec.serving.ucp.service import answered
 
 NAME = "assistant"  # what requests call it
+KEY_VARIABLE = "LLMREC_ASSISTANT_KEY"  # of the environment
 
 
 def shop_assistant(
@@ -60,6 +63,25 @@ def shop_assistant(
     carts = Carts(store, rows, Money(currency))
     tools = ShopTools(recommender, answer, shop, carts, policies, live, personal)
     return Assistant(tools, model, Wording(currency), fallback)
+
+
+def open_models(
+    url: str | None = None, name: str = "", *, flag: str = "--assistant-url"
+) -> list[AssistantModel]:
+    """Who talks, and who goes on where that one fails.
+
+    Args:
+        url: of an OpenAI-compatible endpoint; its key is in :data:`KEY_VARIABLE`.
+        name: of its model; the first that it lists where it is "".
+        flag: for messages.
+
+    Raises:
+        ConfigError: for a URL that is none.
+    """
+    models: list[AssistantModel] = []
+    if url is not None:
+        models.append(RemoteModel(url, name, os.environ.get(KEY_VARIABLE)))
+    return models
 
 
 def open_assistant(

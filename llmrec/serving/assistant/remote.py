@@ -7,6 +7,7 @@ It gets the tools in OpenAI's form and their results without titles; what it wri
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,7 @@ class RemoteModel:
         self._client = httpx.Client(
             base_url=url.rstrip("/"), headers=headers, timeout=seconds, trust_env=False
         )
+        weakref.finalize(self, self._client.close)
 
     def next_step(self, turn: TurnInput) -> Iterator[str | ToolCall | Text]:
         """Its words as they come, then its call, where it makes one.

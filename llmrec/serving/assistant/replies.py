@@ -7,6 +7,7 @@ place, a title, a price, the values that were asked for, and why it is there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llmrec.serving.assistant.outcome import Outcome, Question
@@ -16,7 +17,6 @@ from llmrec.serving.one_line import one_line
 
 Json = dict[str, Any]
 MOST_DESCRIPTION = 240  # characters
-_LISTS = ("found", "more", "relaxed", "similar", "not_sold")
 
 
 class Replies:
@@ -72,7 +72,9 @@ class Replies:
     def _heading(self, outcome: Outcome) -> list[Part]:
         state, wish = outcome.state, self.wording.wish(outcome.state.wish)
         situation = outcome.situation
-        if not wish.text and situation in ("found", "more"):
+        if situation == "by_meaning":
+            wish = self.wording.wish(replace(state.wish, query=""))
+        if not wish.text and situation in ("found", "more", "by_meaning"):
             situation += "_open"
         if situation == "found_open" and outcome.words.get("taste") == "nobody":
             situation = "found_open_new"

@@ -15,7 +15,7 @@ from llmrec.errors import CatalogError, ConfigError
 from llmrec.serving.assistant.calls import ShownItem, TurnView
 from llmrec.serving.assistant.outcome import Question
 from llmrec.serving.assistant.state import DialogueState, Wish
-from llmrec.serving.assistant.vocabulary import ShopVocabulary
+from llmrec.serving.assistant.vocabulary import ShopVocabulary, policy_topics
 from llmrec.serving.item_table import ItemTable
 from llmrec.serving.recommender import Recommender
 
@@ -32,12 +32,12 @@ class Shop:
     Args:
         recommender: of the catalogue, which may change.
         rows: of items, as they are now.
-        topics: of the shop's policy.
+        topics: of the shop's policy, beside the usual ones.
     """
 
     def __init__(self, recommender: Recommender, rows: Rows, topics: Iterable[str] = ()) -> None:
         self._recommender, self.rows = recommender, rows
-        self._topics = tuple(topics)
+        self._topics = tuple(dict.fromkeys((*topics, *policy_topics())))
         self._known: tuple[str, ShopVocabulary, dict[str, set[str]], set[str]] | None = None
 
     @property

@@ -7,6 +7,7 @@ somebody does not want is never given up.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 import uuid
@@ -78,9 +79,17 @@ class ShopTools:
         live: LiveHistories | None = None,
         personal: bool = True,
     ) -> None:
-        self._recommender, self._answer, self.shop = recommender, answer, shop
-        self._carts, self._policies, self._live = carts, policies, live
+        self.recommender, self._answer, self.shop = recommender, answer, shop
+        self._carts: Carts | None = carts
+        self._policies, self._live = policies, live
         self._personal = personal
+
+    def quiet(self) -> ShopTools:
+        """The same, but nothing is written: no events, no lists, no carts."""
+        found = copy.copy(self)
+        found._live = found._carts = None
+        found._answer = lambda request: Answered(self.recommender.answer(request), None, "")
+        return found
 
     def call(
         self,
@@ -155,7 +164,7 @@ class ShopTools:
         may_ask: bool = False,
     ) -> Outcome:
         """Items that have what is wanted, or as much of it as there is."""
-        not_sold = state.wish.query if not self.shop.knows_words(state.wish.query) else ""
+        is_new_word = not self.shop.knows_words(state.wish.query)
         for given_up, wish in _easier(state.wish):
             answered = self._try(turn, replace(state, wish=wish), state.wish, similar_to)
             if answered is None or not answered.response.recommendations:
@@ -165,8 +174,8 @@ class ShopTools:
             situation = "relaxed" if given_up else "found"
             if state.seen and not given_up:
                 situation = "more"
-            elif not_sold and not given_up:
-                situation = "not_sold"
+            elif is_new_word and not given_up:
+                situation = "by_meaning"
             elif similar_to is not None and not given_up:
                 situation = "similar"
             question = None
@@ -216,7 +225,7 @@ class ShopTools:
             closest["query_vector"] = _vector(wish.picture)
         is_search = bool(wish.query or wish.picture)
         if is_search and own:
-            near = self._recommender.answer(RecommendRequest([], CLOSEST, **fields, **closest))
+            near = self.recommender.answer(RecommendRequest([], CLOSEST, **fields, **closest))
             ids = [one.item_id for one in near.recommendations]
             if not ids:
                 return Answered(near, None, "")
@@ -250,7 +259,7 @@ class ShopTools:
             return False
         if visitor.history:
             return True
-        histories = self._recommender.histories
+        histories = self.recommender.histories
         if visitor.person is None or histories is None:
             return False
         known = histories(visitor.person) if callable(histories) else histories.get(visitor.person)
@@ -290,6 +299,8 @@ class ShopTools:
         item_id = turn.state.item(said.get("item"))
         if item_id is None:
             return Outcome("no_such_item", turn.state)
+        if self._carts is None:
+            return Outcome("cart_none", turn.state)
         quantity = max(0, min(int(said.get("quantity", 1)), MOST_QUANTITY))
         state, kept = turn.state, self._lines(turn.state.cart_id)
         is_there = state.cart_id is not None and kept is not None
@@ -332,11 +343,13 @@ class ShopTools:
         return Outcome("sold_out", state, items, rows, cart=cart, words=words)
 
     def _create_cart(self, _said: Json, turn: _Turn) -> Outcome:
+        if self._carts is None:
+            return Outcome("cart_none", turn.state)
         made = self._carts.create({"line_items": []})
         return Outcome("cart", replace(turn.state, cart_id=made["id"], asked=""), cart=made)
 
     def _get_cart(self, _said: Json, turn: _Turn) -> Outcome:
-        if turn.state.cart_id is None:
+        if turn.state.cart_id is None or self._carts is None:
             return Outcome("cart_none", replace(turn.state, asked=""))
         found = self._carts.get(turn.state.cart_id)
         if "id" not in found:
@@ -346,7 +359,7 @@ class ShopTools:
 
     def _lines(self, cart_id: str | None) -> list[Json] | None:
         """The lines of a cart that can be bought; None where there is no cart."""
-        found = {} if cart_id is None else self._carts.get(cart_id)
+        found = {} if cart_id is None or self._carts is None else self._carts.get(cart_id)
         if "line_items" not in found:
             return None
         return [
@@ -381,11 +394,11 @@ class ShopTools:
         """Nothing of that name, and the nearest that there is."""
         wish = Wish(query=query, price_max=turn.state.wish.price_max)
         state = replace(turn.state, wish=wish, seen=(), asked="")
-        if not query or not self._recommender.bundle.has_texts:
+        if not query or not self.recommender.bundle.has_texts:
             return Outcome("not_sold_alone", state, words={"query": query})
         found = self._list(turn, state)
-        is_sold = found.situation == "found"  # the catalogue has that word after all
-        return replace(found, situation="found" if is_sold else "not_sold")
+        is_unknown = found.situation == "by_meaning"  # and not a word of the catalogue after all
+        return replace(found, situation="not_sold") if is_unknown else found
 
     # --- events --------------------------------------------------------------------------------
 

@@ -17,9 +17,12 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # what makes a store of a version one of the next; missing tables are made before
-MIGRATIONS = {1: ("ALTER TABLE events ADD COLUMN revenue DOUBLE PRECISION",)}
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: ("ALTER TABLE events ADD COLUMN revenue DOUBLE PRECISION",),
+    2: (),
+}
 METADATA = MetaData()
 # SQLite counts by itself only in a column of type INTEGER
 _NUMBER = BigInteger().with_variant(Integer, "sqlite")
@@ -127,6 +130,18 @@ REPLIES = Table(
     Column("reply", JSON, nullable=False),
     Column("until", Float(53), nullable=False),
     Index("replies_by_end", "until"),
+)
+
+# what a conversation has come to, by a hash of what was said in it
+CONVERSATIONS = Table(
+    "conversations",
+    METADATA,
+    Column("key", String, primary_key=True),
+    Column("user_id", String),
+    Column("state", JSON, nullable=False),
+    Column("until", Float(53), nullable=False),
+    Index("conversations_of_user", "user_id"),
+    Index("conversations_by_end", "until"),
 )
 
 # which variant of which experiment a list is of; `share` is the probability of the assignment

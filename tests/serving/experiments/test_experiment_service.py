@@ -392,6 +392,8 @@ def test_it_is_served(shop: RandomShop, file: Path, tmp_path: Path) -> None:
         search_index=None,
         media_root=None,
         experiments=file,
+        assistant_url=None,
+        assistant_model="",
         service=own,
     )
     with TestClient(open_app(opening)) as client:
