@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import time
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted_model import ScriptedModel, call
+from searchable_shop import installed_whisper, picture
 from server import served
 
 from llmrec.data.dataset import Dataset
@@ -18,6 +21,7 @@ from llmrec.serving.history import dataset_histories
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.page_api import Pictures
 from llmrec.serving.recommender import Recommender
+from llmrec.serving.settings import ServiceConfig
 from llmrec.serving.store.database import Store
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -33,6 +37,15 @@ FLAGS = [
 ]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 FEED = "#feed-items .open"
+# A microphone that hears a file.
+RECORDED = """sound => {
+  const bytes = Uint8Array.from(atob(sound), (letter) => letter.charCodeAt(0));
+  navigator.mediaDevices.getUserMedia = async () => ({ getTracks: () => [{ stop() {} }] });
+  window.MediaRecorder = class {
+    start() {}
+    stop() { this.ondataavailable({ data: new Blob([bytes], { type: "audio/wav" }) }); }
+  };
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +61,19 @@ def address(
         app = create_app(recommender, live, None, Pictures(bundle, None), dataset.user_ids)
         with served(app) as url:
             yield f"{url}/ui/", dataset.user_ids
+
+
+@pytest.fixture
+def talking(tiny_run: Any, searchable: Path, tmp_path: Path) -> Iterator[tuple[str, ScriptedModel]]:
+    """The address of a page with an assistant, and who decides what it does."""
+    bundle, model = Bundle(tiny_run.bundle("atomic")), ScriptedModel()
+    with Store(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
+        live = LiveHistories(store, bundle)
+        recommender = Recommender.load(bundle, histories=live.history, search=searchable)
+        config = ServiceConfig(speech_model=installed_whisper())
+        app = create_app(recommender, live, config, minds=[model])
+        with served(app) as url:
+            yield f"{url}/ui/", model
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +174,74 @@ def test_a_chat_streams_its_words_and_shows_products(page: Any) -> None:
     assert turns[0] == "something warm for winter"
     assert turns[1].startswith("1. ") and len(turns[1].splitlines()) == 5
     assert findings(page) == []
+
+
+def say(page: Any, words: str, turns: int) -> str:
+    """The reply to a message, once there are so many turns."""
+    page.fill("#message", words)
+    page.keyboard.press("Enter")
+    return reply(page, turns)
+
+
+def reply(page: Any, turns: int) -> str:
+    last = page.locator("#conversation .turn").nth(turns - 1)
+    last.wait_for()
+    page.wait_for_selector("#conversation[aria-busy=false]")
+    return str(last.inner_text())
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_assistant_asks_and_its_question_has_buttons(
+    browser: Any, talking: tuple[str, ScriptedModel], size: Any
+) -> None:
+    url, model = talking
+    page = browser.new_page(viewport=size)
+    page.goto(url)
+    page.wait_for_selector(FEED)
+    page.click("#tab-chat")
+    model.steps = [
+        call("search_catalog"),
+        call("search_catalog", category="kitchen"),
+        call("search_catalog", not_colour="red"),
+    ]
+    assert "something else?" in say(page, "hello", 2)
+    assert findings(page) == []
+    answer = page.locator(".answers button").first
+    value = answer.inner_text()
+    answer.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#conversation .card")
+    assert page.locator("#conversation .turn").nth(2).inner_text() == value
+    assert page.locator(".answers button").count() == 0 or "narrow" in reply(page, 4)
+    assert "1. " not in reply(page, 4)  # the cards have the numbers
+    assert "kitchen, not red" in say(page, "not red", 6)
+    wide = page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert wide and findings(page) == []
+    page.close()
+
+
+def test_a_photo_and_a_recording_are_messages(
+    browser: Any, talking: tuple[str, ScriptedModel], spoken: Path, tmp_path: Path
+) -> None:
+    url, model = talking
+    picture(7).save(tmp_path / "photo.png")
+    page = browser.new_page(viewport=WIDE)
+    page.goto(url)
+    page.wait_for_selector(FEED)
+    page.click("#tab-chat")
+    model.steps = [call("search_catalog", not_colour="red"), call("search_catalog", query="coat")]
+    page.set_input_files("#chat-photo", tmp_path / "photo.png")
+    assert "like your picture, not red" in say(page, "this, but not red", 2)
+    sound = base64.b64encode(spoken.read_bytes()).decode()
+    page.evaluate(RECORDED, sound)
+    page.click("#record")
+    page.click("#record")
+    page.wait_for_function("document.querySelector('#status').textContent.startsWith('Recorded')")
+    page.click("#chat-form button:not([type])")
+    assert "coat" in reply(page, 4)
+    heard = page.locator("#conversation .turn").nth(2).inner_text()
+    assert "coat" in heard.lower()
+    page.close()
 
 
 def test_everything_is_reached_by_the_keyboard_alone(page: Any) -> None:

@@ -7,7 +7,9 @@ const views = ["feed", "search", "chat", "experiments", "operations"];
 const shown = { feed: showFeed, search: () => {}, chat: () => {}, experiments: showExperiments, operations: showOperations };
 let person = new URLSearchParams(location.search).get("user") ?? "";
 let conversation = [];
+let session = crypto.randomUUID();
 let recording = null;
+let hasAssistant = false;
 
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
@@ -246,23 +248,53 @@ async function chat() {
     content.push({ type: "input_audio", input_audio: { data, format: head.includes("wav") ? "wav" : "mp3" } });
   }
   if (!content.length) return;
-  turn(words || (photo ? "a photo" : "a recording"), true);
+  document.querySelectorAll(".answers").forEach((old) => old.remove());
+  const mine = turn(words || (photo ? "a photo" : "a recording"), true);
   find("chat-form").reset();
   recording = null;
   conversation.push({ role: "user", content: content.length === 1 && words ? words : content });
   const reply = turn("", false);
-  let list;
-  await stream("/v1/chat/completions", request({ n: 5, messages: conversation, stream: true }), (part) => {
+  let list = {};
+  find("conversation").setAttribute("aria-busy", "true");
+  await stream("/v1/chat/completions", chatRequest(), (part) => {
     reply.textContent += part.choices?.[0]?.delta?.content ?? "";
+    if (part.transcript && !words) mine.textContent = part.transcript;
     if (part.recommendations) list = part;
-  });
+  }).finally(() => find("conversation").setAttribute("aria-busy", "false"));
   conversation.push({ role: "assistant", content: reply.textContent });
-  if (list?.recommendations?.length) {
+  if (list.recommendations?.length) {
+    if (hasAssistant) { // the cards say what its numbered lines say
+      reply.textContent = reply.textContent.replace(/^\d+\. .*\n?/gm, "").trim();
+    }
     const cards = element("ol", { className: "cards small" });
     fill(cards, list);
     find("conversation").append(cards);
     cards.scrollIntoView({ block: "end" });
   }
+  if (list.question) offerAnswers(list.question.values);
+}
+
+/** The assistant where there is one; it keeps what was said, so nothing else goes with it. */
+function chatRequest() {
+  const said = { messages: conversation, stream: true };
+  if (!hasAssistant) return request({ n: 5, ...said });
+  return { model: "assistant", ...(person ? { user: person } : {}), metadata: { session }, ...said };
+}
+
+/** Buttons that answer what the assistant asks. */
+function offerAnswers(values) {
+  const buttons = values.map((value) => {
+    const button = element("button", { type: "button", textContent: value });
+    button.addEventListener("click", guarded(async () => {
+      find("message").value = value;
+      await chat();
+      find("message").focus();
+    }));
+    return button;
+  });
+  const row = element("div", { className: "answers", role: "group", "aria-label": "Answers" }, ...buttons);
+  find("conversation").append(row);
+  row.scrollIntoView({ block: "end" });
 }
 
 async function toggleRecording(event) {
@@ -340,6 +372,11 @@ function readFigure(line) {
 
 // --- start -----------------------------------------------------------------------------------
 
+async function findAssistant() {
+  const { data } = await get("/v1/models").catch(() => ({ data: [] }));
+  hasAssistant = data.some(({ id }) => id === "assistant");
+}
+
 async function showPeople() {
   const { people } = await get("/ui/people").catch(() => ({ people: [] }));
   find("people").replaceChildren(...people.map((name) => element("option", { value: name })));
@@ -354,6 +391,7 @@ for (const view of views) {
 find("person").addEventListener("submit", guarded(async () => {
   person = find("user").value.trim();
   conversation = [];
+  session = crypto.randomUUID();
   find("conversation").replaceChildren();
   await showFeed();
 }));
@@ -362,6 +400,6 @@ find("chat-form").addEventListener("submit", guarded(chat));
 find("record").addEventListener("click", guarded(toggleRecording));
 find("chat-photo").addEventListener("change", () => { find("message").required = !find("chat-photo").files.length; });
 guarded(async () => {
-  await showPeople();
+  await Promise.all([showPeople(), findAssistant()]);
   await showFeed();
 })();
