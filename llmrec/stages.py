@@ -144,6 +144,10 @@ STAGES: dict[str, Stage] = {
     "intent examples": Stage(
         "llmrec.captions.intent.run:examples", "texts whose meaning is known -> examples for tune"
     ),
+    "assistant examples": Stage(
+        "llmrec.serving.assistant.dialogues.examples:run",
+        "catalogue and ways to say things -> chat examples of tool calls for tune",
+    ),
     "embed captions": Stage(
         "llmrec.captions.categorical:run",
         "captions -> categorical features: integers of a vocabulary",

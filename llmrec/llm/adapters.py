@@ -26,6 +26,8 @@ from llmrec.files import file_hash, read_versioned, replacing
 from llmrec.llm.layout import LAYOUT
 from llmrec.llm.lora_rules import check_name, why_not_plain
 from llmrec.parsing import parse_json
+from llmrec.weights.known import WEIGHTS as KNOWN
+from llmrec.weights.locate import locate
 
 SCHEMA_VERSION = 2
 INFO, CONFIG, WEIGHTS = "llmrec_adapter.json", "adapter_config.json", "adapter_model.safetensors"
@@ -60,17 +62,25 @@ class AdapterInfo:
     schema_version: int = SCHEMA_VERSION
 
 
-def base_hash(folder: str | Path) -> str:
+def base_hash(folder: str | Path, *, items: bool = True) -> str:
     """The identity of a base model: a hash of all that decides its answers.
 
     That is its weights, ``config.json``, ``llmrec.json`` and ``item_ids/``; neither the folder's
-    name nor the age of its files. Every byte is read, about a second a gigabyte, once a process.
+    name nor the age of its files. Every byte is read, about a second a gigabyte, once a process. A
+    short name has the identity of its weights.
+
+    Args:
+        folder: of the base, or a short name.
+        items: whether it must know items.
 
     Raises:
-        ArtifactError: if the folder is no expanded base.
+        ArtifactError: if the folder is no base, or knows no items though it must.
     """
+    if not items and str(folder) in KNOWN:
+        return KNOWN[str(folder)].identity
     folder = Path(folder)
-    paths = [folder / "config.json", folder / LAYOUT, *(folder / "item_ids").glob("*")]
+    layout = [folder / LAYOUT] if items or (folder / LAYOUT).is_file() else []
+    paths = [folder / "config.json", *layout, *(folder / "item_ids").glob("*")]
     weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
     missing = [path.name for path in paths if not path.is_file()]
     if missing or not weights:
@@ -92,14 +102,22 @@ def _file_hash(path: Path, _size: int, _changed: int) -> str:
 
 
 def save_adapter(
-    peft_model: Any, folder: str | Path, *, name: str, version: str, task: str, base: str | Path
+    peft_model: Any,
+    folder: str | Path,
+    *,
+    name: str,
+    version: str,
+    task: str,
+    base: str | Path,
+    items: bool = True,
 ) -> Path:
     """Write the active adapter of a peft model.
 
     Args:
         folder: is whole or, after an error, as it was; an earlier adapter is replaced.
         name: what requests will call it: letters, digits and hyphens.
-        base: folder of the base it was trained on.
+        base: folder of the base it was trained on; a short name too where ``items`` is False.
+        items: whether the base must know items.
 
     Raises:
         ConfigError: for a name that cannot be used, an adapter that is not plain LoRA inside the
@@ -121,12 +139,12 @@ def save_adapter(
         adapter_name=active,
         save_embedding_layers=False,
     )
-    reason = why_not_plain(config.to_dict(), state) or _trained_besides(peft_model, Path(base))
+    reason = why_not_plain(config.to_dict(), state) or _trained_besides(peft_model, base)
     if reason is not None:
         raise ConfigError(f"adapter {name!r}: {reason}")
     if folder.exists() and not (folder / INFO).is_file() and any(folder.iterdir()):
         raise ArtifactError(f"{folder}: holds something else than an adapter; give another folder")
-    made_for, base_name = base_hash(base), Path(base).resolve().name
+    made_for, base_name = base_hash(base, items=items), Path(base).resolve().name
     config.inference_mode, config.base_model_name_or_path = True, base_name
     with replacing(folder) as part:
         config.save_pretrained(part)
@@ -240,12 +258,14 @@ def attach(model: Any, name: str, folder: Path) -> Any:
     return model
 
 
-def _trained_besides(peft_model: Any, base: Path) -> str | None:
+def _trained_besides(peft_model: Any, base: str | Path) -> str | None:
     """Why the base does not go with the adapter: it was changed too; None if it was not."""
     for name, parameter in peft_model.named_parameters():
         if parameter.requires_grad and "lora_" not in name:
             return f"{name} was trained as well, which an adapter does not hold; freeze it"
-    expected = read_json(base / "config.json").get("vocab_size")
+    expected = read_json(Path(locate(str(base), "language model", "base")) / "config.json").get(
+        "vocab_size"
+    )
     rows = peft_model.get_base_model().get_input_embeddings().weight.shape[0]
     if expected != rows:
         return (

@@ -26,7 +26,7 @@ from llmrec.serving.assistant.vocabulary import Fields, ShopVocabulary
 
 Json = dict[str, Any]
 
-SYSTEM = "You are a shop's assistant. Answer with a tool call."
+SYSTEM = "Answer with a tool call."
 ACTS = (
     "greet",  # hello
     "thanks",
@@ -154,7 +154,7 @@ def render_turn(vocabulary: ShopVocabulary, message: str, view: TurnView) -> str
     if found:
         lines.append(f"Found: {'; '.join(found[:MAX_MENTIONS])}")
     if view.shown:
-        lines.append(f"Shown: {_shown(view)}")
+        lines.append(_shown(view))
     if view.asked:
         lines.append(f"Asked: {view.asked}")
     return "\n".join(lines)
@@ -332,19 +332,19 @@ def _mention(mention: Mention, view: TurnView) -> str:
         for position, item in enumerate(view.shown[:MAX_SHOWN], 1)
         if set(mention.values) & set(item.fields.get(mention.field, ()))
     ]
-    return f"{said} ({', '.join(having)})" if having else said
+    return f"{said} ({','.join(having)})" if having else said
 
 
 def _shown(view: TurnView) -> str:
     """How many items, and which are the cheapest, the dearest and the one in focus."""
     shown = view.shown[:MAX_SHOWN]
-    parts = [str(len(shown))]
+    parts = [f"Shown:{len(shown)}"]
     prices = [(item.price, place) for place, item in enumerate(shown, 1) if item.price is not None]
     if len(shown) > 1 and prices:
-        parts += [f"cheapest {min(prices)[1]}", f"dearest {max(prices)[1]}"]
+        parts += [f"lowest:{min(prices)[1]}", f"highest:{max(prices)[1]}"]
     if view.focus is not None and view.focus <= len(shown):
-        parts.append(f"focus {view.focus}")
-    return ", ".join(parts)
+        parts.append(f"focus:{view.focus}")
+    return " ".join(parts)
 
 
 def _spans(vocabulary: ShopVocabulary, message: str) -> list[str]:

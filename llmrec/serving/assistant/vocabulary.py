@@ -31,7 +31,8 @@ class ShopVocabulary:
 
     Attributes:
         categories: entries of category paths, in lower case, most frequent first.
-        attributes: values of each closed attribute, in lower case, in the catalogue's order.
+        attributes: values of each closed attribute, in lower case, in the catalogue's order;
+            without one whose values are all those of an earlier one, or no words ("in_use").
         brands: as the catalogue writes them, most frequent first.
         topics: of the shop's policy.
     """
@@ -57,13 +58,14 @@ class ShopVocabulary:
         for pairs in _column(items, "attributes"):
             for name, value in _values(pairs):
                 attributes.setdefault(name, Counter())[value] += 1
+        closed: Fields = {}
+        for name, values in attributes.items():
+            known = any(set(values) <= set(other) for other in closed.values())
+            if _closed(name, values) and not known:  # "red" is the colour, not a second one
+                closed[name] = tuple(value for value, _ in values.most_common())
         return cls(
             tuple(name for name, _ in categories.most_common() if name),
-            {
-                name: tuple(value for value, _ in values.most_common())
-                for name, values in attributes.items()
-                if _closed(name, values)
-            },
+            closed,
             tuple(name for name, _ in brands.most_common() if name),
             tuple(policy_topics() if topics is None else topics),
         )
@@ -112,6 +114,6 @@ def _values(pairs: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _closed(name: str, values: Counter[str]) -> bool:
-    short = all(len(value) <= MAX_VALUE_CHARS for value in values)
+    short = all(len(value) <= MAX_VALUE_CHARS and "_" not in value for value in values)
     usable = name not in RESERVED and not name.startswith("not_")
     return usable and short and 1 < len(values) <= MAX_VALUES

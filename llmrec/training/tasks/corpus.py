@@ -42,7 +42,8 @@ class TaskCorpus:
         """
         if self.own is None:
             raise ConfigError("tasks.instructions: name the file of examples, instructions: FILE")
-        return Instructions(self.own, self.writer, self.dataset.item_index)
+        index = self.dataset.item_index if self.writer.knows_items else {}
+        return Instructions(self.own, self.writer, index)
 
     @cached_property
     def histories(self) -> Histories:

@@ -59,18 +59,29 @@ class PromptWriter:
 
     Args:
         tokenizer: of the expanded model.
-        encoder: of items and histories.
+        encoder: of items and histories; None for a model that knows no items.
 
     Raises:
         ConfigError: if the tokenizer has no token to begin with or none to end with.
     """
 
-    def __init__(self, tokenizer: Any, encoder: HistoryEncoder) -> None:
+    def __init__(self, tokenizer: Any, encoder: HistoryEncoder | None) -> None:
         start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
         if end is None:
             raise ConfigError("base: its tokenizer has no end token, so no answer would end")
-        self.tokenizer, self.encoder = tokenizer, encoder
+        self.tokenizer, self._encoder = tokenizer, encoder
         self.start, self.end = int(end if start is None else start), int(end)
+
+    @property
+    def knows_items(self) -> bool:
+        """Whether items have tokens."""
+        return self._encoder is not None
+
+    @property
+    def encoder(self) -> HistoryEncoder:
+        """Of items and histories."""
+        assert self._encoder is not None, "a model that knows no items reads text alone"
+        return self._encoder
 
     def words(self, text: str) -> np.ndarray:
         """Plain text, int64 ``[tokens]``, without start and end token."""

@@ -15,10 +15,14 @@ def with_adapter(model: Any, config: TuneConfig) -> Any:
     """The model with a fresh LoRA adapter on its targets; only that is trained.
 
     Raises:
-        ConfigError: if a target names no linear layer of the model.
+        ConfigError: if a target names no linear layer of the model, or it has fewer blocks.
     """
     peft = require("peft", "tune")
     check_targets(model, config.targets)
+    count = int(model.config.num_hidden_layers)
+    if config.blocks > count:
+        raise ConfigError(f"blocks: the base has {count}, not {config.blocks}")
+    last = list(range(count - config.blocks, count)) if config.blocks else None
     return peft.get_peft_model(
         model,
         peft.LoraConfig(
@@ -26,8 +30,10 @@ def with_adapter(model: Any, config: TuneConfig) -> Any:
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
             target_modules=list(config.targets),
+            layers_to_transform=last,
             task_type="CAUSAL_LM",
         ),
+        autocast_adapter_dtype=config.loop.precision != "bf16-true",
     )
 
 
@@ -123,7 +129,7 @@ def with_token_rows(model: Any, tokens: range) -> Any:
 
 
 def write_adapter(
-    model: Any, config: TuneConfig, run: Path, task: str, base: Path
+    model: Any, config: TuneConfig, run: Path, task: str, base: str | Path, *, items: bool = True
 ) -> dict[str, int]:
     """Write a run's adapter into its folder; its size is for the manifest.
 
@@ -131,11 +137,18 @@ def write_adapter(
         model: a peft model.
         task: what it was trained for.
         base: folder of the model that it belongs to.
+        items: whether that knows items.
     """
     from llmrec.llm.adapters import WEIGHTS, save_adapter
 
     folder = save_adapter(
-        model, run / "adapter", name=config.name, version=config.version, task=task, base=base
+        model,
+        run / "adapter",
+        name=config.name,
+        version=config.version,
+        task=task,
+        base=base,
+        items=items,
     )
     return {"adapter_bytes": (folder / WEIGHTS).stat().st_size}
 

@@ -133,9 +133,10 @@ def load_model(folder: Path, config: TuneConfig) -> Any:
 
     # of several processes each has a GPU of its own
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-    bf16 = torch.cuda.is_available() and chosen_precision(config.loop) == "bf16"
+    precision = chosen_precision(config.loop)
     # every weight of a full run is trained, and keeps 32 bits for small steps to count
-    dtype = torch.bfloat16 if bf16 and config.method != "full" else torch.float32
+    bf16 = torch.cuda.is_available() and precision == "bf16" and config.method != "full"
+    dtype = torch.bfloat16 if bf16 or precision == "bf16-true" else torch.float32
     options: dict[str, Any] = {"dtype": dtype}
     if config.method == "qlora":
         require("bitsandbytes", "tune")

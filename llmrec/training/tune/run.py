@@ -39,7 +39,7 @@ from llmrec.stage import (
     run_stage,
     write_manifest,
 )
-from llmrec.training.model_inputs import model_hashes
+from llmrec.training.model_inputs import is_earlier_model, model_hashes
 from llmrec.training.tune.settings import TuneConfig
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def run(
 
     Args:
         config: settings.
-        base: folder of an expanded model; it may know other items than the dataset has.
+        base: folder of an expanded model; it may know other items than the dataset has. For the
+            task instructions alone, any chat model: its short name, folder or hub id.
         dataset: folder of llmrec ingest.
         out: the result's folder.
         adapter: folder of an adapter on the base to go on from; a fresh one by default.
@@ -85,8 +86,11 @@ def run(
     manifest = Manifest("tune", settings, inputs, seed=seed)
 
     def work(stage: StageRun) -> None:
-        given = (base, adapter, Dataset(dataset), features)
         described = describe_run(manifest.config, manifest.inputs, seed)
+        if _knows_no_items(config, base):
+            _tune_plain(config, (base, Dataset(dataset)), stage, seed, processes, described)
+            return
+        given = (base, adapter, Dataset(dataset), features)
         _tune(config, given, stage, seed, processes, described)
         for part in ("base", "model"):
             if processes.first and (stage.folder / part).is_dir():
@@ -154,6 +158,38 @@ def _tune(
         cached_json(draft, lambda: {"counts": stage.counts})
     if processes.first:
         shutil.rmtree(stage.folder / "work", ignore_errors=True)
+
+
+def _tune_plain(
+    config: TuneConfig,
+    given: tuple[Path, Dataset],
+    stage: StageRun,
+    seed: int,
+    processes: Processes,
+    described: dict[str, Any],
+) -> None:
+    from llmrec.training.tune.memory import explain_out_of_memory
+    from llmrec.training.tune.plain import PlainRun
+
+    _check_method(config, processes.sharded)
+    run = PlainRun(config, *given, stage.folder, seed, processes)
+    started = time.monotonic()
+    run.progress.write(run.summary())
+    reports = config.loop.report_to if processes.first else "none"
+    with explain_out_of_memory(), tracked(reports, stage.folder, described):
+        log = run.tune()
+    if processes.first:
+        stage.counts |= run.counts | {"train_seconds": round(time.monotonic() - started, 1)}
+        (stage.folder / "log.json").write_text(json.dumps(log, indent=1))
+        plot_log(log, stage.folder / "training.png", {"training loss": ["loss"]})
+        keep_logs(stage.folder / "work", stage.folder)
+        shutil.rmtree(stage.folder / "work", ignore_errors=True)
+
+
+def _knows_no_items(config: TuneConfig, base: Path) -> bool:
+    """Whether only chat examples are learned, by a model without item tokens."""
+    learned = {name for name, weight in config.tasks.items() if weight > 0}
+    return learned == {"instructions"} and not is_earlier_model(base)
 
 
 def _check_method(config: TuneConfig, sharded: bool) -> None:

@@ -123,7 +123,8 @@ def fine_tune(
         ],
     )
     trainer.configure(phase, loop, processes)
-    restore_float32(model, rows)
+    if loop.precision != "bf16-true":
+        restore_float32(model, rows)
     del rows
     with products(loop):
         trainer.train(resume_from_checkpoint=checkpoint)

@@ -27,10 +27,10 @@ def check_machine(loop: TuneLoopConfig) -> None:
     silence_logs()
     for package in ("trl", "peft"):
         require(package, "tune")
-    if loop.precision == "bf16" and not computes_bfloat16():
+    if loop.precision.startswith("bf16") and not computes_bfloat16():
         raise ConfigError(
-            "loop.precision: bf16 needs a GPU, or a CPU with AMX, and there is neither; set fp32, "
-            "or auto"
+            f"loop.precision: {loop.precision} needs a GPU, or a CPU with AMX, and there is "
+            "neither; set fp32, or auto"
         )
 
 
@@ -41,7 +41,7 @@ def computes_bfloat16() -> bool:
     return bfloat16_products_differ()
 
 
-def chosen_precision(loop: TuneLoopConfig) -> Literal["fp32", "bf16"]:
+def chosen_precision(loop: TuneLoopConfig) -> Literal["fp32", "bf16", "bf16-true"]:
     """What products are computed in on this machine."""
     if loop.precision == "auto":
         return "bf16" if computes_bfloat16() else "fp32"

@@ -88,8 +88,8 @@ def test_a_common_word_is_no_value_and_no_typo_of_one() -> None:
 def test_the_prompt_says_what_is_on_the_screen_without_its_words() -> None:
     prompt = render_turn(SHOP, "the red one", TurnView(TWO_SHOWN.shown, 2, "colour"))
     assert prompt.split("\n")[1:] == [
-        "Found: colour red (1, 2)",
-        "Shown: 2, cheapest 2, dearest 1, focus 2",
+        "Found: colour red (1,2)",
+        "Shown:2 lowest:2 highest:1 focus:2",
         "Asked: colour",
     ]
 

@@ -1,0 +1,181 @@
+"""The assistant's own language model: a small chat model that was taught to call a shop's tools.
+
+    model = EmbeddedModel.load()                 # with the adapter that comes with llmrec
+    *_, call = model.next_step(turn)
+
+It makes one call a turn and writes no words: replies are made of the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from llmrec.errors import ArtifactError, ConfigError, one_line, require
+from llmrec.serving.assistant.calls import (
+    SYSTEM,
+    ShopVocabulary,
+    ToolCall,
+    TurnView,
+    messages,
+    turn_schema,
+    turn_tools,
+)
+
+BASE = "smollm2-135m"
+SHIPPED = Path(__file__).parent / "demo_adapter"
+Json = dict[str, Any]
+Message = dict[str, str]
+
+
+class Turn(Protocol):
+    """What a model is asked: a message, what is on the screen, and the values of the shop."""
+
+    @property
+    def message(self) -> str:
+        """Of the customer."""
+        ...
+
+    @property
+    def view(self) -> TurnView:
+        """The screen."""
+        ...
+
+    @property
+    def vocabulary(self) -> ShopVocabulary:
+        """Of the shop."""
+        ...
+
+
+class Decoder(Protocol):
+    """Writes a call under a schema, on one engine or another."""
+
+    def decode(
+        self, messages: Sequence[Message], names: Sequence[str], schema: Callable[[str], Json]
+    ) -> Iterator[str]:
+        """The name of the tool as soon as it is known, then the whole call as JSON.
+
+        Args:
+            messages: the prompt.
+            names: of the tools that may be called; the first is the likeliest.
+            schema: JSON schema of the call of a tool.
+        """
+        ...
+
+
+class EmbeddedModel:
+    """An :class:`~llmrec.serving.assistant.protocol.AssistantModel` in this process.
+
+    Args:
+        decoder: writes the calls.
+
+    Attributes:
+        writes: False: it makes one call a turn.
+    """
+
+    writes = False
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    @classmethod
+    def load(
+        cls,
+        adapter: Path | None = SHIPPED,
+        *,
+        base: str = BASE,
+        dtype: str = "auto",
+    ) -> EmbeddedModel:
+        """Open a chat model and its adapter.
+
+        Args:
+            adapter: its folder; None for none.
+            base: short name, folder or hub id of the chat model.
+            dtype: ``float32``, ``bfloat16``, or ``auto`` for the latter where the machine has units
+                for it.
+
+        Raises:
+            ArtifactError: if a file is missing or damaged, or the adapter is of another base.
+            ConfigError: if the base has no chat template.
+            MissingExtraError: without xgrammar or peft.
+        """
+        from llmrec.serving.assistant.decoder import CallDecoder
+
+        model, tokenizer = load_chat_model(base, adapter, dtype)
+        return cls(CallDecoder(model, tokenizer, [{"role": "system", "content": SYSTEM}]))
+
+    def next_step(self, turn: Turn) -> Iterator[str | ToolCall]:
+        """The name of a tool, then the call."""
+        vocabulary, message, view = turn.vocabulary, turn.message, turn.view
+
+        def schema(tool: str) -> Json:
+            return turn_schema(vocabulary, message, view, tool=tool)
+
+        prompt = messages(vocabulary, message, view)
+        name, written = None, self.decoder.decode(prompt, turn_tools(vocabulary, view), schema)
+        for text in written:
+            if name is None:
+                yield (name := text)
+            else:
+                yield ToolCall.of_json(text)
+
+
+def load_chat_model(base: str, adapter: Path | None, dtype: str = "auto") -> tuple[Any, Any]:
+    """A chat model with its adapter merged into it, and its tokenizer.
+
+    Raises:
+        ArtifactError, ConfigError, MissingExtraError: as for :meth:`EmbeddedModel.load`.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    from llmrec.content.features.models import check_layers
+    from llmrec.llm.adapters import attach, base_hash, read_adapter
+    from llmrec.llm.tokenizer import load_tokenizer
+    from llmrec.weights.locate import locate
+
+    require("xgrammar", "media")
+    located = locate(base, "language model", "assistant")
+    tokenizer = load_tokenizer(located)
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            f"assistant: the tokenizer of {base} has no chat template; give an instruction-tuned "
+            f"model, such as {BASE}"
+        )
+    disable_progress_bar()
+    check_layers(located)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            located,
+            dtype="float32",
+            local_files_only=Path(located).is_dir(),
+            trust_remote_code=False,
+        )
+    # transformers raises nearly anything for files that are damaged, or of another kind
+    except Exception as error:
+        reason = one_line(error)[:300]
+        raise ArtifactError(f"{base}: no language model that can be read ({reason})") from None
+    if adapter is not None:
+        info = read_adapter(adapter)
+        if info.base_hash != base_hash(base, items=False):
+            raise ArtifactError(
+                f"{adapter}: the adapter was made for the base {info.base_name!r}, and {base} is "
+                "another"
+            )
+        model = attach(model, info.name, adapter).merge_and_unload()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "bfloat16" if _has_units(device) else "float32"
+    return model.to(device, getattr(torch, dtype)).eval(), tokenizer
+
+
+def _has_units(device: str) -> bool:
+    """Whether a device multiplies bfloat16 itself."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    cpu = torch.cpu
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
