@@ -1,5 +1,6 @@
 # make setup   create .venv with everything (first time: minutes; after that: instant)
-# make demo    setup, then the demo recipe: data, training, evaluation, recommendations
+# make demo    setup, then the demo recipe: data, training, evaluation, recommendations; then its
+#              shop is served, with an assistant, until Ctrl-C (PORT=8000; SERVE=0 ends without)
 # make test    setup, then lint, types and tests
 # make lint    setup, then ruff, mypy and the import contract
 # make fuzz    setup, then ten minutes of damaged input (LLMREC_FUZZ_SECONDS=600)
@@ -16,6 +17,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 TEST_PROCESSES ?= 2
+PORT ?= 8000
+SERVE ?= 1
 LLMREC_FUZZ_SECONDS ?= 600
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
@@ -58,6 +61,13 @@ endif
 
 demo: setup
 	$(BIN)/llmrec run training/demo.yaml --out runs/demo
+ifneq ($(SERVE),0)
+	@echo "Serving the demo shop: once it runs, open http://127.0.0.1:$(PORT)/ui; Ctrl-C ends it"
+	$(BIN)/llmrec serve runs/demo/models/atomic/bundle --dataset runs/demo/dataset \
+		--search-index runs/demo/search_index --media-root runs/demo/raw --port $(PORT) \
+		--assistant own \
+		$$($(BIN)/llmrec models path whisper-base >/dev/null 2>&1 && echo --speech-model whisper-base)
+endif
 
 lint: setup
 	$(BIN)/ruff check .

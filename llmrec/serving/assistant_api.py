@@ -75,10 +75,11 @@ class AssistantDoor:
             head |= {"metadata": body.metadata}
         key = (*said, *filter(None, [_said(body.messages[last])]))
         pieces = self._pieces(visitor, said, key, words, picture, broken)
+        currency = self._assistant.wording.currency
         if body.stream:
-            chunks = _chunks(head, pieces, body.stream_options.include_usage)
+            chunks = _chunks(head, pieces, currency, body.stream_options.include_usage)
             return StreamingResponse(api.server_sent_events(chunks), media_type="text/event-stream")
-        written = await run_in_threadpool(lambda: _written(list(pieces)[-1]))
+        written = await run_in_threadpool(lambda: _written(list(pieces)[-1], currency))
         return JSONResponse(api.chat_completion(head, written))
 
     def _pieces(
@@ -169,7 +170,7 @@ def _said(message: api.Message) -> Said | None:
     return message.role, words
 
 
-def _fields(reply: AssistantReply) -> Json:
+def _fields(reply: AssistantReply, currency: str) -> Json:
     """What an answer has beside its text."""
     question = reply.question
     calls = [
@@ -177,7 +178,10 @@ def _fields(reply: AssistantReply) -> Json:
         for one in reply.calls
     ]
     found: Json = {
-        "recommendations": [one.as_dict() for one in reply.items],
+        "recommendations": [
+            one.as_dict() | _of_row(reply.rows.get(one.item_id, {}), currency)
+            for one in reply.items
+        ],
         "recommendation_id": reply.recommendation_id,
         "situation": reply.situation,
         "question": None
@@ -191,12 +195,21 @@ def _fields(reply: AssistantReply) -> Json:
     return found | {"usage": usage}
 
 
-def _written(reply: str | AssistantReply) -> Written:
+def _of_row(row: Json, currency: str) -> Json:
+    """What a card says of an item beside its title."""
+    price = row.get("price")
+    priced = {} if price is None else {"price": price, "currency": currency}
+    return priced | {"in_stock": row.get("in_stock") is not False}
+
+
+def _written(reply: str | AssistantReply, currency: str) -> Written:
     assert isinstance(reply, AssistantReply)
-    return Written(reply.text, _fields(reply), False)
+    return Written(reply.text, _fields(reply, currency), False)
 
 
-def _chunks(head: Json, pieces: Iterator[str | AssistantReply], usage: bool) -> Iterator[Json]:
+def _chunks(
+    head: Json, pieces: Iterator[str | AssistantReply], currency: str, usage: bool
+) -> Iterator[Json]:
     """The parts of a stream: each piece as it comes, then what is beside the text."""
     head = api.chunk_head(head)
     role = {"role": "assistant", "content": ""}
@@ -206,7 +219,7 @@ def _chunks(head: Json, pieces: Iterator[str | AssistantReply], usage: bool) -> 
             delta = {"content": piece}
             yield head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
             continue
-        fields = _fields(piece)
+        fields = _fields(piece, currency)
         tokens = fields.pop("usage")
         yield head | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]} | fields
         if usage:

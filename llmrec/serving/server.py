@@ -66,6 +66,7 @@ class Opening:
     search_index: Path | None
     media_root: Path | None
     experiments: Path | None
+    assistant: str | None
     assistant_url: str | None
     assistant_model: str
     service: ServiceConfig
@@ -88,6 +89,7 @@ def serve(
     search_index: Path | None = None,
     media_root: Path | None = None,
     experiments: Path | None = None,
+    assistant: str | None = None,
     assistant_url: str | None = None,
     assistant_model: str = "",
     service: Annotated[ServiceConfig, Flattened] = USUAL,
@@ -113,8 +115,11 @@ def serve(
         media_root: folder of the catalogue's pictures, for the page at /ui.
         experiments: file of variants and their shares of the people, see
             llmrec.serving.experiments.settings.
-        assistant_url: of an OpenAI-compatible endpoint that talks as model `assistant`; its key is
-            in the variable LLMREC_ASSISTANT_KEY.
+        assistant: folder of an adapter of the embedded language model, of training/assistant.yaml,
+            for the model `assistant`; `own` is the one that comes with llmrec, and there is no
+            assistant where none is named.
+        assistant_url: of an OpenAI-compatible endpoint that talks in its place, and while it can;
+            its key is in the variable LLMREC_ASSISTANT_KEY.
         assistant_model: of that endpoint; the first that it lists where none is named.
         service: how the service takes requests.
     """
@@ -127,7 +132,7 @@ def serve(
         service = replace(service, allowed_hosts=own_names(host))
     opening = Opening(
         bundle, dataset, beams, cache_mib, calibrated, verify, engine, vllm_url, url,
-        search_index, media_root, experiments, assistant_url, assistant_model, service,
+        search_index, media_root, experiments, assistant, assistant_url, assistant_model, service,
     )  # fmt: skip
     with listening(host, port) as taken:
         if experiments is not None:
@@ -254,7 +259,7 @@ def open_app(opening: Opening) -> FastAPI:
         self_check(one)
     pictures = Pictures(bundle, opening.media_root)
     people = [] if known is None else known.user_ids
-    minds = open_models(opening.assistant_url, opening.assistant_model)
+    minds = open_models(opening.assistant, opening.assistant_url, opening.assistant_model)
     app = create_app(recommender, live, opening.service, pictures, people, variants, minds)
     _close_with(app, bundle)
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -2,6 +2,7 @@
 
 llmrec chat BUNDLE
 llmrec chat BUNDLE --dataset DIR --user NAME
+llmrec chat BUNDLE --assistant ADAPTER
 llmrec chat BUNDLE --assistant-url http://127.0.0.1:8001/v1
 llmrec chat BUNDLE --search-index DIR --speech-model whisper-base
 echo "something warm for winter" | llmrec chat BUNDLE
@@ -20,7 +21,7 @@ from llmrec.content.media.images import decode_image
 from llmrec.content.search.query import VOICE_SECONDS
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.serving.assistant.loop import Assistant, Conversation
-from llmrec.serving.assistant.open import open_assistant, open_models
+from llmrec.serving.assistant.open import OWN, open_assistant, open_models
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.media_inputs import MAX_PIXELS
 from llmrec.serving.one_line import one_line
@@ -40,6 +41,7 @@ def chat(
     user: str | None = None,
     dataset: Path | None = None,
     store: str | None = None,
+    assistant: str = OWN,
     assistant_url: str | None = None,
     assistant_model: str = "",
     search_index: Path | None = None,
@@ -54,8 +56,11 @@ def chat(
         user: whose taste counts: of --dataset, or of the --store.
         dataset: folder of llmrec ingest that knows --user.
         store: URL of a database of events, people and carts; nothing is kept where none is named.
+        assistant: folder of an adapter of the embedded language model, of training/assistant.yaml;
+            `own` is the one that comes with llmrec; `none` leaves it to --assistant-url.
         assistant_url: of an OpenAI-compatible endpoint that talks, such as
-            http://127.0.0.1:8001/v1; its key is in the variable LLMREC_ASSISTANT_KEY.
+            http://127.0.0.1:8001/v1; its key is in the variable LLMREC_ASSISTANT_KEY. The embedded
+            language model goes on where it fails.
         assistant_model: of that endpoint; the first that it lists where none is named.
         search_index: folder of llmrec search index, for /photo.
         speech_model: a Whisper for /voice, such as whisper-base.
@@ -63,10 +68,10 @@ def chat(
         verify: check the sha256 of every file of the bundle first.
     """
     config = ServiceConfig(currency=currency, speech_model=speech_model)
-    models = open_models(assistant_url, assistant_model)
+    models = open_models(assistant, assistant_url, assistant_model)
     if not models:
-        raise ConfigError("--assistant-url: nobody talks; give the URL of a language model")
-    assistant = open_assistant(
+        raise ConfigError("--assistant none: nobody talks then; give --assistant-url")
+    shop = open_assistant(
         Bundle(bundle, verify=verify),
         models[0],
         dataset=dataset,
@@ -75,12 +80,12 @@ def chat(
         fallback=models[1] if len(models) > 1 else None,
         search=search_index,
     )
-    recommender = assistant.tools.recommender
+    recommender = shop.tools.recommender
     if user is not None and recommender.histories is not None:
         _check_user(user, recommender.histories)
     side = SideModels(recommender, config)
     try:
-        _talk(assistant, side, assistant.start(user))
+        _talk(shop, side, shop.start(user))
     finally:
         side.close(0.0)
 

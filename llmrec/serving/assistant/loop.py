@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -50,6 +51,7 @@ Json = dict[str, Any]
 MOST_CALLS = 4  # of a turn
 TOOL_SECONDS = 30.0
 LONG = 2000  # characters of a message that are read at its beginning, and as many at its end
+MARKUP = re.compile(r"[{}]|```|<\|")  # nobody asks for a cart in it
 REMEMBERED = 12  # messages that a model is given again
 WAITING = (FutureTimeoutError, BusyError, DeadlineError, StoreError)
 
@@ -122,6 +124,7 @@ class Assistant:
         require("jsonschema", "serve")
         self.tools, self.wording, self._replies = tools, wording, Replies(wording)
         self._model, self._fallback, self._seconds = model, fallback, tool_seconds
+        _ = tools.shop.vocabulary  # so that no message waits for it
         self._threads: Executor = ThreadPoolExecutor(8, "llmrec-assistant")
 
     def start(
@@ -193,6 +196,12 @@ class Assistant:
         return reply
 
 
+def _failed(error: Exception) -> ModelFailedError:
+    """What is said of an error in a model; the log has all of it."""
+    LOG.error("assistant: the model failed", exc_info=error)
+    return ModelFailedError(f"failed ({type(error).__name__})")
+
+
 class _Run:
     """One turn."""
 
@@ -237,7 +246,8 @@ class _Run:
             try:
                 yield from self._with(model)
                 return
-            except ModelFailedError as problem:
+            except Exception as error:
+                problem = error if isinstance(error, ModelFailedError) else _failed(error)
                 LOG.warning("assistant: %s", problem)
                 self.notes.append(f"model: {problem}")
                 self._opened = False
@@ -319,6 +329,9 @@ class _Run:
             said = {} if call.name == "reply" else said
             call = ToolCall("search_catalog", said)
         self.calls.append(call)
+        if call.name == "update_cart" and MARKUP.search(self._message):
+            self.outcome = Outcome("unclear", self._state)
+            return
         work = self._of._threads.submit(
             self._tools.call, call, self._state, self._conversation.visitor, self._message,
             self._picture,

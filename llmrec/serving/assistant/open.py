@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError
 from llmrec.serving.answering import Answered, Answering
 from llmrec.serving.assistant.loop import Assistant
 from llmrec.serving.assistant.protocol import AssistantModel
@@ -30,6 +31,7 @@ from llmrec.serving.ucp.products import Money
 from llmrec.serving.ucp.service import answered
 
 NAME = "assistant"  # what requests call it
+OWN, NOBODY = "own", "none"  # the adapter that comes with llmrec; no embedded model
 KEY_VARIABLE = "LLMREC_ASSISTANT_KEY"  # of the environment
 
 
@@ -66,21 +68,32 @@ def shop_assistant(
 
 
 def open_models(
-    url: str | None = None, name: str = "", *, flag: str = "--assistant-url"
+    adapter: str | None = None, url: str | None = None, name: str = ""
 ) -> list[AssistantModel]:
     """Who talks, and who goes on where that one fails.
 
     Args:
+        adapter: folder of an adapter of the embedded language model, or :data:`OWN`; None or
+            :data:`NOBODY` for no embedded one.
         url: of an OpenAI-compatible endpoint; its key is in :data:`KEY_VARIABLE`.
         name: of its model; the first that it lists where it is "".
-        flag: for messages.
 
     Raises:
-        ConfigError: for a URL that is none.
+        ConfigError: for a URL that is none, or where no adapter comes with this installation.
+        ArtifactError: if the adapter, or the model that it is of, cannot be used.
     """
     models: list[AssistantModel] = []
     if url is not None:
         models.append(RemoteModel(url, name, os.environ.get(KEY_VARIABLE)))
+    if adapter not in (None, NOBODY):
+        from llmrec.serving.assistant.mind import SHIPPED, EmbeddedModel
+
+        if adapter == OWN and not SHIPPED.is_dir():
+            raise ConfigError(
+                "--assistant own: no adapter comes with this installation; make one, as "
+                "training/assistant.yaml says, and give its folder"
+            )
+        models.append(EmbeddedModel.load(SHIPPED if adapter == OWN else Path(str(adapter))))
     return models
 
 

@@ -22,6 +22,7 @@ from llmrec.serving.recommender import Recommender
 Json = dict[str, Any]
 Rows = Callable[[Sequence[str]], Mapping[str, Json]]
 OFFERED = 4  # values of a question
+LOOKED_AT = 5000  # about so many items say what to ask
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _PLAIN = re.compile(r"[^\d_]+")  # a value that is a word: "in_use" is none
 
@@ -78,7 +79,8 @@ class Shop:
             matching = self.matching(wish)
         except (CatalogError, ConfigError):
             return None
-        catalogue = self.items.catalogue.take(matching)
+        step = max(1, len(matching) // LOOKED_AT)
+        catalogue = self.items.catalogue.take(matching[::step])
         best, most = None, 0.0
         for name, counts in self._counts(catalogue, wish):
             values = [(value, count) for value, count in counts.most_common(OFFERED)]

@@ -383,10 +383,8 @@ class ShopTools:
             return self._not_sold(str(said.get("query", "")).strip(), turn)
         if act in ACCEPTED and state.asked:  # any answer will do
             return self._list(turn, replace(state, asked=""))
-        if act == "ask":
-            question = self.shop.question(state.wish)
-            if question is not None:
-                return Outcome("ask", replace(state, asked=question.field), question=question)
+        if act == "ask":  # whether anything has to be asked is seen here
+            return self._search_catalog({}, turn)
         keeps = act in ("unclear", "other_language", "insult")
         return Outcome(act, state if keeps else replace(state, asked=""))
 

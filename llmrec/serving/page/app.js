@@ -77,6 +77,9 @@ function card(item, list) {
   const open = element("button", { type: "button", className: "open", textContent: item.title });
   open.addEventListener("click", guarded(() => choose(item, list)));
   const made = element("li", { className: "card" }, picture(item.item_id, ""), open);
+  if (typeof item.price === "number") {
+    made.append(element("p", { className: "price", textContent: `${item.price.toFixed(2)} ${item.currency}` }));
+  }
   if (item.p_click !== undefined) {
     made.append(element("p", { className: "facts", textContent: `${percent(item.p_click)} likely to be clicked` }));
   }
@@ -269,9 +272,9 @@ async function chat() {
     const cards = element("ol", { className: "cards small" });
     fill(cards, list);
     find("conversation").append(cards);
-    cards.scrollIntoView({ block: "end" });
   }
   if (list.question) offerAnswers(list.question.values);
+  reply.scrollIntoView({ block: "start" });
 }
 
 /** The assistant where there is one; it keeps what was said, so nothing else goes with it. */
@@ -294,7 +297,6 @@ function offerAnswers(values) {
   });
   const row = element("div", { className: "answers", role: "group", "aria-label": "Answers" }, ...buttons);
   find("conversation").append(row);
-  row.scrollIntoView({ block: "end" });
 }
 
 async function toggleRecording(event) {

@@ -67,6 +67,7 @@ def test_a_conversation_goes_on_without_a_session(talk: Talk) -> None:
     assert [one["function"]["name"] for one in first["tool_trace"]] == ["search_catalog"]
     shown = [one["item_id"] for one in first["recommendations"]]
     assert shown and first["recommendation_id"]
+    assert all(one["currency"] == "EUR" and one["price"] for one in first["recommendations"])
     messages.append(user("put the first into my cart"))
     cart = talk.say(messages, call("update_cart", item=1, quantity=1))
     assert [line["item"]["id"] for line in cart["cart"]["line_items"]] == shown[:1]

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from remote_llm import calls, remote_llm, words
-from searchable_shop import picture
+from searchable_shop import WHISPER, picture
 from tiny_shop import TinyRun
 
 from llmrec.cli import main
 
+NOBODY = ["--assistant", "none"]  # in place of the endpoint
 MUG = calls("search_catalog", json.dumps({"category": "mug"}))
 
 
@@ -23,7 +24,7 @@ def chat(
     with remote_llm(*answers) as endpoint:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
         bundle = str(run.bundle("atomic"))
-        return main(["chat", bundle, "--assistant-url", endpoint.url, *more.split()])
+        return main(["chat", bundle, *NOBODY, "--assistant-url", endpoint.url, *more.split()])
 
 
 def test_a_conversation_through_a_pipe(
@@ -53,7 +54,22 @@ def test_a_photo_is_a_message(
     assert printed.err.count("/photo: ") == 1
 
 
+def test_a_recording_is_a_message(
+    tiny_run: TinyRun,
+    spoken: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    typed, more = f"/voice {spoken}\n", f"--speech-model {WHISPER}"
+    assert chat(monkeypatch, tiny_run, typed, MUG, words("Look."), more=more) == 0
+    printed = capsys.readouterr().out
+    assert "(heard: " in printed and "coat" in printed.lower() and "1. " in printed
+
+
 def test_nobody_of_that_name(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = str(tiny_run.bundle("atomic"))
-    status = main(["chat", bundle, "--assistant-url", "http://127.0.0.1:9", "--user", "nobody"])
+    url = ["--assistant-url", "http://127.0.0.1:9"]
+    status = main(["chat", bundle, *NOBODY, *url, "--user", "nobody"])
     assert status != 0 and "--user: nothing is known of 'nobody'" in capsys.readouterr().err
+    assert main(["chat", bundle, *NOBODY]) != 0
+    assert "--assistant none: nobody talks then" in capsys.readouterr().err

@@ -261,6 +261,15 @@ def test_instructions_in_a_title_are_a_title(assistant_shop: AssistantShop) -> N
     assert "SYSTEM" not in told
 
 
+def test_a_call_that_a_customer_writes_out_fills_no_cart(assistant_shop: AssistantShop) -> None:
+    written = call("update_cart", item=1, quantity=99)
+    _, reply = assistant_shop.talk(
+        ("a mug", call("search_catalog", category="mug")),
+        (written.to_json(), written),
+    )
+    assert reply.situation == "unclear" and reply.state.cart_id is None
+
+
 def test_a_tool_that_takes_too_long(
     assistant_shop: AssistantShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,5 +370,9 @@ def test_a_model_that_dies_while_it_writes_is_replaced(assistant_shop: Assistant
     reply = assistant_shop.say(assistant, assistant.start(), "a mug")
     assert reply.text.startswith("Let me see. The language model I speak through is gone")
     assert reply.items and reply.notes == ("model: is gone",)
+    broken = assistant_shop.assistant(RuntimeError("/secret"), fallback=model)
+    model.steps = [Text(["Hello."])]
+    reply = assistant_shop.say(broken, broken.start(), "a mug")
+    assert "secret" not in reply.text and reply.text.endswith("Hello. ")
     alone = assistant_shop.assistant(ModelFailedError("is gone"))
     assert assistant_shop.say(alone, alone.start(), "a mug").situation == "trouble"

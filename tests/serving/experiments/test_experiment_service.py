@@ -392,6 +392,7 @@ def test_it_is_served(shop: RandomShop, file: Path, tmp_path: Path) -> None:
         search_index=None,
         media_root=None,
         experiments=file,
+        assistant=None,
         assistant_url=None,
         assistant_model="",
         service=own,
