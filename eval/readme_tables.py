@@ -103,19 +103,24 @@ def _tuned_cells(row: dict[str, Any]) -> tuple[str, str]:
 
 # result, on what it was measured, and rows: what, its metric, what stands beside it, its metric
 HELD_OUT = "held-out items, shop of 10,000"
+DEMO = "held-out items of `make demo`"
 OTHER_USERS = "held-out users"
+CAPTIONS = (
+    ("captions: category", "accuracy_category", "majority", "floor_category"),
+    ("captions: colour", "accuracy_colour", "majority", "floor_colour"),
+    ("captions: pattern", "accuracy_pattern", "majority", "floor_pattern"),
+)
+SEARCH = (
+    ("words to picture, first answer right", "text_to_image_hit@1",
+     "chance", "text_to_image_chance@1"),
+    ("picture to words, first answer right", "image_to_text_hit@1",
+     "chance", "image_to_text_chance@1"),
+)  # fmt: skip
 MEDIA = (
-    ("captions-demo", HELD_OUT, (
-        ("captions: category", "accuracy_category", "majority", "floor_category"),
-        ("captions: colour", "accuracy_colour", "majority", "floor_colour"),
-        ("captions: pattern", "accuracy_pattern", "majority", "floor_pattern"),
-    )),
-    ("search-demo", HELD_OUT, (
-        ("words to picture, first answer right", "text_to_image_hit@1",
-         "chance", "text_to_image_chance@1"),
-        ("picture to words, first answer right", "image_to_text_hit@1",
-         "chance", "image_to_text_chance@1"),
-    )),
+    ("captions-demo-shop", DEMO, CAPTIONS),
+    ("search-demo-shop", DEMO, SEARCH),
+    ("captions-demo", HELD_OUT, CAPTIONS),
+    ("search-demo", HELD_OUT, SEARCH),
     ("motion-demo", "held-out videos, the same shop", (
         ("videos: a field that only motion shows", "accuracy_motion",
          "mean of the frames", "accuracy_motion_mean"),

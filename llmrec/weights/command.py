@@ -70,7 +70,7 @@ def _row(name: str, weights: Weights) -> tuple[str, ...]:
         place = _place(name, weights)
         where = str(place) if place else f"installed; converted by llmrec models get {name}"
     except MissingExtraError:
-        where = f"missing: {weights.install_command}"
+        where = f"missing: {weights.remedy().removeprefix('run  ')}"
     size = f"{weights.mib} MiB"
     return (
         name,

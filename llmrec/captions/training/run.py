@@ -9,7 +9,7 @@ and language model is trained alone; then both, the language model by LoRA (merg
 full. Inputs are dropped at random, so that the model can do with any of picture, video, transcript
 and text.
 
-``--base`` is a size (llava-micro, llava-nano) for fresh weights, a folder or a hub id. The folder
+``--base`` is a size (llava-micro, -mini, -nano) for fresh weights, a folder or a hub id. The folder
 is a model that transformers and vLLM load, and holds ``schema.json`` (the fields, resolved),
 ``metrics.jsonl`` (loss, and accuracy on items held out), ``loss.png`` and ``skipped.jsonl``. A
 killed run goes on from its last checkpoint; one that gets SIGTERM writes one first.

@@ -129,7 +129,7 @@ class MultimodalConfig:
     """Settings of ``llmrec train multimodal``.
 
     Attributes:
-        base: ``llava-micro`` or ``llava-nano`` for fresh weights, a folder or a hub id.
+        base: ``llava-micro``, ``-mini`` or ``-nano`` for fresh weights, a folder or a hub id.
         clip: a CLIP that open_clip opens, whose vision tower a fresh model takes over.
         video: whether a fresh model takes videos.
         schema: name or YAML file of the closed fields.

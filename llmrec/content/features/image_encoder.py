@@ -5,9 +5,9 @@
     encoder.encode_text(["a red dress"]) @ vectors.T      # cosines
 
 A model is ``NAME:PRETRAINED`` (a tag of open_clip, or a checkpoint file), ``hf-hub:OWNER/NAME``, or
-a folder with ``open_clip_config.json`` and weights. The short name ``efficientnet-lite0``
-(:mod:`llmrec.weights`) is a picture model that reads no words: its vectors are for fusion, and
-words cannot be compared with them.
+a folder with ``open_clip_config.json`` and weights, or a short name (:mod:`llmrec.weights`):
+``demo-clip`` is such a folder. ``efficientnet-lite0`` is a picture model that reads no words: its
+vectors are for fusion, and words cannot be compared with them.
 """
 
 from __future__ import annotations
@@ -60,11 +60,12 @@ class ImageEncoder:
         self.precision = precision
         self.model = model
         self.clip: Any
-        located = locate(model, "image model", "image_model")
-        if located != model:
+        located = locate(model, "CLIP" if _reads_words(model) else "image model", "image_model")
+        if not _reads_words(model):
             self.clip = PictureTower(located, self.device)
             self._prepare, self._tokenize = self.clip.prepare, None
             return
+        model = located
         open_clip = require("open_clip", "media")
         name, pretrained = _parsed(model)
         check_layers(model, "open_clip_config.json")
@@ -155,6 +156,11 @@ class ImageEncoder:
         return int((self._tokenize(list(texts)) != 0).sum())
 
 
+def _reads_words(model: str) -> bool:
+    """Whether it is a CLIP, as far as its name says: some short names are of picture models."""
+    return model not in WEIGHTS or WEIGHTS[model].kind == "CLIP"
+
+
 def _parsed(model: str) -> tuple[str, str | None]:
     """What open_clip calls ``model_name`` and ``pretrained``.
 
@@ -224,7 +230,7 @@ class ImageModality(BatchEncoder):
     @classmethod
     def is_in_clip_space(cls, config: Mapping[str, Any]) -> bool:
         """Those of a CLIP are; a picture model alone has no words to compare with."""
-        return config["image_model"] not in WEIGHTS
+        return _reads_words(config["image_model"])
 
     @cached_property
     def clip(self) -> ImageEncoder:
