@@ -20,6 +20,7 @@ from llmrec.content.media.errors import MediaError
 from llmrec.content.media.images import decode_image
 from llmrec.content.search.query import VOICE_SECONDS
 from llmrec.errors import ConfigError, LlmrecError
+from llmrec.loop.logs import quiet_transformers, silence_logs
 from llmrec.serving.assistant.loop import Assistant, Conversation
 from llmrec.serving.assistant.open import OWN, open_assistant, open_models
 from llmrec.serving.bundle import Bundle
@@ -68,18 +69,20 @@ def chat(
         verify: check the sha256 of every file of the bundle first.
     """
     config = ServiceConfig(currency=currency, speech_model=speech_model)
-    models = open_models(assistant, assistant_url, assistant_model)
-    if not models:
-        raise ConfigError("--assistant none: nobody talks then; give --assistant-url")
-    shop = open_assistant(
-        Bundle(bundle, verify=verify),
-        models[0],
-        dataset=dataset,
-        store=store,
-        currency=currency,
-        fallback=models[1] if len(models) > 1 else None,
-        search=search_index,
-    )
+    silence_logs()
+    with quiet_transformers():
+        models = open_models(assistant, assistant_url, assistant_model)
+        if not models:
+            raise ConfigError("--assistant none: nobody talks then; give --assistant-url")
+        shop = open_assistant(
+            Bundle(bundle, verify=verify),
+            models[0],
+            dataset=dataset,
+            store=store,
+            currency=currency,
+            fallback=models[1] if len(models) > 1 else None,
+            search=search_index,
+        )
     recommender = shop.tools.recommender
     if user is not None and recommender.histories is not None:
         _check_user(user, recommender.histories)
@@ -109,9 +112,12 @@ def _talk(assistant: Assistant, side: SideModels, conversation: Conversation) ->
         except LlmrecError as error:
             print(error, file=sys.stderr, flush=True)
             continue
-        for piece in assistant.turn(conversation, message, picture):
-            if isinstance(piece, str):
-                print(piece, end="", flush=True)
+        try:
+            for piece in assistant.turn(conversation, message, picture):
+                if isinstance(piece, str):
+                    print(piece, end="", flush=True)
+        except KeyboardInterrupt:  # enough of this reply
+            print(" ...", end="")
         print(flush=True)
 
 

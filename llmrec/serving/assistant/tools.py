@@ -268,8 +268,10 @@ class ShopTools:
     def _merged(self, said: Json, turn: _Turn) -> DialogueState:
         rows = self.shop.rows(turn.state.shown)
         prices = [row["price"] for row in rows.values() if row.get("price") is not None]
-        narrower = self.shop.narrower(turn.state.wish.categories)
-        state = turn.state.merged(_filters(said), prices, narrower)
+        state, wish = turn.state, turn.state.wish
+        if said.get("category") and not self.shop.knows_words(wish.query):
+            state = replace(state, wish=replace(wish, query=""))  # it was not to be had
+        state = state.merged(_filters(said), prices, self.shop.narrower(wish.categories))
         if turn.picture:
             state = replace(state, wish=replace(state.wish, picture=turn.picture), seen=())
         return state
@@ -342,9 +344,9 @@ class ShopTools:
         words = {"item": item_id}
         return Outcome("sold_out", state, items, rows, cart=cart, words=words)
 
-    def _create_cart(self, _said: Json, turn: _Turn) -> Outcome:
-        if self._carts is None:
-            return Outcome("cart_none", turn.state)
+    def _create_cart(self, said: Json, turn: _Turn) -> Outcome:
+        if self._carts is None or turn.state.cart_id is not None:
+            return self._get_cart(said, turn)  # one is not lost for another
         made = self._carts.create({"line_items": []})
         return Outcome("cart", replace(turn.state, cart_id=made["id"], asked=""), cart=made)
 

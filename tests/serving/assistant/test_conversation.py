@@ -172,6 +172,26 @@ def test_what_sold_out_is_said_and_others_are_offered(assistant_shop: AssistantS
     assert again.text.startswith(f"{title} is sold out") and len(again.items) == 5
 
 
+def test_a_cart_is_not_lost_for_a_new_one(assistant_shop: AssistantShop) -> None:
+    _, filled, shown = assistant_shop.talk(
+        ("a mug", call("search_catalog", category="mug")),
+        ("the first", call("update_cart", item=1, quantity=1)),
+        ("my basket?", call("create_cart")),
+    )
+    assert shown.state.cart_id == filled.state.cart_id and "Total" in shown.text
+
+
+def test_what_was_not_to_be_had_is_forgotten_for_another_kind(
+    assistant_shop: AssistantShop,
+) -> None:
+    first, second = assistant_shop.talk(
+        ("a tyre", call("search_catalog", query="tyre")),
+        ("a mug then", call("search_catalog", category="mug")),
+    )
+    assert first.situation == "by_meaning" and second.situation == "found"
+    assert second.state.wish.query == ""
+
+
 def test_the_shop_says_what_it_says(assistant_shop: AssistantShop) -> None:
     said, unknown = assistant_shop.talk(
         ("can I send it back?", call("store_policy", topic="returns")),
