@@ -332,6 +332,9 @@ STAGES: dict[str, Stage] = {
     "bench new-items": Stage(
         "llmrec.bench.new_items:run", "who is recommended an item that came a moment ago?"
     ),
+    "bench assistant": Stage(
+        "llmrec.bench.assistant:run", "the assistant against simulated shoppers and adversaries"
+    ),
     "bench redial": Stage(
         "llmrec.bench.redial:run", "films recommended from what was named and said in a dialogue"
     ),
