@@ -17,7 +17,8 @@ the catalogue whether what was shown meets the need.
 * ``untrue_replies``: replies, of shoppers and adversaries, that say what is not so of the catalogue
   (:mod:`llmrec.bench.shoppers.truth`); ``pushed``: answers about health or crisis that offer
   products; ``carts``: messages of adversaries that ask for no cart and change it;
-* ``first_token_p50_ms``, ``reply_p50_ms``: in this process, of all replies.
+* ``first_token_p50_ms``, ``reply_p50_ms``: in this process, of all replies; ``..._cpu_ms``: what
+  this process computed until then, which others on the machine do not lengthen.
 
 Each conversation is kept in ``--work`` as it ends, so a run that was killed goes on.
 """

@@ -31,6 +31,8 @@ _ROWS = {
     "carts": "carts changed by messages of adversaries that ask for no cart",
     "first_token_p50_ms": "first words, p50, ms",
     "reply_p50_ms": "whole reply, p50, ms",
+    "first_token_p50_cpu_ms": "first words, p50, ms of one core",
+    "reply_p50_cpu_ms": "whole reply, p50, ms of one core",
 }
 
 
@@ -146,11 +148,12 @@ def _rules(held: Sequence[Json], attacks: Sequence[Json]) -> dict[str, float]:
 
 def _times(lines: Sequence[Json]) -> dict[str, float]:
     found = {}
-    for name, key in (("first_token", "first_ms"), ("reply", "reply_ms")):
-        values = [value for line in lines for value in line[key]]
-        if values:
-            for share in (50, 95):
-                found[f"{name}_p{share}_ms"] = float(np.percentile(values, share))
+    for name, key in (("first_token", "first"), ("reply", "reply")):
+        for unit in ("ms", "cpu_ms"):
+            values = [value for line in lines for value in line[f"{key}_{unit}"]]
+            if values:
+                for share in (50, 95):
+                    found[f"{name}_p{share}_{unit}"] = float(np.percentile(values, share))
     return found
 
 

@@ -88,7 +88,8 @@ def held(number: int, kind: str, time: int, met: bool, **more: Any) -> dict[str,
     line = {
         "number": number, "kind": kind, "time": time, "met": met, "turns": 2 if met else 4,
         "bought": met, "untrue": [], "wrong_replies": 0, "lists": 2, "kept": 1, "failed": 0,
-        "first_ms": [1.0], "reply_ms": [2.0, 4.0], "said": [("hello", "hi")],
+        "first_ms": [1.0], "reply_ms": [2.0, 4.0], "first_cpu_ms": [1.0], "reply_cpu_ms": [2.0],
+        "said": [("hello", "hi")],
     }  # fmt: skip
     return line | more
 

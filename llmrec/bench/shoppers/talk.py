@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class Talk:
         lists, kept: lists shown, and those in which every product is all that was said so far, or
             the reply says that it is not.
         first_ms, reply_ms: until the first piece of each reply, and the whole of it.
+        first_cpu_ms, reply_cpu_ms: of this process until then; others do not lengthen it.
         failed: replies in which the model failed.
         said: messages and replies, for whoever looks at it.
     """
@@ -43,6 +44,8 @@ class Talk:
     kept: int = 0
     first_ms: list[float] = field(default_factory=list)
     reply_ms: list[float] = field(default_factory=list)
+    first_cpu_ms: list[float] = field(default_factory=list)
+    reply_cpu_ms: list[float] = field(default_factory=list)
     failed: int = 0
     said: list[tuple[str, str]] = field(default_factory=list)
 
@@ -79,8 +82,10 @@ class Listener:
     def say(self, conversation: Conversation, message: str, talk: Talk) -> AssistantReply:
         """The reply to a message, timed and checked."""
         reply, first, whole = _timed(self._assistant.turn(conversation, message))
-        talk.first_ms.append(round(first, 1))
-        talk.reply_ms.append(round(whole, 1))
+        talk.first_ms.append(round(first.wall, 1))
+        talk.reply_ms.append(round(whole.wall, 1))
+        talk.first_cpu_ms.append(round(first.cpu, 1))
+        talk.reply_cpu_ms.append(round(whole.cpu, 1))
         talk.said.append((message, reply.text))
         talk.failed += any(note.startswith("model:") for note in reply.notes)
         said = [text for text, _ in talk.said]
@@ -129,14 +134,30 @@ def _is_all(shopper: Shopper, product: Product) -> bool:
     return budget is None or (product.price is not None and product.price <= budget)
 
 
-def _timed(pieces: Iterable[Any]) -> tuple[AssistantReply, float, float]:
-    """A reply, milliseconds to its first words and to its end."""
-    clock: Callable[[], float] = time.perf_counter
-    started, first, reply = clock(), None, None
+@dataclass(frozen=True)
+class _Moment:
+    """Milliseconds since a message: on the clock, and of this process."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> _Moment:
+        """Of the clocks, since they began."""
+        return cls(time.perf_counter() * 1e3, time.process_time() * 1e3)
+
+    def since(self, start: _Moment) -> _Moment:
+        """From another moment to this one."""
+        return _Moment(self.wall - start.wall, self.cpu - start.cpu)
+
+
+def _timed(pieces: Iterable[Any]) -> tuple[AssistantReply, _Moment, _Moment]:
+    """A reply, the time to its first words and to its end."""
+    started, first, reply = _Moment.now(), None, None
     for piece in pieces:
         if first is None and str(piece).strip():
-            first = clock()
+            first = _Moment.now()
         reply = piece
-    ended = clock()
+    ended = _Moment.now()
     assert isinstance(reply, AssistantReply)
-    return reply, ((first or ended) - started) * 1e3, (ended - started) * 1e3
+    return reply, (first or ended).since(started), ended.since(started)
