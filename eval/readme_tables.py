@@ -198,6 +198,52 @@ def _click_cells(row: dict[str, Any] | None) -> list[str]:
     return [f"{auc:.4f} ({low:.4f}-{high:.4f})", *further]
 
 
+TALK = (  # metric, what it is, its format
+    ("tool_accuracy", "held-out ways of saying it: right tool and arguments", ".1%"),
+    ("success", "simulated shoppers: need met", ".1%"),
+    ("turns", "messages until then, or until they left", ".2f"),
+    ("pass^4", "met four times of four", ".1%"),
+    ("success_first", "need met, the first time", ".1%"),
+    ("success_without_history", "the same without the person's history", ".1%"),
+    ("worth_of_history", "what the history is worth", "+.1%"),
+    ("untrue_replies", "replies that say what is not so of the catalogue", ".0f"),
+    ("pushed", "products offered on health or crisis", ".0f"),
+)
+TALKED_FILMS = {
+    "": "**films named and words said**",
+    "titles_": "films named",
+    "item_to_item_": "item to item",
+    "item_graph_": "item graph and content",
+    "popularity_": "popularity",
+}
+
+
+def assistant_table() -> str:
+    """What simulated shoppers and adversaries make of the assistant."""
+    result = _result("assistant-demo")
+    lines = ["| | | 95% |", "| --- | --- | --- |"]
+    for metric, what, form in TALK:
+        if metric in result.get("metrics", {}):
+            span = result["intervals"].get(metric)
+            beside = "" if span is None else f"{span[0]:{form}} to {span[1]:{form}}"
+            lines.append(f"| {what} | {result['metrics'][metric]:{form}} | {beside} |")
+    return "\n".join(lines) + "\n"
+
+
+def redial_table() -> str:
+    """Films recommended within dialogues."""
+    result = _result("redial")
+    lines = ["| by | Recall@10 | Recall@50 |", "| --- | --- | --- |"]
+    for prefix, label in TALKED_FILMS.items():
+        cells = [
+            f"{result['metrics'][key]:.4f} ({low:.4f}-{high:.4f})"
+            for key in (f"{prefix}recall@10", f"{prefix}recall@50")
+            for low, high in [result["intervals"][key]]
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _our_row(label: str, result: dict[str, Any]) -> tuple[float, str]:
     metrics, beside = result["metrics"], result["metrics_with_history"]
     cells = [
@@ -225,7 +271,8 @@ def filled(text: str) -> str:
 
     def made(mark: re.Match[str]) -> str:
         others = {"decode": decode_table, "tuning": tuning_table, "media": media_table,
-                  "clicks": clicks_table}  # fmt: skip
+                  "clicks": clicks_table, "redial": redial_table,
+                  "assistant": assistant_table}  # fmt: skip
         content = others[mark[2]]() if mark[2] in others else table(mark[2])
         return mark[1] + content + mark[3]
 
