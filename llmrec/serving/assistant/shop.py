@@ -47,6 +47,11 @@ class Shop:
         return self._recommender.bundle.items
 
     @property
+    def has_prices(self) -> bool:
+        """Whether anything has a price."""
+        return "price" in self.items.catalogue.column_names
+
+    @property
     def vocabulary(self) -> ShopVocabulary:
         """The values that its items have now."""
         return self._now()[1]

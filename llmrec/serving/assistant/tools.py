@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmrec.errors import CatalogError
+from llmrec.errors import CatalogError, ConfigError
 from llmrec.serving.answering import Answered
 from llmrec.serving.assistant.calls import ToolCall
 from llmrec.serving.assistant.outcome import Outcome
@@ -164,7 +164,8 @@ class ShopTools:
         may_ask: bool = False,
     ) -> Outcome:
         """Items that have what is wanted, or as much of it as there is."""
-        is_new_word = not self.shop.knows_words(state.wish.query)
+        is_new = state.wish.query != turn.state.wish.query  # and said once
+        is_new_word = is_new and not self.shop.knows_words(state.wish.query)
         for given_up, wish in _easier(state.wish):
             answered = self._try(turn, replace(state, wish=wish), state.wish, similar_to)
             if answered is None or not answered.response.recommendations:
@@ -200,7 +201,8 @@ class ShopTools:
     def _try(
         self, turn: _Turn, state: DialogueState, whole: Wish, similar_to: str | None
     ) -> Answered | None:
-        """A list for a wish; None where no item has a value of it."""
+        """A list for a wish; None where no item has a value of it, or nothing here can be asked
+        for it."""
         wish, by_price = state.wish, state.wish.price_max is None and whole.price_max is not None
         try:
             if not len(self.shop.matching(wish)):
@@ -210,10 +212,10 @@ class ShopTools:
                     None, SHOWN, similar_to=similar_to, where=wish.where(), exclude=state.seen
                 )
                 return self._answer(request)
-            if by_price:  # as near to the price as there is
+            if by_price and self.shop.has_prices:  # as near to the price as there is
                 return self._cheapest(turn, state)
             return self._ranked(turn, state)
-        except CatalogError as problem:
+        except (CatalogError, ConfigError) as problem:
             LOG.debug("%s", problem)
             return None
 

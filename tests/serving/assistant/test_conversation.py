@@ -181,6 +181,19 @@ def test_a_cart_is_not_lost_for_a_new_one(assistant_shop: AssistantShop) -> None
     assert shown.state.cart_id == filled.state.cart_id and "Total" in shown.text
 
 
+def test_a_field_that_the_catalogue_has_not_is_given_up(
+    assistant_shop: AssistantShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = assistant_shop.bundle.items
+    monkeypatch.setattr(table, "catalogue", table.catalogue.drop_columns(["price"]))
+    table._where_filter.cache_clear()
+    (reply,) = assistant_shop.talk(
+        ("a mug under 30", call("search_catalog", category="mug", price_max=30)),
+    )
+    table._where_filter.cache_clear()
+    assert reply.situation == "relaxed" and "the price limit" in reply.text and reply.items
+
+
 def test_what_was_not_to_be_had_is_forgotten_for_another_kind(
     assistant_shop: AssistantShop,
 ) -> None:
