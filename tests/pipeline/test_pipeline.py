@@ -73,7 +73,7 @@ def test_every_stage_runs_once_in_order_with_its_settings_and_folders(
     assert [
         ("data demo", ToyConfig(3), {"out": out / "raw", "seed": 7}),
         ("ingest", ToyConfig(2, f"{out}/raw"), {"out": dataset, "seed": 7}),
-        ("embed", ToyConfig(), {"dataset": dataset, "out": features, "seed": 7}),
+        ("embed", ToyConfig(), {"dataset": dataset, "enhanced": None, "out": features, "seed": 7}),
         ("index", ToyConfig(), inputs | {"out": ids, "seed": 7}),
         (
             "train",
