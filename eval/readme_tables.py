@@ -230,6 +230,33 @@ def assistant_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+DOMAIN_ROWS = {
+    "llama-hybrid": "**llmrec, one LLaMA for both shops and the item graph**",
+    "llama": "**llmrec, the LLaMA alone**",
+    "llama-own-history": "the same, shown the history of the target's shop alone",
+    "emf-hybrid": "**llmrec, EMF and the item graph**",
+    "emf": "**llmrec, EMF**",
+    "graph": "**llmrec's item graph, no training**",
+}
+
+
+def domains_table() -> str:
+    """Food and Kitchen by target domain, 999 negatives, and over the whole domain."""
+    keys = ["food_mrr", "food_ndcg@10", "kitchen_mrr", "kitchen_ndcg@10"]
+    keys += ["full_food_ndcg@10", "full_kitchen_ndcg@10"]
+    rows = [
+        "| | food: MRR | NDCG@10 | kitchen: MRR | NDCG@10 | full: food NDCG@10 | kitchen NDCG@10 |",
+        "| --- |" + " ---: |" * len(keys),
+    ]
+    for name, label in DOMAIN_ROWS.items():
+        metrics = _result(f"crossdomain-abxi-{name}")["metrics"]
+        rows.append(f"| {label} | " + " | ".join(f"{metrics[key]:.4f}" for key in keys) + " |")
+    for name, values in _peers()["crossdomain-abxi"].items():
+        cells = [f"{value:.4f}" for value in values] + ["-", "-"]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
 def redial_table() -> str:
     """Films recommended within dialogues."""
     result = _result("redial")
@@ -272,6 +299,7 @@ def filled(text: str) -> str:
     def made(mark: re.Match[str]) -> str:
         others = {"decode": decode_table, "tuning": tuning_table, "media": media_table,
                   "clicks": clicks_table, "redial": redial_table,
+                  "domains": domains_table,
                   "assistant": assistant_table}  # fmt: skip
         content = others[mark[2]]() if mark[2] in others else table(mark[2])
         return mark[1] + content + mark[3]
