@@ -20,8 +20,10 @@ from llmrec.serving.assistant.mentions import (
     MentionFinder,
     lexicon,
     numbers_of,
+    placed_numbers,
     words_of,
 )
+from llmrec.serving.assistant.price_bounds import bound_of
 from llmrec.serving.assistant.vocabulary import Fields, ShopVocabulary
 
 Json = dict[str, Any]
@@ -253,8 +255,14 @@ def _filters(name: str, vocabulary: ShopVocabulary, message: str, view: TurnView
         said = dict.fromkeys(v for one in mentions if one.field == argument for v in one.values)
         if said:
             found |= {argument: _any_of(said), f"not_{argument}": _any_of(said)}
-    if numbers := [_as_json(number) for number in numbers_of(message)]:
-        found |= {"price_min": _enum(numbers), "price_max": _enum(numbers)}
+    for bound, other in (("min", "max"), ("max", "min")):
+        numbers = [
+            _as_json(number)
+            for begin, end, number in placed_numbers(message)
+            if bound_of(message, begin, end) != other
+        ]
+        if numbers:
+            found[f"price_{bound}"] = _enum(dict.fromkeys(numbers))
     if view.shown:
         found["price"] = _enum(("lower", "higher"))
     if name == "search_catalog" and (spans := _spans(vocabulary, message)):

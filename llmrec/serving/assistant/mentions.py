@@ -140,12 +140,18 @@ def inflected(text: str) -> Iterator[str]:
 
 def numbers_of(message: str) -> list[float]:
     """Numbers that a message says, in its order, each once."""
+    return list(dict.fromkeys(value for _, _, value in placed_numbers(message)))
+
+
+def placed_numbers(message: str) -> list[tuple[int, int, float]]:
+    """Numbers that a message says, in its order: where each begins and ends, and its value."""
     words = number_words()
-    said: list[tuple[int, float]] = [
-        (match.start(), float(match[0].replace(",", "."))) for match in _NUMBER.finditer(message)
+    said = [
+        (match.start(), match.end(), float(match[0].replace(",", ".")))
+        for match in _NUMBER.finditer(message)
     ]
-    said += [(begin, words[word]) for word, begin, _ in words_of(message) if word in words]
-    return list(dict.fromkeys(value for _, value in sorted(said)))
+    said += [(begin, end, words[word]) for word, begin, end in words_of(message) if word in words]
+    return sorted(said)
 
 
 @lru_cache

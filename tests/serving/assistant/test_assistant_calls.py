@@ -116,6 +116,19 @@ def test_a_call_holds_only_what_the_message_says() -> None:
     assert not accepts(schema, "compare", items=[1, 2])
 
 
+def test_a_number_bounds_the_way_its_words_say() -> None:
+    schema = turn_schema(SHOP, "scarves under 40 please", TurnView())
+    assert accepts(schema, "search_catalog", price_max=40)
+    assert not accepts(schema, "search_catalog", price_min=40)
+    schema = turn_schema(SHOP, "a scarf, 40 euros or more but not over ninety", TurnView())
+    assert accepts(schema, "search_catalog", price_min=40, price_max=90)
+    assert not accepts(schema, "search_catalog", price_max=40)
+    assert not accepts(schema, "search_catalog", price_min=90)
+    schema = turn_schema(SHOP, "a scarf for 40", TurnView())
+    assert accepts(schema, "search_catalog", price_min=40)
+    assert accepts(schema, "search_catalog", price_max=40)
+
+
 def test_several_values_may_be_named_of_one_field() -> None:
     schema = turn_schema(SHOP, "a red or a navy scarf", TurnView())
     assert accepts(schema, "search_catalog", colour=["red", "navy"])

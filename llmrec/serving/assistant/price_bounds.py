@@ -1,0 +1,56 @@
+"""Which way the words around a number point: "under 40" is no price to begin at."""
+
+from __future__ import annotations
+
+import re
+
+_CURRENCY = r"(?:\W|usd|eur|gbp|dollars?|euros?|pounds?|bucks|quid|a|an|about|around)*"
+_HIGH = (
+    r"(?:not|never|nothing|no|isn't|aren't|without)(?: \w+)? "
+    r"(?:over|above|beyond|exceeding|past|more than|higher than)|"
+    r"under|below|beneath|less than|lower than|cheaper than|up to|at most|no more than|within|"
+    r"max|maximum|maximum of|max of|budget|budget of|budget is|limit|limit is|limit of|<|<="
+)
+_LOW = (
+    r"(?:not|never|nothing|no)(?: \w+)? (?:under|below|beneath|less than|lower than|cheaper than)|"
+    r"over|above|beyond|exceeding|more than|higher than|at least|from|starting at|start at|"
+    r"min|minimum|minimum of|upwards of|no less than|between|>|>="
+)
+_HIGH_AFTER = r"tops|top|max|maximum|at most|at the most|or less|or under|or below|or cheaper|or so"
+_LOW_AFTER = r"or more|or above|or over|or higher|and up|and above|upwards|minimum|at least"
+
+
+def _before(words: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w)(?:{words}){_CURRENCY}$", re.IGNORECASE)
+
+
+def _after(words: str) -> re.Pattern[str]:
+    return re.compile(rf"^{_CURRENCY}(?:{words})(?!\w)", re.IGNORECASE)
+
+
+_RANGE = re.compile(r"(?:between|from)\b.*\d.*(?:and|to|-)\W*$", re.IGNORECASE)
+_HIGHS = (_before(_HIGH), _after(_HIGH_AFTER))
+_LOWS = (_before(_LOW), _after(_LOW_AFTER))
+
+
+def bound_of(message: str, begin: int, end: int) -> str:
+    """``max`` or ``min`` where the words around ``message[begin:end]`` say so; "" where not.
+
+    >>> [bound_of(text, text.index("4"), text.index("4") + 2) for text in (
+    ...     "under $40 please", "nothing over 40", "40 tops", "at least 40", "40 and up",
+    ...     "not under 40", "between 20 and 40", "I am 40")]
+    ['max', 'max', 'max', 'min', 'min', 'min', 'max', '']
+    """
+    before, after = message[:begin], message[end:]
+    if _RANGE.search(before):
+        return "max"
+    high = _longest(_HIGHS, before, after)
+    low = _longest(_LOWS, before, after)
+    if high == low:
+        return ""
+    return "max" if high > low else "min"  # "not over" is longer than "over"
+
+
+def _longest(patterns: tuple[re.Pattern[str], ...], before: str, after: str) -> int:
+    found = [pattern.search(text) for pattern, text in zip(patterns, (before, after), strict=True)]
+    return max((len(match[0]) for match in found if match), default=0)
