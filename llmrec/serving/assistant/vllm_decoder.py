@@ -59,7 +59,7 @@ class VllmCallDecoder:
             self._lora = LoRARequest("assistant", 1, str(adapter))
         self.llm = open_vllm(
             located,
-            AutoConfig.from_pretrained(located, local_files_only=True),
+            AutoConfig.from_pretrained(located, local_files_only=True, trust_remote_code=False),
             dtype=dtype,
             max_model_len=CONTEXT,
             max_num_seqs=16,
