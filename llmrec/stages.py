@@ -338,6 +338,9 @@ STAGES: dict[str, Stage] = {
     "bench redial": Stage(
         "llmrec.bench.redial:run", "films recommended from what was named and said in a dialogue"
     ),
+    "bench assistant-tools": Stage(
+        "llmrec.bench.assistant_tools:run", "does the assistant call the right tool?"
+    ),
     "bench agree": Stage("llmrec.bench.agree:run", "is what is served what was trained?"),
     "verify": Stage("llmrec.stage:verify", "check every file of a finished folder"),
     "doctor": Stage("llmrec.environment:doctor", "check that every package works on this machine"),

@@ -201,8 +201,13 @@ def read_adapter(folder: str | Path) -> AdapterInfo:
     return info
 
 
-def check_adapters(base: str | Path, adapters: Sequence[str | Path]) -> dict[str, Path]:
+def check_adapters(
+    base: str | Path, adapters: Sequence[str | Path], *, items: bool = True
+) -> dict[str, Path]:
     """Folders by name, of adapters that were made for this base.
+
+    Args:
+        items: whether the base must know items.
 
     Raises:
         ArtifactError: for a folder that cannot be used, or an adapter made for another base.
@@ -211,7 +216,7 @@ def check_adapters(base: str | Path, adapters: Sequence[str | Path]) -> dict[str
     require("peft", "tune")
     if not adapters:
         raise ConfigError("adapter: none was given")
-    given = base_hash(base)
+    given = base_hash(base, items=items)
     found: dict[str, Path] = {}
     for folder in map(Path, adapters):
         info = read_adapter(folder)

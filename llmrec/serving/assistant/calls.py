@@ -18,6 +18,7 @@ from typing import Any
 from llmrec.serving.assistant.mentions import (
     Mention,
     MentionFinder,
+    hints_of,
     lexicon,
     numbers_of,
     placed_numbers,
@@ -101,7 +102,7 @@ class ToolCall:
         )
         if not isinstance(name, str) or not isinstance(arguments, dict):
             raise ValueError("a call is an object with a name and arguments")
-        return cls(name, arguments)
+        return cls(name, {n: _once(value) for n, value in arguments.items()})
 
     def values(self, name: str) -> tuple[str, ...]:
         """The values of a filter, none where the call does not have it."""
@@ -153,6 +154,7 @@ def render_turn(vocabulary: ShopVocabulary, message: str, view: TurnView) -> str
     lines = [f"Customer: {message}"]
     found = [_mention(mention, view) for mention in finder(vocabulary).find(message)]
     found += [_number(value) for value in numbers_of(message)]
+    found += _hints(message, view)
     if found:
         lines.append(f"Found: {'; '.join(found[:MAX_MENTIONS])}")
     if view.shown:
@@ -331,6 +333,14 @@ def open_schema(name: str, vocabulary: ShopVocabulary) -> Json:
     }
 
 
+def _once(value: Any) -> Any:
+    """A list without what it repeats, and one value for a list of one; anything else as it is."""
+    if not isinstance(value, list) or any(isinstance(one, list | dict) for one in value):
+        return value
+    once = list(dict.fromkeys(value))
+    return once[0] if len(once) == 1 and isinstance(once[0], str) else once
+
+
 def _mention(mention: Mention, view: TurnView) -> str:
     values = " or ".join(mention.values)
     meant = f"{mention.field} {values}"
@@ -340,16 +350,38 @@ def _mention(mention: Mention, view: TurnView) -> str:
         for position, item in enumerate(view.shown[:MAX_SHOWN], 1)
         if set(mention.values) & set(item.fields.get(mention.field, ()))
     ]
+    said = f"not {said}" if mention.negated else said
     return f"{said} ({','.join(having)})" if having else said
+
+
+def _hints(message: str, view: TurnView) -> list[str]:
+    """What other words hint at: an item by its place or price, somebody that it is for."""
+    hints = hints_of(message)
+    places = [int(name) for name in hints if name.isdigit()]
+    if view.shown and "last" in hints:
+        places.append(len(view.shown))
+    low, high = _extremes(view)
+    places += [place for name, place in (("cheapest", low), ("dearest", high)) if name in hints]
+    items = [place for place in dict.fromkeys(sorted(places)) if 0 < place <= len(view.shown)]
+    found = [f"item {place}" for place in items]
+    return [*found, "other person"] if "person" in hints else found
+
+
+def _extremes(view: TurnView) -> tuple[int, int]:
+    """Positions of the cheapest and the dearest item; 0 where there is no such."""
+    prices = [
+        (item.price, place) for place, item in enumerate(view.shown, 1) if item.price is not None
+    ]
+    return (min(prices)[1], max(prices)[1]) if len(view.shown) > 1 and prices else (0, 0)
 
 
 def _shown(view: TurnView) -> str:
     """How many items, and which are the cheapest, the dearest and the one in focus."""
     shown = view.shown[:MAX_SHOWN]
     parts = [f"Shown:{len(shown)}"]
-    prices = [(item.price, place) for place, item in enumerate(shown, 1) if item.price is not None]
-    if len(shown) > 1 and prices:
-        parts += [f"lowest:{min(prices)[1]}", f"highest:{max(prices)[1]}"]
+    low, high = _extremes(view)
+    if low:
+        parts += [f"lowest:{low}", f"highest:{high}"]
     if view.focus is not None and view.focus <= len(shown):
         parts.append(f"focus:{view.focus}")
     return " ".join(parts)

@@ -5,8 +5,8 @@ Three things make it fast where a model writes thirty tokens of which five are d
 * what every prompt begins with is read once, and its keys and values are kept;
 * what the grammar leaves no choice about is not decided: forced text goes into the next forward
   pass together with the token before it, so there are as many passes as choices;
-* the tool's name is decoded under a grammar of its own, made once; that of its arguments, which is
-  another one each turn, is compiled beside the first pass.
+* the tool's name is decoded under a grammar of its own, made once, and told at once; that of its
+  arguments, another one each turn, is compiled in some milliseconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +23,7 @@ import torch
 from llmrec.errors import require
 from llmrec.generation.layer import additive_mask, run_layer
 
-Json = dict[str, Any]
+Grammar = Callable[[Sequence[str]], str]
 MAX_TOKENS = 160  # of an answer; forced text counts
 OPENING = '{"name": "'
 Message = dict[str, str]
@@ -48,7 +47,6 @@ class CallDecoder:
         self._xgrammar = xgrammar
         self._lengths = np.array([len(text) for text in self._info.decoded_vocab])
         self._names = lru_cache(maxsize=32)(self._compile_names)
-        self._pool = ThreadPoolExecutor(1, "llmrec-grammar")
         self._lock = threading.Lock()  # of the model: two at once are no faster
         self._prefix = self._common(beginning)
         self._cache = self._read(self._prefix)
@@ -57,24 +55,22 @@ class CallDecoder:
         self,
         messages: Sequence[Message],
         names: Sequence[str],
-        schema: Callable[[str], Json],
+        grammar: Grammar,
     ) -> Iterator[str]:
         """The name of the tool as soon as it is known, then the whole call as JSON.
 
         Args:
             messages: the prompt, with the beginning that all have.
             names: of the tools that may be called; the first is the likeliest.
-            schema: JSON schema of the call of a tool.
+            grammar: of the calls of some tools, in xgrammar's EBNF.
         """
-        guess: Future[Any] = self._pool.submit(self._compile_call, schema(names[0]))
         with self._lock, torch.inference_mode():
             writer = _Writer(self, self._tokens(messages))
             writer.follow(self._matcher(self._names(tuple(names))))
             name = writer.text[len(OPENING) :]
         yield name
-        grammar = guess.result() if name == names[0] else self._compile_call(schema(name))
         with self._lock, torch.inference_mode():
-            matcher = self._matcher(grammar)
+            matcher = self._matcher(self._compiler.compile_grammar(grammar([name])))
             if not matcher.accept_string(writer.text):
                 raise AssertionError(f"the grammar of {name} does not begin with {writer.text!r}")
             writer.follow(matcher)
@@ -95,10 +91,6 @@ class CallDecoder:
         while one[same] == other[same]:
             same += 1
         return one[:same]
-
-    def _compile_call(self, schema: Json) -> Any:
-        text = json.dumps(schema, ensure_ascii=False)
-        return self._compiler.compile_json_schema(text, any_whitespace=False)
 
     def _compile_names(self, names: tuple[str, ...]) -> Any:
         choices = " | ".join(json.dumps(name) for name in names)

@@ -8,9 +8,10 @@ shop reads the words of another.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from llmrec.config import load_yaml
@@ -18,8 +19,10 @@ from llmrec.prompts import templates_folder
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
 LONGEST = 4  # words of a value
+BEFORE = 4  # words before a value that may negate it
 LEAST_LETTERS = 5  # of a word that may be a typo
 _WORD = re.compile(r"[^\W_]+(?:[&'’.-][^\W_]+)*|&", re.UNICODE)  # noqa: RUF001
+_NUMBERED = re.compile(r"#\s?(\d)")
 _NUMBER = re.compile(r"(?<![\w.,])\d{1,6}(?:[.,]\d{1,2})?(?![\w])|(?<![\w.,])\d{1,6}(?=[€$£])")
 Meaning = tuple[str, str]  # field and value
 
@@ -32,11 +35,23 @@ class Mention:
         words: how the message says it, in lower case.
         field: argument of a search.
         values: of the field; several where the word fits several ("dress").
+        negated: whether the words around it sound as if it were not wanted.
     """
 
     words: str
     field: str
     values: tuple[str, ...]
+    negated: bool = False
+
+
+@lru_cache
+def cues() -> dict[str, frozenset[str]]:
+    """Words that hint at what is meant, by what they hint at: ``words.yaml``."""
+    loaded = load_yaml(templates_folder() / "dialogues" / "words.yaml")["cues"]
+    return {
+        str(name): frozenset(one.strip() for one in text.split("|"))
+        for name, text in loaded.items()
+    }
 
 
 @lru_cache
@@ -59,16 +74,29 @@ class MentionFinder:
 
     def find(self, message: str) -> list[Mention]:
         """What a message names, in its order; the longest name of several is meant."""
-        words = [word for word, _, _ in words_of(message)]
+        spans = words_of(message)
+        words = [word for word, _, _ in spans]
+        stops = _clause_starts(message, spans)
         found: list[Mention] = []
-        at = 0
+        at = ends = 0  # where the last one ended
         while at < len(words):
             for length in range(min(LONGEST, len(words) - at), 0, -1):
                 said = " ".join(words[at : at + length])
                 meant = self._forms.get(said) or (self._typo(said) if length == 1 else [])
                 if meant:
-                    found.append(Mention(said, meant[0][0], tuple(value for _, value in meant)))
+                    joined = words[ends:at]
+                    before = words[max(ends, at - BEFORE, stops[at]) : at]
+                    after = range(at + length, min(at + length + 2, len(words)))
+                    behind = dismissed([words[n] for n in after if stops[n] <= at])
+                    negated = behind or sounds_negated(before)
+                    if found and joined in (["or"], ["and"], ["nor"], ["or", "in"], []):
+                        if behind and found[-1].field == meant[0][0]:  # "red or blue is not for me"
+                            found[-1] = replace(found[-1], negated=True)
+                        negated = negated or (joined != [] and found[-1].negated)
+                    values = tuple(value for _, value in meant)
+                    found.append(Mention(said, meant[0][0], values, negated))
                     at += length - 1
+                    ends = at + (3 if behind else 1)
                     break
             at += 1
         return found
@@ -108,8 +136,54 @@ class MentionFinder:
         if len(word) < LEAST_LETTERS or word in self._common or not word.isalpha():
             return []
         near = {form for less in _without_a_letter(word) for form in self._deletions.get(less, ())}
-        meanings = {tuple(self._forms[form]) for form in near if _one_edit(word, form)}
+        meanings = {tuple(self._forms[form]) for form in near if one_edit(word, form)}
         return list(meanings.pop()) if len(meanings) == 1 else []
+
+
+def sounds_negated(before: list[str]) -> bool:
+    """Whether a value is one that is not wanted, by the words before it."""
+    pairs = [f"{one} {other}" for one, other in itertools.pairwise(before)]
+    return bool(cues()["not"] & {*before, *pairs})
+
+
+def dismissed(after: list[str]) -> bool:
+    """The same by the two words behind it."""
+    return bool(cues()["not_behind"] & {after[0] if after else "", " ".join(after)})
+
+
+def _clause_starts(message: str, spans: list[tuple[str, int, int]]) -> list[int]:
+    """For each word, the first word of its clause."""
+    starts: list[int] = []
+    for at, (_, begin, _) in enumerate(spans):
+        between = message[spans[at - 1][2] : begin] if at else ""
+        starts.append(at if not at or set(between) & set(",.;:!?") else starts[-1])
+    return starts
+
+
+def bound_sides(message: str) -> set[str]:
+    """Whether the words of a message sound like a price's upper bound (max), lower one (min), or
+    both; the longest words count.
+    """
+    words = [
+        word for word, _, _ in words_of(message.replace("<", " under ").replace(">", " over "))
+    ]
+    found, taken = set[str](), set[int]()
+    for length in (4, 3, 2, 1):
+        for at in range(len(words) - length + 1):
+            places = set(range(at, at + length))
+            text = " ".join(words[at : at + length])
+            for side in ("max", "min"):
+                if text in cues()[f"not_{side}"] and not places & taken:
+                    found.add(side)
+                    taken |= places
+    return found
+
+
+def hints_of(message: str) -> set[str]:
+    """Which kinds of cue a message has: ``person`` for somebody else, ``cheapest`` and so on."""
+    words = [word for word, _, _ in words_of(_NUMBERED.sub(r"number \1", message))]
+    parts = {" ".join(words[at : at + n]) for n in (1, 2, 3) for at in range(len(words) - n + 1)}
+    return {name for name, known in cues().items() if not name.startswith("not") and parts & known}
 
 
 def words_of(message: str) -> list[tuple[str, int, int]]:
@@ -184,7 +258,7 @@ def _without_a_letter(word: str) -> Iterator[str]:
         yield word[:at] + word[at + 1 :]
 
 
-def _one_edit(one: str, other: str) -> bool:
+def one_edit(one: str, other: str) -> bool:
     """Whether a letter was left out, added, changed or swapped with the next."""
     if len(one) > len(other):
         one, other = other, one

@@ -19,9 +19,9 @@ from llmrec.serving.assistant.calls import (
     ToolCall,
     TurnView,
     messages,
-    turn_schema,
     turn_tools,
 )
+from llmrec.serving.assistant.grammar import call_grammar
 
 BASE = "smollm2-135m"
 SHIPPED = Path(__file__).parent / "demo_adapter"
@@ -52,14 +52,17 @@ class Decoder(Protocol):
     """Writes a call under a schema, on one engine or another."""
 
     def decode(
-        self, messages: Sequence[Message], names: Sequence[str], schema: Callable[[str], Json]
+        self,
+        messages: Sequence[Message],
+        names: Sequence[str],
+        grammar: Callable[[Sequence[str]], str],
     ) -> Iterator[str]:
         """The name of the tool as soon as it is known, then the whole call as JSON.
 
         Args:
             messages: the prompt.
             names: of the tools that may be called; the first is the likeliest.
-            schema: JSON schema of the call of a tool.
+            grammar: of the calls of some tools, in xgrammar's EBNF.
         """
         ...
 
@@ -109,11 +112,11 @@ class EmbeddedModel:
         """The name of a tool, then the call."""
         vocabulary, message, view = turn.vocabulary, turn.message, turn.view
 
-        def schema(tool: str) -> Json:
-            return turn_schema(vocabulary, message, view, tool=tool)
+        def grammar(tools: Sequence[str]) -> str:
+            return call_grammar(vocabulary, message, view, tools)
 
         prompt = messages(vocabulary, message, view)
-        name, written = None, self.decoder.decode(prompt, turn_tools(vocabulary, view), schema)
+        name, written = None, self.decoder.decode(prompt, turn_tools(vocabulary, view), grammar)
         for text in written:
             if name is None:
                 yield (name := text)

@@ -1,6 +1,6 @@
-"""Constrained greedy decoding of tool calls on vLLM: the same schema, the same answers.
+"""Constrained greedy decoding of tool calls on vLLM: the same grammar, the same answers.
 
-vLLM has one grammar a request, so the tools of a turn are one schema here, and the name of the tool
+vLLM has one grammar a request, so the tools of a turn are in one here, and the name of the tool
 comes with the whole call. Keys of what all prompts begin with stay in vLLM's prefix cache.
 """
 
@@ -77,7 +77,7 @@ class VllmCallDecoder:
         self,
         messages: Sequence[dict[str, str]],
         names: Sequence[str],
-        schema: Callable[[str], Json],
+        grammar: Callable[[Sequence[str]], str],
     ) -> Iterator[str]:
         """See :meth:`llmrec.serving.assistant.decoder.CallDecoder.decode`."""
         from vllm import SamplingParams
@@ -87,11 +87,10 @@ class VllmCallDecoder:
             list(messages), tokenize=False, add_generation_prompt=True
         )
         tokens = self.tokenizer.encode(text, add_special_tokens=False)
-        whole = json.dumps({"anyOf": [schema(name) for name in names]}, ensure_ascii=False)
         params = SamplingParams(
             temperature=0,
             max_tokens=MAX_TOKENS,
-            structured_outputs=StructuredOutputsParams(json=whole),
+            structured_outputs=StructuredOutputsParams(grammar=grammar(names)),
         )
         with self._lock:
             (done,) = self.llm.generate(

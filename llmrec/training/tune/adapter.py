@@ -59,7 +59,9 @@ def with_earlier_adapter(model: Any, folder: Path, base: Path) -> Any:
     return wrapped
 
 
-def check_earlier_adapter(config: TuneConfig, folder: Path, base: Path) -> None:
+def check_earlier_adapter(
+    config: TuneConfig, folder: Path, base: Path, *, items: bool = True
+) -> None:
     """Check that an adapter is of a base, and of the shape that the settings name.
 
     Raises:
@@ -70,7 +72,7 @@ def check_earlier_adapter(config: TuneConfig, folder: Path, base: Path) -> None:
 
     if config.method == "full":
         raise ConfigError("--adapter: method: full trains no adapter; merge it into the base first")
-    check_adapters(base, [folder])
+    check_adapters(base, [folder], items=items)
     info, shape = read_adapter(folder), read_json(folder / CONFIG)
     for name, has in (("rank", info.rank), ("alpha", info.alpha)):
         if getattr(config, name) != has:

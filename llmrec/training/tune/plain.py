@@ -22,7 +22,13 @@ from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.mixture import Mixture
 from llmrec.training.tasks.writer import PromptWriter
 from llmrec.training.tune import base as bases
-from llmrec.training.tune.adapter import trained_parameters, with_adapter, write_adapter
+from llmrec.training.tune.adapter import (
+    check_earlier_adapter,
+    trained_parameters,
+    with_adapter,
+    with_earlier_adapter,
+    write_adapter,
+)
 from llmrec.training.tune.memory import most_memory_mib
 from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.settings import TuneConfig, TuneLoopConfig
@@ -38,6 +44,7 @@ class PlainRun:
 
     Args:
         base: short name, folder or hub id of a chat model.
+        adapter: folder of an adapter of the base to go on from; None for a fresh one.
         dataset: that the examples are of.
         out: the result's folder while it is being written; checkpoints are in ``work``.
 
@@ -52,16 +59,19 @@ class PlainRun:
         self,
         config: TuneConfig,
         base: Path,
+        adapter: Path | None,
         dataset: Dataset,
         out: Path,
         seed: int,
         processes: Processes,
     ) -> None:
-        self.config, self.base, self.folder = config, base, out
+        self.config, self.base, self.adapter, self.folder = config, base, adapter, out
         self.seed, self.processes = seed, processes
         self.counts: dict[str, Any] = {}
         check_name(config.name)
         _check(config)
+        if adapter is not None:
+            check_earlier_adapter(config, adapter, base, items=False)
         self.located = Path(locate(str(base), "language model", "--base"))
         self.tokenizer = load_tokenizer(str(self.located))
         corpus = TaskCorpus(dataset, PromptWriter(self.tokenizer, None), config.instructions)
@@ -81,7 +91,13 @@ class PlainRun:
     def tune(self) -> list[dict[str, Any]]:
         """Train the adapter, and write it; returns the log."""
         torch.manual_seed(self.seed)
-        model = with_adapter(bases.load_model(self.located, self.config), self.config)
+        model = bases.load_model(self.located, self.config)
+        if self.adapter is None:
+            model = with_adapter(model, self.config)
+        else:
+            model = with_earlier_adapter(model, self.adapter, self.located)
+        if self.config.loop.precision == "bf16-true":
+            model = model.bfloat16()
         self.counts["trained_parameters"] = trained_parameters(model)
         self.counts["precision"] = chosen_precision(self.config.loop)
         trained = fine_tune(

@@ -88,7 +88,8 @@ def run(
     def work(stage: StageRun) -> None:
         described = describe_run(manifest.config, manifest.inputs, seed)
         if _knows_no_items(config, base):
-            _tune_plain(config, (base, Dataset(dataset)), stage, seed, processes, described)
+            plain = (base, adapter, Dataset(dataset))
+            _tune_plain(config, plain, stage, seed, processes, described)
             return
         given = (base, adapter, Dataset(dataset), features)
         _tune(config, given, stage, seed, processes, described)
@@ -162,7 +163,7 @@ def _tune(
 
 def _tune_plain(
     config: TuneConfig,
-    given: tuple[Path, Dataset],
+    given: tuple[Path, Path | None, Dataset],
     stage: StageRun,
     seed: int,
     processes: Processes,

@@ -94,6 +94,24 @@ def test_the_prompt_says_what_is_on_the_screen_without_its_words() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ("no wool or silk please", "not material wool (1); not material silk (2)"),
+        ("red, not navy", "colour red (1,2); not colour navy (2)"),
+        ("wool is not for me, cotton", "not material wool (1); material cotton"),
+        ("anything but red", "not colour red (1,2)"),
+        ("a wool scarf for my sister", "material wool (1); category scarf (2); other person"),
+        ("add #2 and the cheapest", "number 2; item 2"),
+        ("the last one or the first", "item 1; item 2"),
+        ("the third one", ""),
+    ],
+)
+def test_the_prompt_hints_at_what_is_meant(message: str, found: str) -> None:
+    lines = render_turn(SHOP, message, TWO_SHOWN).split("\n")
+    assert lines[1:-1] == ([f"Found: {found}"] if found else [])
+
+
 def test_a_long_message_is_cut_in_its_middle_and_no_token_of_a_template_survives() -> None:
     prompt = render_turn(SHOP, "<|im_end|>\n" + "word " * 5000 + "red", TurnView())
     assert len(prompt.split()) < 80
@@ -154,6 +172,8 @@ def test_a_call_is_written_and_read() -> None:
     call = ToolCall("search_catalog", {"brand": "Café"})
     assert call.to_json() == '{"name": "search_catalog", "arguments": {"brand": "Café"}}'
     assert ToolCall.of_json(call.to_json()) == call
+    twice = ToolCall.of_json('{"name": "x", "arguments": {"colour": ["a", "a"], "items": [1, 1]}}')
+    assert twice.arguments == {"colour": "a", "items": [1]}
     for wrong in ("[]", '{"arguments": {}}', '{"name": "x", "arguments": 3}', "no"):
         with pytest.raises(ValueError, match=r"."):
             ToolCall.of_json(wrong)

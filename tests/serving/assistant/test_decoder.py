@@ -1,7 +1,7 @@
 """Constrained decoding of calls: always one that the turn allows, in few passes."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from llmrec.serving.assistant.calls import (
     turn_tools,
 )
 from llmrec.serving.assistant.decoder import CallDecoder
+from llmrec.serving.assistant.grammar import call_grammar
 from llmrec.serving.assistant.mind import EmbeddedModel, load_chat_model
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
@@ -59,13 +60,13 @@ def decoder(folder: Path) -> CallDecoder:
     return CallDecoder(model, tokenizer, messages(SHOP, "", TurnView())[:1])
 
 
-def schema_of(said: str, view: TurnView) -> Callable[[str], dict[str, Any]]:
-    return lambda tool: turn_schema(SHOP, said, view, tool=tool)
+def grammar_of(said: str, view: TurnView) -> Callable[[Sequence[str]], str]:
+    return lambda tools: call_grammar(SHOP, said, view, tools)
 
 
 def written(decoder: CallDecoder, said: str, view: TurnView) -> Iterator[str]:
     prompt = messages(SHOP, said, view)
-    return decoder.decode(prompt, turn_tools(SHOP, view), schema_of(said, view))
+    return decoder.decode(prompt, turn_tools(SHOP, view), grammar_of(said, view))
 
 
 @pytest.mark.parametrize(("said", "view"), SAID)
@@ -102,14 +103,11 @@ def test_what_has_to_come_costs_no_pass(
         return forward(*args)
 
     monkeypatch.setattr(decoder, "forward", counted)
-    one = {"type": "object", "properties": {"name": {"const": "get_cart"}, "arguments": {
-        "type": "object", "properties": {"topic": {"enum": ["returns"]}}, "required": ["topic"],
-        "additionalProperties": False}}, "required": ["name", "arguments"],
-        "additionalProperties": False}  # fmt: skip
+    text = '{"name": "get_cart", "arguments": {"topic": "returns"}}'
+    one = f"root ::= {json.dumps(text)}"
     asked = messages(SHOP, "hello", TurnView())
-    name, text = decoder.decode(asked, ["get_cart"], lambda _: one)
-    assert (name, text) == ("get_cart", '{"name": "get_cart", "arguments": {"topic": "returns"}}')
-    assert passes <= 2, "only where one token could hold the end and more"
+    assert list(decoder.decode(asked, ["get_cart"], lambda _: one)) == ["get_cart", text]
+    assert passes == 0
 
 
 def test_the_model_decides_by_its_scores(
@@ -125,7 +123,7 @@ def test_the_model_decides_by_its_scores(
         return scores
 
     monkeypatch.setattr(decoder, "forward", only)
-    name, _ = decoder.decode(messages(SHOP, "x", SHOWN), tools, schema_of("x", SHOWN))
+    name, _ = decoder.decode(messages(SHOP, "x", SHOWN), tools, grammar_of("x", SHOWN))
     assert name in tools and name.startswith(decoder.tokenizer.decode([wanted]))
 
 

@@ -53,6 +53,19 @@ def test_an_adapter_of_the_last_blocks_is_all_that_is_written(
     assert losses(out)[-1] < losses(out)[0] and counts_of(out)["steps"] == 6
 
 
+def test_an_adapter_is_trained_further(chat: Path, home: Path, tmp_path: Path) -> None:
+    first = tune(chat, home, tmp_path / "first", blocks=1)
+    config = tiny_tune(tasks={"instructions": 1.0}, instructions=chat / "own.jsonl", blocks=1)
+    second = run(
+        config, chat / "model", home / "dataset", tmp_path / "second", first / "adapter", seed=1
+    )
+    assert losses(second)[0] < losses(first)[0]
+    assert set(weights(second / "adapter")) == set(weights(first / "adapter"))
+    with pytest.raises(ConfigError, match=r"rank: the adapter of .* has 4; set the same"):
+        other = tiny_tune(tasks=config.tasks, instructions=config.instructions, rank=2)
+        run(other, chat / "model", home / "dataset", tmp_path / "third", first / "adapter")
+
+
 def test_everything_may_be_in_bf16(
     chat: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +82,7 @@ def test_a_batch_has_examples_of_about_one_length(chat: Path, home: Path, tmp_pa
 
     config = tiny_tune(tasks={"instructions": 1.0}, instructions=chat / "own.jsonl")
     plain = PlainRun(
-        config, chat / "model", Dataset(home / "dataset"), tmp_path, 0, Processes.join()
+        config, chat / "model", None, Dataset(home / "dataset"), tmp_path, 0, Processes.join()
     )
     mixture = plain.mixture
     _, rows = mixture.plan(0)
