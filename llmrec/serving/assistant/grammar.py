@@ -23,9 +23,7 @@ from llmrec.serving.assistant.calls import (
 )
 from llmrec.serving.assistant.mentions import (
     Mention,
-    bound_sides,
     cues,
-    numbers_of,
     one_edit,
     words_of,
 )
@@ -101,14 +99,18 @@ def _members(
         if argument in fields:
             named = [one for one in mentions if one.field == argument]
             found.append(_field(argument, named, name in SEARCHES))
-        elif argument == "price_min":
-            found.append(_bounds(message, name in SEARCHES))
+        elif argument in ("price_min", "price_max"):
+            lows, highs = (
+                properties.get(bound, {}).get("enum", ()) for bound in ("price_min", "price_max")
+            )
+            if argument == "price_min" or not lows:  # once
+                found.append(_bounds(lows, highs, name in SEARCHES))
         elif argument == "for_someone_else":
             found.append(Member(_for_whom(message), False))
         elif argument == "clear":
             if allowed := _given_up(value["enum"], message, view.asked):
                 found.append(Member(_pairs(argument, allowed), False))
-        elif argument != "price_max" and not argument.startswith("not_"):
+        elif not argument.startswith("not_"):
             found.append(Member(_options(rules, argument, value), argument in required))
     return found
 
@@ -123,22 +125,18 @@ def _field(argument: str, mentions: Sequence[Mention], required: bool) -> Member
     return Member((_text(", ".join(parts)),), required)
 
 
-def _bounds(message: str, required: bool) -> Member:
-    """Bounds of the price, among the numbers that the message says."""
-    numbers = numbers_of(message)
-    texts = [_json(int(n) if n == int(n) else n) for n in numbers]
-    prices = sorted(n for n in numbers if n > SMALL or n != int(n))
+def _bounds(lows: Sequence[float], highs: Sequence[float], required: bool) -> Member:
+    """Bounds of the price, among the numbers that may be its lower and its upper one."""
+    prices = sorted({n for n in (*lows, *highs) if n > SMALL or n != int(n)})
     pairs = [
         f'"price_min": {low}, "price_max": {high}'
-        for low, n in zip(texts, numbers, strict=True)
-        for high, m in zip(texts, numbers, strict=True)
-        if n < m and (len(prices) != 2 or [n, m] == prices)
+        for low in lows
+        for high in highs
+        if low < high and (len(prices) != 2 or [low, high] == prices)
     ]
-    if len(prices) == 2:
+    if len(prices) == 2 and pairs:
         return Member(tuple(map(_text, pairs)), required)
-    said = bound_sides(message)
-    sides = said if len(said) == 1 else ("max", "min")
-    singles = [f'"price_{side}": {text}' for side in sides for text in texts]
+    singles = [f'"price_max": {n}' for n in highs] + [f'"price_min": {n}' for n in lows]
     return Member(tuple(map(_text, [*singles, *pairs])), required and len(prices) == 1)
 
 

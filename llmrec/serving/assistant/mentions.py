@@ -160,25 +160,6 @@ def _clause_starts(message: str, spans: list[tuple[str, int, int]]) -> list[int]
     return starts
 
 
-def bound_sides(message: str) -> set[str]:
-    """Whether the words of a message sound like a price's upper bound (max), lower one (min), or
-    both; the longest words count.
-    """
-    words = [
-        word for word, _, _ in words_of(message.replace("<", " under ").replace(">", " over "))
-    ]
-    found, taken = set[str](), set[int]()
-    for length in (4, 3, 2, 1):
-        for at in range(len(words) - length + 1):
-            places = set(range(at, at + length))
-            text = " ".join(words[at : at + length])
-            for side in ("max", "min"):
-                if text in cues()[f"not_{side}"] and not places & taken:
-                    found.add(side)
-                    taken |= places
-    return found
-
-
 def hints_of(message: str) -> set[str]:
     """Which kinds of cue a message has: ``person`` for somebody else, ``cheapest`` and so on."""
     words = [word for word, _, _ in words_of(_NUMBERED.sub(r"number \1", message))]
