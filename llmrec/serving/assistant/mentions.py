@@ -21,6 +21,8 @@ from llmrec.serving.assistant.vocabulary import ShopVocabulary
 LONGEST = 4  # words of a value
 BEFORE = 4  # words before a value that may negate it
 LEAST_LETTERS = 5  # of a word that may be a typo
+LIMITS = ("tops", "top", "max")  # behind an amount they are no thing
+CURRENCIES = ("dollars", "dollar", "usd", "euros", "euro", "eur", "pounds", "gbp", "bucks", "quid")
 _WORD = re.compile(r"[^\W_]+(?:[&'’.-][^\W_]+)*|&", re.UNICODE)  # noqa: RUF001
 _NUMBERED = re.compile(r"#\s?(\d)")
 _NUMBER = re.compile(r"(?<![\w.,])\d{1,6}(?:[.,]\d{1,2})?(?![\w])|(?<![\w.,])\d{1,6}(?=[€$£])")
@@ -75,7 +77,7 @@ class MentionFinder:
     def find(self, message: str) -> list[Mention]:
         """What a message names, in its order; the longest name of several is meant."""
         spans = words_of(message)
-        words = [word for word, _, _ in spans]
+        words = _without_limits([word for word, _, _ in spans])
         stops = _clause_starts(message, spans)
         found: list[Mention] = []
         at = ends = 0  # where the last one ended
@@ -113,7 +115,8 @@ class MentionFinder:
         for name, value in own:
             for other in self._synonyms.get(value.lower(), ()):
                 for form in inflected(normal(other)):
-                    forms.setdefault(form, [(name, value)])
+                    if form not in self._common:
+                        forms.setdefault(form, [(name, value)])
         heads: dict[str, list[Meaning]] = {}
         for value in self.vocabulary.categories:
             *rest, head = normal(value).split()
@@ -165,6 +168,20 @@ def hints_of(message: str) -> set[str]:
     words = [word for word, _, _ in words_of(_NUMBERED.sub(r"number \1", message))]
     parts = {" ".join(words[at : at + n]) for n in (1, 2, 3) for at in range(len(words) - n + 1)}
     return {name for name, known in cues().items() if not name.startswith("not") and parts & known}
+
+
+def _without_limits(words: list[str]) -> list[str]:
+    """The words, with none in the place of one that limits a price: "tops" in "30 dollars tops".
+
+    >>> _without_limits(["red", "tops", "30", "tops", "or", "30", "dollars", "tops"])
+    ['red', 'tops', '30', '', 'or', '30', 'dollars', '']
+    """
+    kept = list(words)
+    for at, word in enumerate(words):
+        before = [one for one in words[max(0, at - 2) : at] if one not in CURRENCIES]
+        if word in LIMITS and before and (before[-1].isdigit() or before[-1] in number_words()):
+            kept[at] = ""
+    return kept
 
 
 def words_of(message: str) -> list[tuple[str, int, int]]:

@@ -189,3 +189,26 @@ def test_the_tools_in_openais_form_take_every_call_of_a_turn() -> None:
         assert set(narrow["required"]) == set(parameters[name].get("required", ()))
     assert "compare" not in {one["function"]["name"] for one in tools(SHOP, TurnView())}
     assert json.dumps(tools(SHOP))
+
+
+@pytest.mark.parametrize(
+    ("message", "found"),
+    [
+        ("tops", "category tops"),
+        ("tops, 30 dollars tops", "category tops; number 30"),
+        ("thirty tops", "number 30"),
+        ("30 at the most, whatever it costs", "number 30"),  # one letter from "coats"
+        ("something that works in winter", "season winter"),
+        ("something for work", "work = occasion office"),
+    ],
+)
+def test_words_of_a_price_and_words_of_use_are_no_values(message: str, found: str) -> None:
+    rows = [
+        {
+            "categories": ["Tops", "Winter coat"],
+            "attributes": [f"occasion={occasion}", f"season={season}"],
+        }
+        for occasion, season in (("office", "winter"), ("party", "summer"))
+    ]
+    shop = ShopVocabulary.of_items(pa.Table.from_pylist(rows), [])
+    assert render_turn(shop, message, TurnView()) == f"Customer: {message}\nFound: {found}"
