@@ -9,6 +9,8 @@ from demo_turns import DEMO, Asked
 from llmrec.serving.assistant.calls import ToolCall
 from llmrec.serving.assistant.mind import BASE, SHIPPED, EmbeddedModel
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds
+
 
 @pytest.fixture(scope="module")
 def vllm(vllm_here: None) -> Iterator[EmbeddedModel]:
