@@ -1,0 +1,97 @@
+"""What a call must hold beyond its schema: all that a message names, in the sense it names it."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+import xgrammar
+from demo_turns import SHOP, SHOWN
+
+from llmrec.llm.adapters import base_hash, read_adapter
+from llmrec.serving.assistant.calls import TurnView, turn_schema, turn_tools
+from llmrec.serving.assistant.dialogues.phrases import SPLITS
+from llmrec.serving.assistant.grammar import call_grammar
+from llmrec.serving.assistant.mind import BASE, SHIPPED
+
+LETTERS = xgrammar.TokenizerInfo([*map(chr, range(32, 127)), "</s>"], stop_token_ids=[95])
+OPEN = TurnView()
+
+
+def allows(message: str, view: TurnView, name: str, **arguments: Any) -> bool:
+    """Whether the grammar of a turn leaves this call; then its schema must leave it as well."""
+    grammar = call_grammar(SHOP, message, view, turn_tools(SHOP, view))
+    compiled = xgrammar.GrammarCompiler(LETTERS).compile_grammar(grammar)
+    matcher = xgrammar.GrammarMatcher(compiled, terminate_without_stop_token=True)
+    call = {"name": name, "arguments": arguments}
+    if not matcher.accept_string(json.dumps(call)) or not matcher.is_terminated():
+        return False
+    jsonschema.validate(call, turn_schema(SHOP, message, view))
+    return True
+
+
+def test_a_search_uses_all_that_is_named() -> None:
+    said = "a red wool scarf, no silk, under 40"
+    whole = {"category": "scarf", "colour": "red", "not_material": "silk", "price_max": 40}
+    assert not allows(said, OPEN, "search_catalog", **whole)  # wool is named, too
+    both = {"category": "scarf", "colour": "red", "material": "wool", "not_material": "silk"}
+    assert allows(said, OPEN, "search_catalog", **both, price_max=40)
+    assert not allows(said, OPEN, "search_catalog", **both)
+    assert not allows(said, OPEN, "search_catalog", **both, price_min=40)
+    assert allows(said, OPEN, "reply", act="not_sold"), "a reply needs none of it"
+
+
+def test_similar_items_may_be_pointed_at_by_what_is_named() -> None:
+    assert allows("like the scarf but red", SHOWN, "similar_items", item=2, colour="red")
+    assert allows("like the red scarf", SHOWN, "similar_items", item=1)
+
+
+def test_two_prices_are_a_range_and_a_small_number_may_be_pieces() -> None:
+    said = "between 20 and 40"
+    assert allows(said, OPEN, "search_catalog", price_min=20, price_max=40)
+    assert not allows(said, OPEN, "search_catalog", price_min=40, price_max=20)
+    assert not allows(said, OPEN, "search_catalog", price_max=40)
+    assert allows("I need 2 scarves", OPEN, "search_catalog", category="scarf")
+    assert allows("I have 40", OPEN, "search_catalog", price_max=40)
+
+
+def test_a_field_is_given_up_where_the_message_or_the_question_is_about_it() -> None:
+    assert allows("any colour is fine", OPEN, "search_catalog", clear="colour")
+    assert allows("any coluor is fine", OPEN, "search_catalog", clear="colour")
+    assert allows("I don't mind", TurnView(asked="colour"), "search_catalog", clear="colour")
+    assert not allows("I don't mind", OPEN, "search_catalog", clear="colour")
+    assert allows("forget all that", OPEN, "search_catalog", clear="all")
+    assert not allows("a scarf", OPEN, "search_catalog", category="scarf", clear="all")
+    assert allows("the price does not matter", OPEN, "recommend")
+
+
+def test_it_is_for_oneself_only_where_one_says_so() -> None:
+    assert allows("it's for me", OPEN, "search_catalog", for_someone_else=False)
+    assert not allows("it's a gift", OPEN, "search_catalog", for_someone_else=False)
+    assert allows("it's a gift", OPEN, "search_catalog", for_someone_else=True)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_nearly_every_made_turn_can_be_called_right(split: Any) -> None:
+    import pyarrow as pa
+    from demo_turns import ROWS
+
+    from llmrec.serving.assistant.dialogues.turns import TurnMaker
+
+    items = [row | {"price": 5.0 + n, "brand": "Velta"} for n, row in enumerate(ROWS * 6)]
+    maker = TurnMaker(SHOP, pa.Table.from_pylist(items), split, 0)
+    turns = [maker.make() for _ in range(60)]
+    right = [
+        allows(turn.message, turn.view, turn.call.name, **turn.call.arguments)
+        for turn in turns
+        if turn.message.isascii()
+    ]
+    assert sum(right) >= 0.9 * len(right)
+
+
+def test_the_shipped_adapter_is_whole_small_and_of_its_base() -> None:
+    info = read_adapter(SHIPPED)  # compares the sha256 of its files
+    assert (info.base_name, info.base_hash) == (BASE, base_hash(BASE, items=False))
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 12 * 2**20
+    card = (SHIPPED / "README.md").read_text()
+    assert "license: apache-2.0" in card and "training/assistant.yaml" in card
