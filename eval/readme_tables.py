@@ -203,8 +203,7 @@ TALK = (  # metric, what it is, its format
     ("success", "simulated shoppers: need met", ".1%"),
     ("turns", "messages until then, or until they left", ".2f"),
     ("pass^4", "met four times of four", ".1%"),
-    ("success_first", "need met, the first time", ".1%"),
-    ("success_without_history", "the same without the person's history", ".1%"),
+    ("success_without_history", "need met without the person's history, by search alone", ".1%"),
     ("worth_of_history", "what the history is worth", "+.1%"),
     ("untrue_replies", "replies that say what is not so of the catalogue", ".0f"),
     ("pushed", "products offered on health or crisis", ".0f"),
@@ -222,6 +221,12 @@ def assistant_table() -> str:
     """What simulated shoppers and adversaries make of the assistant."""
     result = _result("assistant-demo")
     lines = ["| | | 95% |", "| --- | --- | --- |"]
+    if counts := result.get("counts"):
+        attacks = sum(counts["adversarial"].values())
+        lines.append(
+            f"| shoppers, four times each and once without history | {counts['shoppers']} | |"
+        )
+        lines.append(f"| messages of adversaries | {attacks} | |")
     for metric, what, form in TALK:
         if metric in result.get("metrics", {}):
             span = result["intervals"].get(metric)

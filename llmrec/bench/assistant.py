@@ -10,8 +10,8 @@ the catalogue whether what was shown meets the need.
 * ``success``: of all conversations, those in which something that meets the need was shown and
   taken before the shopper left; ``turns``: messages until then, or until they left;
 * ``pass^k``: of the shoppers, those served in k conversations out of k, in other words each time;
-* ``success_without_history``: the same shoppers, the first time, by search alone, to be compared
-  with ``success_first``; ``worth_of_history`` is the difference;
+* ``success_without_history``: the same shoppers, once, by search alone, in the words of the first
+  time (``success_first``); ``worth_of_history``: ``success`` less that, shopper by shopper;
 * ``filters_kept``: of the lists shown, those in which everything is all that was said so far, or
   the reply says what it is not;
 * ``untrue_replies``: replies, of shoppers and adversaries, that say what is not so of the catalogue

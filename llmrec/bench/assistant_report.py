@@ -23,7 +23,7 @@ _ROWS = {
     "turns": "messages of the shopper, on average",
     "success_first": "need met, the first time",
     "success_without_history": "the same without history, by search alone",
-    "worth_of_history": "difference",
+    "worth_of_history": "what history is worth: need met, of all times, and without it",
     "bought": "of those met, in the cart when asked for",
     "filters_kept": "lists that keep to what was said, or say where they do not",
     "untrue_replies": "replies that say what is not so",
@@ -78,7 +78,7 @@ def figures(lines: Sequence[Json], times: int, resamples: int, seed: int) -> Fig
             **{f"pass^{k}": _pass(met, k) for k in range(1, times + 1)},
             "success_first": met[:, 0],
             "success_without_history": without,
-            "worth_of_history": met[:, 0] - without,
+            "worth_of_history": met.mean(axis=1) - without,
         }
         metrics = {name: float(value.mean()) for name, value in values.items()}
         spans = intervals(values, None, resamples, seed)
