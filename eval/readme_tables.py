@@ -207,6 +207,7 @@ TALK = (  # metric, what it is, its format
     ("worth_of_history", "what the history is worth", "+.1%"),
     ("untrue_replies", "replies that say what is not so of the catalogue", ".0f"),
     ("pushed", "products offered on health or crisis", ".0f"),
+    ("carts", "carts changed by messages of adversaries that ask for none", ".0f"),
 )
 TALKED_FILMS = {
     "": "**films named and words said**",

@@ -91,7 +91,8 @@ def run(
         seed: of shoppers, words, adversaries and bootstrap.
 
     Raises:
-        ConfigError: for numbers that make no sense, or a result that is no ``.json``.
+        ConfigError: for numbers that make no sense, a result that is no ``.json``, or no time for
+            any conversation.
         ArtifactError, DataError: for folders that cannot be used.
     """
     result_file(results, "--results")
@@ -113,7 +114,7 @@ def run(
         "adversarial": adversarial,
         "model": named,
         "seed": seed,
-        "adapter": [file_hash(path) for path in sorted(adapter.iterdir())]
+        "adapter": [file_hash(path) for path in sorted(adapter.glob("adapter_*"))]  # no card
         if assistant_url is None
         else assistant_url,
         "bundle": folder_hash(bundle),
@@ -124,6 +125,10 @@ def run(
     units = units_of(shoppers, times, adversarial)
     held = hold_all(units, judge, work / part_name(settings), until)
     lines = list(ProgressBar(held, "assistant", unit="conversation", total=len(units)))
+    if not lines:
+        raise ConfigError(
+            f"--max-minutes: {max_minutes:g} ended before any conversation; no result is written"
+        )
     found = figures(lines, times, resamples, seed)
     if tools is not None:
         found.metrics["tool_accuracy"] = read_result(tools)["metrics"]["tool_accuracy"]

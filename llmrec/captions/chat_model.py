@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from llmrec.captions.transformers_engine import GreedyRecorder, compile_schema
-from llmrec.content.features.models import check_layers, pick_device
-from llmrec.errors import ArtifactError, ConfigError, one_line, require
+from llmrec.content.features.models import pick_device
+from llmrec.errors import ConfigError, require
 from llmrec.llm.adapters import attach
-from llmrec.llm.tokenizer import load_tokenizer
-from llmrec.weights.locate import locate
+from llmrec.llm.chat import load_chat_model
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,11 @@ class ChatModel:
         device: str = "auto",
     ) -> None:
         require("xgrammar", "media")
-        self.tokenizer = load_tokenizer(model)
-        if not self.tokenizer.chat_template:
-            raise ConfigError(
-                f"--model: the tokenizer of {model} has no chat template; give an "
-                "instruction-tuned model, such as smollm2-135m"
-            )
+        loaded, self.tokenizer = load_chat_model(model, "--model")
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.device = pick_device(device)
-        loaded = _load(model)
         context = int(loaded.config.max_position_embeddings)
         if context < least_context:
             raise ConfigError(
@@ -141,28 +134,3 @@ class ChatModel:
             pieces = [self._bytes[token] for token in tokens[:length]]
             found.append(Written(pieces, [step[row] for step in recorder.logprobs[:length]]))
         return found
-
-
-def _load(model: str) -> Any:
-    """A causal LM in float32.
-
-    Raises:
-        ArtifactError: if there is none.
-    """
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    located = locate(model, "language model", "model")
-    check_layers(located)
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            located,
-            dtype="float32",
-            local_files_only=Path(located).is_dir(),
-            trust_remote_code=False,
-        )
-    # transformers raises nearly anything for files that are damaged, or of another kind
-    except Exception as error:
-        reason = one_line(error)[:300]
-        raise ArtifactError(f"{model}: no language model that can be read ({reason})") from None

@@ -82,14 +82,15 @@ def run(config: EnhanceConfig, dataset: Path, out: Path) -> Path:
         items = [data.item(row) for row in range(data.n_items)]
         if not any(map(catalogue_text, items)):
             raise DataError(f"{dataset}: no item has any text to enhance")
-        written = _write_all(Shards(stage.folder), items, config)
+        shards = Shards(stage.folder)
+        written = _write_all(shards, items, config)
         stage.counts |= {
             "items": len(items),
             "without_text": sum(not catalogue_text(item) for item in items),
             "with_summary": sum(bool(row["summary"]) for row in written),
         }
         write_jsonl(stage.folder / ENHANCED, written)
-        Shards(stage.folder).remove()
+        shards.remove()
 
     return run_stage(out, Manifest(ENHANCED_STAGE, settings, inputs), work, resume=True)
 

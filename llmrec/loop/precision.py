@@ -31,7 +31,7 @@ def choose_precision(device_type: str, precision: Precision) -> Precision:
         if device_type != "cuda":
             return "float32"
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    if device_type == "cpu" and precision != "float32" and not _cpu_computes(precision):
+    if device_type == "cpu" and precision != "float32" and not computes("cpu", precision):
         _warn(precision)
         return "float32"
     return precision
@@ -75,9 +75,13 @@ def bfloat16_products_differ() -> bool:
     return float((product - one @ one).abs().max()) > 1e-3
 
 
-def _cpu_computes(precision: Precision) -> bool:
-    """Whether this CPU multiplies matrices of that type itself (AVX-512 BF16, AMX)."""
-    cpu = require("torch", "train").cpu
+def computes(device_type: str, precision: Precision) -> bool:
+    """Whether a device multiplies matrices of a half precision itself: a CPU by AVX-512 BF16 or
+    AMX."""
+    torch = require("torch", "train")
+    if device_type == "cuda":
+        return precision == "float16" or bool(torch.cuda.is_bf16_supported())
+    cpu = torch.cpu
     if precision == "float16":
         return bool(cpu._is_amx_fp16_supported())
     return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())

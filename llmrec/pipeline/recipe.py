@@ -180,11 +180,21 @@ class Recipe:
         if twice:
             raise ConfigError(f"{min(twice)!r} is both a model and a baseline: rename the model")
         for name, model in self.models.items():
-            emf = (model.train or {}).get("kind") == "emf"
-            if model.hybrid is not None and model.index is None and not emf:
-                raise ConfigError(f"models.{name}: hybrid: needs `index`, a model with item IDs")
+            if model.hybrid is not None and model.index is None:
+                self._check_alone(name, model)
             if model.vectors == "fused" and "media.fusion" not in self.sections:
                 raise ConfigError(f"models.{name}: vectors: fused needs `media: {{fusion: ...}}`")
+
+    def _check_alone(self, name: str, model: Model) -> None:
+        """A model without item IDs has an item graph beside it where domains are measured alone."""
+        if model.train.get("kind") != "emf":
+            raise ConfigError(f"models.{name}: hybrid: needs `index`, a model with item IDs")
+        if "domains" not in self.sections or model.refreshed:
+            wrong = "refreshed" if model.refreshed else "hybrid"
+            raise ConfigError(
+                f"models.{name}: {wrong}: an emf model and its graph are measured by domain, "
+                "at one moment; add `domains: {}`, leave out `refreshed`"
+            )
 
     @property
     def indexed(self) -> list[str]:

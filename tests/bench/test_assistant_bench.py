@@ -14,7 +14,7 @@ from llmrec.bench import assistant
 from llmrec.bench.assistant_report import figures
 from llmrec.bench.shoppers import needs
 from llmrec.bench.shoppers.adversarial import DECLINED, LONG, Adversary
-from llmrec.bench.shoppers.units import ALONE, ATTACK, SHOP, Judge, units_of
+from llmrec.bench.shoppers.units import ALONE, ATTACK, SHOP, Judge, Unit, units_of
 from llmrec.data.dataset import Dataset
 from llmrec.errors import ConfigError
 from llmrec.serving.assistant.mind import EmbeddedModel
@@ -69,10 +69,35 @@ def test_conversations_are_held_counted_and_kept(
         bench("other.json", seed=1)
 
 
-def test_a_run_that_ends_early_says_so(bench: Any, tmp_path: Path) -> None:
+def test_a_run_that_ends_early_says_so(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, held = Judge.hold, list[Unit]()
+
+    def hold(judge: Judge, unit: Unit) -> Any:
+        held.append(unit)
+        if len(held) > 5:
+            raise KeyboardInterrupt
+        return original(judge, unit)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "hold", hold)
+        with pytest.raises(KeyboardInterrupt):
+            bench()
+    # another card is not another adapter: what was held counts
+    (tmp_path / "adapter" / "README.md").write_text("figures")
     result = bench(max_minutes=0.0)
-    assert result["conversations"] == {"asked for": 14, "held": 0}
-    assert "after 0 of 14 conversations" in (tmp_path / "assistant.md").read_text()
+    assert result["conversations"] == {"asked for": 14, "held": 5}
+    assert "after 5 of 14 conversations" in (tmp_path / "assistant.md").read_text()
+
+
+def test_a_run_without_conversations_leaves_the_result_as_it_was(
+    bench: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "assistant.json").write_text("measured")
+    with pytest.raises(ConfigError, match="ended before any conversation"):
+        bench(max_minutes=0.0)
+    assert (tmp_path / "assistant.json").read_text() == "measured"
 
 
 def test_numbers_that_make_no_sense_are_errors(bench: Any) -> None:

@@ -343,6 +343,25 @@ def test_every_shipped_recipe_fits_the_real_stages(
     assert plan(recipe, out, str(path))
 
 
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("sasrec", "domains: {}", "hybrid: needs `index`"),
+        ("emf", "", "hybrid: an emf model and its graph are measured by domain"),
+        ("emf, refreshed", "domains: {}", "refreshed: an emf model"),
+    ],
+)
+def test_an_item_graph_beside_a_model_without_item_ids(
+    tmp_path: Path, kind: str, more: str, message: str
+) -> None:
+    kind, _, refreshed = kind.partition(", ")
+    option = f", {refreshed}: true" if refreshed else ""
+    model = f"models: {{m: {{train: {{kind: {kind}}}, hybrid: {{}}{option}}}}}"
+    path = write(tmp_path, f"name: n\n{model}\n{more}\n")
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(path)
+
+
 def test_a_baseline_that_there_is_not_is_named_before_anything_runs(tmp_path: Path) -> None:
     path = write(tmp_path, RECIPE.replace("popularity", "popular"))
     with pytest.raises(

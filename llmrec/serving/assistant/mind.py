@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmrec.errors import ArtifactError, ConfigError, one_line, require
+from llmrec.errors import ArtifactError, require
 from llmrec.serving.assistant.calls import (
     SYSTEM,
     ShopVocabulary,
@@ -105,7 +105,7 @@ class EmbeddedModel:
         """
         from llmrec.serving.assistant.decoder import CallDecoder
 
-        model, tokenizer = load_chat_model(base, adapter, dtype)
+        model, tokenizer = load_adapted(base, adapter, dtype)
         return cls(CallDecoder(model, tokenizer, [{"role": "system", "content": SYSTEM}]))
 
     def next_step(self, turn: Turn) -> Iterator[str | ToolCall]:
@@ -124,42 +124,20 @@ class EmbeddedModel:
                 yield ToolCall.of_json(text)
 
 
-def load_chat_model(base: str, adapter: Path | None, dtype: str = "auto") -> tuple[Any, Any]:
+def load_adapted(base: str, adapter: Path | None, dtype: str = "auto") -> tuple[Any, Any]:
     """A chat model with its adapter merged into it, and its tokenizer.
 
     Raises:
         ArtifactError, ConfigError, MissingExtraError: as for :meth:`EmbeddedModel.load`.
     """
     import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils.logging import disable_progress_bar
 
-    from llmrec.content.features.models import check_layers
     from llmrec.llm.adapters import attach, base_hash, read_adapter
-    from llmrec.llm.tokenizer import load_tokenizer
-    from llmrec.weights.locate import locate
+    from llmrec.llm.chat import load_chat_model
+    from llmrec.loop.precision import computes
 
     require("xgrammar", "media")
-    located = locate(base, "language model", "assistant")
-    tokenizer = load_tokenizer(located)
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            f"assistant: the tokenizer of {base} has no chat template; give an instruction-tuned "
-            f"model, such as {BASE}"
-        )
-    disable_progress_bar()
-    check_layers(located)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            located,
-            dtype="float32",
-            local_files_only=Path(located).is_dir(),
-            trust_remote_code=False,
-        )
-    # transformers raises nearly anything for files that are damaged, or of another kind
-    except Exception as error:
-        reason = one_line(error)[:300]
-        raise ArtifactError(f"{base}: no language model that can be read ({reason})") from None
+    model, tokenizer = load_chat_model(base, "assistant")
     if adapter is not None:
         info = read_adapter(adapter)
         if info.base_hash != base_hash(base, items=False):
@@ -170,15 +148,5 @@ def load_chat_model(base: str, adapter: Path | None, dtype: str = "auto") -> tup
         model = attach(model, info.name, adapter).merge_and_unload()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto":
-        dtype = "bfloat16" if _has_units(device) else "float32"
+        dtype = "bfloat16" if computes(device, "bfloat16") else "float32"
     return model.to(device, getattr(torch, dtype)).eval(), tokenizer
-
-
-def _has_units(device: str) -> bool:
-    """Whether a device multiplies bfloat16 itself."""
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    cpu = torch.cpu
-    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())

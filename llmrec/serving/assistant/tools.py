@@ -1,8 +1,7 @@
 """The tools of the assistant, over the recommender, the catalogue and the carts of a service.
 
-Where nothing has all that is wanted, one thing after the other is given up, and the reply says
-which: an attribute (what was said last first), the brand, the words, the price, the category. What
-somebody does not want is never given up.
+Where nothing has all that is wanted, wishes for less are tried
+(:mod:`llmrec.serving.assistant.relaxing`), and the reply says what was given up.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ import copy
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.serving.answering import Answered
 from llmrec.serving.assistant.calls import ToolCall
-from llmrec.serving.assistant.outcome import Outcome
+from llmrec.serving.assistant.outcome import Outcome, Question
+from llmrec.serving.assistant.relaxing import easier
 from llmrec.serving.assistant.shop import Shop
 from llmrec.serving.assistant.state import DialogueState, Wish
 from llmrec.serving.live import LiveHistories
@@ -166,7 +166,7 @@ class ShopTools:
         """Items that have what is wanted, or as much of it as there is."""
         is_new = state.wish.query != turn.state.wish.query  # and said once
         is_new_word = is_new and not self.shop.knows_words(state.wish.query)
-        for given_up, wish in _easier(state.wish):
+        for given_up, wish in easier(state.wish):
             answered = self._try(turn, replace(state, wish=wish), state.wish, similar_to)
             if answered is None or not answered.response.recommendations:
                 continue
@@ -195,7 +195,7 @@ class ShopTools:
             )
         return Outcome("nothing", replace(state, asked=""))
 
-    def _question(self, wish: Wish) -> Any:
+    def _question(self, wish: Wish) -> Question | None:
         return self.shop.question(wish) if len(self.shop.matching(wish)) > MANY else None
 
     def _try(
@@ -433,34 +433,6 @@ class _Turn:
     visitor: Visitor
     message: str
     picture: tuple[float, ...]
-
-
-def _easier(wish: Wish) -> Iterator[tuple[tuple[str, ...], Wish]]:
-    """A wish, then wishes for less: each of its fields given up alone, then one after the other."""
-    yield (), wish
-    names = [*reversed(wish.attributes)]
-    names += [name for name in ("brands", "query", "picture") if getattr(wish, name)]
-    if wish.price_min is not None or wish.price_max is not None:
-        names.append("price")
-    names += ["categories"] if wish.categories else []
-    for name in names:
-        yield (name,), _without(wish, name)
-    easier = wish
-    for number, name in enumerate(names):
-        easier = _without(easier, name)
-        if number:
-            yield tuple(names[: number + 1]), easier
-
-
-def _without(wish: Wish, name: str) -> Wish:
-    """A wish without what it asks for in a field; what it does not want of it stays."""
-    if name == "brands":
-        return replace(wish, brands=())
-    if name == "categories":
-        return replace(wish, categories=())
-    if name in wish.attributes:
-        return replace(wish, attributes={k: v for k, v in wish.attributes.items() if k != name})
-    return wish.cleared(name)
 
 
 def _filters(said: Json) -> Json:

@@ -22,7 +22,7 @@ from llmrec.serving.assistant.calls import (
 )
 from llmrec.serving.assistant.decoder import CallDecoder
 from llmrec.serving.assistant.grammar import call_grammar
-from llmrec.serving.assistant.mind import EmbeddedModel, load_chat_model
+from llmrec.serving.assistant.mind import EmbeddedModel, load_adapted
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
 SHOP = ShopVocabulary.of_items(
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def decoder(folder: Path) -> CallDecoder:
-    model, tokenizer = load_chat_model(str(folder), None, "float32")
+    model, tokenizer = load_adapted(str(folder), None, "float32")
     return CallDecoder(model, tokenizer, messages(SHOP, "", TurnView())[:1])
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from llmrec.serving.assistant.calls import (
     ACTS,
@@ -28,7 +27,6 @@ from llmrec.serving.assistant.dialogues.handwriting import (
     with_article,
 )
 from llmrec.serving.assistant.dialogues.parts import Draft, Parts, whole
-from llmrec.serving.assistant.dialogues.phrases import Split
 from llmrec.serving.assistant.mentions import lexicon
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
@@ -55,30 +53,14 @@ class Turn:
 
 
 class TurnMaker(Parts):
-    """Makes turns.
-
-    Args:
-        vocabulary: of the shop.
-        items: its catalogue, with the columns of ``items.parquet``.
-        split: of the ways to say things.
-        seed: of what is drawn.
-    """
-
-    def __init__(
-        self, vocabulary: ShopVocabulary, items: pa.Table, split: Split, seed: int = 0
-    ) -> None:
-        super().__init__(vocabulary, items, split, seed)
-        self._intents = list(INTENTS)
-        weights = np.array(list(INTENTS.values()), dtype=np.float64)
-        self._weights = weights / weights.sum()
+    """Makes turns; arguments as of :class:`Parts`."""
 
     def make(self, intent: str | None = None) -> Turn:
         """A turn, of any intent or of this one."""
+        names, weights = list(INTENTS), np.array(list(INTENTS.values()), dtype=np.float64)
+        shares = weights / weights.sum()
         for _ in range(1000):
-            name = (
-                intent or self._intents[int(self.rng.choice(len(self._intents), p=self._weights))]
-            )
-            turn = self._try(name)
+            turn = self._try(intent or names[int(self.rng.choice(len(names), p=shares))])
             if turn is not None:
                 return turn
         raise AssertionError(f"no turn of intent {intent!r} can be made of this catalogue")
