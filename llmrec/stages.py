@@ -285,6 +285,9 @@ STAGES: dict[str, Stage] = {
     "experiment report": Stage(
         "llmrec.serving.experiments.report:run", "what each variant has earned so far"
     ),
+    "experiment end": Stage(
+        "llmrec.serving.experiments.cli:run", "end an experiment that began over the API"
+    ),
     "experiment off-policy": Stage(
         "llmrec.serving.experiments.unserved:run", "what a variant never shown would have earned"
     ),

@@ -37,8 +37,10 @@ from llmrec.serving.completions_api import completions_router
 from llmrec.serving.embeddings_api import embeddings_router
 from llmrec.serving.error_handlers import add_error_handlers, error_response
 from llmrec.serving.events_api import events_router
+from llmrec.serving.experiments.live import NO_FILE, LiveExperiments
 from llmrec.serving.experiments.running import running
 from llmrec.serving.experiments.variants import Variants
+from llmrec.serving.experiments_api import experiments_router
 from llmrec.serving.guard import Guard, KeyRing
 from llmrec.serving.json_logs import RequestIds
 from llmrec.serving.live import LiveHistories
@@ -82,13 +84,19 @@ def create_app(
             assistant.
     """
     config = config or USUAL
+    others = [] if variants is None else list(variants.others.values())
+    experiments = None
+    if live is not None:
+        variants = variants or Variants(NO_FILE, recommender)
+        experiments = LiveExperiments(live.store, variants)
     service = Service(recommender, live, config, variants)
     head, batcher, measured = service.head, service.batcher, service.metrics
     catalogue, looks = None, list[Callable[[], object]]()
     if live is not None:
         looks.append(live.follow)
+    if experiments is not None:
+        looks.append(experiments.sync)
     if live is not None and service.bundle.is_changeable:
-        others = [] if variants is None else variants.others.values()
         catalogue, *more = (
             LiveCatalogue(live.store, live, one, batcher.wait_between, number)
             for number, one in enumerate((recommender, *others))
@@ -108,7 +116,7 @@ def create_app(
             door = AssistantDoor(service, assistant, live.store)
             service.side.more_cards[NAME] = CARD
 
-    def experiments() -> list[dict[str, Any]]:
+    def shown_experiments() -> list[dict[str, Any]]:
         return [] if variants is None or live is None else running(variants.config, live.store)
 
     @asynccontextmanager
@@ -175,10 +183,12 @@ def create_app(
         app.include_router(catalogue_router(catalogue, head))
         app.include_router(events_router(live, head, config.rating_scale, measured.events))
         app.include_router(users_router(live, head, batcher))
+    if live is not None and experiments is not None:
+        app.include_router(experiments_router(experiments, live.store, head))
     if agents is not None:
         app.include_router(ucp_router(agents.tools))
         app.router.routes.append(Route(MCP, endpoint=agents))
     shown = pictures or Pictures(service.bundle, None)
-    app.include_router(page_router(shown, people, experiments))
+    app.include_router(page_router(shown, people, shown_experiments))
     describe(app)
     return app

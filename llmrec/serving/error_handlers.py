@@ -18,6 +18,7 @@ from llmrec.generation.vllm_server import VllmServerError
 from llmrec.serving import openai_api as api
 from llmrec.serving.batching import BusyError, ClientGoneError, DeadlineError
 from llmrec.serving.catalogue_api import UnknownItemError
+from llmrec.serving.experiments.live import ExperimentConflictError, UnknownExperimentError
 from llmrec.serving.filters import CatalogFilter
 from llmrec.serving.limits import MAX_NAME
 from llmrec.serving.openai_fields import UnknownFieldError
@@ -41,6 +42,11 @@ FIELDS = {
         "file",
         "language",
         "max_output_tokens",
+        "name",
+        "metric",
+        "control",
+        "tuned_for",
+        "variants",
     ),
 }
 FILTER_FIELDS = tuple(field.name for field in dataclasses.fields(CatalogFilter))
@@ -70,7 +76,7 @@ def add_error_handlers(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             place, reason = first["loc"][-1], first["ctx"]["error"]
             return error_response(400, f"body: is no JSON: {reason} at character {place}")
-        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        where = ".".join(str(part) for part in first["loc"][1:])  # after body or query
         reason = first["msg"].removeprefix("Value error, ")
         return error_response(400, f"{where or 'body'}: {reason}", param=where or None)
 
@@ -89,6 +95,15 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(UnknownItemError)
     def unknown_item(_request: Request, error: LlmrecError) -> JSONResponse:
         return error_response(404, str(error), param="item_id", code="not_found")
+
+    @app.exception_handler(UnknownExperimentError)
+    def unknown_experiment(_request: Request, error: LlmrecError) -> JSONResponse:
+        return error_response(404, str(error), param="name", code="not_found")
+
+    @app.exception_handler(ExperimentConflictError)
+    def conflicting(_request: Request, error: LlmrecError) -> JSONResponse:
+        message = str(error)
+        return error_response(409, message, param=_field(message.partition(":")[0]))
 
     @app.exception_handler(BusyError)
     def busy(_request: Request, error: BusyError) -> JSONResponse:

@@ -35,6 +35,7 @@ MEDIA = (
     "/v1/responses",
     "/v1/search",
 )
+EXPERIMENTS = "/v1/experiments"
 FRESH_SECONDS = 1.0  # after which a new or revoked key is noticed
 NO_KEYS = (
     "llmrec: warning: there are no API keys, so WHOEVER REACHES THIS SERVICE may read and change "
@@ -48,7 +49,7 @@ def needed_scope(method: str, path: str) -> str:
     >>> needed_scope("DELETE", "/v1/users/anna")
     'admin'
     """
-    if path == page_api.PEOPLE:
+    if path == page_api.PEOPLE or path.startswith(EXPERIMENTS):
         return ADMIN
     if path == "/v1/events":
         return EVENTS

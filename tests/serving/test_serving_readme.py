@@ -49,7 +49,7 @@ def address(serve: Any, service: LiveService) -> Iterator[str]:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_its_curl_lines(address: str, service: LiveService, spoken: Path, monkeypatch: Any) -> None:
     lines = curl_lines()
-    assert len(lines) == 16
+    assert len(lines) == 20
     monkeypatch.chdir(spoken.parent)
     items = iter(sorted(service.bundle.item_ids))
     # the tiny shop has other items

@@ -1,6 +1,7 @@
 """``llmrec experiment report FILE``: what each variant of an experiment has earned so far.
 
     llmrec experiment report experiments.yaml --store URL --out runs/summer
+    llmrec experiment report --store URL                 # of /v1/experiments, as its own report
 
 It may be read every day, and the experiment be stopped on what it says: intervals and p values are
 those of :mod:`llmrec.experiments.sequential`, valid at all looks together.
@@ -28,6 +29,7 @@ from llmrec.experiments.sequential import (
 from llmrec.files import write_whole
 from llmrec.metrics.plots import drawing
 from llmrec.metrics.results import write_result
+from llmrec.serving.experiments.live import stored_config
 from llmrec.serving.experiments.outcomes import ShownLists, read_lists
 from llmrec.serving.experiments.settings import (
     METRICS,
@@ -82,8 +84,9 @@ class ExperimentReport:
 
 
 def run(
-    file: Path,
+    file: Path | None = None,
     /,
+    *,
     store: str,
     experiment: str | None = None,
     alpha: float = 0.05,
@@ -92,14 +95,15 @@ def run(
     """Print what each variant of an experiment has earned so far. It may be looked at any time.
 
     Args:
-        file: of llmrec serve --experiments.
+        file: of llmrec serve --experiments; without one it is an experiment of /v1/experiments.
         store: URL of the service's database, as of llmrec serve.
-        experiment: its name; not needed where the file has one.
+        experiment: its name; not needed where there is one.
         alpha: probability that a difference is ever reported where there is none.
         out: folder for report.json, report.md and report.png.
     """
-    found = find_experiment(read_experiments(file), experiment)
     with Store(store) as opened:
+        config = stored_config(opened) if file is None else read_experiments(file)
+        found = find_experiment(config, experiment)
         lists = read_lists(opened, found)
     report = make_report(found, lists, alpha)
     text = as_text(report)
@@ -220,7 +224,7 @@ def _check_shares(experiment: Experiment, lists: ShownLists) -> None:
         if len(other):
             raise DataError(
                 f"experiment {experiment.name}: {len(other):,} lists of {name!r} were shown with a "
-                f"share of {other[0]:g}, and the file says {now:g}; changed shares need a new name"
+                f"share of {other[0]:g}, and it says {now:g} now; changed shares need a new name"
             )
 
 
@@ -242,6 +246,32 @@ def _figure(value: float, interval: Interval, sign: str = "") -> str:
     if interval is None:
         return f"{value:{sign}.4g}"
     return f"{value:{sign}.4g} ({interval[0]:{sign}.4g} to {interval[1]:{sign}.4g})"
+
+
+def as_json(report: ExperimentReport, alpha: float) -> dict[str, Any]:
+    """As ``/v1/experiments/NAME/report`` answers."""
+    return {
+        "experiment": report.experiment.name,
+        "metric": report.experiment.metric,
+        "control": report.experiment.control,
+        "method": METHOD,
+        "alpha": alpha,
+        "sample_ratio": {"p_value": report.ratio.p_value, "mismatch": report.ratio.is_mismatch},
+        "variants": [_variant_json(one) for one in report.results],
+        "notes": report.notes,
+    }
+
+
+def _variant_json(one: VariantResult) -> dict[str, Any]:
+    against = {
+        metric: None if found is None else vars(found) for metric, found in one.comparisons.items()
+    }
+    means = {
+        metric: {"mean": one.means[metric].value, "interval": one.intervals[metric]}
+        for metric in METRICS
+    }
+    own = {"name": one.name, "share": one.share, "people": one.persons, "lists": one.lists}
+    return own | means | {"against_control": against or None}
 
 
 def _as_result(report: ExperimentReport, alpha: float) -> dict[str, Any]:

@@ -14,12 +14,12 @@
           semantic: {share: 0, bundle: runs/semantic/bundle}   # never shown, see off-policy
 
 A variant may set ``bundle`` (a path, relative to the file), ``adapter``, ``calibrated``, ``rerank``
-and ``sources`` (of candidates).
+and ``sources`` (of candidates). An experiment of ``/v1/experiments`` is written in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +69,11 @@ class Variant:
         given = {name: getattr(self, name) for name in REQUEST_FIELDS}
         return {name: value for name, value in given.items() if value is not None}
 
+    def as_dict(self) -> dict[str, Any]:
+        """As it is written."""
+        bundle = {} if self.bundle is None else {"bundle": self.bundle}
+        return {"share": self.share} | bundle | self.request_fields
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -98,6 +103,16 @@ class Experiment:
         """What its variants set."""
         found = {name for one in self.variants.values() for name in one.request_fields}
         return found | {"bundle" for one in self.variants.values() if one.bundle is not None}
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it is written, with what it does not say; the order of variants decides who gets
+        which."""
+        return {
+            "metric": self.metric,
+            "control": self.control,
+            "tuned_for": self.tuned_for,
+            "variants": {name: one.as_dict() for name, one in self.variants.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -157,11 +172,63 @@ def read_experiments(path: Path) -> ExperimentsConfig:
     """
     raw = build(_File, load_yaml(path), str(path))
     found = {
-        name: _experiment(name, values, f"{path}: experiments.{name}")
+        name: read_experiment(name, values, f"{path}: experiments.{name}.")
         for name, values in _named(raw.experiments, f"{path}: experiments").items()
     }
-    _check_together(list(found.values()), path)
+    experiments = list(found.values())
+    for number, one in enumerate(experiments):
+        problem = conflict(one, experiments[:number])
+        if problem:
+            raise ConfigError(f"{path}: experiments: {problem}")
     return ExperimentsConfig(found, raw.exploration, path.parent)
+
+
+def read_experiment(name: str, values: Any, where: str = "") -> Experiment:
+    """An experiment as it is written.
+
+    Args:
+        where: put before the fields in messages.
+
+    Raises:
+        ConfigError: naming the field that is wrong.
+    """
+    check_name(name, "name")
+    raw = build(_ExperimentFile, values, where.removesuffix("."))
+    check_range(raw.tuned_for, "[1, inf)", f"{where}tuned_for")
+    written = _named(raw.variants, f"{where}variants")
+    if len(written) < 2:
+        raise ConfigError(f"{where}variants: an experiment has two variants at least")
+    variants = {
+        one: build(Variant, fields, f"{where}variants.{one}") for one, fields in written.items()
+    }
+    control = next(iter(variants)) if raw.control is None else raw.control
+    if control not in variants:
+        raise ConfigError(f"{where}control: {control!r} is not one of {', '.join(variants)}")
+    check_shares([variant.share for variant in variants.values()], f"{where}variants")
+    return Experiment(name, variants, control, raw.metric, raw.tuned_for)
+
+
+def check_name(name: Any, where: str) -> None:
+    """Check that a name can stand in answers and logs.
+
+    Raises:
+        ConfigError: beginning with ``where``.
+    """
+    wrong = not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME
+    if wrong or not name.isprintable() or set(name) & set("/,"):
+        raise ConfigError(
+            f"{where}: {name!r} is no name; write 1 to {_MAX_NAME} characters without / and ,"
+        )
+
+
+def conflict(one: Experiment, others: Iterable[Experiment]) -> str:
+    """Why an experiment cannot run beside others, since a person is in all of them at once, and
+    no two may set the same; nothing if it can."""
+    for other in others:
+        problem = _conflict(one.fields, other.fields)
+        if problem:
+            return f"{other.name} and {one.name} cannot run together: {problem}"
+    return ""
 
 
 def find_experiment(config: ExperimentsConfig, name: str | None) -> Experiment:
@@ -174,48 +241,16 @@ def find_experiment(config: ExperimentsConfig, name: str | None) -> Experiment:
     if name is None and len(config.experiments) == 1:
         return next(iter(config.experiments.values()))
     if name not in config.experiments:
-        said = "name one" if name is None else f"{name!r} is not in the file"
+        said = "name one" if name is None else f"{name!r} is not among them"
         raise ConfigError(f"--experiment: {said}; there is {known}")
     return config.experiments[name]
-
-
-def _experiment(name: str, values: Any, where: str) -> Experiment:
-    raw = build(_ExperimentFile, values, where)
-    check_range(raw.tuned_for, "[1, inf)", f"{where}.tuned_for")
-    written = _named(raw.variants, f"{where}.variants")
-    if len(written) < 2:
-        raise ConfigError(f"{where}.variants: an experiment has two variants at least")
-    variants = {
-        one: build(Variant, fields, f"{where}.variants.{one}") for one, fields in written.items()
-    }
-    control = next(iter(variants)) if raw.control is None else raw.control
-    if control not in variants:
-        raise ConfigError(f"{where}.control: {control!r} is not one of {', '.join(variants)}")
-    check_shares([variant.share for variant in variants.values()], f"{where}.variants")
-    return Experiment(name, variants, control, raw.metric, raw.tuned_for)
 
 
 def _named(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """A mapping whose names can stand in answers and logs."""
     for name in values:
-        wrong = not isinstance(name, str) or not 0 < len(name) <= _MAX_NAME
-        if wrong or not name.isprintable() or set(name) & set("/,"):
-            raise ConfigError(
-                f"{where}: {name!r} is no name; write 1 to {_MAX_NAME} characters without / and ,"
-            )
+        check_name(name, where)
     return {str(name): value for name, value in values.items()}
-
-
-def _check_together(experiments: list[Experiment], path: Path) -> None:
-    """A person is in all experiments at once, so no two may set the same."""
-    for at, one in enumerate(experiments):
-        for other in experiments[:at]:
-            problem = _conflict(one.fields, other.fields)
-            if problem:
-                raise ConfigError(
-                    f"{path}: experiments: {other.name} and {one.name} cannot run together: "
-                    f"{problem}"
-                )
 
 
 def _conflict(one: set[str], other: set[str]) -> str:

@@ -28,6 +28,7 @@ from llmrec.metrics.plots import drawing, interval_bars
 from llmrec.metrics.results import write_result
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.catalogue.live import LiveCatalogue
+from llmrec.serving.experiments.live import stored_config
 from llmrec.serving.experiments.outcomes import by_metric
 from llmrec.serving.experiments.settings import METRICS, find_experiment, read_experiments
 from llmrec.serving.experiments.variants import Variants, open_others, with_variant
@@ -60,8 +61,9 @@ def run(
 
     Args:
         store: URL of the service's database, with explored lists.
-        experiments: file of llmrec serve --experiments that has the variant.
-        experiment: its name; not needed where the file has one.
+        experiments: file of llmrec serve --experiments that has the variant; without one it is of
+            an experiment of /v1/experiments.
+        experiment: its name; not needed where there is one.
         variant: which one; its share may be 0.
         bundle: that the service served.
         dataset: that the service was given, if any.
@@ -81,10 +83,8 @@ def run(
         name = policy if policy == UNIFORM else Path(policy).name
         source = log.name
     else:
-        if store is None or experiments is None or variant is None or bundle is None:
-            raise ConfigError(
-                "off-policy: needs --log, or --store, --experiments, --variant and --bundle"
-            )
+        if store is None or variant is None or bundle is None:
+            raise ConfigError("off-policy: needs --log, or --store, --variant and --bundle")
         logs = explored_logs(store, experiments, experiment, variant, bundle, dataset)
         name, source = variant, "explored lists of the store"
     found = {metric: estimate(one, clip, seed) for metric, one in logs.items()}
@@ -97,7 +97,7 @@ def run(
 
 def explored_logs(
     store: str,
-    experiments: Path,
+    experiments: Path | None,
     experiment: str | None,
     variant: str,
     bundle: Path,
@@ -109,7 +109,11 @@ def explored_logs(
         ConfigError: for a variant that there is not.
         DataError: if no list was explored.
     """
-    config = read_experiments(experiments)
+    if experiments is None:
+        with Store(store) as database:
+            config = stored_config(database)
+    else:
+        config = read_experiments(experiments)
     variants = find_experiment(config, experiment).variants
     if variant not in variants:
         raise ConfigError(f"--variant: {variant!r} is not one of {', '.join(variants)}")

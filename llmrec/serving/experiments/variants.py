@@ -11,7 +11,12 @@ from llmrec.errors import ConfigError, LlmrecError
 from llmrec.experiments.assignment import assign
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.experiments.exploration import explore
-from llmrec.serving.experiments.settings import NEED_CLICK_MODEL, ExperimentsConfig, Variant
+from llmrec.serving.experiments.settings import (
+    NEED_CLICK_MODEL,
+    Experiment,
+    ExperimentsConfig,
+    Variant,
+)
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendRequest
 from llmrec.serving.scenarios import HOME, resolved
@@ -48,7 +53,7 @@ class Variants:
     A request takes part where it names a person and does not itself set what the experiment varies.
 
     Args:
-        config: the file.
+        config: the file, or what runs now; another one may take its place at any time.
         recommender: of the service; answers what no variant's own bundle does.
         others: recommenders of variants' bundles, by the path that the file has.
         random: draws the explored places.
@@ -61,9 +66,16 @@ class Variants:
 
     def __post_init__(self) -> None:
         for experiment in self.config.experiments.values():
-            for name, variant in experiment.variants.items():
-                where = f"experiments.{experiment.name}.variants.{name}"
-                _check(self.recommender_of(variant), variant, where)
+            self.check(experiment, f"experiments.{experiment.name}.")
+
+    def check(self, experiment: Experiment, where: str = "") -> None:
+        """Check that an experiment can be answered here.
+
+        Raises:
+            ConfigError: naming the field after ``where``.
+        """
+        for name, variant in experiment.variants.items():
+            _check(self.recommender_of(variant), variant, f"{where}variants.{name}")
 
     def recommender_of(self, variant: Variant) -> Recommender:
         """What answers for a variant."""
@@ -71,10 +83,10 @@ class Variants:
 
     def treat(self, request: RecommendRequest) -> Treatment:
         """How a request is answered."""
-        treatment = Treatment(self.recommender, request)
-        if request.user is None or not self._is_home(request):
+        treatment, experiments = Treatment(self.recommender, request), self.config.experiments
+        if not experiments or request.user is None or not self._is_home(request):
             return treatment
-        for experiment in self.config.experiments.values():
+        for experiment in experiments.values():
             if _decides_itself(request, experiment.fields):
                 continue
             number = assign(experiment.name, request.user, experiment.shares)
@@ -94,10 +106,11 @@ class Variants:
     ) -> tuple[list[Recommendation], Explored | None]:
         """A list as it is shown; the first place may be explored, but not in answer to words or a
         picture, of given candidates, on further pages and in lists with an order of their own."""
-        chosen = request.is_search or request.candidates is not None
-        if chosen or request.cursor is not None or not self._is_home(request):
+        exploration = self.config.exploration
+        chosen = request.is_search or request.candidates is not None or request.cursor is not None
+        if not exploration.share or chosen or not self._is_home(request):
             return items, None
-        return explore(self.config.exploration, items, self.random)
+        return explore(exploration, items, self.random)
 
     def _is_home(self, request: RecommendRequest) -> bool:
         """Whether a model orders the list."""

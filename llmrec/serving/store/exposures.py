@@ -71,6 +71,12 @@ def counts(connection: Connection) -> dict[tuple[str, str], int]:
     return {(experiment, variant): count for experiment, variant, count in rows}
 
 
+def any_of(connection: Connection, experiment: str) -> bool:
+    """Whether anything of an experiment was shown."""
+    own = select(EXPOSURES.c.variant).where(EXPOSURES.c.experiment == experiment).limit(1)
+    return connection.scalar(own) is not None
+
+
 def lists(connection: Connection, experiment: str) -> list[Row[Any]]:
     """The lists of an experiment in the order in which they were shown: ``recommendation_id``,
     ``user_id``, ``timestamp``, ``variant`` and ``share``."""

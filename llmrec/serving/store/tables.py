@@ -17,11 +17,12 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # what makes a store of a version one of the next; missing tables are made before
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE events ADD COLUMN revenue DOUBLE PRECISION",),
     2: (),
+    3: (),
 }
 METADATA = MetaData()
 # SQLite counts by itself only in a column of type INTEGER
@@ -157,6 +158,16 @@ EXPOSURES = Table(
     Column("variant", String, nullable=False),
     Column("share", Float(53), nullable=False),
     Index("exposures_of_experiment", "experiment"),
+)
+
+# experiments of /v1/experiments; `ended` ones stay, for what was shown of them
+EXPERIMENTS = Table(
+    "experiments",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("definition", JSON, nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("ended", Float(53)),
 )
 
 # lists whose first place was drawn: the item there was `chosen`-th of the ranking

@@ -33,7 +33,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     assert summer.fields == {"rerank", "calibrated"}
     assert (config.exploration.share, config.exploration.places) == (0.1, 3)
     assert read_experiments(written(tmp_path, "experiments: {}")).exploration.share == 0
-    with pytest.raises(ConfigError, match="'winter' is not in the file; there is summer"):
+    with pytest.raises(ConfigError, match="'winter' is not among them; there is summer"):
         find_experiment(config, "winter")
 
 
