@@ -206,7 +206,7 @@ def _optimizer(network: ClickNetwork, fit: FitConfig) -> torch.optim.AdamW:
         {"params": embeddings, "weight_decay": fit.embedding_decay / rate},
         *parameter_groups(others, decay, lambda _, weight: weight.ndim == 2),
     ]
-    return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def forward(

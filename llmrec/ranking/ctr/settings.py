@@ -159,8 +159,8 @@ class FitConfig:
     epochs: int = 3
     checks: int = 4
     patience: int = 4
-    rows: int = 256
-    learning_rate: float = 1e-3
+    rows: int = 512
+    learning_rate: float = 1.5e-3
     weight_decay: float = 1e-5
     embedding_decay: float = 1e-4
     average: float = 0.998
