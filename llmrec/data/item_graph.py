@@ -74,7 +74,8 @@ class ItemGraph:
         self.config = config or ItemGraphConfig()
         self.n_items = n_items
         self._matrix = _sparse().csr_matrix((n_items, n_items), dtype=np.int64)
-        self.out_weight = np.zeros(n_items, dtype=np.int64)
+        self.out_weight = np.zeros(n_items, dtype=np.int64)  # of the edges from an item
+        self.in_weight = np.zeros(n_items, dtype=np.int64)  # of those that lead to it
         self._changes: dict[int, Counter[int]] = {}
         self._changed = 0
         self._lock = threading.Lock()
@@ -99,7 +100,7 @@ class ItemGraph:
             ends = np.concatenate([older, newer]), np.concatenate([newer, older])
             graph._matrix = graph._matrix + _sparse().csr_matrix((weights, ends), shape=shape)
         graph._matrix.eliminate_zeros()
-        graph.out_weight = np.asarray(graph._matrix.sum(axis=1)).ravel()
+        graph._weigh()
         return graph
 
     def append(self, history: np.ndarray, item: int) -> None:
@@ -154,7 +155,7 @@ class ItemGraph:
                 raise DataError("the events to remove are not in the item graph")
             merged.eliminate_zeros()
             self._matrix = merged
-            self.out_weight = np.asarray(merged.sum(axis=1)).ravel()
+            self._weigh()
 
     def propagate(self, weights: Any) -> Any:
         """A step from items along their edges, each item's edges divided by the root of their sum.
@@ -207,7 +208,7 @@ class ItemGraph:
         header = read_versioned(folder / _HEADER, "item graph", SCHEMA_VERSION, FIX)
         graph = cls(n_items, build(ItemGraphConfig, header.get("config", {}), "graph"))
         graph._matrix = read_matrix(folder / _EDGES, n_items)
-        graph.out_weight = np.asarray(graph._matrix.sum(axis=1)).ravel()
+        graph._weigh()
         return graph
 
     def matrix(self) -> Any:
@@ -230,8 +231,13 @@ class ItemGraph:
             self._merge()
             grown._matrix = self._matrix.copy()
             grown._matrix.resize((n_items, n_items))
-            grown.out_weight = np.pad(self.out_weight, (0, n_items - self.n_items))
+            for name in ("out_weight", "in_weight"):
+                setattr(grown, name, np.pad(getattr(self, name), (0, n_items - self.n_items)))
         return grown
+
+    def _weigh(self) -> None:
+        self.out_weight = np.asarray(self._matrix.sum(axis=1)).ravel()
+        self.in_weight = np.asarray(self._matrix.sum(axis=0)).ravel()
 
     def _scaled(self, weights: Any) -> Any:
         scaled = weights.tocsr().astype(np.float64)  # a copy
@@ -260,6 +266,7 @@ class ItemGraph:
                 if weight:
                     self._changes.setdefault(start, Counter())[end] += weight
                     self.out_weight[start] += weight
+                    self.in_weight[end] += weight
             self._changed += len(edges)
             if self._changed > _MERGE_AT:
                 self._merge()

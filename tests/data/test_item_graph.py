@@ -29,6 +29,7 @@ def assert_same(graph: ItemGraph, histories: list[list[int]]) -> None:
     fresh = ItemGraph.fit(Histories.from_lists(histories), N, graph.config)
     assert (graph.matrix() != fresh.matrix()).nnz == 0
     np.testing.assert_array_equal(graph.out_weight, fresh.out_weight)
+    np.testing.assert_array_equal(graph.in_weight, fresh.in_weight)
     np.testing.assert_array_equal(graph.matrix().indices, fresh.matrix().indices)
 
 
@@ -70,6 +71,7 @@ def test_a_removed_event_leaves_no_trace() -> None:
         graph.replace(np.array(history, dtype=int), np.array([], dtype=int))
     assert graph.matrix().nnz == 0
     assert not graph.out_weight.any()
+    assert not graph.in_weight.any()
 
 
 def test_an_event_that_was_never_added_cannot_be_removed() -> None:
@@ -169,6 +171,7 @@ def test_graphs_are_added_and_taken_away() -> None:
     graph.merge(other)
     assert (graph.matrix() != both.matrix()).nnz == 0
     assert graph.out_weight.tolist() == both.out_weight.tolist()
+    assert graph.in_weight.tolist() == both.in_weight.tolist()
     graph.merge(other, -1)
     assert (graph.matrix() != ItemGraph.fit(Histories.from_lists(first), 4).matrix()).nnz == 0
     with pytest.raises(DataError, match="not in the item graph"):

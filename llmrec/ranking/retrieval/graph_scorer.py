@@ -3,8 +3,10 @@
 A user is the newest items of the history, each counting ``decay`` times as much as the one after
 it. They spread to the items of the nearest content (``smoothing``), go one step along the item
 graph (:mod:`llmrec.data.item_graph`), and the content neighbours themselves are added
-(``content_weight``), so that an item without events is found too. What no step reaches follows by
-popularity.
+(``content_weight``), so that an item without events is found too. To an item that no edge leads to
+the graph leads as it does to the nearest of the others (``cold_neighbours``): otherwise each
+new item would stand behind them for having been met by nobody. What no step reaches follows
+by popularity.
 
 The defaults are the best by NDCG@10 on the validation split of Amazon 2014 Beauty.
 """
@@ -21,6 +23,7 @@ from llmrec.config import check_ranges
 from llmrec.content.search.nearest import build_index, choose_kind, nearest
 from llmrec.data.item_graph import ItemGraph
 from llmrec.errors import CatalogError, require
+from llmrec.ranking.retrieval.cold_items import ColdItems
 from llmrec.ranking.retrieval.vectors import check_vectors, newest_weighted
 from llmrec.types import Histories
 
@@ -40,6 +43,8 @@ class GraphScorerConfig:
         content_power: of the cosine, the weight of a content neighbour.
         content_weight: of the content neighbours beside the graph.
         smoothing: of the content neighbours as further items that the graph is walked from.
+        cold_neighbours: an item that no edge leads to gets the mean score by the graph of so many
+            items, the nearest by content that edges lead to; 0 for none.
     """
 
     decay: float = 0.5
@@ -48,11 +53,14 @@ class GraphScorerConfig:
     content_power: float = 2.0
     content_weight: float = 0.3
     smoothing: float = 0.01
+    cold_neighbours: int = 5
 
     def __post_init__(self) -> None:
         check_ranges(self, "[1, inf)", "events", "neighbours")
         check_ranges(self, "(0, 1]", "decay")
-        check_ranges(self, "[0, inf)", "content_power", "content_weight", "smoothing")
+        check_ranges(
+            self, "[0, inf)", "content_power", "content_weight", "smoothing", "cold_neighbours"
+        )
 
 
 class GraphScorer:
@@ -77,6 +85,7 @@ class GraphScorer:
                 f"the item graph has {graph.n_items} items, the content {content.shape[0]}; "
                 "embed the items of the same dataset"
             )
+        self._cold: ColdItems | None = None
 
     @property
     def n_items(self) -> int:
@@ -98,6 +107,9 @@ class GraphScorer:
             return [walk, nothing, nothing, last_walk, nothing]
         around = query @ self.content
         step = self.graph.dense_step(around)
+        if cold := self._cold_items():
+            for part in (walk, step, last_walk):
+                cold.fill(part)
         return [walk, step, around.toarray(), last_walk, (last @ self.content).toarray()]
 
     def _query(self, histories: Histories) -> Any:
@@ -120,7 +132,21 @@ class GraphScorer:
         if self.content is None:
             return walk
         around = query @ self.content
-        return self.combined([walk, self.graph.propagate(around), around])
+        step = self.graph.propagate(around)
+        if cold := self._cold_items():
+            walk, step = cold.filled(walk), cold.filled(step)
+        return self.combined([walk, step, around])
+
+    def _cold_items(self) -> ColdItems | None:
+        """The items that no edge leads to at this moment; None if there are none to be helped."""
+        items = np.flatnonzero(self.graph.in_weight == 0)
+        most = self.config.cold_neighbours
+        if not most or not len(items):
+            return None
+        known = self._cold  # another thread may put a new one in its place
+        if known is None or not np.array_equal(items, known.items):
+            known = self._cold = ColdItems.of(items, self.content, most)
+        return known
 
     def score(self, histories: Histories) -> np.ndarray:
         """float32 ``[users, items]``; positive where graph or content leads."""
