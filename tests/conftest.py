@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # one small trained run for all tests that need one, vLLM on it, a disk that is soon full, and what
 # wandb writes
 pytest_plugins = ["small_disk", "tiny_shop", "tiny_tuned", "two_shops", "vllm_here", "wandb_files"]
+
+# an example takes as long as the machine is busy
+settings.register_profile("llmrec", deadline=None)
+settings.load_profile("llmrec")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached costs minutes
 
