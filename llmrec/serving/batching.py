@@ -56,6 +56,30 @@ class ClientGoneError(LlmrecError):
     """Nobody waits for the answer any more."""
 
 
+class Deadline:
+    """When an answer is no longer wanted, from now on.
+
+    Args:
+        seconds: that are left.
+    """
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._seconds, self._until = seconds, time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left, 0 at least."""
+        return max(0.0, self._until - time.monotonic())
+
+    def check(self) -> None:
+        """
+        Raises:
+            DeadlineError: if it has passed.
+        """
+        if not self.left:
+            raise DeadlineError(self._seconds)
+
+
 @dataclass(frozen=True)
 class _Task(Generic[Q]):
     """What waits in the queue: a question, or a function to run between two batches."""

@@ -15,17 +15,18 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from llmrec.data.source import MEDIA_FIELDS
 from llmrec.data.values import to_pairs
 from llmrec.errors import ConfigError, LlmrecError
 from llmrec.serving.catalogue import live
 from llmrec.serving.catalogue.live import ItemChange, LiveCatalogue
+from llmrec.serving.catalogue.rows import own_file
 from llmrec.serving.limits import MAX_FIELDS, MAX_NAME, MAX_TEXT, MAX_VALUE, check_nesting
 from llmrec.serving.one_line import one_line
 from llmrec.serving.request import check_text, seconds
 
 Json = dict[str, Any]
 MAX_ITEMS = 1000  # of a batch
-_MEDIA = ("image", "video", "audio")
 _ONE_LINE = ("title", "brand", "domain")
 _REFUSED = "refused"
 # What each outcome is for one item: HTTP's status, and why it is an error
@@ -77,7 +78,9 @@ class ItemBody(BaseModel):
     attributes: dict[str, Any] | None = Field(
         None, max_length=MAX_FIELDS, description="names and values, or lists of values"
     )
-    image: Text | None = Field(None, description="http or https address")
+    image: Text | None = Field(
+        None, description="http or https address; bundle:image is the file that the bundle names"
+    )
     video: Text | None = Field(None, description="likewise")
     audio: Text | None = Field(None, description="likewise")
     in_stock: bool | None = None
@@ -105,8 +108,9 @@ class ItemBody(BaseModel):
             given["attributes"] = _pairs(given["attributes"])
         if given.get("price") is not None and not math.isfinite(given["price"]):
             raise ConfigError(f"price: {given['price']} is no price")
-        for name in _MEDIA:
-            _check_address(name, given.get(name))
+        for name in MEDIA_FIELDS:
+            if given.get(name) != own_file(name):
+                _check_address(name, given.get(name))
         if given.get("available_from") is not None:
             given["available_from"] = seconds("available_from", given["available_from"])
             if not math.isfinite(given["available_from"]):
@@ -175,11 +179,12 @@ def catalogue_router(catalogue: LiveCatalogue, head: Callable[[], Json]) -> APIR
 
     @router.put("/items/{item_id:path}", responses=_ONE)
     def put_item(item_id: str, body: ItemBody) -> JSONResponse:
-        return answer(ItemChange(_checked(item_id), body.fields()))
+        return answer(catalogue.checked(ItemChange(_checked(item_id), body.fields())))
 
     @router.patch("/items/{item_id:path}", responses=_THERE)
     def patch_item(item_id: str, body: ItemBody) -> JSONResponse:
-        return answer(ItemChange(_checked(item_id), body.fields(), whole=False))
+        change = ItemChange(_checked(item_id), body.fields(), whole=False)
+        return answer(catalogue.checked(change))
 
     @router.delete("/items/{item_id:path}", responses=_THERE)
     def delete_item(item_id: str) -> JSONResponse:
@@ -214,7 +219,8 @@ def take(catalogue: LiveCatalogue, bodies: Sequence[Any], whole: bool) -> list[J
         try:
             check_nesting(body)
             item = BatchItem.model_validate(body)
-            good[row] = ItemChange(_checked(item.item_id), item.fields(), whole)
+            change = ItemChange(_checked(item.item_id), item.fields(), whole)
+            good[row] = catalogue.checked(change)
         except (ConfigError, ValidationError) as error:
             results[row] = _refused(row, body, error)
     found = catalogue.change(list(good.values())) if good else []
@@ -224,14 +230,17 @@ def take(catalogue: LiveCatalogue, bodies: Sequence[Any], whole: bool) -> list[J
 
 
 def as_json(row: Json) -> Json:
-    """A row of the catalogue as ``PUT`` takes it; of a file on this machine no path is told."""
+    """A row of the catalogue as ``PUT`` takes it; the path of a file on this machine is not told,
+    but that there is one."""
     pairs = (text.partition("=") for text in row["attributes"])
-    addresses = {name: _address(row.get(name)) for name in _MEDIA}
+    addresses = {name: _address(name, row.get(name)) for name in MEDIA_FIELDS}
     return row | addresses | {"attributes": {name: value for name, _, value in pairs}}
 
 
-def _address(media: str | None) -> str | None:
-    return media if media and media.startswith(("http://", "https://")) else None
+def _address(name: str, media: str | None) -> str | None:
+    if not media:
+        return None
+    return media if media.startswith(("http://", "https://")) else own_file(name)
 
 
 def _checked(item_id: str) -> str:

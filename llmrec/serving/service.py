@@ -131,15 +131,18 @@ class Service:
         asked = Asked(request, name)
         return head, await self.batcher.ask(asked, until - time.monotonic(), http.is_disconnected)
 
-    def answer_from_thread(self, request: RecommendRequest) -> Answered:
+    def answer_from_thread(self, request: RecommendRequest, seconds: float = math.inf) -> Answered:
         """What is recommended by the model itself, from a thread that may wait.
+
+        Args:
+            seconds: within which it is wanted, the service's deadline at the latest.
 
         Raises:
             CatalogError, ConfigError: for a request that cannot be answered.
             BusyError, DeadlineError: if it was not answered in time.
         """
         asked = Asked(request, self.bundle.model_name)
-        return self.batcher.ask_from_thread(asked, self.config.deadline_ms / 1000)
+        return self.batcher.ask_from_thread(asked, min(seconds, self.config.deadline_ms / 1000))
 
     async def log_likelihoods(self, body: api.RecommendFields, items: Sequence[int]) -> list[float]:
         """Of items after the history of a request, as the language model alone has them.

@@ -17,6 +17,7 @@ from tiny_shop import TinyRun
 
 from llmrec.bench.random_shop import RandomShop
 from llmrec.serving.catalogue.live import CREATED, ItemChange, LiveCatalogue
+from llmrec.serving.catalogue.rows import BundleRows
 from llmrec.serving.catalogue_api import as_json
 from llmrec.serving.guard import FRESH_SECONDS
 from llmrec.serving.recommender import Recommender
@@ -328,5 +329,37 @@ def test_with_a_click_model_and_until_no_id_is_left(shop: RandomShop, tmp_path: 
 def test_no_path_of_this_machine_is_told() -> None:
     row = {"item_id": "a", "attributes": ["colour=red"], "image": "/srv/shop/a.jpg"}
     shown = as_json(row | {"video": "https://shop.example/a.mp4", "audio": None})
-    assert (shown["image"], shown["video"]) == (None, "https://shop.example/a.mp4")
+    assert (shown["image"], shown["audio"]) == ("bundle:image", None)
+    assert shown["video"] == "https://shop.example/a.mp4"
     assert shown["attributes"] == {"colour": "red"}
+
+
+def test_what_is_read_can_be_written_back(
+    tiny_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a picture is a file of the bundle, and after the item was gone for a while."""
+    read_rows = BundleRows.read
+
+    def with_pictures(rows: BundleRows, items: Any) -> dict[int, Any]:
+        found = read_rows(rows, items)
+        return {at: row | {"image": f"pictures/{at}.jpg"} for at, row in found.items()}
+
+    monkeypatch.setattr(BundleRows, "read", with_pictures)
+    with live_service(tiny_run.bundle("atomic"), tmp_path / "store.sqlite") as service:
+        item, other = service.bundle.item_ids[5:7]
+        read, place = row_of(service, item), f"{PATH}/{item}"
+        assert read["image"] == "bundle:image"
+        assert service.client.put(place, json=read).json()["outcome"] == "unchanged"
+        assert service.client.patch(place, json={"price": 9.0}).json()["outcome"] == "changed"
+        assert service.client.put(place, json=read | {"price": 9.0}).json()["outcome"] == (
+            "unchanged"
+        )
+        service.client.put(place, json=read | {"image": None})
+        assert row_of(service, item)["image"] is None
+        service.client.delete(place)
+        batch = {"items": [read | {"item_id": item}, read | {"item_id": "new-1"}]}
+        back, new = service.client.put(PATH, json=batch).json()["results"]
+        assert back["outcome"] == "created" and row_of(service, item) == read
+        assert new["error"]["param"] == "items[1].image"
+        refused = service.client.put(f"{PATH}/{other}", json={"image": "bundle:video"})
+        assert refused.status_code == 400

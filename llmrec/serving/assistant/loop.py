@@ -41,7 +41,7 @@ from llmrec.serving.assistant.safety import is_foreign, urgent
 from llmrec.serving.assistant.state import DialogueState
 from llmrec.serving.assistant.tools import ShopTools, Visitor
 from llmrec.serving.assistant.wording import Part, Slot, Wording, opening, say
-from llmrec.serving.batching import BusyError, DeadlineError
+from llmrec.serving.batching import BusyError, Deadline, DeadlineError
 from llmrec.serving.one_line import one_line
 from llmrec.serving.store.database import StoreError
 from llmrec.types import Recommendation
@@ -110,7 +110,7 @@ class Assistant:
         model: decides what to do.
         wording: of the shop's slots.
         fallback: goes on where the model fails; None for nobody.
-        tool_seconds: that a call may take.
+        tool_seconds: that a call may take; after them it changes nothing more.
     """
 
     def __init__(
@@ -332,12 +332,13 @@ class _Run:
         if call.name == "update_cart" and MARKUP.search(self._message):
             self.outcome = Outcome("unclear", self._state)
             return
+        deadline = Deadline(self._of._seconds)
         work = self._of._threads.submit(
             self._tools.call, call, self._state, self._conversation.visitor, self._message,
-            self._picture,
+            self._picture, deadline,
         )  # fmt: skip
         try:
-            self.outcome = work.result(self._of._seconds)
+            self.outcome = work.result(deadline.left)
         except WAITING as problem:
             LOG.warning("assistant: %s: %r", call.name, problem)
             self.outcome = Outcome("slow", self._state)
@@ -347,6 +348,7 @@ class _Run:
         except Exception:  # a customer sees no stack trace
             LOG.exception("assistant: %s", call.name)
             self.outcome = Outcome("trouble", self._state)
+        work.cancel()  # one that waits for a thread is not begun
         self._state = self.outcome.state
 
     def _written(self, text: Text) -> Iterator[Part]:

@@ -51,7 +51,7 @@ def shop_assistant(
     """An assistant over the parts of a service.
 
     Args:
-        answer: ranks, and keeps what is shown.
+        answer: ranks within some seconds, and keeps what is shown.
         rows: the catalogue, as it is now.
         store: of carts.
         model: decides what to do.
@@ -147,7 +147,7 @@ def open_assistant(
     rows = LiveCatalogue(database, live, recommender).rows
     answering = Answering(recommender, live, "")
 
-    def answer(request: RecommendRequest) -> Answered:
+    def answer(request: RecommendRequest, _seconds: float) -> Answered:
         return answered(answering, NAME, request)
 
     found = shop_assistant(

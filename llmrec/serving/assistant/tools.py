@@ -21,6 +21,7 @@ from llmrec.serving.assistant.outcome import Outcome, Question
 from llmrec.serving.assistant.relaxing import easier
 from llmrec.serving.assistant.shop import Shop
 from llmrec.serving.assistant.state import DialogueState, Wish
+from llmrec.serving.batching import Deadline
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.recommender import Recommender
 from llmrec.serving.request import RecommendRequest, RecommendResponse
@@ -31,7 +32,7 @@ from llmrec.types import Recommendation
 
 LOG = logging.getLogger(__name__)
 Json = dict[str, Any]
-Answer = Callable[[RecommendRequest], Answered]
+Answer = Callable[[RecommendRequest, float], Answered]  # within so many seconds
 SHOWN = 5  # items of a reply
 CLOSEST = 24  # items closest to words that a person's own taste ranks
 MANY = 40  # matching items from which a question is asked beside them
@@ -79,16 +80,17 @@ class ShopTools:
         live: LiveHistories | None = None,
         personal: bool = True,
     ) -> None:
-        self.recommender, self._answer, self.shop = recommender, answer, shop
+        self.recommender, self._ask, self.shop = recommender, answer, shop
         self._carts: Carts | None = carts
         self._policies, self._live = policies, live
         self._personal = personal
+        self._deadline = Deadline()  # of the call that these are for
 
     def quiet(self) -> ShopTools:
         """The same, but nothing is written: no events, no lists, no carts."""
         found = copy.copy(self)
         found._live = found._carts = None
-        found._answer = lambda request: Answered(self.recommender.answer(request), None, "")
+        found._ask = lambda request, _: Answered(self.recommender.answer(request), None, "")
         return found
 
     def call(
@@ -98,20 +100,29 @@ class ShopTools:
         visitor: Visitor,
         message: str = "",
         picture: Sequence[float] = (),
+        deadline: Deadline | None = None,
     ) -> Outcome:
         """What a call finds or does.
 
         Args:
             message: that asks for it, for the shop's log.
             picture: that came with it, in the space of the search index.
+            deadline: after which nothing more is asked or written.
 
         Raises:
             CatalogError, ConfigError: for what the bundle cannot answer.
             StoreError, BusyError, DeadlineError: if the service cannot answer now.
         """
-        work = getattr(self, f"_{call.name}")
+        tools = copy.copy(self)
+        tools._deadline = deadline or Deadline()
+        tools._deadline.check()
+        work = getattr(tools, f"_{call.name}")
         found: Outcome = work(call.arguments, _Turn(state, visitor, message, tuple(picture)))
         return found
+
+    def _answer(self, request: RecommendRequest) -> Answered:
+        self._deadline.check()
+        return self._ask(request, self._deadline.left)
 
     # --- lists ---------------------------------------------------------------------------------
 
@@ -307,6 +318,7 @@ class ShopTools:
             return Outcome("cart_none", turn.state)
         quantity = max(0, min(int(said.get("quantity", 1)), MOST_QUANTITY))
         state, kept = turn.state, self._lines(turn.state.cart_id)
+        self._deadline.check()  # a cart changes before the reply, or not at all
         is_there = state.cart_id is not None and kept is not None
         lines = [line for line in kept or () if line["item"]["id"] != item_id]
         if quantity:
@@ -349,6 +361,7 @@ class ShopTools:
     def _create_cart(self, said: Json, turn: _Turn) -> Outcome:
         if self._carts is None or turn.state.cart_id is not None:
             return self._get_cart(said, turn)  # one is not lost for another
+        self._deadline.check()
         made = self._carts.create({"line_items": []})
         return Outcome("cart", replace(turn.state, cart_id=made["id"], asked=""), cart=made)
 
@@ -408,6 +421,7 @@ class ShopTools:
         """Write an event of a person who is known; a reply is worth more than its event."""
         if self._live is None or turn.visitor.person is None or (kind == SEARCH and not text):
             return
+        self._deadline.check()
         in_list = item_id is not None and item_id in turn.state.shown
         event = StoredEvent(
             f"chat-{uuid.uuid4().hex}",

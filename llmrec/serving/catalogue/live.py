@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmrec.serving.catalogue.rows import BundleRows, Row, same_content, whole_row
+from llmrec.data.source import MEDIA_FIELDS
+from llmrec.errors import ConfigError
+from llmrec.serving.catalogue.rows import (
+    BundleRows,
+    Row,
+    own_file,
+    same_content,
+    whole_row,
+    with_own_files,
+)
 from llmrec.serving.catalogue.versions import Draft, ItemUpdate, Versions
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.recommender import Recommender
@@ -106,6 +115,20 @@ class LiveCatalogue:
         there = [item_id for item_id in item_ids if items.is_available(item_id)]
         return self._rows(self._base_rows(there), there, self._stored)
 
+    def checked(self, change: ItemChange) -> ItemChange:
+        """A change that can be made.
+
+        Raises:
+            ConfigError: if it names a file of the bundle that is not there.
+        """
+        fields = change.fields or {}
+        named = [name for name in MEDIA_FIELDS if fields.get(name) == own_file(name)]
+        base = self._base_rows([change.item_id]).get(change.item_id, {}) if named else {}
+        for name in named:
+            if not base.get(name):
+                raise ConfigError(f"{name}: the bundle has no file of this item; give an address")
+        return change
+
     def change(self, changes: Sequence[ItemChange]) -> list[str]:
         """Change, add and remove items: kept, and in force, when this returns.
 
@@ -185,7 +208,7 @@ class LiveCatalogue:
             row = plan.rows.get(item_id, plan.before.get(item_id))
             was = plan.stored.get(item_id, self._stored.get(item_id))
             there = row is not None and not (was is not None and was.removed)
-            outcome, fields = _outcome(change, row if there else None)
+            outcome, fields = _outcome(change, row if there else None, base.get(item_id))
             is_new = was is None and item_id not in items.index
             if outcome == CREATED and is_new:
                 free, number = free - 1, number + 1
@@ -270,15 +293,20 @@ def _own_fields(row: Row, base: Row | None) -> Row:
     return {name: value for name, value in row.items() if value != base[name]}
 
 
-def _outcome(change: ItemChange, row: Row | None) -> tuple[str, Row]:
-    """What a change makes of a row, None for none, and the fields that it has then."""
+def _outcome(change: ItemChange, row: Row | None, base: Row | None) -> tuple[str, Row]:
+    """What a change makes of a row, None for none, and the fields that it has then.
+
+    Args:
+        base: the bundle's row, None for none.
+    """
     if change.fields is None:
         return (NOT_FOUND, {}) if row is None else (REMOVED, row)
+    fields = with_own_files(change.fields, base)
     if row is None:
         if not change.whole:
             return NOT_FOUND, {}
-        return CREATED, whole_row(change.item_id, {"available_from": time.time()} | change.fields)
-    after = whole_row(change.item_id, change.fields if change.whole else row | change.fields)
-    if change.whole and change.fields.get("available_from") is None:
+        return CREATED, whole_row(change.item_id, {"available_from": time.time()} | fields)
+    after = whole_row(change.item_id, fields if change.whole else row | fields)
+    if change.whole and fields.get("available_from") is None:
         after["available_from"] = row["available_from"]  # it came when it came
     return (UNCHANGED if after == row else CHANGED), after

@@ -31,6 +31,25 @@ def whole_row(item_id: str, known: Mapping[str, Any]) -> Row:
     return {**empty_row(item_id), **_UNKNOWN, **given, "item_id": item_id}
 
 
+def own_file(name: str) -> str:
+    """What stands for the file that a bundle's row names, whose path is nobody else's business.
+
+    >>> own_file("image")
+    'bundle:image'
+    """
+    return f"bundle:{name}"
+
+
+def with_own_files(fields: Row, base: Row | None) -> Row:
+    """Fields with the bundle's own files in the place of what stands for them.
+
+    Args:
+        base: row of the bundle; None for an item that it does not have, and so no file.
+    """
+    named = [name for name in MEDIA_FIELDS if fields.get(name) == own_file(name)]
+    return fields | {name: None if base is None else base[name] for name in named}
+
+
 def same_content(one: Row, other: Row) -> bool:
     """Whether two rows have the same vectors."""
     return all(one[name] == other[name] for name in CONTENT_FIELDS)

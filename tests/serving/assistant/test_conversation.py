@@ -318,6 +318,47 @@ def test_a_tool_that_takes_too_long(
     assert shop.say(assistant, conversation, "my cart?").situation == "cart_none"
 
 
+def test_a_late_tool_changes_nothing(
+    assistant_shop: AssistantShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, release = assistant_shop, threading.Event()
+    steps = call("search_catalog", category="mug"), call("update_cart", item=1, quantity=2)
+    assistant = shop.assistant(*steps)
+    conversation = assistant.start("anna")
+    shop.say(assistant, conversation, "a mug")
+    before = conversation.state
+    assistant._seconds = 0.1
+    monkeypatch.setattr(assistant.tools, "_lines", lambda _: release.wait(30) and None)
+    made = []
+    monkeypatch.setattr(assistant.tools._carts, "create", made.append)
+    assert shop.say(assistant, conversation, "two of the first").situation == "slow"
+    release.set()
+    assistant._threads.shutdown(wait=True)
+    assert made == [] and conversation.state.cart_id is None
+    assert conversation.state.shown == before.shown
+    assert (shop.live.describe("anna") or {})["events"] == {"search": 1}
+
+
+def test_late_tools_do_not_pile_up(assistant_shop: AssistantShop) -> None:
+    """No more are begun than there are threads, and those are told how long they are wanted."""
+    shop, release, begun = assistant_shop, threading.Event(), list[float]()
+
+    def slow(_request: object, seconds: float) -> Any:
+        begun.append(seconds)
+        release.wait(30)
+        raise DeadlineError(seconds)
+
+    search = call("search_catalog", category="mug")
+    assistant = shop.assistant(*[search] * 12)
+    assistant._seconds = 0.05
+    assistant.tools._ask = slow
+    for _ in range(12):
+        assert shop.say(assistant, assistant.start(), "a mug").situation == "slow"
+    release.set()
+    assistant._threads.shutdown(wait=True)
+    assert 0 < len(begun) <= 8 and max(begun) <= 0.05
+
+
 @pytest.mark.parametrize(
     ("problem", "situation"),
     [(DeadlineError(1.0), "slow"), (RuntimeError("/secret/path"), "trouble")],
