@@ -76,9 +76,10 @@ lint: setup
 	$(BIN)/lint-imports --no-logo
 
 # One thread a process: small tensors gain nothing from more, and two processes share two cores.
-# A file's tests stay together, so that its fixtures are made once.
+# A file's tests stay together, so that its fixtures are made once. Processes that tests start find
+# the library compiled, whatever the environment says of that.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --seconds $(LLMREC_FUZZ_SECONDS)

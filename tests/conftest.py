@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -15,6 +16,14 @@ settings.register_profile("llmrec", deadline=None)
 settings.load_profile("llmrec")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a hub that cannot be reached costs minutes
+gc.disable()  # it would look for garbage in a growing heap of modules, a fifth of the collection
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, but not in what has been imported."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

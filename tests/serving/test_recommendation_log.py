@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cascade_shop import shop
 from live_service import PATIENT, LiveService, an_event, live_service
 from tiny_shop import TinyRun
 
 from llmrec.bench.random_shop import RandomShop
 from llmrec.serving.settings import ServiceConfig
 
-__all__ = ["shop"]
 JOIN = """
 SELECT e.user_id, i.rank, i.score, r.variant, e.type
 FROM events e JOIN recommended_items i USING (recommendation_id, item_id)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cascade_shop import shop
 from live_service import PATIENT, WHEN, LiveService, an_event, live_service
 from tiny_shop import TinyRun
 
@@ -15,7 +14,6 @@ from llmrec.bench.random_shop import RandomShop
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.settings import ServiceConfig
 
-__all__ = ["shop"]
 NEW = ["user: 'anna' is not known and is taken as new"]
 
 

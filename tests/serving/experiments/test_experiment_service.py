@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cascade_shop import shop
 from fastapi.testclient import TestClient
 from live_service import PATIENT, LiveService, live_service
 from tiny_shop import TinyRun
@@ -23,7 +22,6 @@ from llmrec.serving.bundle import Bundle
 from llmrec.serving.server import Opening, open_app
 from llmrec.serving.settings import ServiceConfig
 
-__all__ = ["shop"]
 PEOPLE = [f"person-{number}" for number in range(130)]
 SUMMER = """
 exploration: {share: 0.6, places: 3}
