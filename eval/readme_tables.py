@@ -159,6 +159,7 @@ CLICKS = {
     "full": "**llmrec's click model**",
     "no_captions": "without captions",
     "no_time": "without time",
+    "no_engagement": "without expected engagement",
     "no_media": "vectors from text alone",
     "boosted_trees": "boosted trees",
     "logistic_regression": "logistic regression",

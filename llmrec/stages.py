@@ -162,6 +162,13 @@ STAGES: dict[str, Stage] = {
         "fusion/",
         {"dataset": "dataset/", "features": "features/", "media": "media_features/"},
     ),
+    "train engagement": Stage(
+        "llmrec.ranking.ctr.engagement:run",
+        "how much of each video was watched -> how much of any will be",
+        "media.engagement",
+        "engagement/",
+        {"dataset": "dataset/", "media": "media_features/"},
+    ),
     "search index": Stage(
         "llmrec.content.search.build:run",
         "media features -> index of pictures and words",
@@ -226,7 +233,12 @@ STAGES: dict[str, Stage] = {
         "impressions and clicks -> calibrated click probabilities",
         "ctr",
         "ctr/",
-        {"dataset": "dataset/", "fusion": "fusion/", "captions": "categorical_features/"},
+        {
+            "dataset": "dataset/",
+            "fusion": "fusion/",
+            "captions": "categorical_features/",
+            "engagement": "engagement/",
+        },
         ("models", "bench", "refreshed"),
     ),
     "monitor": Stage(
@@ -320,6 +332,7 @@ STAGES: dict[str, Stage] = {
             "dataset": "dataset/",
             "fusion": "fusion/",
             "captions": "categorical_features/",
+            "engagement": "engagement/",
             "features": "features/",
             "media": "media_features/",
         },

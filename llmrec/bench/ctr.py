@@ -47,6 +47,7 @@ def run(
     *,
     fusion: Path | None = None,
     captions: Path | None = None,
+    engagement: Path | None = None,
     models: Sequence[Path] = (),
     features: Path | None = None,
     media: Path | None = None,
@@ -65,6 +66,7 @@ def run(
         out: the result file, NAME.json; a page and plots are written beside it.
         fusion: folder of ``llmrec train fusion``.
         captions: folder of ``llmrec embed captions``.
+        engagement: folder of ``llmrec train engagement``.
         models: folders of ``llmrec train``, the one that serves last.
         features: folder of ``llmrec embed``; without it or ``media``, what pictures and videos are
             worth is not measured.
@@ -92,7 +94,7 @@ def run(
         raise ConfigError(f"--seeds: {seeds} is too small; give at least 1")
     work = work or Path("runs") / f"{out.stem}_bench"
     started = time.monotonic()
-    folders = Folders(dataset, fusion=fusion, captions=captions, models=tuple(models))
+    folders = Folders(dataset, fusion, captions, engagement, tuple(models))
     scored = run_source_features(config, folders, sources or work / "sources", seed)
     data = build_dataset(config, folders, scored, seed)
     rows = {

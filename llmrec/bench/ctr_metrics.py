@@ -16,7 +16,12 @@ from llmrec.metrics.reliability import plot_reliability
 from llmrec.ranking.calibration.choosing import choose
 from llmrec.ranking.ctr.impression_log import ImpressionRows
 
-GAINS = {"no_captions": "caption", "no_time": "time", "no_media": "media"}
+GAINS = {
+    "no_captions": "caption",
+    "no_time": "time",
+    "no_engagement": "engagement",
+    "no_media": "media",
+}
 _RAW = "raw"  # the full model, not calibrated
 
 

@@ -13,6 +13,7 @@ NAMES = {
     "full": "**the click model**",
     "no_captions": "without captions",
     "no_time": "without time",
+    "no_engagement": "without expected engagement",
     "no_media": "vectors from text alone",
     "raw_text": "text vectors as they are, not fused",
     "logistic_regression": "logistic regression",
@@ -22,7 +23,12 @@ NAMES = {
 }
 RIVALS = ("logistic_regression", "boosted_trees")
 _METRICS = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log loss", "ne": "NE", "ece": "ECE"}
-_GAINS = {"caption": "captions", "time": "time", "media": "pictures and videos"}
+_GAINS = {
+    "caption": "captions",
+    "time": "time",
+    "engagement": "the share of a video that is expected to be watched",
+    "media": "pictures and videos",
+}
 _WAYS = {
     "cascade": "the cascade",
     "head_alone": "the click model alone",

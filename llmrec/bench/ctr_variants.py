@@ -93,6 +93,8 @@ class Bench:
         if data.item_features.token_size:
             found["no_captions"] = variant(without("captions"), captions=False)
         found["no_time"] = variant(without("time"))
+        if data.item_features.watched is not None:
+            found["no_engagement"] = variant(without("engagement"))
         features, media, n_items = self.features, self.media, data.item_features.n_items
         if features is not None and media is not None:
             found["no_media"] = variant(

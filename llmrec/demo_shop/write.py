@@ -16,6 +16,7 @@ from llmrec.config import as_dict, check_ranges
 from llmrec.demo_shop.ground_truth import ground_truth
 from llmrec.demo_shop.shop import DemoShop, Impression, generate
 from llmrec.demo_shop.talk import make_talk
+from llmrec.demo_shop.watching import watch_rows
 from llmrec.demo_shop.wording import TEXTS
 from llmrec.errors import ConfigError
 from llmrec.jsonl import write_jsonl
@@ -90,6 +91,9 @@ def _write_files(shop: DemoShop, run: StageRun, config: DemoShopConfig) -> None:
         about_media = TEXTS["readme_media"].format(**{f"n_{name}": n for name, n in counts.items()})
         flags = " --media" + (f" --views {config.views}" if config.views > 1 else "")
         flags += "" if config.films else " --no-films"
+        if config.films:
+            filmed = {item.item_id for item in items if item.video}
+            write_jsonl(run.folder / "watches.jsonl", watch_rows(shop, filmed))
     types = Counter(event.type for event in shop.events)
     run.counts.update(
         items=len(shop.items),

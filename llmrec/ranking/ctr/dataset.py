@@ -12,6 +12,7 @@ from llmrec.captions.categorical import load_categorical
 from llmrec.config import as_dict
 from llmrec.data.event_store import EventStore
 from llmrec.loop.bars import ProgressBar
+from llmrec.ranking.ctr.engagement import load_engagement
 from llmrec.ranking.ctr.features import ClickFeatures, FeatureBuilder
 from llmrec.ranking.ctr.impression_log import Folders, ImpressionLog
 from llmrec.ranking.ctr.impressions import Impressions
@@ -77,7 +78,9 @@ def run_source_features(config: CtrConfig, folders: Folders, out: Path, seed: in
     """Write every source's features of all impressions, or find it done."""
     settings = {name: as_dict(getattr(config, name)) for name in ("labels", "history", "retrieval")}
     settings["snapshots"] = {"count": config.snapshots}
-    inputs = {k: v for k, v in folders.inputs(config).items() if k != "captions"}
+    inputs = {
+        k: v for k, v in folders.inputs(config).items() if k not in ("captions", "engagement")
+    }
 
     def work(stage: StageRun) -> None:
         log = ImpressionLog.open(config, folders, seed)
@@ -126,8 +129,9 @@ def build_dataset(
     parts = log.split.parts(impressions.time)
     counters = count_events(impressions, log.events)
     captions = None if folders.captions is None else load_categorical(folders.captions)
+    watched = None if folders.engagement is None else load_engagement(folders.engagement)
     item_features = make_item_features(
-        log.dataset, folders.fused(n_items), captions, counters.totals(n_items)
+        log.dataset, folders.fused(n_items), captions, counters.totals(n_items), watched
     )
     train = impressions.select(parts["train"])
     context = ContextVocabulary.learn([train.contexts[row] for row in train.context_index])

@@ -164,6 +164,8 @@ class FeatureBuilder:
         candidate |= item_columns(
             requests, items, counters, self.rates, self._log_price, features.available_from
         )
+        if features.watched is not None:
+            candidate["watched_share"] = ("engagement", features.watched[items])
         candidate |= similarity_columns(requests, items, features.fused, attended)
         candidate |= caption_matches(requests, items, features)
         request = user_columns(requests, self._log_price, self.rates[3])

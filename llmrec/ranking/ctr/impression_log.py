@@ -28,12 +28,14 @@ class Folders:
         dataset: of ``llmrec ingest``, split by time, with every type of event.
         fusion: of ``llmrec train fusion``, or None.
         captions: of ``llmrec embed captions``, or None.
+        engagement: of ``llmrec train engagement``, or None.
         models: of ``llmrec train``, the one that serves and earlier ones.
     """
 
     dataset: Path
     fusion: Path | None = None
     captions: Path | None = None
+    engagement: Path | None = None
     models: tuple[Path, ...] = ()
 
     def inputs(self, config: CtrConfig) -> dict[str, str]:
@@ -42,7 +44,11 @@ class Folders:
         labels = config.labels.file
         return {
             **input_hashes(
-                dataset=self.dataset, fusion=self.fusion, captions=self.captions, **models
+                dataset=self.dataset,
+                fusion=self.fusion,
+                captions=self.captions,
+                engagement=self.engagement,
+                **models,
             ),
             **({} if labels is None else raw_files.input_hashes("labels", labels)),
         }

@@ -40,6 +40,8 @@ class ItemFeatures:
         category: int32 ``[items]``, of the catalogue's own last category; -1 for none.
         categories: their names.
         totals: float64 ``[items, len(COUNTERS)]``, as of the newest time that was learned from.
+        watched: float32 ``[items]``, share of its video that is expected to be watched; NaN
+            unknown. None where nothing is known of any.
     """
 
     fused: np.ndarray
@@ -54,6 +56,7 @@ class ItemFeatures:
     category: np.ndarray
     categories: tuple[str, ...]
     totals: np.ndarray
+    watched: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.fused)
@@ -85,6 +88,9 @@ class ItemFeatures:
             available_from=np.pad(self.available_from, more),
             category=np.pad(self.category, more),
             totals=np.pad(self.totals, (more, (0, 0))),
+            watched=None
+            if self.watched is None
+            else np.pad(self.watched, more, constant_values=np.nan),
         )
         return grown.with_rows(np.arange(self.n_items, self.n_items + new), rows)
 
@@ -141,7 +147,11 @@ class ItemFeatures:
 
 
 def make_item_features(
-    dataset: Dataset, fused: np.ndarray, captions: CategoricalFeatures | None, totals: np.ndarray
+    dataset: Dataset,
+    fused: np.ndarray,
+    captions: CategoricalFeatures | None,
+    totals: np.ndarray,
+    watched: np.ndarray | None = None,
 ) -> ItemFeatures:
     """The items of a dataset.
 
@@ -149,12 +159,14 @@ def make_item_features(
         fused: float32 ``[items, dim]``.
         captions: as integers, or None.
         totals: float64 ``[items, len(COUNTERS)]``.
+        watched: float32 ``[items]``, of ``llmrec train engagement``, or None.
 
     Raises:
         DataError: if a part is of another catalogue.
     """
     n = dataset.n_items
     sizes = {"fused vectors": len(fused), "captions": n if captions is None else captions.n_items}
+    sizes["predictions of what is watched"] = n if watched is None else len(watched)
     for name, count in sizes.items():
         if count != n:
             raise DataError(f"the {name} are of {count} items, {dataset.folder} has {n}")
@@ -178,6 +190,7 @@ def make_item_features(
         category=np.array([code.get(name, -1) for name in last], dtype=np.int32),
         categories=known,
         totals=totals,
+        watched=watched,
     )
 
 

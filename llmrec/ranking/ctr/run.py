@@ -49,6 +49,7 @@ def run(
     out: Path,
     fusion: Path | None = None,
     captions: Path | None = None,
+    engagement: Path | None = None,
     models: Sequence[Path] = (),
     seed: int = 0,
 ) -> Path:
@@ -60,6 +61,7 @@ def run(
         out: folder to write; beside it, NAME_sources.
         fusion: folder of llmrec train fusion.
         captions: folder of llmrec embed captions.
+        engagement: folder of llmrec train engagement.
         models: folders of llmrec train: the one that serves, and ones of earlier times.
         seed: of everything that is drawn.
 
@@ -70,7 +72,7 @@ def run(
     from llmrec.ranking.ctr.dataset import build_dataset, run_source_features
     from llmrec.ranking.ctr.impression_log import Folders
 
-    folders = Folders(dataset, fusion, captions, tuple(models))
+    folders = Folders(dataset, fusion, captions, engagement, tuple(models))
     sources = run_source_features(config, folders, out.with_name(f"{out.name}_sources"), seed)
 
     def work(stage: StageRun) -> None:

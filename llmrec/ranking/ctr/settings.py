@@ -15,7 +15,7 @@ from llmrec.ranking.retrieval.settings import RetrievalConfig
 from llmrec.types import EVENT_TYPES
 
 STARS = 3.5  # the rating that the network predicts as 0
-GROUPS = ("llm", "sources", "captions", "media", "time", "feedback", "context")
+GROUPS = ("llm", "sources", "captions", "media", "engagement", "time", "feedback", "context")
 
 
 @dataclass(frozen=True)
