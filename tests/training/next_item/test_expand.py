@@ -28,7 +28,7 @@ from llmrec.llm.tokenizer import add_tokens, load_tokenizer, train_tokenizer
 from llmrec.llm.vocabulary import Vocabulary
 from llmrec.stage import Manifest, read_manifest, writing
 from llmrec.training.next_item.expand import ExpandConfig, check_round_trip, run
-from llmrec.training.next_item.row_init import content_part, initialise_rows, orthogonal
+from llmrec.training.next_item.row_init import SPREAD, content_part, initialise_rows, orthogonal
 from llmrec.types import Histories
 
 N_ITEMS, SPARE = 40, 4
@@ -106,7 +106,7 @@ def test_similar_items_get_similar_rows_like_the_bases_own(
         assert correlation(cosines(new), expected) > 0.9
         # the standard error of the mean over 40 rows of noise alone, five times over
         assert ((new.mean(0) - old.mean(0)).abs() < old.std(0) * 0.05).all()
-        torch.testing.assert_close(new.std(0), old.std(0), rtol=0.05, atol=0)
+        assert float(new.var(0).mean() / old.var(0).mean()) == pytest.approx(SPREAD**2, rel=0.1)
         spare = whole[offset + N_ITEMS :]
         assert len(spare) == SPARE
         assert ((spare - old.mean(0)).abs() < 0.3 * old.std(0)).all()
@@ -167,8 +167,26 @@ def test_old_rows_stay_when_new_ones_are_filled() -> None:
     assert torch.equal(table[:10], before[:10])
     mean, spread = before[:10].mean(0), before[:10].std(0, correction=0)
     assert ((table[10:12] - mean).abs() < spread).all(), "time tokens start near the mean"
-    assert ((table[12:18] - mean - 3 * spread).abs() < spread).all()
+    assert ((table[12:18] - mean).norm(dim=1) > 1.5 * spread.norm()).all()
     assert ((table[18:] - mean).abs() < spread).all()
+
+
+def test_no_state_finds_new_rows_louder_than_the_bases() -> None:
+    """Along the directions in which the base's rows vary least as along those they vary most in."""
+    generator = torch.Generator().manual_seed(0)
+    directions = orthogonal(8, 8, generator)
+    deviations = torch.logspace(-3, 0, 8)
+    known = torch.randn(400, 8, generator=generator) * deviations @ directions + 5
+    table = torch.cat([known, torch.zeros(500, 8)])
+    initialise_rows(table, 400, 400, torch.randn(500, 8, generator=generator), generator)
+    along = ((table[400:] - table[400:].mean(0)) @ directions.T).std(0)
+    torch.testing.assert_close(along, SPREAD * deviations, rtol=0.15, atol=0)
+
+
+def test_rows_that_do_not_differ_are_a_base_all_the_same() -> None:
+    table = torch.cat([torch.ones(3, 8), torch.zeros(4, 8)])
+    initialise_rows(table, 3, 3, torch.ones(4, 8), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(table, torch.ones(7, 8), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("tied", [True, False])
