@@ -9,7 +9,7 @@
 # PYTHON=python3.12 picks the interpreter, VENV=folder the place.
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test lint fuzz clean
+.PHONY: setup demo test lint style types fuzz clean
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -69,17 +69,24 @@ ifneq ($(SERVE),0)
 		$$($(BIN)/llmrec models path whisper-base >/dev/null 2>&1 && echo --speech-model whisper-base)
 endif
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+types: setup
+	$(BIN)/mypy
 
 # One thread a process: small tensors gain nothing from more, and two processes share two cores.
 # A file's tests stay together, so that its fixtures are made once. Processes that tests start find
-# the library compiled, whatever the environment says of that.
-test: lint
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+# the library compiled, whatever the environment says of that. mypy, which has one thread, runs
+# beside the first tests.
+test: style
+	$(BIN)/mypy & types=$$!; \
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile; \
+	wait $$types
 
 fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --seconds $(LLMREC_FUZZ_SECONDS)

@@ -1,5 +1,6 @@
 """``import llmrec`` and ``llmrec --help`` load nothing heavy and are quick."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -55,6 +56,13 @@ def test_an_interpreter_of_this_environment_starts_without_torch() -> None:
 @pytest.mark.parametrize("module", LIGHT_MODULES)
 def test_the_core_imports_nothing_heavy(module: str) -> None:
     assert heavy_after(f"import llmrec.{module}") == []
+
+
+@pytest.mark.parametrize("name", ["bitsandbytes.backends.cpu.ops", "vllm.triton_utils.importing"])
+def test_a_library_that_is_not_in_use_reports_errors_only(name: str) -> None:
+    code = f"import llmrec, logging; print(logging.getLogger({name!r}).getEffectiveLevel())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == logging.ERROR
 
 
 def test_help_loads_nothing_heavy() -> None:

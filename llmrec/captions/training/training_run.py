@@ -22,7 +22,6 @@ from llmrec.content.media.source import MediaSource
 from llmrec.content.schema import Schema
 from llmrec.data.dataset import Dataset
 from llmrec.errors import LlmrecError
-from llmrec.loop.logs import silence_logs
 from llmrec.loop.progress import Line, RunProgress
 
 
@@ -66,7 +65,6 @@ class MultimodalRun:
         """
         from transformers.utils.logging import disable_progress_bar
 
-        silence_logs()
         disable_progress_bar()  # of reading and writing weights, beside the one that counts
         corpus = make_corpus(shop, schema, config, left_out, transcripts, seed)
         device = pick_device(config.device)

@@ -34,7 +34,6 @@ from llmrec.data.dataset import Dataset
 from llmrec.data.item_lists import left_out_items
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.jsonl import write_jsonl
-from llmrec.loop.logs import silence_logs
 from llmrec.loop.plot import plot_log
 from llmrec.stage import Manifest, StageRun, input_hashes, run_stage
 
@@ -84,7 +83,6 @@ def run(
         settings["schema"] = schema.as_dict()
 
     def work(run: StageRun) -> None:
-        silence_logs()
         _train(run, config, shop, schema, rows, values, source, seed, Path(out))
         run.counts["left_out"] = int(left_out.sum())
         print(_summary(run.counts))

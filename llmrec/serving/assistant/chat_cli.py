@@ -20,7 +20,7 @@ from llmrec.content.media.errors import MediaError
 from llmrec.content.media.images import decode_image
 from llmrec.content.search.query import VOICE_SECONDS
 from llmrec.errors import ConfigError, LlmrecError
-from llmrec.loop.logs import quiet_transformers, silence_logs
+from llmrec.loop.logs import quiet_transformers
 from llmrec.serving.assistant.loop import Assistant, Conversation
 from llmrec.serving.assistant.open import OWN, open_assistant, open_models
 from llmrec.serving.bundle import Bundle
@@ -69,7 +69,6 @@ def chat(
         verify: check the sha256 of every file of the bundle first.
     """
     config = ServiceConfig(currency=currency, speech_model=speech_model)
-    silence_logs()
     with quiet_transformers():
         models = open_models(assistant, assistant_url, assistant_model)
         if not models:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -67,7 +67,7 @@ class ShopVocabulary:
             tuple(name for name, _ in categories.most_common() if name),
             closed,
             tuple(name for name, _ in brands.most_common() if name),
-            tuple(policy_topics() if topics is None else topics),
+            policy_topics() if topics is None else tuple(topics),
         )
 
     @cached_property
@@ -92,10 +92,10 @@ class ShopVocabulary:
         return {name: tuple(values) for name, values in found.items() if name in self.fields}
 
 
-def policy_topics() -> list[str]:
+@cache
+def policy_topics() -> tuple[str, ...]:
     """Topics that a shop's policy usually has: those with ways to ask about them."""
-    topics: list[str] = load_yaml(templates_folder() / "dialogues" / "words.yaml")["topics"]
-    return topics
+    return tuple(load_yaml(templates_folder() / "dialogues" / "words.yaml")["topics"])
 
 
 def _column(items: pa.Table, name: str) -> list[Any]:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 
 from llmrec.errors import ConfigError, require
-from llmrec.loop.logs import silence_logs
 from llmrec.loop.precision import bfloat16_products, bfloat16_products_differ
 from llmrec.training.tune.settings import TuneLoopConfig
 
@@ -24,7 +23,6 @@ def check_machine(loop: TuneLoopConfig) -> None:
         MissingExtraError: if a library is not installed.
         ConfigError: if the precision does not work here.
     """
-    silence_logs()
     for package in ("trl", "peft"):
         require(package, "tune")
     if loop.precision.startswith("bf16") and not computes_bfloat16():

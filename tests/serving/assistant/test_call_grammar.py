@@ -26,7 +26,7 @@ def allows(message: str, view: TurnView, name: str, **arguments: Any) -> bool:
     call = {"name": name, "arguments": arguments}
     if not matcher.accept_string(json.dumps(call)) or not matcher.is_terminated():
         return False
-    jsonschema.validate(call, turn_schema(SHOP, message, view))
+    jsonschema.Draft202012Validator(turn_schema(SHOP, message, view)).validate(call)
     return True
 
 
