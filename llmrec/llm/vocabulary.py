@@ -187,17 +187,36 @@ class HistoryEncoder:
         shorter.max_items = fitting
         return shorter
 
+    def prompt_tokens(self, events: int) -> int:
+        """Tokens of the prompt of a history of so many events."""
+        own = min(events, self.max_items) * self.event_width
+        return len(self.prefix) + own + len(self.vocabulary.time_fields)
+
     def encode_all(self, histories: Histories) -> list[np.ndarray]:
-        """The prompt of every history.
+        """The prompt of every history, as :meth:`encode` makes one.
 
         Raises:
             CatalogError: for an item index outside the catalogue.
         """
         check_known(histories, len(self.item_tokens))
-        now = np.full(len(histories), np.nan) if histories.now is None else histories.now
+        starts, ends = histories.offsets[:-1], histories.offsets[1:]
+        events = self.item_tokens[histories.items]
+        requests = np.zeros((len(histories), 0), dtype=np.int64)
+        if self.vocabulary.time_fields:
+            times = histories.timestamps
+            times = np.full(len(events), np.nan) if times is None else times
+            now = np.full(len(histories), np.nan) if histories.now is None else histories.now
+            previous = np.concatenate([[np.nan], times])  # of each event, and after the last one
+            last = np.where(ends > starts, previous[ends], np.nan)
+            previous = previous[:-1]
+            previous[starts[ends > starts]] = np.nan
+            time_tokens = self.vocabulary.time_tokens(times, previous)
+            events = np.concatenate([time_tokens, events], axis=1)
+            requests = self.vocabulary.time_tokens(now, last)
+        newest = np.maximum(starts, ends - self.max_items)
         return [
-            self.encode(history, histories.times(user), None if np.isnan(t) else float(t))
-            for user, (history, t) in enumerate(zip(histories, now, strict=True))
+            np.concatenate([self.prefix, events[start:end].ravel(), request])
+            for start, end, request in zip(newest, ends, requests, strict=True)
         ]
 
     def encode(

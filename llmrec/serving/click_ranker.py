@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ from llmrec.types import Histories, Recommendation
 if TYPE_CHECKING:
     from llmrec.serving.bundle import Bundle
 
-_PRICE_RATIO = np.log(1.25)  # a price within a quarter of the user's mean is like it
+_PRICE_RATIO = math.log(1.25)  # a price within a quarter of the user's mean is like it
 _MIN_PRICES = 3
 
 
@@ -132,11 +132,13 @@ class ClickRanker:
                     queries, self._candidates(sources, histories, queries), strict=True
                 )
             ]
-        scored = self._score(found, queries)
-        return [
-            self._listed(query, sources, candidates, *scores) if len(candidates) else []
-            for query, candidates, scores in zip(queries, found, scored, strict=True)
-        ]
+        lists, scored = [], self._score(found, queries)
+        for query, one in zip(queries, found, strict=True):
+            with watch.step("head"):
+                scores = next(scored)
+            some = len(one) > 0
+            lists.append(self._listed(query, sources, one, *scores) if some else [])
+        return lists
 
     def _listed(
         self,
@@ -195,12 +197,13 @@ class ClickRanker:
 
     def _score(
         self, found: Sequence[Candidates], queries: Sequence[Query]
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each request logits ``[c, tasks]`` and the bias of positions ``[positions]``."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each request logits ``[c, tasks]`` and the bias of positions ``[positions]``, as soon
+        as they are known: a list is made while the network goes on with the next ones."""
         model, watch = self.model, queries[0].watch
         width = max(len(one) for one in found)
         if not width:
-            return [(np.zeros((0, len(model.tasks))), np.zeros(1))] * len(found)
+            return iter([(np.zeros((0, len(model.tasks))), np.zeros(1))] * len(found))
         items = np.full((len(found), width), -1, dtype=np.int64)
         for row, one in enumerate(found):
             items[row, : len(one)] = one.items
@@ -216,9 +219,8 @@ class ClickRanker:
                 SourceFeatures.stacked([one.features for one in found]),
                 model.item_features.totals[items],
             )
-        with watch.step("head"):
-            logits, bias = model.networks.run(inputs)
-        return [(logits[row, : len(one)], bias[row]) for row, one in enumerate(found)]
+        scores = zip(found, model.networks.each(inputs), strict=True)
+        return ((logits[: len(one)], bias) for one, (logits, bias) in scores)
 
     def _value(self, found: Candidates, logits: np.ndarray) -> np.ndarray:
         """What each candidate is ranked by, ``[c]``."""
@@ -257,17 +259,17 @@ class ClickRanker:
         """Why each of some candidates is recommended, in a few true words."""
         close = query.request.closeness
         usual_price = self._usual_price(history)
+        prices = self.model.item_features.price[found.items[rows]].tolist()
         reasons = []
-        for row in rows.tolist():
+        for row, price in zip(rows.tolist(), prices, strict=True):
             reason = explain(sources, found, row, history, self.bundle.quoted_title)
             if close:
                 reason = close + (f"; {reason}" if reason else "")
             elif not reason:
                 reason = "chosen for you" if len(history) else "chosen for this visit"
-            price = float(self.model.item_features.price[found.items[row]])
-            like = price > 0 and usual_price is not None
-            if like and abs(np.log(price) - usual_price) <= _PRICE_RATIO:
-                reason += ", at a price that is usual for you"
+            if usual_price is not None and price > 0:  # NaN is not
+                is_like = abs(math.log(price) - usual_price) <= _PRICE_RATIO
+                reason += ", at a price that is usual for you" if is_like else ""
             reasons.append(reason)
         return reasons
 

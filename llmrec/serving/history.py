@@ -15,13 +15,14 @@ from llmrec.errors import ConfigError
 from llmrec.ranking.ctr.request_context import RequestContext, request_context
 from llmrec.ranking.ctr.settings import HistoryConfig
 from llmrec.serving.item_table import ItemTable
-from llmrec.serving.request import History, RecommendRequest, seconds
+from llmrec.serving.request import MAX_SECONDS, History, RecommendRequest, seconds
 from llmrec.types import EVENT_TYPES, Event, Histories
 
 KnownHistories = Mapping[str, History] | Callable[[str], History | None]
 KnownAttributes = Callable[[str], Mapping[str, str]]
 
 _FIELDS = ("item_id", "type", "timestamp", "rating")
+_KNOWN = {*_FIELDS, "user_id"}
 _LARGEST = 1e300
 RETURN = "return"
 
@@ -168,22 +169,29 @@ def _read_event(row: int, event: object, usual_type: str) -> tuple[str, str, flo
         return event, usual_type, math.nan, math.nan
     if isinstance(event, Event):
         event = {name: getattr(event, name) for name in _FIELDS}
-    where = f"history[{row}]"
-    if not isinstance(event, Mapping) or not isinstance(event.get("item_id"), str):
-        raise ConfigError(f"{where}: {event!r} is neither an item id nor an event with an item_id")
-    unknown = [name for name in event if name not in (*_FIELDS, "user_id")]
-    if unknown:
-        raise ConfigError(f"{where}: has no field {unknown[0]!r}; there is {', '.join(_FIELDS)}")
+    # dict first, and no text is made but for a message: a history has up to 10,000 events
+    if not isinstance(event, dict | Mapping) or not isinstance(event.get("item_id"), str):
+        raise ConfigError(
+            f"history[{row}]: {event!r} is neither an item id nor an event with an item_id"
+        )
+    if not event.keys() <= _KNOWN:
+        unknown = next(name for name in event if name not in _KNOWN)
+        raise ConfigError(
+            f"history[{row}]: has no field {unknown!r}; there is {', '.join(_FIELDS)}"
+        )
     event_type = event.get("type") or usual_type
     if event_type not in EVENT_TYPES:
-        raise ConfigError(f"{where}.type: {event_type!r} is not one of {', '.join(EVENT_TYPES)}")
-    time = seconds(f"{where}.timestamp", event.get("timestamp"))
-    return event["item_id"], event_type, time, _number(event.get("rating"), f"{where}.rating")
+        raise ConfigError(
+            f"history[{row}].type: {event_type!r} is not one of {', '.join(EVENT_TYPES)}"
+        )
+    time, rating = event.get("timestamp"), event.get("rating")
+    if not (type(time) is float and abs(time) < MAX_SECONDS):
+        time = seconds(f"history[{row}].timestamp", time)
+    rating = math.nan if rating is None else _number(rating, f"history[{row}].rating")
+    return event["item_id"], event_type, time, rating
 
 
 def _number(value: Any, where: str) -> float:
-    if value is None:
-        return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LARGEST:
         raise ConfigError(f"{where}: {value!r} is not a number")
     return float(value)

@@ -28,6 +28,7 @@ from llmrec.types import Event
 MOST_EVENTS = 1000  # newest stored events of a history that a request reads
 OVERLAP = 1000  # numbers of events that are looked at again
 FORGOTTEN_SECONDS = 60.0  # between two looks who is not there any more
+_FIELDS = ("item_id", "type", "timestamp", "rating")  # of events.of_user
 DESCRIBED = 100  # newest events that a description of a user lists
 
 
@@ -132,7 +133,7 @@ class LiveHistories:
             rows = events.of_user(connection, user_id, MOST_EVENTS)
         if known is None and not rows:
             return None
-        return [*(known or ()), *(dict(row._mapping) for row in rows)]
+        return [*(known or ()), *(dict(zip(_FIELDS, row, strict=True)) for row in rows)]
 
     def attributes(self, user_id: str) -> dict[str, str]:
         """What is known of a user, as the context of a request: the shop's word of the store

@@ -59,7 +59,8 @@ class Page:
         before = set(self.shown.tolist())
         rest = [one for one in response.recommendations if index[one.item_id] not in before]
         page = [
-            replace(one, rank=len(before) + at) for at, one in enumerate(rest[: request.n], start=1)
+            one if one.rank == rank else replace(one, rank=rank)
+            for rank, one in enumerate(rest[: request.n], start=len(before) + 1)
         ]
         shown = [*self.shown.tolist(), *(index[one.item_id] for one in page)]
         ended = len(page) < request.n or len(shown) >= MOST_SHOWN

@@ -393,8 +393,8 @@ def _response(
     given, n, prompt_tokens, item_tokens = len(query.positives), query.request.n, 0, 0
     read = min(given, most)
     if "llm" in timings:
-        (prompt,) = query.llm.prompts(query.positives.histories(query.now))
-        prompt_tokens, item_tokens = len(prompt), len(found) * query.llm.ids.levels
+        prompt_tokens = query.llm.encoder.prompt_tokens(given)
+        item_tokens = len(found) * query.llm.ids.levels
     notes = notes + _notes(given, read, n, len(found))
     usage = _usage(prompt_tokens, item_tokens)
     return RecommendResponse(found, len(query.events), read, notes, usage, timings, version)

@@ -7,6 +7,7 @@ give back the fields of a :class:`RecommendResponse`.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -115,6 +116,12 @@ class RecommendRequest:
         self._check_similar_to()
         self._check_candidates()
         self._check_context()
+
+    def resolved_to(self, scenario: str) -> RecommendRequest:
+        """The same with one of the known scenarios; nothing is checked again."""
+        found = copy.copy(self)
+        object.__setattr__(found, "scenario", scenario)
+        return found
 
     @property
     def catalog_filter(self) -> CatalogFilter | None:

@@ -74,7 +74,7 @@ def resolved(request: RecommendRequest, presets: Presets) -> RecommendRequest:
     """
     name = request.scenario
     if name is None:
-        return replace(request, scenario=HOME if request.similar_to is None else SIMILAR)
+        return request.resolved_to(HOME if request.similar_to is None else SIMILAR)
     if name not in SCENARIOS:
         if name not in presets:
             known = ", ".join([*SCENARIOS, *presets])

@@ -120,7 +120,8 @@ class Service:
         name = self.model_name(body.model)
         adapter = name if name in self.bundle.adapters else None
         request = body.recommend_request(adapter)
-        request = replace(request, n=self.items_wanted(body))
+        wanted = self.items_wanted(body)
+        request = request if request.n == wanted else replace(request, n=wanted)
         head, until = self.head() | {"model": name}, time.monotonic() + self.seconds(http)
         attached = body.attachments
         if attached:

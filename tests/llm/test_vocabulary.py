@@ -215,3 +215,22 @@ def test_without_any_times_every_time_token_is_unknown() -> None:
     unknown = [offset, offset + TIME_FIELDS["hour"]]
     prompt = encoder.encode(np.array([3]))
     assert prompt.tolist() == [1, 7, *unknown, item, *unknown]
+
+
+@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize("fields", [(), ("gap", "hour"), ALL_FIELDS])
+@pytest.mark.parametrize("max_items", [2, 10])
+def test_all_histories_at_once_are_each_for_itself(
+    kind: str, fields: tuple[str, ...], max_items: int
+) -> None:
+    encoder = make_encoder(kind, fields, max_items)
+    now = np.array([START + 91 * DAY, float("nan"), START, START + 2 * DAY])
+    timed = Histories(HISTORIES.items, HISTORIES.offsets, HISTORIES.timestamps, now)
+    for histories in (timed, HISTORIES, Histories(HISTORIES.items, HISTORIES.offsets)):
+        prompts = encoder.encode_all(histories)
+        for user, (prompt, items) in enumerate(zip(prompts, histories, strict=True)):
+            given = None if histories.now is None else float(histories.now[user])
+            alone = encoder.encode(items, histories.times(user), given)
+            assert prompt.tolist() == alone.tolist()
+            assert len(prompt) == encoder.prompt_tokens(len(items))
+    assert encoder.encode_all(timed.select([])) == []

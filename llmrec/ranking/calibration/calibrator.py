@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +93,14 @@ class Calibrator:
         """
         logits = check_logits(logits)
         fields = check_fields(fields, len(logits))
-        p = methods.APPLY[self.method](self.parameters, logits, fields)
+        p = self._apply(logits, fields)
         return np.clip(p, methods.LEAST_P, 1 - methods.LEAST_P)
+
+    @cached_property
+    def _apply(self) -> Callable[[np.ndarray, methods.Fields], np.ndarray]:
+        if self.method == "per-field":
+            return methods.PerField(self.parameters)
+        return partial(methods.APPLY[self.method], self.parameters)
 
     def save(self, path: str | Path) -> Path:
         """Write the JSON file; it appears whole or not at all."""

@@ -133,17 +133,34 @@ def apply_isotonic(parameters: Parameters, logits: np.ndarray, fields: Fields) -
     return expit(logit(rates) + _TILT * z / (1 + np.abs(z)))
 
 
+class PerField:
+    """Platt with the parameters of each row's value; those of all rows for any other value.
+
+    Args:
+        parameters: of :func:`fit_per_field`.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._field, self._shared = parameters["field"], parameters["shared"]
+        fitted = {int(value): line for value, line in parameters["values"].items()}
+        self._known = np.array(sorted(fitted), dtype=np.int64)
+        own = [*(fitted[value] for value in sorted(fitted)), self._shared]
+        self._slopes = np.array([each["slope"] for each in own])
+        self._offsets = np.array([each["offset"] for each in own])
+
+    def __call__(self, logits: np.ndarray, fields: Fields) -> np.ndarray:
+        """Probabilities of logits ``[n]``."""
+        values = fields.get(self._field)
+        if values is None or not len(self._known):
+            return expit(_line(self._shared, logits))
+        place = np.minimum(np.searchsorted(self._known, values), len(self._known) - 1)
+        place = np.where(self._known[place] == values, place, len(self._known))
+        return expit(self._slopes[place] * logits + self._offsets[place])
+
+
 def apply_per_field(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
-    """Platt with the parameters of each row's value; those of all rows for any other value."""
-    shared, fitted = parameters["shared"], parameters["values"]
-    values = fields.get(parameters["field"])
-    if values is None:
-        return expit(_line(shared, logits))
-    present, place = np.unique(values, return_inverse=True)
-    own = [fitted.get(str(int(value)), shared) for value in present]
-    slopes = np.array([each["slope"] for each in own])
-    offsets = np.array([each["offset"] for each in own])
-    return expit(slopes[place] * logits + offsets[place])
+    """:class:`PerField` of parameters."""
+    return PerField(parameters)(logits, fields)
 
 
 FIT: dict[str, Callable[[np.ndarray, np.ndarray], Parameters]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -236,6 +236,10 @@ class TorchNetworks:
         logits, bias = (torch.stack(output).double().mean(0).numpy()
                         for output in zip(*outputs, strict=True))  # fmt: skip
         return logits, bias
+
+    def each(self, inputs: ClickFeatures) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same of one request after the other."""
+        yield from zip(*self.run(inputs), strict=True)
 
 
 def network_file(number: int) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +102,12 @@ class OnnxNetworks:
     def run(self, inputs: ClickFeatures) -> tuple[np.ndarray, np.ndarray]:
         """Logits ``[m, c, tasks]`` without position bias, and that bias ``[m, positions]``,
         float64."""
+        logits, bias = zip(*self.each(inputs), strict=True)
+        return np.stack(logits), np.stack(bias)
+
+    def each(self, inputs: ClickFeatures) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same of one request after the other; the next ones are worked out meanwhile, on all
+        cores."""
         given: dict[str, Any] = {
             "types": inputs.history_types.astype(np.int64),
             "ages": inputs.history_ages,
@@ -117,10 +124,9 @@ class OnnxNetworks:
             found: list[np.ndarray] = self._request.run(None, {n: one[n] for n in self._read})
             return found
 
-        several = len(inputs) > 1  # requests side by side, on all cores
-        outputs = list((self._threads.map if several else map)(of_row, range(len(inputs))))
-        logits, bias = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
-        return logits.astype(np.float64), bias.astype(np.float64)
+        outputs = (self._threads.map if len(inputs) > 1 else map)(of_row, range(len(inputs)))
+        for logits, bias in outputs:
+            yield logits[0].astype(np.float64), bias[0].astype(np.float64)
 
 
 def open_session(path: Path, threads: int) -> Any:

@@ -12,6 +12,7 @@ best k (see :mod:`llmrec.ranking.retrieval.source_features`); that they were pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,8 +73,8 @@ class Candidates:
 
     def sources_of(self, row: int) -> list[str]:
         """Names of the sources that proposed a candidate."""
-        names = self.features.names
-        return [name for name, own in zip(names, self.proposed[row], strict=True) if own]
+        names, own = self.features.names, self.proposed[row].tolist()
+        return [name for name, proposed in zip(names, own, strict=True) if proposed]
 
 
 def explain(
@@ -94,11 +95,11 @@ def explain(
     Returns:
         a few words, or nothing where no source has a reason.
     """
-    rank = found.features.rank[row]
-    proposers = [at for at in range(len(sources)) if found.proposed[row, at]]
-    beyond = np.iinfo(np.int32).max  # proposed within a filter alone
-    proposers.sort(
-        key=lambda at: (rank[at] if rank[at] >= 0 else beyond, sources[at].reason_priority)
+    rank, proposed = found.features.rank[row].tolist(), found.proposed[row].tolist()
+    beyond = math.inf  # proposed within a filter alone
+    proposers = sorted(
+        (at for at in range(len(sources)) if proposed[at]),
+        key=lambda at: (rank[at] if rank[at] >= 0 else beyond, sources[at].reason_priority),
     )
     reasons = (sources[at].reason(int(found.items[row]), history, title) for at in proposers)
     return next(filter(None, reasons), "")

@@ -154,7 +154,7 @@ class Store:
                 connection.begin(),
             ):
                 yield connection
-        except (DBAPIError, PoolTimeoutError) as error:
+        except (DBAPIError, PoolTimeoutError, sqlite3.Error) as error:
             reason = one_line(getattr(error, "orig", None) or error)
             raise StoreError(f"store {self.name}: {reason}") from error
 
@@ -268,9 +268,11 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # a transaction that began by reading could not wait for another one's end to write
-    options = connection.get_execution_options()
-    writes = options.get(_WRITES)
-    if writes:  # the log of writes is synced by whoever commits next to it
-        level = "FULL" if options.get(_SYNCED) else "NORMAL"
-        connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options, own = connection.get_execution_options(), connection.connection
+    writes, synced = options.get(_WRITES), options.get(_SYNCED)
+    driver: Any = own.dbapi_connection  # at each transaction, so without SQLAlchemy's detours
+    if writes and own.info.get(_SYNCED, True) != synced:
+        # the log of writes is synced by whoever commits next to it
+        driver.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+        own.info[_SYNCED] = synced
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -356,7 +356,7 @@ def test_late_tools_do_not_pile_up(assistant_shop: AssistantShop) -> None:
         assert shop.say(assistant, assistant.start(), "a mug").situation == "slow"
     release.set()
     assistant._threads.shutdown(wait=True)
-    assert 0 < len(begun) <= 8 and max(begun) <= 0.05
+    assert len(begun) <= 8 and max(begun, default=0.0) <= 0.05
 
 
 @pytest.mark.parametrize(
