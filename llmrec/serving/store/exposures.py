@@ -57,13 +57,6 @@ def add(
             connection.execute(table.insert(), values)
 
 
-def experiments(connection: Connection) -> list[str]:
-    """Names of the experiments that anything was shown of."""
-    return list(
-        connection.scalars(select(EXPOSURES.c.experiment).distinct().order_by("experiment"))
-    )
-
-
 def counts(connection: Connection) -> dict[tuple[str, str], int]:
     """How many lists were shown, by the names of experiment and variant."""
     of = EXPOSURES.c.experiment, EXPOSURES.c.variant

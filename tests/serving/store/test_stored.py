@@ -1,5 +1,6 @@
 """What each table keeps, in each database that is served."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from llmrec.errors import ConfigError
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.statistics import StoreStatistics
-from llmrec.serving.store import catalogue, events, keys, people, recommendations
+from llmrec.serving.store import catalogue, events, experiments, keys, people, recommendations
 from llmrec.serving.store.catalogue import StoredItem
 from llmrec.serving.store.database import Store
 from llmrec.serving.store.events import StoredEvent
+from llmrec.serving.store.experiments import StoredExperiment
 from llmrec.serving.store.people import Profile
 from llmrec.serving.store.recommendations import ShownList
 from llmrec.types import Recommendation
@@ -173,3 +175,19 @@ def test_a_path_with_blanks(tmp_path: Path) -> None:
     folder = tmp_path / "my shop"
     Store(f"sqlite:///{folder / 'a store.sqlite'}").close()
     assert (folder / "a store.sqlite").is_file()
+
+
+def test_experiments_keep_the_order_of_their_variants(store: Store) -> None:
+    definition = {"variants": {"z": {"share": 0.5}, "a": {"share": 0.5}}}
+    summer = StoredExperiment("summer", definition, 2.0)
+    with store.write() as connection:
+        experiments.lock(connection)
+        experiments.put(connection, summer)
+        experiments.put(connection, StoredExperiment("older", {}, 1.0))
+    with store.write() as connection:
+        found = experiments.every(connection)
+        assert list(found) == ["older", "summer"]
+        assert list(found["summer"].definition["variants"]) == ["z", "a"]
+        experiments.put(connection, replace(summer, ended=3.0))
+    with store.read() as connection:
+        assert experiments.every(connection)["summer"] == replace(summer, ended=3.0)
