@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmrec.bench import redial, redial_talks
+from llmrec.bench import redial, redial_ranker, redial_talks
 from llmrec.data.formats.redial import Turn
 from llmrec.errors import ConfigError
 from llmrec.jsonl import write_jsonl
@@ -71,7 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_words_and_films_named_lead_to_their_genre(folder: Path, tmp_path: Path) -> None:
+def test_words_and_films_named_lead_to_their_genre(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        redial_ranker, "_STEPS", 100
+    )  # of each of 13 trainings: enough for so few films
     out = redial.run(folder, tmp_path / "redial.json", trials=2, resamples=50)
     result = json.loads(out.read_text())
     metrics, spans = result["metrics"], result["intervals"]

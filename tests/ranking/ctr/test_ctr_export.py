@@ -88,13 +88,22 @@ def compare_with_torch(
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_two_networks_answer_as_torch_does_and_new_items_are_known(tmp_path: Path) -> None:
-    networks, item_features = [a_network(0), a_network(1)], some_items()
-    export(networks, item_features, tmp_path)
-    compare_with_torch(networks, item_features, tmp_path)
+NETWORKS = [a_network(0), a_network(1)]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both networks."""
+    folder = tmp_path_factory.mktemp("written")
+    export(NETWORKS, some_items(), folder)
+    return folder
+
+
+def test_two_networks_answer_as_torch_does_and_new_items_are_known(written: Path) -> None:
+    compare_with_torch(NETWORKS, some_items(), written)
     grown = some_items(ITEMS + 5)
-    compare_with_torch(networks, grown, tmp_path, ITEMS + 5)
-    about = open_session(tmp_path / REQUEST, 1).get_modelmeta().custom_metadata_map
+    compare_with_torch(NETWORKS, grown, written, ITEMS + 5)
+    about = open_session(written / REQUEST, 1).get_modelmeta().custom_metadata_map
     assert about["copies"] == "2"
 
 
@@ -104,11 +113,9 @@ def test_a_network_that_reads_no_captions_is_written_too(tmp_path: Path) -> None
     compare_with_torch(networks, item_features, tmp_path)
 
 
-def test_what_is_missing_is_not_zero(tmp_path: Path) -> None:
-    networks, item_features = [a_network(0)], some_items()
-    export(networks, item_features, tmp_path)
-    onnx = OnnxNetworks(tmp_path)
-    onnx.set_items(item_features)
+def test_what_is_missing_is_not_zero(written: Path) -> None:
+    onnx = OnnxNetworks(written)
+    onnx.set_items(some_items())
     inputs = some_inputs(1)
     holes = dataclasses.replace(inputs, candidate=np.full_like(inputs.candidate, np.nan))
     zeros = dataclasses.replace(inputs, candidate=np.zeros_like(inputs.candidate))
@@ -129,14 +136,13 @@ def test_embeddings_are_alike_in_few_operations() -> None:
         )
 
 
-def test_a_file_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
-    networks, item_features = [a_network(0)], some_items()
-    export(networks, item_features, tmp_path)
-    arguments = exporting._random_request(networks, 8, np.random.default_rng(0))
+def test_a_file_that_answers_otherwise_is_refused(written: Path) -> None:
+    arguments = exporting._random_request(NETWORKS, 8, np.random.default_rng(0))
+    others = [a_network(0), a_network(5)]
     with torch.no_grad():
-        exporting._compare(RequestNetwork(networks), arguments, tmp_path / REQUEST)
+        exporting._compare(RequestNetwork(NETWORKS), arguments, written / REQUEST)
         with pytest.raises(LlmrecError, match="away from torch"):
-            exporting._compare(RequestNetwork([a_network(5)]), arguments, tmp_path / REQUEST)
+            exporting._compare(RequestNetwork(others), arguments, written / REQUEST)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
