@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from llmrec.serving.assistant.hints import extremes, having, hints
 from llmrec.serving.assistant.mentions import (
     Mention,
     MentionFinder,
-    hints_of,
     lexicon,
     numbers_of,
     placed_numbers,
@@ -152,9 +152,10 @@ def render_turn(vocabulary: ShopVocabulary, message: str, view: TurnView) -> str
     """The user's part of the prompt: the message, what it names, and what is on the screen."""
     message = shorten(message)
     lines = [f"Customer: {message}"]
-    found = [_mention(mention, view) for mention in finder(vocabulary).find(message)]
+    mentions = finder(vocabulary).find(message)
+    found = [_mention(mention, view) for mention in mentions]
     found += [_number(value) for value in numbers_of(message)]
-    found += _hints(message, view)
+    found += hints(message, view, mentions, clearable(vocabulary))
     if found:
         lines.append(f"Found: {'; '.join(found[:MAX_MENTIONS])}")
     if view.shown:
@@ -273,8 +274,13 @@ def _filters(name: str, vocabulary: ShopVocabulary, message: str, view: TurnView
     if view.shown:
         found["more"] = {"const": True}
     if name == "search_catalog":
-        found["clear"] = _enum((CLEAR_ALL, "price", *vocabulary.fields, "query"))
+        found["clear"] = _enum(clearable(vocabulary))
     return found
+
+
+def clearable(vocabulary: ShopVocabulary) -> tuple[str, ...]:
+    """What a customer may give up of a wish."""
+    return (CLEAR_ALL, "price", *vocabulary.fields, "query")
 
 
 def tools(vocabulary: ShopVocabulary, view: TurnView | None = None) -> list[Json]:
@@ -310,7 +316,7 @@ def open_schema(name: str, vocabulary: ShopVocabulary) -> Json:
         properties["price"] = _enum(("lower", "higher"))
         if name == "search_catalog":
             properties["query"] = {"type": "string", "description": "Words of the customer."}
-            properties["clear"] = _enum((CLEAR_ALL, "price", *vocabulary.fields, "query"))
+            properties["clear"] = _enum(clearable(vocabulary))
         properties |= {"for_someone_else": {"type": "boolean"}, "more": {"type": "boolean"}}
     if name == "compare":
         properties["items"] = {"type": "array", "items": position, "minItems": 2}
@@ -345,41 +351,16 @@ def _mention(mention: Mention, view: TurnView) -> str:
     values = " or ".join(mention.values)
     meant = f"{mention.field} {values}"
     said = meant if mention.words in mention.values else f"{mention.words} = {meant}"
-    having = [
-        str(position)
-        for position, item in enumerate(view.shown[:MAX_SHOWN], 1)
-        if set(mention.values) & set(item.fields.get(mention.field, ()))
-    ]
+    places = [str(place) for place in having(mention, view) if place <= MAX_SHOWN]
     said = f"not {said}" if mention.negated else said
-    return f"{said} ({','.join(having)})" if having else said
-
-
-def _hints(message: str, view: TurnView) -> list[str]:
-    """What other words hint at: an item by its place or price, somebody that it is for."""
-    hints = hints_of(message)
-    places = [int(name) for name in hints if name.isdigit()]
-    if view.shown and "last" in hints:
-        places.append(len(view.shown))
-    low, high = _extremes(view)
-    places += [place for name, place in (("cheapest", low), ("dearest", high)) if name in hints]
-    items = [place for place in dict.fromkeys(sorted(places)) if 0 < place <= len(view.shown)]
-    found = [f"item {place}" for place in items]
-    return [*found, "other person"] if "person" in hints else found
-
-
-def _extremes(view: TurnView) -> tuple[int, int]:
-    """Positions of the cheapest and the dearest item; 0 where there is no such."""
-    prices = [
-        (item.price, place) for place, item in enumerate(view.shown, 1) if item.price is not None
-    ]
-    return (min(prices)[1], max(prices)[1]) if len(view.shown) > 1 and prices else (0, 0)
+    return f"{said} ({','.join(places)})" if places else said
 
 
 def _shown(view: TurnView) -> str:
     """How many items, and which are the cheapest, the dearest and the one in focus."""
     shown = view.shown[:MAX_SHOWN]
     parts = [f"Shown:{len(shown)}"]
-    low, high = _extremes(view)
+    low, high = extremes(view)
     if low:
         parts += [f"lowest:{low}", f"highest:{high}"]
     if view.focus is not None and view.focus <= len(shown):
@@ -391,7 +372,7 @@ def _spans(vocabulary: ShopVocabulary, message: str) -> list[str]:
     """Parts of a message that may be searched for: a few words that name no value of a field,
     none of them an empty one at either end.
     """
-    common, named = lexicon()[1], set[str]()
+    common, named = lexicon()[1] | {*vocabulary.fields}, set[str]()
     for mention in finder(vocabulary).find(message):
         named.update(mention.words.split())
     words = words_of(message)

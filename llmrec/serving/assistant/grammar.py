@@ -2,10 +2,12 @@
 
 A call under this grammar is one under :func:`~llmrec.serving.assistant.calls.turn_schema`. Beyond
 that, a search uses every value that the message names, as wanted or, where the words around it say
-so, as not wanted, and the prices it says, on the side that its words name; a field is given up only
-where the message, or the question before it, is about it. So a small model cannot leave out half of
-a wish. It decides which tool is meant, for whom, at which item, and what is to be looked for in
-free words.
+so, as not wanted, and the prices it says, on the side that its words name; "cheaper" is a lower
+price, three of something are three pieces, and of the items on the screen only those are meant that
+the message points at; a field is given up only where the message, or the question before it, is
+about it, and it is for somebody else only where somebody is named. So a small model cannot leave
+out half of a wish. It decides which tool is meant, for whom, at which of a few items, and what is
+to be looked for in free words.
 """
 
 from __future__ import annotations
@@ -16,17 +18,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmrec.serving.assistant.calls import (
+    CLEAR_ALL,
+    MAX_SHOWN,
     MAX_VALUES,
     arguments_schema,
     finder,
     shorten,
 )
+from llmrec.serving.assistant.hints import (
+    candidates,
+    described,
+    given_up,
+    having,
+    is_gift,
+    starts_over,
+)
 from llmrec.serving.assistant.mentions import (
     Mention,
     cues,
-    one_edit,
+    first_of,
+    hints_of,
+    numbers_of,
+    quantities_of,
     words_of,
 )
+from llmrec.serving.assistant.price_bounds import direction_of
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
 Json = dict[str, Any]
@@ -98,21 +114,68 @@ def _members(
     for argument, value in properties.items():
         if argument in fields:
             named = [one for one in mentions if one.field == argument]
-            found.append(_field(argument, named, name in SEARCHES))
+            wanted = [one for one in named if one.negated or not having(one, view)]
+            if name in SEARCHES or not wanted:  # of others, some may point at an item
+                found.append(_field(argument, named, name in SEARCHES))
+            else:
+                found.append(_field(argument, wanted, True))
         elif argument in ("price_min", "price_max"):
             lows, highs = (
                 properties.get(bound, {}).get("enum", ()) for bound in ("price_min", "price_max")
             )
             if argument == "price_min" or not lows:  # once
-                found.append(_bounds(lows, highs, name in SEARCHES))
+                large = [number for number in (*lows, *highs) if number > SMALL]
+                beyond = bool(large) and min(large) > len(view.shown)  # no place on the screen
+                found.append(_bounds(lows, highs, name in SEARCHES or beyond))
+        elif argument == "price":
+            if only := direction_of(message):
+                found.append(Member(_pairs(argument, [only]), True))
+            elif not any(one.field == "category" and not one.negated for one in mentions):
+                found.append(Member(_pairs(argument, value["enum"]), False))  # of what is shown
         elif argument == "for_someone_else":
-            found.append(Member(_for_whom(message), False))
+            if options := _for_whom(message):
+                found.append(Member(options, is_gift(message) and name in SEARCHES))
         elif argument == "clear":
-            if allowed := _given_up(value["enum"], message, view.asked):
+            if starts_over(message):
+                found.append(Member(_pairs(argument, [CLEAR_ALL]), True))
+            elif allowed := given_up(value["enum"], message, view.asked):
                 found.append(Member(_pairs(argument, allowed), False))
+        elif argument == "query" and name == "search_catalog":
+            word = described(message, mentions, vocabulary.fields)
+            spans = [one for one in value["enum"] if word in [w for w, _, _ in words_of(one)]]
+            found.append(Member(_pairs(argument, spans or value["enum"]), bool(spans)))
+        elif argument in ("item", "items"):
+            found.append(Member(_items(rules, argument, message, view, mentions), True))
+        elif argument == "quantity":
+            said = {0, 1, *quantities_of(message), *numbers_of(message)}
+            counts = [count for count in value["enum"] if count in said or len(said) == 2]
+            found.append(Member(_pairs(argument, counts), True))
         elif not argument.startswith("not_"):
-            found.append(Member(_options(rules, argument, value), argument in required))
+            found.append(Member(_options(argument, value), argument in required))
     return found
+
+
+def _items(
+    rules: _Rules, argument: str, message: str, view: Any, mentions: Sequence[Mention]
+) -> tuple[str, ...]:
+    """Items that a message points at, or the one in focus; any where it points at none."""
+    every = list(range(1, min(len(view.shown), MAX_SHOWN) + 1))
+    pointed = candidates(message, view, mentions)
+    if argument == "items" and 1 < (count := first_of(message)) <= len(every):
+        return (_text(f'"items": {_json(every[:count])}'),)
+    if pointed and view.focus is not None:
+        pointed = sorted({*pointed, view.focus})
+    places = [place for place in pointed if place in every]
+    if argument == "item":
+        return _pairs(argument, places or every)
+    if len(places) < 2:
+        places = every
+    if len(places) == 2:
+        return _pairs(argument, [places, places[::-1]])
+    one = rules.add(" | ".join(_text(str(place)) for place in places))
+    more = f"({_text(', ')} {one}){{1,{len(places) - 1}}}"
+    start = _text('"items": [')
+    return (f"{start} {one} {more} {_text(']')}",)
 
 
 def _field(argument: str, mentions: Sequence[Mention], required: bool) -> Member:
@@ -141,34 +204,19 @@ def _bounds(lows: Sequence[float], highs: Sequence[float], required: bool) -> Me
 
 
 def _for_whom(message: str) -> tuple[str, ...]:
-    """True; false only where the message says "me" or the like."""
-    own = cues()["not_self"] & {word for word, _, _ in words_of(message)}
-    return _pairs("for_someone_else", [True, False] if own else [True])
-
-
-def _given_up(names: Iterable[str], message: str, asked: str | None) -> list[str]:
-    """Fields that a message is about, or that were asked about."""
+    """True where somebody is named; false where the message says "me" or the like."""
     words = {word for word, _, _ in words_of(message)}
-    close = {
-        name
-        for name in names
-        if (
-            name == asked
-            or words & cues().get(f"not_{name}", frozenset())
-            or any(one_edit(word.rstrip("s"), name) or word == name for word in words)
-        )
-    }
-    return [name for name in names if name in close]
+    if is_gift(message):
+        return _pairs("for_someone_else", [True])
+    other = "person" in hints_of(message)
+    own = cues()["not_self"] & words - ({"i"} if other else set())
+    named = other or bool(words & {"my", "someone", "somebody"})
+    allowed = [True] * named + [False] * bool(own)
+    return _pairs("for_someone_else", allowed)
 
 
-def _options(rules: _Rules, argument: str, schema: Json) -> tuple[str, ...]:
-    if "enum" in schema:
-        return _pairs(argument, schema["enum"])
-    if "const" in schema:
-        return _pairs(argument, [schema["const"]])
-    items = rules.add(" | ".join(_text(json.dumps(one)) for one in schema["items"]["enum"]))
-    more = f"({_text(', ')} {items}){{{schema['minItems'] - 1},{schema['maxItems'] - 1}}}"
-    return (f"{_text(json.dumps(argument) + ': [')} {items} {more} {_text(']')}",)
+def _options(argument: str, schema: Json) -> tuple[str, ...]:
+    return _pairs(argument, schema["enum"] if "enum" in schema else [schema["const"]])
 
 
 def _pairs(argument: str, values: Iterable[Any]) -> tuple[str, ...]:

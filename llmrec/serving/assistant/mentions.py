@@ -26,6 +26,9 @@ CURRENCIES = ("dollars", "dollar", "usd", "euros", "euro", "eur", "pounds", "gbp
 _WORD = re.compile(r"[^\W_]+(?:[&'’.-][^\W_]+)*|&", re.UNICODE)  # noqa: RUF001
 _NUMBERED = re.compile(r"#\s?(\d)")
 _NUMBER = re.compile(r"(?<![\w.,])\d{1,6}(?:[.,]\d{1,2})?(?![\w])|(?<![\w.,])\d{1,6}(?=[€$£])")
+_COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+_COUNTS |= {"ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "pair": 2, "couple": 2, "twice": 2}
+_PLACED = ("number", "no", "item", "option", "first", "top")  # before a place on the screen
 Meaning = tuple[str, str]  # field and value
 
 
@@ -232,6 +235,35 @@ def number_words() -> dict[str, float]:
     tens = "ten,twenty,thirty,forty,fifty,sixty,seventy,eighty,ninety,hundred"
     found = {word: 10.0 * number for number, word in enumerate(tens.split(","), 1)}
     return found | {"fifteen": 15.0}
+
+
+def quantities_of(message: str) -> list[int]:
+    """Numbers of pieces that a message has words for, in its order, each once.
+
+    >>> quantities_of("two of number four, or a dozen of these")
+    [2, 12]
+    """
+    words = ["", *(word for word, _, _ in words_of(message))]
+    pairs = itertools.pairwise(words)
+    said = [_COUNTS[w] for before, w in pairs if w in _COUNTS and before not in _PLACED]
+    return list(dict.fromkeys(said))
+
+
+def first_of(message: str) -> int:
+    """How many items from the first on a message means; 0 where it says no such thing.
+
+    >>> first_of("compare the first three"), first_of("the first one"), first_of("top 2 please")
+    (3, 0, 2)
+    """
+    words = [word for word, _, _ in words_of(message)]
+    for before, word in itertools.pairwise(words):
+        if before in ("first", "top") and (count := _COUNTS.get(word, 0) or _digit(word)) > 1:
+            return count
+    return 0
+
+
+def _digit(word: str) -> int:
+    return int(word) if len(word) == 1 and word.isdigit() else 0
 
 
 def _other_numbers(text: str) -> list[str]:

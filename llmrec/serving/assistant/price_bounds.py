@@ -1,4 +1,4 @@
-"""Which way the words around a number point: "under 40" is no price to begin at."""
+"""Which way words about prices point: "under 40" is no price to begin at, "cheaper" is lower."""
 
 from __future__ import annotations
 
@@ -18,6 +18,28 @@ _LOW = (
 )
 _HIGH_AFTER = r"tops|top|max|maximum|at most|at the most|or less|or under|or below|or cheaper|or so"
 _LOW_AFTER = r"or more|or above|or over|or higher|and up|and above|upwards|minimum|at least"
+
+
+_CHEAPER = (
+    r"(?<!or )cheaper|(?:less|not so) (?:expensive|costly|pricey)|lower[- ]priced?|"
+    r"too (?:expensive|costly|pricey|dear)|more affordable"
+)
+_DEARER = r"dearer|pricier|more (?:expensive|costly|pricey|exclusive)|higher[- ]priced?|too cheap"
+_TOWARDS = {
+    name: re.compile(rf"\b(?:{words})\b(?! than \W?\d)", re.IGNORECASE)
+    for name, words in (("lower", _CHEAPER), ("higher", _DEARER))
+}
+
+
+def direction_of(message: str) -> str:
+    """``lower`` or ``higher`` where a message says only that of prices; "" where not.
+
+    >>> [direction_of(text) for text in ("anything cheaper?", "too cheap", "not dearer than 40",
+    ...     "40 or cheaper", "which is cheaper, and which is more expensive?", "a scarf")]
+    ['lower', 'higher', '', '', '', '']
+    """
+    found = [name for name, words in _TOWARDS.items() if words.search(message)]
+    return found[0] if len(found) == 1 else ""
 
 
 def _before(words: str) -> re.Pattern[str]:

@@ -72,7 +72,7 @@ def test_an_attribute_of_many_values_is_found_by_words_alone() -> None:
         ("a dress", "dress = category dresses"),
         ("corner & co scarves", "corner & co = brand Corner & Co; scarves = category scarf"),
         ("summer dresses", "summer dresses = category summer dress"),
-        ("women's wool-hat under 40", "material wool; number 40"),
+        ("women's wool-hat under 40", "material wool; number 40; words womens hat"),
     ],
 )
 def test_the_prompt_says_which_values_a_message_names(message: str, found: str) -> None:
@@ -88,7 +88,7 @@ def test_a_common_word_is_no_value_and_no_typo_of_one() -> None:
 def test_the_prompt_says_what_is_on_the_screen_without_its_words() -> None:
     prompt = render_turn(SHOP, "the red one", TurnView(TWO_SHOWN.shown, 2, "colour"))
     assert prompt.split("\n")[1:] == [
-        "Found: colour red (1,2)",
+        "Found: colour red (1,2); words one",
         "Shown:2 lowest:2 highest:1 focus:2",
         "Asked: colour",
     ]
@@ -101,10 +101,17 @@ def test_the_prompt_says_what_is_on_the_screen_without_its_words() -> None:
         ("red, not navy", "colour red (1,2); not colour navy (2)"),
         ("wool is not for me, cotton", "not material wool (1); material cotton"),
         ("anything but red", "not colour red (1,2)"),
-        ("a wool scarf for my sister", "material wool (1); category scarf (2); other person"),
-        ("add #2 and the cheapest", "number 2; item 2"),
-        ("the last one or the first", "item 1; item 2"),
-        ("the third one", ""),
+        (
+            "a wool scarf for my sister",
+            "material wool (1); category scarf (2); other person; words sister",
+        ),
+        ("add #2 and the cheapest", "number 2; item 2; words add cheapest"),
+        ("the last or the first of them", "item 1; item 2"),
+        ("the third", ""),
+        ("two of the first", "item 1; quantity 2"),
+        ("compare the first two", "item 1; item 2; words compare"),
+        ("any colour will do", "about colour"),
+        ("a fluffy scarf, size 40", "category scarf (2); number 40; words fluffy"),
     ],
 )
 def test_the_prompt_hints_at_what_is_meant(message: str, found: str) -> None:
@@ -116,7 +123,7 @@ def test_a_long_message_is_cut_in_its_middle_and_no_token_of_a_template_survives
     prompt = render_turn(SHOP, "<|im_end|>\n" + "word " * 5000 + "red", TurnView())
     assert len(prompt.split()) < 80
     assert "<|" not in prompt
-    assert prompt.endswith("colour red")
+    assert "Found: colour red;" in prompt
 
 
 def test_numbers_are_those_that_are_said() -> None:
@@ -196,8 +203,11 @@ def test_the_tools_in_openais_form_take_every_call_of_a_turn() -> None:
     [
         ("tops", "category tops"),
         ("tops, 30 dollars tops", "category tops; number 30"),
-        ("thirty tops", "number 30"),
-        ("30 at the most, whatever it costs", "number 30"),  # one letter from "coats"
+        ("thirty tops", "number 30; words thirty tops"),
+        (
+            "30 at the most, whatever it costs",
+            "number 30; about price; words whatever",
+        ),  # one letter from "coats"
         ("something that works in winter", "season winter"),
         ("something for work", "work = occasion office"),
     ],

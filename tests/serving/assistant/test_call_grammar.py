@@ -63,12 +63,79 @@ def test_a_field_is_given_up_where_the_message_or_the_question_is_about_it() -> 
     assert allows("forget all that", OPEN, "search_catalog", clear="all")
     assert not allows("a scarf", OPEN, "search_catalog", category="scarf", clear="all")
     assert allows("the price does not matter", OPEN, "recommend")
+    assert allows("start over, a mug", OPEN, "search_catalog", category="mug", clear="all")
+    assert not allows("start over, a mug", OPEN, "search_catalog", category="mug")
 
 
 def test_it_is_for_oneself_only_where_one_says_so() -> None:
     assert allows("it's for me", OPEN, "search_catalog", for_someone_else=False)
     assert not allows("it's a gift", OPEN, "search_catalog", for_someone_else=False)
     assert allows("it's a gift", OPEN, "search_catalog", for_someone_else=True)
+
+
+def test_it_is_for_somebody_else_only_where_somebody_is_named() -> None:
+    assert not allows("a scarf to wear", OPEN, "search_catalog", category="scarf",
+                      for_someone_else=True)  # fmt: skip
+    assert allows("a scarf for my llama", OPEN, "search_catalog", category="scarf",
+                  for_someone_else=True)  # fmt: skip
+    assert not allows("I need a gift", OPEN, "search_catalog", for_someone_else=False)
+    assert not allows("a scarf for my brother", OPEN, "search_catalog", category="scarf")
+    assert allows("my brother has a scarf", OPEN, "search_catalog", category="scarf")
+
+
+def test_a_word_that_describes_a_thing_is_looked_for() -> None:
+    wish = {"category": "scarf", "colour": "red"}
+    assert allows("a fluffy red scarf", OPEN, "search_catalog", **wish, query="fluffy")
+    assert not allows("a fluffy red scarf", OPEN, "search_catalog", **wish)
+    assert not allows("looking for fluffy red scarves", OPEN, "search_catalog", **wish)
+    assert not allows("a scarf in the colour red", OPEN, "search_catalog", **wish, query="colour")
+    assert allows("display red scarves", OPEN, "search_catalog", **wish)
+    assert allows("a scarf in the colour red", OPEN, "search_catalog", **wish)
+
+
+def test_cheaper_is_lower_and_must_be_said() -> None:
+    assert allows("something cheaper", SHOWN, "search_catalog", price="lower")
+    assert not allows("something cheaper", SHOWN, "search_catalog", price="higher")
+    assert not allows("something cheaper", SHOWN, "search_catalog")
+    assert not allows("like the mug but pricier", SHOWN, "similar_items", item=3)
+    assert allows("cheaper than 40", SHOWN, "search_catalog", price_max=40)
+    assert allows("these look shabby", SHOWN, "search_catalog", price="higher")
+    assert not allows("a mug", SHOWN, "search_catalog", category="mug", price="higher")
+
+
+def test_an_item_is_one_that_is_pointed_at_or_in_focus() -> None:
+    said, focused = "tell me more about the silk one", TurnView(SHOWN.shown, focus=3)
+    assert allows(said, SHOWN, "get_product", item=2)
+    assert not allows(said, SHOWN, "get_product", item=1)
+    assert allows(said, focused, "get_product", item=3)
+    assert allows("tell me more about that", SHOWN, "get_product", item=1)
+
+
+def test_items_are_compared_that_are_pointed_at() -> None:
+    said = "is the mug better than the silk one?"
+    assert allows(said, SHOWN, "compare", items=[3, 2]) and allows(
+        said, SHOWN, "compare", items=[2, 3]
+    )
+    assert not allows(said, SHOWN, "compare", items=[1, 2, 3])
+    assert allows("the first two, side by side", SHOWN, "compare", items=[1, 2])
+    assert not allows("the first two, side by side", SHOWN, "compare", items=[1, 3])
+    assert allows("compare them all", SHOWN, "compare", items=[1, 2, 3])
+
+
+def test_pieces_are_as_many_as_are_said() -> None:
+    said = "I'll take three of the mug"
+    assert allows(said, SHOWN, "update_cart", item=3, quantity=3)
+    assert not allows(said, SHOWN, "update_cart", item=3, quantity=2)
+    assert allows("the mug, please", SHOWN, "update_cart", item=3, quantity=1)
+
+
+def test_what_no_shown_item_has_is_wanted_of_similar_ones() -> None:
+    said = "like the mug but not in wool"
+    assert allows(said, SHOWN, "similar_items", item=3, not_material="wool")
+    assert not allows(said, SHOWN, "similar_items", item=3)
+    said = "like number 3 but under 40"
+    assert allows(said, SHOWN, "similar_items", item=3, price_max=40)
+    assert not allows(said, SHOWN, "similar_items", item=3)
 
 
 @pytest.mark.parametrize("split", SPLITS)

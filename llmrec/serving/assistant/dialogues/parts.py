@@ -55,7 +55,7 @@ class Parts:
     def __init__(
         self, vocabulary: ShopVocabulary, items: pa.Table, split: Split, seed: int = 0
     ) -> None:
-        self.vocabulary = vocabulary
+        self.vocabulary, self.split = vocabulary, split
         self.rng = np.random.default_rng([seed, SPLITS.index(split)])
         self.phrases = Phrases(split, self.rng)
         names = [

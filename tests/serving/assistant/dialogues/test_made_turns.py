@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pyarrow as pa
 import pytest
 from tiny_models import write_dataset
@@ -13,7 +14,13 @@ from llmrec.cli import run_command
 from llmrec.errors import DataError
 from llmrec.serving.assistant.calls import SYSTEM, ToolCall, render_turn, turn_schema
 from llmrec.serving.assistant.dialogues.examples import ExamplesConfig, run
-from llmrec.serving.assistant.dialogues.phrases import SPLITS, all_phrases, in_split
+from llmrec.serving.assistant.dialogues.phrases import (
+    SPLITS,
+    Phrases,
+    all_phrases,
+    in_split,
+    taught_phrases,
+)
 from llmrec.serving.assistant.dialogues.turns import INTENTS, TurnMaker
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
@@ -78,6 +85,35 @@ def test_no_way_is_in_two_splits() -> None:
         assert set(parts["held_out"]).isdisjoint(parts["train"] + parts["validation"]), ways
         assert len(parts["held_out"]) == len(ways) // 4 and parts["validation"]
         assert sum(map(len, parts.values())) == len(ways)
+
+
+def test_what_a_model_learns_from_has_the_words_of_no_other_split() -> None:
+    learned = Phrases("train", np.random.default_rng(0))
+    tested = Phrases("held_out", np.random.default_rng(0))
+    names = [(name,) for name in taught_phrases() if name not in ("values", "policy")]
+    names += [("policy", topic) for topic in taught_phrases()["policy"]]
+    for name in names:
+        ways: Any = all_phrases()
+        for part in name:
+            ways = ways[part]
+        listed = lists(ways)[0]
+        made = {plain(learned.pick(*name)) for _ in range(300)}
+        assert len(made) > len({plain(tested.pick(*name)) for _ in range(300)}), name
+        assert not any("(" in way or "|" in way for way in made)
+        if name[0] not in NOT_WAYS and len(listed) >= 8:
+            others = [*in_split(listed, "held_out"), *in_split(listed, "validation")]
+            assert made.isdisjoint({plain(way) for way in others}), name
+
+
+def plain(way: Any) -> str:
+    """A way in small letters."""
+    return str(way).lower()
+
+
+def test_every_list_of_more_ways_has_one_that_is_measured() -> None:
+    assert set(taught_phrases()) <= set(all_phrases())
+    for name in ("policy", "values"):
+        assert set(taught_phrases()[name]) <= set(all_phrases()[name])
 
 
 def test_a_seed_makes_the_same_turns_again_and_another_others() -> None:

@@ -1,0 +1,169 @@
+"""What the words of a message hint at beside the values that it names.
+
+The prompt tells the language model of some of it (which items are pointed at, how many pieces are
+meant, which fields are talked about, which words say something that no field has); what leaves no
+doubt is for the grammar of the turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from llmrec.serving.assistant.mentions import (
+    Mention,
+    cues,
+    first_of,
+    hints_of,
+    lexicon,
+    numbers_of,
+    one_edit,
+    quantities_of,
+    words_of,
+)
+
+MAX_WORDS = 5  # that no field has
+_GIFT = re.compile(
+    r"\b(?:its|it is|this is|itll be|will be|be|as) an? (?:\w+ )?(?:gift|present)\b|"
+    r"^a (?:gift|present)\b|\ba (?:gift|present)(?: please)?$"
+)
+_OVER = re.compile(
+    r"\b(?:start|begin)(?: \w+)? (?:over|again|anew|afresh)\b|\brestart\b|\breset\b|"
+    r"\b(?:forget|drop) (?:it all|all|everything|what i)\b"
+)
+_FOR_ME = re.compile(
+    r"\b(?:not|no longer) (?:\w+ )?(?:for my|a gift|a present)|(?<!not )\bfor (?:me|myself)\b"
+)
+_NOBODY = frozenset(("gift", "gifts", "present", "presents", "birthday"))  # cues, but no people
+# before a word that describes a thing: "for fluffy scarves"
+_BEFORE_WORDS = frozenset(("a", "an", "some", "any", "the", "these", "those", "of", "for", "in"))
+_BEFORE_WORDS |= {"with", "show", "find", "me", "need", "want", "get", "have", "like", "very"}
+_NO_DESCRIPTION = frozenset(("label", "range", "brand", "coloured", "colored"))
+
+
+def hints(message: str, view: Any, mentions: Iterable[Mention], fields: Iterable[str]) -> list[str]:
+    """Hints as they stand in a prompt.
+
+    Args:
+        message: of the customer.
+        view: a :class:`~llmrec.serving.assistant.calls.TurnView`.
+        mentions: values that the message names.
+        fields: that can be given up.
+    """
+    found = [f"item {place}" for place in pointed_places(message, view)]
+    found += [f"quantity {count}" for count in quantities_of(message)]
+    if "person" in hints_of(message):
+        found.append("other person")
+    if named := given_up(fields, message, None):
+        found.append(f"about {', '.join(named)}")
+    if words := other_words(message, mentions):
+        found.append(f"words {' '.join(words[:MAX_WORDS])}")
+    return found
+
+
+def pointed_places(message: str, view: Any) -> list[int]:
+    """Positions of the items that a message points at by place or price: "the first two"."""
+    kinds = hints_of(message)
+    places = [int(name) for name in kinds if name.isdigit()]
+    places += range(1, first_of(message) + 1)
+    if view.shown and "last" in kinds:
+        places.append(len(view.shown))
+    low, high = extremes(view)
+    places += [place for name, place in (("cheapest", low), ("dearest", high)) if name in kinds]
+    return [place for place in dict.fromkeys(sorted(places)) if 0 < place <= len(view.shown)]
+
+
+def candidates(message: str, view: Any, mentions: Iterable[Mention]) -> list[int]:
+    """Positions of the items that a message may point at: by place, price, value or number.
+
+    An empty list where nothing points, so that it may be any.
+    """
+    shown = range(1, len(view.shown) + 1)
+    found = [*pointed_places(message, view), *numbers_of(message)]
+    for mention in mentions:
+        found += having(mention, view)
+    return [place for place in shown if place in found]
+
+
+def having(mention: Mention, view: Any) -> list[int]:
+    """Positions of the shown items that have a value."""
+    return [
+        position
+        for position, item in enumerate(view.shown, 1)
+        if set(mention.values) & set(item.fields.get(mention.field, ()))
+    ]
+
+
+def extremes(view: Any) -> tuple[int, int]:
+    """Positions of the cheapest and the dearest item; 0 where there is no such."""
+    prices = [
+        (item.price, place) for place, item in enumerate(view.shown, 1) if item.price is not None
+    ]
+    return (min(prices)[1], max(prices)[1]) if len(view.shown) > 1 and prices else (0, 0)
+
+
+def is_gift(message: str) -> bool:
+    """Whether a message leaves no doubt that it is for somebody else.
+
+    >>> [is_gift(text) for text in ("a scarf for my big sister", "it's a gift", "as a present",
+    ...     "not for my sister, for me", "a wedding present", "my sister has one", "for my desk")]
+    [True, True, True, False, False, False, False]
+    """
+    words = " ".join(word for word, _, _ in words_of(message))
+    found = _GIFT.search(words) or _for_person().search(words)
+    return bool(found) and not _FOR_ME.search(words)
+
+
+def starts_over(message: str) -> bool:
+    """Whether a message drops what was said before it.
+
+    >>> [starts_over(text) for text in ("Let's start all over", "forget what I said", "start here")]
+    [True, True, False]
+    """
+    return bool(_OVER.search(" ".join(word for word, _, _ in words_of(message))))
+
+
+@lru_cache
+def _for_person() -> re.Pattern[str]:
+    """ "For my sister", by the words for people."""
+    people = "|".join(map(re.escape, sorted(cues()["person"] - _NOBODY)))
+    return re.compile(rf"\b(?:for|to) my (?:\w+ )?(?:{people})\b")
+
+
+def given_up(names: Iterable[str], message: str, asked: str | None) -> list[str]:
+    """Fields that a message is about, or that were asked about."""
+    words = {word for word, _, _ in words_of(message)}
+    return [
+        name
+        for name in names
+        if (
+            name == asked
+            or words & cues().get(f"not_{name}", frozenset())
+            or any(one_edit(word.rstrip("s"), name) or word == name for word in words)
+        )
+    ]
+
+
+def other_words(message: str, mentions: Iterable[Mention]) -> list[str]:
+    """Words of a message that are neither everyday ones nor part of a value, in its order."""
+    known = {word for mention in mentions for word in mention.words.split()} | lexicon()[1]
+    words = (word for word, _, _ in words_of(message))
+    return [word for word in dict.fromkeys(words) if word not in known and not word.isdigit()]
+
+
+def described(message: str, mentions: Iterable[Mention], fields: Iterable[str]) -> str:
+    """The word that describes a thing and is no value: "fluffy" in "a fluffy red scarf"; or "".
+
+    It stands between an article, or a value, and a value.
+    """
+    named = list(mentions)
+    first = {mention.words.split()[0] for mention in named if not mention.negated}
+    inside = {word for mention in named for word in mention.words.split()}
+    unknown = {*other_words(message, named)} - _NO_DESCRIPTION - {*fields}
+    words = [word for word, _, _ in words_of(message)]
+    for before, word, behind in zip(words, words[1:], words[2:], strict=False):
+        if word in unknown and behind in first and (before in inside or before in _BEFORE_WORDS):
+            return word
+    return ""
