@@ -24,6 +24,7 @@ from llmrec.serving.assistant.calls import (
     arguments_schema,
     finder,
     shorten,
+    turn_tools,
 )
 from llmrec.serving.assistant.hints import (
     candidates,
@@ -47,6 +48,7 @@ from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
 Json = dict[str, Any]
 SEARCHES = ("search_catalog", "recommend")
+POINTERS = frozenset(("it", "this", "that", "these", "those", "them"))
 SMALL = 5  # whole numbers up to this may be a number of pieces
 
 
@@ -72,6 +74,20 @@ def call_grammar(vocabulary: ShopVocabulary, message: str, view: Any, tools: Seq
         start = _text(f'{{"name": "{name}", "arguments": {{')
         calls.append(f"{start} {rules.add_object(members)} {_text('}}')}")
     return rules.whole(" | ".join(calls))
+
+
+def sensible_tools(vocabulary: ShopVocabulary, message: str, view: Any) -> list[str]:
+    """Names of the tools that make sense after a message.
+
+    None that is for one shown item where the message names values that no shown item has: "the
+    white one" of red ones is looked for, not bought.
+    """
+    message = shorten(message)
+    mentions = finder(vocabulary).find(message)
+    pointed = candidates(message, view, mentions) or POINTERS & {w for w, _, _ in words_of(message)}
+    absent = bool(mentions) and not pointed
+    tools = turn_tools(vocabulary, view)
+    return [name for name in tools if not (absent and name in ("get_product", "update_cart"))]
 
 
 class _Rules:

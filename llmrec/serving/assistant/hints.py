@@ -162,8 +162,11 @@ def described(message: str, mentions: Iterable[Mention], fields: Iterable[str]) 
     first = {mention.words.split()[0] for mention in named if not mention.negated}
     inside = {word for mention in named for word in mention.words.split()}
     unknown = {*other_words(message, named)} - _NO_DESCRIPTION - {*fields}
-    words = [word for word, _, _ in words_of(message)]
-    for before, word, behind in zip(words, words[1:], words[2:], strict=False):
-        if word in unknown and behind in first and (before in inside or before in _BEFORE_WORDS):
+    spans = words_of(message)
+    for (before, _, _), (word, _, end), (behind, begin, _) in zip(
+        spans, spans[1:], spans[2:], strict=False
+    ):
+        beside = word in unknown and behind in first and not message[end:begin].strip()
+        if beside and (before in inside or before in _BEFORE_WORDS):
             return word
     return ""

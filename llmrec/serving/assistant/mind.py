@@ -19,9 +19,8 @@ from llmrec.serving.assistant.calls import (
     ToolCall,
     TurnView,
     messages,
-    turn_tools,
 )
-from llmrec.serving.assistant.grammar import call_grammar
+from llmrec.serving.assistant.grammar import call_grammar, sensible_tools
 
 BASE = "smollm2-135m"
 SHIPPED = Path(__file__).parent / "demo_adapter"
@@ -116,7 +115,8 @@ class EmbeddedModel:
             return call_grammar(vocabulary, message, view, tools)
 
         prompt = messages(vocabulary, message, view)
-        name, written = None, self.decoder.decode(prompt, turn_tools(vocabulary, view), grammar)
+        tools = sensible_tools(vocabulary, message, view)
+        name, written = None, self.decoder.decode(prompt, tools, grammar)
         for text in written:
             if name is None:
                 yield (name := text)

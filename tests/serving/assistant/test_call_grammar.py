@@ -11,7 +11,7 @@ from demo_turns import SHOP, SHOWN
 from llmrec.llm.adapters import base_hash, read_adapter
 from llmrec.serving.assistant.calls import TurnView, turn_schema, turn_tools
 from llmrec.serving.assistant.dialogues.phrases import SPLITS
-from llmrec.serving.assistant.grammar import call_grammar
+from llmrec.serving.assistant.grammar import call_grammar, sensible_tools
 from llmrec.serving.assistant.mind import BASE, SHIPPED
 
 LETTERS = xgrammar.TokenizerInfo([*map(chr, range(32, 127)), "</s>"], stop_token_ids=[95])
@@ -109,6 +109,14 @@ def test_an_item_is_one_that_is_pointed_at_or_in_focus() -> None:
     assert not allows(said, SHOWN, "get_product", item=1)
     assert allows(said, focused, "get_product", item=3)
     assert allows("tell me more about that", SHOWN, "get_product", item=1)
+
+
+def test_no_tool_is_for_an_item_that_is_not_shown() -> None:
+    assert {"get_product", "update_cart"} <= {*sensible_tools(SHOP, "the silk one", SHOWN)}
+    cotton = TurnView(SHOWN.shown[2:])
+    tools = sensible_tools(SHOP, "the silk one", cotton)
+    assert not {"get_product", "update_cart"} & {*tools} and "similar_items" in tools
+    assert "update_cart" in sensible_tools(SHOP, "add it, no silk please", cotton)
 
 
 def test_items_are_compared_that_are_pointed_at() -> None:
