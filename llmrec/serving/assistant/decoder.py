@@ -177,6 +177,14 @@ class Cache:
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
 
+def _forced(matcher: Any) -> str:
+    """What has to come next by a grammar; empty where that is a part of a character alone."""
+    try:
+        return str(matcher.find_jump_forward_string())
+    except UnicodeDecodeError:  # it gives bytes as text, whatever they are
+        return ""
+
+
 class _Writer:
     """One answer while it is written."""
 
@@ -201,7 +209,7 @@ class _Writer:
         while not matcher.is_terminated() and len(self.written) < MAX_TOKENS:
             matcher.fill_next_token_bitmask(mask, 0)
             allowed = np.flatnonzero(np.unpackbits(mask.numpy().view(np.uint8), bitorder="little"))
-            for token in self._next(matcher.find_jump_forward_string(), allowed):
+            for token in self._next(_forced(matcher), allowed):
                 self._append(matcher, token)
 
     def _next(self, forced: str, allowed: np.ndarray) -> list[int]:

@@ -91,6 +91,16 @@ def test_a_pass_gives_what_the_model_gives_of_the_whole(decoder: CallDecoder, co
     assert cache.length == len(decoder._prefix) + count + 1
 
 
+@pytest.mark.parametrize("ways", [("®x", "©x"), ("a®", "a©", "b"), ("😀", "😁")])
+def test_texts_may_differ_within_a_character(decoder: CallDecoder, ways: Sequence[str]) -> None:
+    """Bytes that all of them share are no text as long as the rest of the character is missing."""
+    calls = [f'{{"name": "get_cart", "arguments": {{"topic": "{way}"}}}}' for way in ways]
+    grammar = "root ::= " + " | ".join(json.dumps(c, ensure_ascii=False) for c in calls)
+    asked = messages(SHOP, "hello", TurnView())
+    _, text = decoder.decode(asked, ["get_cart"], lambda _: grammar)
+    assert text in calls
+
+
 def test_what_has_to_come_costs_no_pass(
     decoder: CallDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
