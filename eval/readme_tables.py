@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from llmrec.bench.ctr_report import NAMES
+
 ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 OURS = {
@@ -155,16 +157,8 @@ def media_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-CLICKS = {
-    "full": "**llmrec's click model**",
-    "no_captions": "without captions",
-    "no_time": "without time",
-    "no_engagement": "without expected engagement",
-    "no_media": "vectors from text alone",
-    "boosted_trees": "boosted trees",
-    "logistic_regression": "logistic regression",
-    "llm_alone": "the language model's score alone",
-    "popularity": "popularity",
+CLICKS = {"full": "**llmrec's click model**"} | {
+    name: label for name, label in NAMES.items() if name not in ("full", "raw_text")
 }
 
 

@@ -15,6 +15,7 @@ from tiny_shop import TinyRun
 from llmrec.cli import find_command
 from llmrec.demo_shop.catalogue import make_catalogue
 from llmrec.flags import call
+from llmrec.metrics.results import read_result
 from llmrec.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,6 +100,30 @@ def _config_class_of(function: object) -> object:
 def test_its_result_tables_are_those_of_the_result_files() -> None:
     script = [sys.executable, "eval/readme_tables.py", "--check"]
     assert subprocess.run(script, cwd=ROOT, check=False).returncode == 0
+
+
+CARD = ROOT / "llmrec/serving/assistant/demo_adapter/README.md"
+
+
+@pytest.mark.parametrize(
+    ("page", "result", "metric", "sentence"),
+    [
+        (
+            ROOT / "README.md",
+            "demo-hybrid",
+            "cold_recall@10",
+            "the hybrid finds {} among its first",
+        ),
+        (CARD, "assistant-tools-demo", "tool_accuracy", "{} of 1,000 calls are right to the last"),
+        (CARD, "assistant-tools-demo", "tool_name_accuracy", "{} are of the right tool"),
+    ],
+)
+def test_figures_in_sentences_are_those_of_the_result_files(
+    page: Path, result: str, metric: str, sentence: str
+) -> None:
+    value = read_result(ROOT / f"eval/results/{result}.json")["metrics"][metric]
+    said = " ".join(page.read_text(encoding="utf-8").split())
+    assert sentence.format(f"{value:.1%}") in said
 
 
 def test_its_python_example_runs(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:

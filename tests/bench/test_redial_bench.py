@@ -74,9 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_words_and_films_named_lead_to_their_genre(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        redial_ranker, "_STEPS", 100
-    )  # of each of 13 trainings: enough for so few films
+    # of each of 13 trainings: enough for so few films
+    monkeypatch.setattr(redial_ranker, "_STEPS", 100)
     out = redial.run(folder, tmp_path / "redial.json", trials=2, resamples=50)
     result = json.loads(out.read_text())
     metrics, spans = result["metrics"], result["intervals"]

@@ -158,11 +158,6 @@ class PerField:
         return expit(self._slopes[place] * logits + self._offsets[place])
 
 
-def apply_per_field(parameters: Parameters, logits: np.ndarray, fields: Fields) -> np.ndarray:
-    """:class:`PerField` of parameters."""
-    return PerField(parameters)(logits, fields)
-
-
 FIT: dict[str, Callable[[np.ndarray, np.ndarray], Parameters]] = {
     "temperature": fit_temperature,
     "platt": fit_platt,
@@ -172,7 +167,6 @@ APPLY: dict[str, Callable[[Parameters, np.ndarray, Fields], np.ndarray]] = {
     "none": lambda parameters, logits, fields: expit(logits),
     "temperature": lambda parameters, logits, fields: expit(logits / parameters["temperature"]),
     "platt": lambda parameters, logits, fields: expit(_line(parameters, logits)),
-    "per-field": apply_per_field,
     "isotonic": apply_isotonic,
 }
 

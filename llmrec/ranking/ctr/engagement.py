@@ -80,6 +80,8 @@ def run(config: EngagementConfig, dataset: Path, media: Path, out: Path, seed: i
     inputs |= raw_files.input_hashes("watches", config.watches)
 
     def work(stage: StageRun) -> None:
+        selection = require("sklearn.model_selection", "train")
+        metrics = require("sklearn.metrics", "train")
         shop, blocks = Dataset(dataset), load_media_features(media)
         if "video" not in blocks or len(blocks["video"]) != shop.n_items:
             raise ArtifactError(
@@ -96,15 +98,22 @@ def run(config: EngagementConfig, dataset: Path, media: Path, out: Path, seed: i
             )
         mean = watched[known] / views[known]
         predicted = np.full(shop.n_items, np.nan, np.float32)
-        learned = _fit(blocks["video"][known], mean, views[known])
-        predicted[filmed] = learned.predict(blocks["video"][filmed])
-        folds = np.random.default_rng(seed).permutation(len(known)) % config.folds
-        for name in ("video", "image"):
+        vectors, weights = blocks["video"].astype(np.float64), views[known]  # many views count more
+        learned = _ridge().fit(vectors[known], mean, sample_weight=weights)
+        predicted[filmed] = learned.predict(vectors[filmed])
+        folds = selection.KFold(config.folds, shuffle=True, random_state=seed)
+        for name in ("image", "video"):
             if name in blocks:
-                found = _in_folds(blocks[name][known], mean, views[known], folds)
-                stage.counts[f"r2_{name}"] = _explained(mean, found, views[known])
-                if name == "video":
-                    predicted[known] = found
+                of_others = selection.cross_val_predict(
+                    _ridge(),
+                    blocks[name][known].astype(np.float64),
+                    mean,
+                    cv=folds,
+                    params={"sample_weight": weights},
+                )
+                r2 = metrics.r2_score(mean, of_others, sample_weight=weights)
+                stage.counts[f"r2_{name}"] = float(r2)
+        predicted[known] = of_others  # of the video, the last one
         stage.counts |= {"videos": int(filmed.sum()), "learned_from": len(known)}
         save_file({_WATCHED: np.clip(predicted, 0, 1)}, stage.folder / _FILE)
         print(_summary(stage.counts))
@@ -167,27 +176,9 @@ def _share(value: Any) -> float:
         return np.nan
 
 
-def _fit(vectors: np.ndarray, mean: np.ndarray, views: np.ndarray) -> Any:
-    """Ridge regression; the mean of many views counts for more. The penalty is cross-validated."""
-    ridge = require("sklearn.linear_model", "train").RidgeCV(_PENALTIES)
-    return ridge.fit(vectors.astype(np.float64), mean, sample_weight=views)
-
-
-def _in_folds(
-    vectors: np.ndarray, mean: np.ndarray, views: np.ndarray, folds: np.ndarray
-) -> np.ndarray:
-    """Predictions of each video by what was learned from the other folds, float64 ``[videos]``."""
-    found = np.zeros(len(mean))
-    for fold in np.unique(folds):
-        own = folds == fold
-        found[own] = _fit(vectors[~own], mean[~own], views[~own]).predict(vectors[own])
-    return found
-
-
-def _explained(mean: np.ndarray, found: np.ndarray, views: np.ndarray) -> float:
-    """R2: the share of the variance between videos, weighted by their views."""
-    centre = np.average(mean, weights=views)
-    return float(1 - (views * (mean - found) ** 2).sum() / (views * (mean - centre) ** 2).sum())
+def _ridge() -> Any:
+    """Ridge regression; the penalty is cross-validated."""
+    return require("sklearn.linear_model", "train").RidgeCV(_PENALTIES)
 
 
 def _summary(counts: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ where its own rows lie. So a new row starts there:
 draws new rows); input and output table each have theirs. A row with the base's spread in each
 dimension, but not its covariance, is too loud: a pretrained model's rows vary least in the
 directions that its states share, and a state finds likely what varies there as it does elsewhere.
-SmolLM2 would give a fifth of a word's probability to 12,000 such rows.
 
 The content part of an item token is its content vector under a random projection with
 orthonormal rows, which keeps the angles between items and favours no dimension of the model;
