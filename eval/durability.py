@@ -149,9 +149,14 @@ def make_world(home: Path, stages: Iterable[str]) -> World:
 
 
 def content(folder: Path) -> dict[str, object]:
-    """sha256 of every file, and settings and seed of every manifest (they hold times as well)."""
+    """sha256 of every file, and settings and seed of every manifest (they hold times as well).
+
+    Hidden files do not count: a run killed right after its folder took its place leaves one there.
+    """
     found: dict[str, object] = {}
     for name, (_, digest) in list_files(folder).items():
+        if Path(name).name.startswith("."):
+            continue
         found[name] = digest
         if Path(name).name == MANIFEST:
             manifest = read_manifest((folder / name).parent)
@@ -247,7 +252,7 @@ def kill(world: World, stage: str, raced: Raced, rng: np.random.Generator) -> st
         end(pid)
         # in a run's folder some stages may be replaced already
         if stage != "run" and raced.variant(out) is None:
-            return "after the kill the folder holds neither result"
+            return f"after the kill the folder holds neither result: {sorted(content(out))}"
         read_whole(out)
         run(world.command(stage, out, "b"), world.log)
         return None if raced.variant(out) == "b" else "the next run did not finish the folder"

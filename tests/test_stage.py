@@ -24,6 +24,7 @@ from llmrec.stage import (
     StageRun,
     checking_hashes,
     folder_hash,
+    is_current,
     read_manifest,
     run_stage,
     verify,
@@ -487,6 +488,27 @@ def test_a_replacement_is_one_step_or_can_be_ended(
     run_stage(out, manifest(width=2), write_greeting)
     assert read_manifest(out).config == {"width": 2}
     assert names(tmp_path) == ["features"]
+
+
+def test_a_kill_right_after_the_replacement_leaves_a_finished_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = run_stage(tmp_path / "features", manifest(width=1), write_greeting)
+
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == out:
+            raise KeyboardInterrupt(path)
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt, match="fingerprint"):
+            run_stage(out, manifest(width=2), write_greeting)
+    assert names(out) == [".fingerprint", "greeting.txt", MANIFEST]
+    assert read_manifest(out, hashes=True).config == {"width": 2}
+    assert is_current(out, manifest(width=2))
 
 
 def test_an_exchange_leaves_no_moment_without_a_folder(tmp_path: Path) -> None:
