@@ -13,26 +13,21 @@ cat > "$out/data.yaml" <<'YAML'
 name: intent
 demo_shop: {items: 200, users: 400, talk: true}
 ingest: {events: "${out}/raw/events.jsonl", items: "${out}/raw/items.jsonl", event_types: [click]}
-embed: {fields: [title]}
-models: {atomic: {index: {kind: atomic}}}
 YAML
 cat > "$out/tune.yaml" <<YAML
 tune:
-  tasks: {next_item: 0.02, instructions: 1.0}
+  tasks: {instructions: 1.0}
   instructions: $out/own.jsonl
-  loop: {max_steps: ${STEPS:-100}, batch_size: 16, learning_rate: 1.0e-3, max_length: 256, precision: auto}
-  validation_users: 50
+  loop: {max_steps: ${STEPS:-120}, batch_size: 8, learning_rate: 1.0e-3, max_length: 256, precision: auto}
   name: intent
 YAML
-for stage in demo_shop ingest embed index; do
+for stage in demo_shop ingest; do
     "$llmrec" run "$out/data.yaml" --out "$out" --only "$stage"
 done
 data="$out/dataset"
-"$llmrec" model expand --base "$base" --item-ids "$out/models/atomic/item_ids" \
-    --dataset "$data" --features "$out/features" --out "$out/base"
 "$llmrec" intent examples "$out/raw/talk.jsonl" --truth "$out/raw/talk_truth.jsonl" \
     --dataset "$data" --out "$out/own.jsonl"
-"$llmrec" tune "$out/tune.yaml" --base "$out/base" --dataset "$data" --out "$out/tuned"
+"$llmrec" tune "$out/tune.yaml" --base "$base" --dataset "$data" --out "$out/tuned"
 python3 - "$out/raw" "$out/held_out.jsonl" <<'PY'
 import json
 import sys
@@ -48,8 +43,8 @@ truth="$out/raw/talk_truth.jsonl"
 for way in alone tuned; do
     adapter=()
     [ "$way" = alone ] || adapter=(--adapter "$out/tuned/adapter")
-    "$llmrec" intent "$out/held_out.jsonl" --model "$out/tuned/base" "${adapter[@]}" \
-        --dataset "$data" --out "$out/intents-$way"
+    "$llmrec" intent "$out/held_out.jsonl" --model "$base" "${adapter[@]}" \
+        --dataset "$data" --batch-size 64 --out "$out/intents-$way"
 done
 results=${RESULTS:-$here/results}
 "$llmrec" bench intent "$out/intents-alone" --truth "$truth" --out "$results/intent-demo-alone.json"

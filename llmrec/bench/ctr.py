@@ -2,9 +2,10 @@
 
     llmrec bench ctr RECIPE.yaml --dataset DIR ... --features DIR --media DIR --out NAME.json
 
-Trains the click model as ``llmrec ctr`` does, and again without captions, without time, with
-vectors fused from text alone, and with text vectors as they are; beside it logistic regression and
-boosted trees on the same features, popularity and the language model's score alone. Whatever
+Trains the click model as ``llmrec ctr`` does, and again without captions, without time, without
+what a table says of users, with vectors fused from text alone, and with text vectors as they are;
+beside it logistic regression and boosted trees on the same features, popularity and the language
+model's score alone. Whatever
 depends on a seed is trained with ``--seeds`` of them. All are calibrated on the validation part in
 the same way and measured once on the test part; 95% intervals are over whole users and over
 trainings. Then the whole cascade ranks what users chose next, against the language model alone (and
@@ -54,6 +55,7 @@ def run(
     refreshed: Path | None = None,
     sources: Path | None = None,
     work: Path | None = None,
+    variants: Sequence[str] = (),
     seed: int = 0,
     seeds: int = 5,
     resamples: int = 1000,
@@ -75,6 +77,7 @@ def run(
             cascade, whose statistics are as new.
         sources: folder of every source's features of all impressions; by default in ``work``.
         work: folder of the trainings; by default runs/NAME_bench.
+        variants: what to train beside the full model, such as ``no_time``; by default all there is.
         seed: of everything; of the first training.
         seeds: trainings of each model that depends on a seed.
         resamples: behind the 95% intervals.
@@ -85,7 +88,7 @@ def run(
     from llmrec.bench.ctr_metrics import click_figures
     from llmrec.bench.ctr_ranking import measure_ranking, open_refreshed
     from llmrec.bench.ctr_report import write_ctr_report
-    from llmrec.bench.ctr_variants import FULL, Bench
+    from llmrec.bench.ctr_variants import FULL, Bench, chosen
     from llmrec.ranking.ctr.dataset import build_dataset, run_source_features
     from llmrec.ranking.ctr.impression_log import Folders, ImpressionRows
 
@@ -105,7 +108,7 @@ def run(
     more = {"features": features, "media": media}
     inputs = folders.inputs(config) | {k: folder_hash(f) for k, f in more.items() if f is not None}
     settings = as_dict(config) | {"data_seed": seed}
-    variants = Bench(config, folders, data, rows, features, media).variants()
+    models_of = chosen(Bench(config, folders, data, rows, features, media).variants(), variants)
     # trainings of several networks each must not share one
     trainings = [seed + number * config.network.copies for number in range(seeds)]
     trained = {
@@ -123,7 +126,7 @@ def run(
             )
             for number in (trainings if variant.random else trainings[:1])
         ]
-        for name, variant in variants.items()
+        for name, variant in models_of.items()
     }
     metrics, spans, table = click_figures(
         config.calibration,
@@ -184,9 +187,13 @@ def _train(variant: Variant, folder: Path, manifest: Manifest) -> Trained:
 
 def _counts(data: ClickDataset) -> dict[str, Any]:
     found: dict[str, Any] = {"items": data.item_features.n_items}
+    described = np.array([bool(known) for known in [*data.log.dataset.user_attributes, {}]])
     for name, rows in data.parts.items():
         impressions = data.log.impressions.select(rows)
         found[f"{name}_rows"] = int(impressions.mask.sum())
         found[f"{name}_clicks"] = int(np.nansum(impressions.click))
-        found[f"{name}_users"] = len(np.unique(impressions.user))
+        users = np.unique(impressions.user)
+        found[f"{name}_users"] = len(users)
+        if described.any():  # the last is of unknown users, whose index is -1
+            found[f"{name}_users_described"] = int(described[users].sum())
     return found

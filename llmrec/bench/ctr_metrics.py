@@ -20,6 +20,7 @@ GAINS = {
     "no_captions": "caption",
     "no_time": "time",
     "no_engagement": "engagement",
+    "no_user_attributes": "user_attribute",
     "no_media": "media",
 }
 _RAW = "raw"  # the full model, not calibrated

@@ -14,6 +14,7 @@ NAMES = {
     "no_captions": "without captions",
     "no_time": "without time",
     "no_engagement": "without expected engagement",
+    "no_user_attributes": "without attributes of users",
     "no_media": "vectors from text alone",
     "raw_text": "text vectors as they are, not fused",
     "logistic_regression": "logistic regression",
@@ -27,6 +28,7 @@ _GAINS = {
     "caption": "captions",
     "time": "time",
     "engagement": "the share of a video that is expected to be watched",
+    "user_attribute": "attributes of users",
     "media": "pictures and videos",
 }
 _WAYS = {
@@ -98,7 +100,8 @@ def _worth(result: Mapping[str, Any]) -> list[str]:
     """What each part is worth, the rivals and calibration, as a list."""
     metrics = result["metrics"]
     lines = [f"- {gain(result, part)}" for part in _GAINS if f"{part}_auc_gain_percent" in metrics]
-    for metric, form in (("auc", "+.4f"), ("log_loss", "+.5f")):
+    rivals = [row for row in result["rows"] if row["model"] in RIVALS]
+    for metric, form in (("auc", "+.4f"), ("log_loss", "+.5f")) if rivals else ():
         rival = strongest_rival(result, metric)
         lines.append(
             f"- {_METRICS[metric]} less that of the strongest rival by it, {NAMES[rival]}: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -95,6 +95,10 @@ class Bench:
         found["no_time"] = variant(without("time"))
         if data.item_features.watched is not None:
             found["no_engagement"] = variant(without("engagement"))
+        if attributes := user_attribute_names(data):
+            found["no_user_attributes"] = variant(
+                lambda: replace(data, inputs=data.inputs.without_categories(attributes))
+            )
         features, media, n_items = self.features, self.media, data.item_features.n_items
         if features is not None and media is not None:
             found["no_media"] = variant(
@@ -193,6 +197,29 @@ class Bench:
         if any(name == "generated_score" for name, _ in self.data.inputs.names.candidate):
             found["llm_alone"] = variant(lambda: ScoreAlone("generated_score"))
         return found
+
+
+def chosen(variants: dict[str, Variant], names: Sequence[str]) -> dict[str, Variant]:
+    """The full model and those that are named; all of them where none is.
+
+    Raises:
+        ConfigError: for a name that is not there.
+    """
+    for name in names:
+        if name not in variants:
+            raise ConfigError(f"--variants: {name!r} is none of {', '.join(variants)}")
+    return {
+        name: variant for name, variant in variants.items() if not names or name in (FULL, *names)
+    }
+
+
+def user_attribute_names(data: ClickDataset) -> set[str]:
+    """Names of the categorical features that ``ingest: {users: ...}`` gives.
+
+    A request may say one of them itself; it is the same feature, and counts here too.
+    """
+    known = {name for attributes in data.log.dataset.user_attributes for name in attributes}
+    return known & set(data.context.names)
 
 
 def text_alone(folders: Folders, features: Path, media: Path, n_items: int) -> np.ndarray:

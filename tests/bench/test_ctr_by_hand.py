@@ -16,6 +16,7 @@ from fusion_world import write_features, write_media
 pytest.importorskip("torch", reason="needs the train extra")
 
 from llmrec.bench import ctr_variants
+from llmrec.bench.ctr import _counts
 from llmrec.bench.ctr_metrics import click_figures
 from llmrec.bench.ctr_ranking import llm_ranks
 from llmrec.bench.ctr_report import gain, strongest_rival, trainings
@@ -61,7 +62,9 @@ LOGITS = {
     "no_captions": [0.0, 1.0, 2.0, 1.0, 2.0, 0.0],
     # 2 and 2 of 4
     "logistic_regression": [1.0, 2.0, 0.0, 1.5, 2.0, 0.0],
-    # 2.5 and 2.5 of 4, and surer of less
+    # 2.5 and 2.5 of 4
+    "no_user_attributes": [0.5, 0.5, 0.0, 0.5, 1.0, 0.0],
+    # the same order, and surer of less
     "boosted_trees": [1.0, 1.0, 0.0, 1.0, 2.0, 0.0],
 }
 
@@ -91,6 +94,7 @@ def test_auc_groups_differences_and_gains_are_those_worked_out_by_hand(tmp_path:
     assert metrics["auc_over_no_captions"] == 6 / 8 - 2 / 8
     assert metrics["gauc_over_no_captions"] == 0.75 - (0.0 + 0.5) / 2
     assert metrics["caption_auc_gain_percent"] == pytest.approx(200.0)  # three times as high
+    assert metrics["user_attribute_auc_gain_percent"] == pytest.approx(20.0)  # 6 to 5
     assert metrics["auc_over_logistic_regression"] == 6 / 8 - 4 / 8
     assert metrics["auc_over_boosted_trees"] == 6 / 8 - 5 / 8
     sign = 1 - 2 * TEST.click
@@ -99,7 +103,7 @@ def test_auc_groups_differences_and_gains_are_those_worked_out_by_hand(tmp_path:
     for name in list(LOGITS)[1:]:
         assert metrics[f"log_loss_over_{name}"] == pytest.approx(loss["full"] - loss[name])
     assert [row["model"] for row in rows] == list(LOGITS)
-    assert [row["auc"][0] for row in rows] == [0.75, 0.25, 0.5, 0.625]
+    assert [row["auc"][0] for row in rows] == [0.75, 0.25, 0.5, 0.625, 0.625]
     assert "auc_over_best_baseline" not in metrics
     low, high = spans["auc_over_no_captions"]
     assert low <= 0.5 <= high
@@ -206,9 +210,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> CtrConfig:
     return CtrConfig(LabelConfig("impressions", path), snapshots=2)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    home = tmp_path_factory.mktemp("by_hand")
+def write_dataset(home: Path, users: str = "") -> Folders:
+    """The log, ingested in a folder.
+
+    Args:
+        users: settings of ingest that name a table of users.
+    """
     opening = {"user_id": "u4", "item_id": "f", "type": "view"}  # where the parts begin
     events = [opening | {"timestamp": START + day * DAY + HOUR} for day in (9, 10)]
     for row, (user, day, _, clicked, _) in enumerate(IMPRESSIONS):
@@ -225,10 +232,15 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     recipe.write_text(
         f"name: x\ningest: {{events: '{home}/events.jsonl', items: '{home}/items.jsonl', "
         "timestamp_unit: s, split: global-time, "
-        f"validation_share: {3 / 18}, test_share: {5 / 18}}}\n"
+        f"validation_share: {3 / 18}, test_share: {5 / 18}{users}}}\n"
     )
     run_command(["ingest", str(recipe), "--out", str(home / "dataset")])
     return Folders(home / "dataset")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return write_dataset(tmp_path_factory.mktemp("by_hand"))
 
 
 @pytest.fixture(scope="module")
@@ -394,6 +406,32 @@ def test_each_variant_lacks_its_part_and_nothing_else(
     assert {call["seed"] for call in seen} == {7}
 
 
+def test_what_a_table_says_of_users_can_be_left_out(
+    config: CtrConfig, seen: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "users.csv").write_text("user_id,for_whom\nu1,women\nu2,men\nu9,kids\n")
+    columns = f", users: '{tmp_path}/users.csv', user_columns: {{for_whom: for_whom}}"
+    folders = write_dataset(tmp_path, columns)
+    data = build_dataset(config, folders, run_source_features(config, folders, tmp_path / "s"))
+    assert data.context.as_dict()["for_whom"] == ["women", "men"]  # three and two lists of train
+    variants = bench_of(config, folders, data).variants()
+    assert list(variants)[:3] == ["full", "no_time", "no_user_attributes"]
+    for name in ("full", "no_user_attributes"):
+        variants[name].train(0)
+    full, without = (call["inputs"] for call in seen)
+    said = [name for name, _, _ in full.names.categories].index("for_whom")
+    # of the lists of the training part: u1, u2, u3, ...; nothing is known of u3
+    assert full.categories[:, said].tolist() == [2, 3, 0, 2, 3, 0, 2]
+    left = [at for at in range(len(full.names.categories)) if at != said]
+    assert "device" in [name for name, _, _ in without.names.categories]
+    assert list(without.names.categories) == [full.names.categories[at] for at in left]
+    np.testing.assert_array_equal(without.categories, full.categories[:, left])
+    np.testing.assert_array_equal(without.candidate, full.candidate)
+    counts = _counts(data)  # of u1, u2 and u3; of u2 and u3; of u1 and u3
+    found = [counts[f"{part}_users_described"] for part in ("train", "validation", "test")]
+    assert found == [2, 1, 1]
+
+
 def similarity(inputs: Any) -> np.ndarray:
     """``[requests, candidates]``, to the last event."""
     names = [name for name, _ in inputs.names.candidate]
@@ -541,6 +579,28 @@ def test_a_page_of_one_training_says_so() -> None:
     one = "one training, no interval over seeds"
     assert one in trainings({"seeds": 1})
     assert one not in trainings({"seeds": 5})
+
+
+def test_only_the_variants_that_are_named_are_trained(
+    config: CtrConfig, folders: Folders, tmp_path: Path
+) -> None:
+    section = {
+        "labels": {"kind": "impressions", "file": str(config.labels.file)},
+        "network": {"id_dim": 4, "fused_dim": 4, "hidden": [8], "bins": 2, "heads": 1},
+        "fit": {"epochs": 1},
+        "snapshots": 2,
+    }
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({"name": "x", "ctr": section}))
+    out = tmp_path / "ctr-toy.json"
+    command = ["bench", "ctr", str(recipe), "--dataset", str(folders.dataset), "--out", str(out),
+               "--work", str(tmp_path / "work"), "--seeds", "1", "--resamples", "20"]  # fmt: skip
+    run_command([*command, "--variants", "no_time"])
+    assert [row["model"] for row in read_result(out)["rows"]] == ["full", "no_time"]
+    page = (tmp_path / "ctr-toy.md").read_text()
+    assert "by time" in page and "strongest rival" not in page
+    with pytest.raises(ConfigError, match="--variants: 'no_tim' is none of full, no_time, log"):
+        run_command([*command, "--variants", "no_tim"])
 
 
 @pytest.mark.parametrize(

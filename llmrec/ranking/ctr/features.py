@@ -7,7 +7,7 @@ to see what it is worth. NaN means missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -111,6 +111,13 @@ class ClickFeatures:
             categories=self.categories[:, kept["categories"]],
             history_ages=np.full_like(ages, np.nan) if "time" in groups else ages,
         )
+
+    def without_categories(self, names: Collection[str]) -> ClickFeatures:
+        """The same without the categorical features of some names."""
+        known = self.names.categories
+        kept = [at for at, (name, _, _) in enumerate(known) if name not in names]
+        left = replace(self.names, categories=tuple(known[at] for at in kept))
+        return replace(self, names=left, categories=self.categories[:, kept])
 
 
 class FeatureBuilder:
