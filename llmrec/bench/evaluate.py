@@ -63,8 +63,8 @@ from llmrec.stage import (
     read_manifest,
     run_stage,
 )
-from llmrec.training.next_item.validation import validation_cases
-from llmrec.types import Histories
+from llmrec.training.next_item.validation import sampled_cases, validation_cases
+from llmrec.types import Cases, Histories
 
 _HEADLINES = ("recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr", "coverage@10", "invalid_rate")
 
@@ -75,6 +75,8 @@ class EvaluateConfig:
 
     Attributes:
         split: which events are the targets.
+        users: measure a fixed sample of so many users of the split, the same for every model and
+            seed; 0 is all of them.
         ks: cut-offs of the metrics.
         list_length: items of a list; a recommender that gives lists only finds no target beyond.
         batch_size: users of a batch.
@@ -92,6 +94,7 @@ class EvaluateConfig:
     """
 
     split: Literal["validation", "test"] = "test"
+    users: int = 0
     ks: list[int] = field(default_factory=lambda: [5, 10, 20])
     list_length: int = 50
     batch_size: int = 512
@@ -113,7 +116,7 @@ class EvaluateConfig:
                 f"beams: {self.beams} give no list of {self.list_length}; raise it to list_length"
             )
         check_ranges(self, "[1, inf)", "batch_size", "resamples", "trials")
-        check_ranges(self, "[0, inf)", "tuning_users")
+        check_ranges(self, "[0, inf)", "tuning_users", "users")
         if Path(self.name).name != self.name:
             raise ConfigError(f"name: {self.name!r} must be a plain file name, without folders")
 
@@ -172,7 +175,7 @@ def run(
         data = Dataset(dataset)
         content = None if features is None else Content(content_vectors(features))
         if lists is not None:
-            cases = data.cases(config.split)
+            cases = measured_cases(data, config)
             recommender: Any = read_lists(lists, data, cases.select(cases.starts))
             at_once = replace(config, batch_size=len(recommender.items))
             _evaluate(at_once, data, recommender, target, name, stage, seed)
@@ -195,6 +198,17 @@ def run(
             path = out / f"{result['name']}.json"
             print(shutil.copyfile(path, results / path.name), flush=True)
     return out
+
+
+def measured_cases(dataset: Dataset, config: EvaluateConfig) -> Cases:
+    """The cases of the split, or of a sample of its users.
+
+    Raises:
+        DataError: if a sample is asked for and the split has none.
+    """
+    if config.users == 0:
+        return dataset.cases(config.split)
+    return sampled_cases(dataset, config.split, config.users, seed=0)
 
 
 def known_histories(dataset: Dataset, config: EvaluateConfig) -> Histories:
@@ -276,7 +290,7 @@ def _evaluate(
     checkpoint = stage.folder / "batches"
     evaluation = evaluate(
         recommender,
-        dataset.cases(config.split),
+        measured_cases(dataset, config),
         train_counts(dataset.train_histories(), dataset.n_items),
         ks=config.ks,
         list_length=config.list_length,

@@ -161,12 +161,15 @@ class Dataset:
         start, end = np.searchsorted(self._columns["user"], [user, user + 1])
         return self._times(slice(start, end))
 
-    def is_train(self, share: float = 1.0, *, validation: bool = False) -> np.ndarray:
+    def is_train(
+        self, share: float = 1.0, *, validation: bool = False, user_share: float = 1.0
+    ) -> np.ndarray:
         """Which rows of :attr:`sequence_events` are training events: bool ``[events]``.
 
         Args:
             share: of these events, the earliest by time, that are taken.
             validation: the events of the validation part count as well.
+            user_share: of the users, the events of whom are taken (:meth:`is_drawn`).
 
         Raises:
             DataError: for a share of events whose times are not known.
@@ -175,6 +178,8 @@ class Dataset:
         keep: np.ndarray = c["split"] == SPLIT_CODES["train"]
         if validation:
             keep |= c["split"] == SPLIT_CODES["validation"]
+        if user_share < 1:
+            keep &= self.is_drawn(user_share)[c["user"]]
         if share < 1:
             times = c["timestamp"][keep]
             if np.isnan(times).any():
@@ -185,16 +190,29 @@ class Dataset:
             keep &= c["timestamp"] <= np.quantile(times, share)
         return keep
 
-    def train_histories(self, share: float = 1.0, *, validation: bool = False) -> Histories:
+    def is_drawn(self, user_share: float) -> np.ndarray:
+        """A share of the users, drawn at random: bool ``[users with a sequence]``.
+
+        The same users for every seed of a training, and those of a smaller share are among those of
+        a larger one. At least one.
+        """
+        order = np.random.default_rng(0).permutation(len(self.user_ids))
+        drawn: np.ndarray = order < max(1, round(user_share * len(order)))
+        return drawn
+
+    def train_histories(
+        self, share: float = 1.0, *, validation: bool = False, user_share: float = 1.0
+    ) -> Histories:
         """Every user's training events; users without any have an empty history.
 
         Args:
-            share, validation: as for :meth:`is_train`.
+            share, validation, user_share: as for :meth:`is_train`.
 
         Raises:
             DataError: for a share of events whose times are not known.
         """
-        c, keep = self._columns, self.is_train(share, validation=validation)
+        c = self._columns
+        keep = self.is_train(share, validation=validation, user_share=user_share)
         counts = np.bincount(c["user"][keep], minlength=len(self.user_ids))
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         return Histories(c["item"][keep], offsets, self._times(keep))

@@ -62,6 +62,15 @@ def bfloat16_products() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
+def bfloat16_autocast() -> AbstractContextManager[Any]:
+    """The same for a CPU with AVX-512 BF16 alone, by autocast, around steps of training.
+
+    It keeps no converted weights: they would stay those of the first step.
+    """
+    torch = require("torch", "train")
+    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False)
+
+
 @functools.cache
 def bfloat16_products_differ() -> bool:
     """Whether :func:`bfloat16_products` changes anything on this CPU.

@@ -70,6 +70,20 @@ def test_command_writes_result_and_cases(dataset, tmp_path, capsys, model):
     assert "recall@10" in capsys.readouterr().out
 
 
+def test_a_sample_of_the_users_is_the_same_for_every_model(dataset, tmp_path):
+    found = [
+        read_cases(
+            run(EvaluateConfig(users=3), dataset, model, tmp_path / model)
+            / f"{model}.cases.parquet"
+        )
+        for model in ("popularity", "item-knn")
+    ]
+    assert found[0].users.tolist() == found[1].users.tolist()
+    assert len(set(found[0].users.tolist())) == 3
+    with pytest.raises(ConfigError, match="users: must be 0 or more"):
+        EvaluateConfig(users=-1)
+
+
 def test_ranks_of_both_protocols_are_those_worked_out_by_hand(dataset, tmp_path):
     """Popularity in training: 0 four times, 1 three times, 3 twice, then 2, 4, 5 once each."""
     folder = run(EvaluateConfig(), dataset, "popularity", tmp_path / "pop")

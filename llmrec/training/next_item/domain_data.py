@@ -20,7 +20,9 @@ def training_histories(config: TrainConfig, dataset: Dataset) -> Histories:
         ConfigError: for a domain that no item is of.
         DataError: if nothing happened in it.
     """
-    histories = dataset.train_histories(config.share, validation=config.learn_validation)
+    histories = dataset.train_histories(
+        config.share, validation=config.learn_validation, user_share=config.user_share
+    )
     if not config.domain:
         return histories
     domains = Domains.of(dataset)

@@ -101,7 +101,8 @@ def prepare(
     batches = TrainingBatches(histories, encoder, config.loop.tokens_per_batch, seed)
     auxiliary = None
     if config.tasks:
-        corpus = TaskCorpus(dataset, PromptWriter(expanded.tokenizer, encoder))
+        writer = PromptWriter(expanded.tokenizer, encoder)
+        corpus = TaskCorpus(dataset, writer, user_share=config.user_share)
         longest = min(config.task_length, context_of(plain.config))
         mixture = Mixture(corpus, config.tasks, seed, longest)
         auxiliary = AuxiliaryTasks(mixture, config.task_examples, config.task_weight)

@@ -111,6 +111,8 @@ class TrainConfig:
         domain: learn from the events of this domain alone, of several; empty for all.
         share: of the training events, the earliest, that are learned from; less than 1 for a model
             whose scores of the events after them are features of a click model.
+        user_share: of the users, drawn at random, whose events are learned from: how much a model
+            makes of little data. The same users for every seed; validation is on all users.
         learn_validation: learn from the events of the validation part as well. The epoch is then
             chosen on events that were learned from: in practice it is the last.
         validation_users: validate on a fixed sample of so many users; 0 is all of them.
@@ -137,6 +139,7 @@ class TrainConfig:
     normalise: Literal["level", "children"] = "level"
     domain: str = ""
     share: float = 1.0
+    user_share: float = 1.0
     learn_validation: bool = False
     validation_users: int = 0
     beams: int = 20
@@ -150,7 +153,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_ranges(self, "[1, inf)", "max_items", prefix="train.")
         check_ranges(self, "[0, 1)", "dropout", "content_dropout", prefix="train.")
-        check_ranges(self, "(0, 1]", "share", prefix="train.")
+        check_ranges(self, "(0, 1]", "share", "user_share", prefix="train.")
         if self.learn_validation and self.share < 1:
             raise ConfigError(
                 "train.learn_validation: what follows the training events; set share: 1"
@@ -171,10 +174,11 @@ class TrainConfig:
             raise ConfigError("train.tasks: tasks in words learn from all events; set share: 1")
         if self.kind != "llm":
             raise ConfigError(f"train.tasks: {self.kind} has no words; leave it empty")
-        if "next_item" in self.tasks:
-            raise ConfigError(
-                "train.tasks: next_item is trained on the histories already; leave it out"
-            )
+        for name in ("next_item", "history"):
+            if name in self.tasks:
+                raise ConfigError(
+                    f"train.tasks: {name} is trained on the histories already; leave it out"
+                )
         if "instructions" in self.tasks:
             raise ConfigError("train.tasks: instructions are a task of llmrec tune; leave it out")
         check_tasks(self.tasks)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmrec.data.dataset import Dataset
+from llmrec.data.dataset import Dataset, Split
 from llmrec.data.domains import Domains
 from llmrec.errors import DataError
 from llmrec.metrics.measure import evaluate
@@ -20,10 +20,19 @@ def validation_cases(dataset: Dataset, users: int, seed: int) -> Cases:
     Raises:
         DataError: if the split has none.
     """
-    cases = dataset.cases("validation")
+    return sampled_cases(dataset, "validation", users, seed)
+
+
+def sampled_cases(dataset: Dataset, split: Split, users: int, seed: int) -> Cases:
+    """The cases of a split, or a seeded sample of ``users`` of them (0 is all), whole baskets.
+
+    Raises:
+        DataError: if the split has none.
+    """
+    cases = dataset.cases(split)
     if len(cases) == 0:
         raise DataError(
-            f"{dataset.folder}: has no validation events; ingest with a split that has some"
+            f"{dataset.folder}: has no {split} events; ingest with a split that has some"
         )
     if 0 < users < len(cases.starts):
         rows = np.random.default_rng(seed).choice(len(cases.starts), users, replace=False)

@@ -27,10 +27,19 @@ class TaskCorpus:
         dataset: of llmrec ingest.
         writer: renders items, histories and text as tokens.
         own: file of the user's own chat examples, or None.
+        user_share: of the users, drawn at random, whose histories are read.
     """
 
-    def __init__(self, dataset: Dataset, writer: PromptWriter, own: Path | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        writer: PromptWriter,
+        own: Path | None = None,
+        *,
+        user_share: float = 1.0,
+    ) -> None:
         self.dataset, self.writer, self.own = dataset, writer, own
+        self.user_share = user_share
 
     @cached_property
     def instructions(self) -> Instructions:
@@ -47,8 +56,8 @@ class TaskCorpus:
 
     @cached_property
     def histories(self) -> Histories:
-        """Every user's training events."""
-        return self.dataset.train_histories()
+        """Training events of every user that is learned from."""
+        return self.dataset.train_histories(user_share=self.user_share)
 
     @property
     def n_items(self) -> int:

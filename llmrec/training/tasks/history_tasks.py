@@ -1,4 +1,8 @@
-"""Tasks about histories: the next item, the choice among candidates, a user's taste in words."""
+"""Tasks about histories: the next item, the choice among candidates, a user's taste in words.
+
+``next_item`` reads a history again for each of its events. ``history`` reads it once and learns at
+every event, which costs a fraction of that where prompts are all that is read.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +44,29 @@ def next_item(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> TaskExa
     unknown = now is None or np.isnan(now)
     prompt = corpus.writer.encoder.encode(items, times, None if unknown else now)
     return TaskExample("next_item", prompt, corpus.writer.items([target]))
+
+
+def owners(corpus: TaskCorpus, task: str) -> np.ndarray:
+    """A row of ``history``: a user with two training events.
+
+    Raises:
+        ConfigError: if nobody has two.
+    """
+    events(corpus, task)
+    return np.flatnonzero(corpus.histories.lengths() > 1)
+
+
+def history(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> TaskExample:
+    """The newest events of a user, each after those before it, as serving renders them.
+
+    With time tokens, those of an event are learned as well.
+    """
+    encoder, times = corpus.writer.encoder, corpus.histories.times(row)
+    if encoder.vocabulary.time_fields and rng.random() < TIMELESS:
+        times = None
+    return TaskExample(
+        "history", encoder.prefix, encoder.events(corpus.histories[row], times).ravel()
+    )
 
 
 def rank(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> TaskExample:

@@ -46,6 +46,7 @@ def _own_example(corpus: TaskCorpus, row: int, rng: np.random.Generator) -> Task
 
 TASKS: dict[str, Task] = {
     "next_item": Task(history_tasks.events, history_tasks.next_item),
+    "history": Task(history_tasks.owners, history_tasks.history),
     "text_to_item": Task(catalogue_tasks.titled, catalogue_tasks.text_to_item),
     "item_to_text": Task(catalogue_tasks.titled, catalogue_tasks.item_to_text),
     "taste": Task(history_tasks.tastes, history_tasks.taste),

@@ -10,6 +10,7 @@ from llmrec.errors import ConfigError
 
 TASK_NAMES = (
     "next_item",
+    "history",
     "text_to_item",
     "item_to_text",
     "taste",

@@ -222,13 +222,19 @@ def write_with_rows(base: ExpandedBase, trained: Any, out: Path) -> None:
 
 
 def open_corpus(
-    base: ExpandedBase, dataset: Dataset, max_length: int, own: Path | None = None
+    base: ExpandedBase,
+    dataset: Dataset,
+    max_length: int,
+    own: Path | None = None,
+    *,
+    user_share: float = 1.0,
 ) -> tuple[TaskCorpus, int]:
     """A dataset as the tasks of a base read it.
 
     Args:
         max_length: most tokens of an example.
         own: file of the user's own chat examples, or None.
+        user_share: of the users whose histories are read.
 
     Returns:
         the corpus, and the most tokens of an example that the model can read.
@@ -251,7 +257,8 @@ def open_corpus(
             f"loop.max_length: {max_length} tokens cannot hold an event and its answer; set at "
             f"least {need}"
         ) from None
-    return TaskCorpus(dataset, PromptWriter(base.tokenizer, encoder), own), max_length
+    writer = PromptWriter(base.tokenizer, encoder)
+    return TaskCorpus(dataset, writer, own, user_share=user_share), max_length
 
 
 def new_row_parameters(base: ExpandedBase) -> int:

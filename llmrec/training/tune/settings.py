@@ -47,8 +47,9 @@ class TuneLoopConfig:
         gradient_accumulation: batches a step.
         max_length: most tokens of an example; long histories lose their oldest events.
         gradient_checkpointing: save memory at the cost of time.
-        precision: of matrix products, ``fp32`` or ``bf16``; ``auto`` takes bf16 where the machine
-            has units for it: a GPU, or a CPU with AMX, which keeps weights in fp32. ``bf16-true``
+        precision: of matrix products, ``fp32`` or ``bf16``; ``auto`` takes bf16 on a GPU, or a CPU
+            with AMX, which keeps weights in fp32. On a CPU with AVX-512 BF16 alone, where
+            ``bf16`` pays for large models only, it has to be asked for. ``bf16-true``
             keeps all weights in bf16 as well: half the memory and faster on a CPU, but steps of
             less than a 256th of a weight are lost, so it wants a high rate.
         save_steps: steps between checkpoints.
@@ -142,6 +143,8 @@ class TuneConfig:
         instructions: for the task ``instructions``, a file (.jsonl, .parquet) or folder of own chat
             examples: rows with ``messages``, or ``prompt`` and ``completion``; the assistant's
             turns alone are learned.
+        user_share: of the users, drawn at random, whose histories are learned from; the same users
+            for every seed, and those of ``llmrec train`` with as large a share.
         align: the first step, for the rows of new tokens.
         loop: the training loop's settings.
         validation_users: validate on a fixed sample of so many users; 0 is all of them.
@@ -158,6 +161,7 @@ class TuneConfig:
     blocks: int = 0
     tasks: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
     instructions: Path | None = None
+    user_share: float = 1.0
     align: AlignConfig = field(default_factory=AlignConfig)
     loop: TuneLoopConfig = field(default_factory=TuneLoopConfig)
     validation_users: int = 0
@@ -173,6 +177,7 @@ class TuneConfig:
             )
         if self.method != "full":
             self._check_adapter()
+        check_ranges(self, "(0, 1]", "user_share")
         check_ranges(self, "[0, inf)", "validation_users")
         check_ranges(self, "[1, inf)", "beams")
 

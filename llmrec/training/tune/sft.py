@@ -35,6 +35,7 @@ from llmrec.training.tune.settings import TuneLoopConfig
 from llmrec.training.tune.trainer import products, trainer_arguments
 
 METRIC = "validation_ndcg@10"  # what the best weights are best at
+WORTHWHILE = 0.75  # of a batch's tokens that two groups may leave
 Values = dict[str, torch.Tensor]
 
 
@@ -140,7 +141,8 @@ class _Trainer(SFTTrainer):
     """TRL's trainer, with a loss on a CPU that is computed at completion tokens alone.
 
     That is what TRL does on a GPU; on a CPU it would score the whole vocabulary at every token of
-    prompts and padding as well, which is most of the time a step takes.
+    prompts and padding as well, which is most of the time a step takes. Short examples are not
+    padded to the length of the longest.
     """
 
     def configure(self, phase: TrainingPhase, loop: TuneLoopConfig, processes: Processes) -> None:
@@ -168,6 +170,17 @@ class _Trainer(SFTTrainer):
         if return_outputs or not alone or self.accelerator.device.type != "cpu":
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+        lengths = inputs["attention_mask"].sum(1)
+        total: Any = 0.0
+        for rows in alike(lengths):
+            width = int(lengths[rows].max())
+            total = total + self._summed_loss(
+                plain, {name: part[rows, :width] for name, part in inputs.items()}
+            )
+        learned = (inputs["labels"][:, 1:] != IGNORED).sum()
+        return total / (learned if num_items_in_batch is None else num_items_in_batch)
+
+    def _summed_loss(self, plain: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         read = plain.model(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
@@ -176,9 +189,7 @@ class _Trainer(SFTTrainer):
         labels = inputs["labels"][:, 1:]
         learned = labels != IGNORED
         logits = plain.get_output_embeddings()(read.last_hidden_state[:, :-1][learned])
-        count = learned.sum() if num_items_in_batch is None else num_items_in_batch
-        total = torch.nn.functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
-        return total / count
+        return torch.nn.functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate through the serving decoder, instead of a loss on held-out examples."""
@@ -212,6 +223,29 @@ class _Trainer(SFTTrainer):
         if self.processes.first:
             note_processes(self._checkpoint(self.state.global_step), self.processes.count)
         super()._save_checkpoint(model, trial)
+
+
+def alike(lengths: torch.Tensor) -> list[torch.Tensor]:
+    """Rows of a batch in one group, or in two of like length where that saves a lot of padding.
+
+    A batch of several tasks has short histories and long texts. Padding stands on the right.
+
+    Args:
+        lengths: int64 ``[rows]``.
+
+    >>> [rows.tolist() for rows in alike(torch.tensor([9, 2, 2, 8]))]
+    [[1, 2], [3, 0]]
+    >>> [rows.tolist() for rows in alike(torch.tensor([9, 7, 8]))]
+    [[1, 2, 0]]
+    """
+    order = lengths.argsort(stable=True)
+    rising, count = lengths[order], len(lengths)
+    shorter = torch.arange(1, count + 1, device=lengths.device)
+    tokens = rising * shorter + rising[-1] * (count - shorter)
+    least = int(tokens.argmin())
+    if int(tokens[least]) > WORTHWHILE * int(tokens[-1]):
+        return [order]
+    return [order[: least + 1], order[least + 1 :]]
 
 
 class _UnloggedLoss(TrainerCallback, ExportableState):

@@ -10,7 +10,12 @@ from typing import Any, Literal
 import torch
 
 from llmrec.errors import ConfigError, require
-from llmrec.loop.precision import bfloat16_products, bfloat16_products_differ
+from llmrec.loop.precision import (
+    bfloat16_autocast,
+    bfloat16_products,
+    bfloat16_products_differ,
+    computes,
+)
 from llmrec.training.tune.settings import TuneLoopConfig
 
 SCHEDULES = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
@@ -25,15 +30,20 @@ def check_machine(loop: TuneLoopConfig) -> None:
     """
     for package in ("trl", "peft"):
         require(package, "tune")
-    if loop.precision.startswith("bf16") and not computes_bfloat16():
+    if loop.precision.startswith("bf16") and not (computes_bfloat16() or converts_to_bfloat16()):
         raise ConfigError(
-            f"loop.precision: {loop.precision} needs a GPU, or a CPU with AMX, and there is "
-            "neither; set fp32, or auto"
+            f"loop.precision: {loop.precision} needs a GPU, or a CPU with AMX or AVX-512 BF16, "
+            "and there is neither; set fp32, or auto"
         )
 
 
+def converts_to_bfloat16() -> bool:
+    """Whether this machine has units for products of what was made bfloat16 first."""
+    return not torch.cuda.is_available() and computes("cpu", "bfloat16")
+
+
 def computes_bfloat16() -> bool:
-    """Whether this machine has units for products in bfloat16."""
+    """Whether this machine computes products in bfloat16 as they are."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bfloat16_products_differ()
@@ -49,7 +59,7 @@ def chosen_precision(loop: TuneLoopConfig) -> Literal["fp32", "bf16", "bf16-true
 def products(loop: TuneLoopConfig) -> AbstractContextManager[Any]:
     """In which a trainer trains: bfloat16 products on a CPU; a GPU's trainer autocasts itself."""
     if chosen_precision(loop) == "bf16" and not torch.cuda.is_available():
-        return bfloat16_products()
+        return bfloat16_products() if computes_bfloat16() else bfloat16_autocast()
     return nullcontext()
 
 

@@ -76,7 +76,11 @@ class TuneRun:
             new = len(set(dataset.item_ids) - set(given.ids.names))
             self.counts |= {"known_items": dataset.n_items - new, "new_items": new}
         corpus, max_length = bases.open_corpus(
-            self.base, dataset, config.loop.max_length, config.instructions
+            self.base,
+            dataset,
+            config.loop.max_length,
+            config.instructions,
+            user_share=config.user_share,
         )
         self.mixture = Mixture(corpus, config.tasks, seed, max_length)
         self.cases = validation_cases(dataset, config.validation_users, seed)

@@ -180,6 +180,26 @@ def test_a_refreshed_model_learns_from_the_validation_part_and_from_nothing_late
     assert until == both.timestamps.max() > train.timestamps.max()
 
 
+def test_a_share_of_the_users_is_learned_from(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[Histories] = []
+
+    def batches(histories: Histories, *rest: Any) -> TrainingBatches:
+        learned.append(histories)
+        return TrainingBatches(histories, *rest)
+
+    monkeypatch.setattr(llm_run, "TrainingBatches", batches)
+    config = tiny_config({"epochs": 1}, user_share=0.2)
+    run(config, folders.dataset, tmp_path / "model", folders.atomic)
+    drawn = Dataset(folders.dataset).train_histories(user_share=0.2)
+    assert 0 < len(drawn.items) == len(learned[0].items)
+    with pytest.raises(ConfigError, match=r"train.user_share: must be in \(0, 1\]"):
+        tiny_config(user_share=0.0)
+    with pytest.raises(ConfigError, match=r"train.tasks: history is trained on the histories"):
+        tiny_config(tasks={"history": 1.0})
+
+
 def test_a_share_and_what_comes_after_it_exclude_each_other() -> None:
     with pytest.raises(ConfigError, match=r"train.learn_validation: .* set share: 1"):
         tiny_config(share=0.5, learn_validation=True)

@@ -47,7 +47,37 @@ def test_an_example_depends_on_its_row_and_seed_alone(
         assert one.task == task and len(one.completion_ids) > 0
         assert one.prompt_ids.dtype == one.completion_ids.dtype == np.int64
         assert one.prompt_ids[0] == corpus.writer.start
-        assert (one.completion_ids[-1] == corpus.writer.end) == (task != "next_item")
+        assert (one.completion_ids[-1] == corpus.writer.end) == (
+            task not in ("next_item", "history")
+        )
+
+
+@pytest.mark.parametrize("world", ["corpus", "timed"])
+def test_history_has_every_prompt_of_next_item_in_it(
+    world: str, request: pytest.FixtureRequest
+) -> None:
+    """Up to any of its events it is what serving reads before that event."""
+    corpus = request.getfixturevalue(world)
+    encoder = corpus.writer.encoder
+    fields = len(encoder.vocabulary.time_fields)
+    for user, example in examples(corpus, "history"):
+        items = corpus.histories[user][-encoder.max_items :]
+        ids = np.append(example.prompt_ids, example.completion_ids)
+        assert len(ids) == len(encoder.prefix) + len(items) * encoder.event_width
+        for event in range(1, len(items)):
+            known = encoder.prompt_tokens(event) - fields
+            answer = ids[known + fields : known + encoder.event_width]
+            assert answer.tolist() == corpus.writer.items([items[event]]).tolist()
+            if not fields:
+                assert ids[:known].tolist() == encoder.encode(items[:event]).tolist()
+
+
+def test_history_of_a_share_of_the_users(corpus: TaskCorpus) -> None:
+    few = TaskCorpus(corpus.dataset, corpus.writer, user_share=0.1)
+    rows = TASKS["history"].rows(few, "history")
+    drawn = np.flatnonzero(corpus.dataset.is_drawn(0.1))
+    assert len(rows) > 0 and set(rows.tolist()) <= set(drawn.tolist())
+    assert few.popularity.sum() < corpus.popularity.sum()
 
 
 @pytest.mark.parametrize("world", ["corpus", "timed"])

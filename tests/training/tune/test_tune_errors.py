@@ -35,7 +35,7 @@ from llmrec.training.tune.training_run import TuneRun
         ({"tasks": {}}, "tasks: trains nothing"),
         ({"tasks": {"next_item": 0, "rank": 0}}, "tasks: trains nothing"),
         ({"tasks": {"next_itme": 1}}, "unknown key 'next_itme'; did you mean 'next_item'"),
-        ({"tasks": {"poetry": 1}}, "unknown key 'poetry'; known keys: next_item, text_to_item"),
+        ({"tasks": {"poetry": 1}}, "unknown key 'poetry'; known keys: next_item, history, text"),
         ({"tasks": {"rank": -1}}, "tasks.rank: a weight must be 0 or above"),
         ({"tasks": {"rank": float("nan")}}, "tasks.rank: a weight must be 0 or above"),
         ({"loop": {"epochs": 0}}, "loop: trains nothing; set max_steps or epochs"),
@@ -53,6 +53,8 @@ from llmrec.training.tune.training_run import TuneRun
         ({"method": "dora"}, "'dora' is not one of lora, qlora, full"),
         ({"name": "my adapter"}, "name: 'my adapter' cannot be an adapter's"),
         ({"beams": 0}, "beams: must be 1 or more"),
+        ({"user_share": 0}, r"user_share: must be in \(0, 1\]"),
+        ({"user_share": 1.2}, r"user_share: must be in \(0, 1\]"),
         ({"validation_users": -1}, "validation_users: must be 0 or more"),
     ],
 )
@@ -130,6 +132,7 @@ def test_bf16_without_units_for_it(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer, "bfloat16_products_differ", lambda: False)
+    monkeypatch.setattr(trainer, "computes", lambda *_: False)
     fails(home, tmp_path, "bf16 needs a GPU, or a CPU with", loop={"precision": "bf16"})
 
 

@@ -22,7 +22,7 @@ from llmrec.llm.merge import run as merge
 from llmrec.stage import folder_hash, read_manifest
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 from llmrec.training.tasks.mixture import TASKS, Mixture
-from llmrec.training.tune import trainer
+from llmrec.training.tune import sft, trainer
 from llmrec.training.tune.adapter import trained_parameters, with_adapter, with_token_rows
 from llmrec.training.tune.base import load_model, open_base
 from llmrec.training.tune.run import run
@@ -279,6 +279,52 @@ def test_a_cpu_with_units_for_it_computes_in_bfloat16(
         found.append(losses(out))
     assert torch.backends.mkldnn.matmul.fp32_precision != "bf16"
     np.testing.assert_allclose(*found, rtol=0.05)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_cpu_that_converts_to_bfloat16_does_so_in_every_step(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(trainer, "bfloat16_products_differ", lambda: False)
+    monkeypatch.setattr(trainer, "computes", lambda *_: True)
+    found = []
+    for precision in ("fp32", "bf16"):
+        config = tiny_tune({"precision": precision}, method=method)
+        run(config, home / "atomic", home / "dataset", tmp_path / precision)
+        assert counts_of(tmp_path / precision)["precision"] == precision
+        found.append(losses(tmp_path / precision))
+    assert found[0] != found[1]
+    # weights that were converted once and kept would leave the loss where it was
+    np.testing.assert_allclose(*found, rtol=0.05)
+    assert found[1][-1] < found[1][0]
+
+
+def test_examples_of_like_length_are_read_together(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, whole = [], sft.alike
+
+    def counted(lengths: torch.Tensor) -> list[torch.Tensor]:
+        groups.append(len(whole(lengths)))
+        return whole(lengths)
+
+    config = tiny_tune(tasks={"history": 1.0, "item_to_text": 0.3}, dropout=0.0)
+    for name, function in (("two", counted), ("one", lambda lengths: [torch.arange(len(lengths))])):
+        monkeypatch.setattr(sft, "alike", function)
+        run(config, home / "atomic", home / "dataset", tmp_path / name)
+    assert 2 in groups
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-3)
+
+
+def test_a_share_of_the_users_is_learned_from(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Dataset(home / "dataset").train_histories(user_share=0.2)
+    wanted = sum(max(0, length - 1) for length in drawn.lengths())
+    run(tiny_tune(user_share=0.2), home / "atomic", home / "dataset", tmp_path / "tuned")
+    assert f"examples an epoch: next_item {wanted}" in capsys.readouterr().out
+    assert 0 < wanted < 100
 
 
 def test_epochs_decide_where_steps_do_not(home: Path, tmp_path: Path) -> None:
