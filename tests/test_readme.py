@@ -102,20 +102,18 @@ def test_its_result_tables_are_those_of_the_result_files() -> None:
     assert subprocess.run(script, cwd=ROOT, check=False).returncode == 0
 
 
+README_FILE = ROOT / "README.md"
 CARD = ROOT / "llmrec/serving/assistant/demo_adapter/README.md"
 
 
 @pytest.mark.parametrize(
     ("page", "result", "metric", "sentence"),
     [
-        (
-            ROOT / "README.md",
-            "demo-hybrid",
-            "cold_recall@10",
-            "the hybrid finds {} among its first",
-        ),
-        (CARD, "assistant-tools-demo", "tool_accuracy", "{} of 1,000 calls are right to the last"),
-        (CARD, "assistant-tools-demo", "tool_name_accuracy", "{} are of the right tool"),
+        (README_FILE, "demo-hybrid", "cold_recall@10", "the hybrid finds {:.1%} among its first"),
+        (README_FILE, "smollm2-decode", "llmrec_over_transformers", "{:.1f} times as fast as `gen"),
+        (README_FILE, "smollm2-decode", "llmrec_over_vllm", "{:.1f} times as fast as vLLM's `beam"),
+        (CARD, "assistant-tools-demo", "tool_accuracy", "{:.1%} of 1,000 calls are right to the"),
+        (CARD, "assistant-tools-demo", "tool_name_accuracy", "{:.1%} are of the right tool"),
     ],
 )
 def test_figures_in_sentences_are_those_of_the_result_files(
@@ -123,7 +121,7 @@ def test_figures_in_sentences_are_those_of_the_result_files(
 ) -> None:
     value = read_result(ROOT / f"eval/results/{result}.json")["metrics"][metric]
     said = " ".join(page.read_text(encoding="utf-8").split())
-    assert sentence.format(f"{value:.1%}") in said
+    assert sentence.format(value) in said
 
 
 def test_its_python_example_runs(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from llmrec.captions.inputs import prepare_input
 from llmrec.captions.prompting import ModelInput
 from llmrec.captions.responses import read_fields
 from llmrec.captions.transformers_engine import TransformersCaptionEngine
+from llmrec.captions.vllm_engine import VllmCaptionEngine
 from llmrec.content.schema import load_resolved
 from llmrec.demo_shop.catalogue import make_catalogue
 from llmrec.demo_shop.media.pictures import make_picture
@@ -50,3 +51,19 @@ def test_its_fields_are_closed_and_right(
             row[field] == one.attributes[field] for row, one in zip(found, items, strict=False)
         ]
         assert np.mean(right) >= least, field
+
+
+@pytest.mark.filterwarnings("ignore")  # vLLM's own, of all kinds
+def test_vllm_writes_what_transformers_writes(
+    vllm_here: None, model: MultimodalModel, formats: ResponseFormat, asked: list[CaptionQuery]
+) -> None:
+    expected = TransformersCaptionEngine(model, formats, batch_size=8).generate(asked[:8])
+    engine = VllmCaptionEngine(model, formats, batch_size=8)
+    try:
+        answers = engine.generate(asked[:8])
+    finally:
+        engine.close()
+    assert len({tuple(answer.tokens) for answer in expected}) > 4
+    for one, other in zip(expected, answers, strict=True):
+        assert one.tokens == other.tokens
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-3)

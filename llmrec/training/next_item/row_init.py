@@ -9,8 +9,6 @@ where its own rows lie. So a new row starts there:
 draws new rows); input and output table each have theirs. A row with the base's spread in each
 dimension, but not its covariance, is too loud: a pretrained model's rows vary least in the
 directions that its states share, and a state finds likely what varies there as it does elsewhere.
-Of a vocabulary of a few hundred frequent words that is not so: until they are aligned, new rows are
-louder than the spread alone would make them (``eval/results/stories260k.json``).
 
 The content part of an item token is its content vector under a random projection with
 orthonormal rows, which keeps the angles between items and favours no dimension of the model;
@@ -31,7 +29,7 @@ import torch
 
 from llmrec.training.next_item.item_content import principal_components
 
-SPREAD = 0.7  # of the base's rows: many new rows must not take what is likely from its words
+SPREAD = 0.5  # of the base's rows: many new rows must not take what is likely from its words
 NOISE = 0.05  # of the spread; makes tokens of the same content differ
 _JITTER = 1e-6  # of the mean variance; the rows of a small base may not span all dimensions
 
