@@ -193,25 +193,20 @@ class HistoryEncoder:
         return len(self.prefix) + own + len(self.vocabulary.time_fields)
 
     def encode_all(self, histories: Histories) -> list[np.ndarray]:
-        """The prompt of every history, as :meth:`encode` makes one.
+        """The prompt of every history: int64 ``[tokens]`` each.
+
+        Where ``timestamps`` or ``now`` are not given, their tokens say unknown.
 
         Raises:
             CatalogError: for an item index outside the catalogue.
         """
-        check_known(histories, len(self.item_tokens))
         starts, ends = histories.offsets[:-1], histories.offsets[1:]
-        events = self.item_tokens[histories.items]
+        events = self._event_tokens(histories)
         requests = np.zeros((len(histories), 0), dtype=np.int64)
         if self.vocabulary.time_fields:
-            times = histories.timestamps
-            times = np.full(len(events), np.nan) if times is None else times
             now = np.full(len(histories), np.nan) if histories.now is None else histories.now
-            previous = np.concatenate([[np.nan], times])  # of each event, and after the last one
-            last = np.where(ends > starts, previous[ends], np.nan)
-            previous = previous[:-1]
-            previous[starts[ends > starts]] = np.nan
-            time_tokens = self.vocabulary.time_tokens(times, previous)
-            events = np.concatenate([time_tokens, events], axis=1)
+            times = np.append(_times(histories), np.nan)  # the index -1 of an empty history
+            last = np.where(ends > starts, times[ends - 1], np.nan)
             requests = self.vocabulary.time_tokens(now, last)
         newest = np.maximum(starts, ends - self.max_items)
         return [
@@ -222,27 +217,37 @@ class HistoryEncoder:
     def encode(
         self, items: np.ndarray, times: np.ndarray | None = None, now: float | None = None
     ) -> np.ndarray:
-        """The prompt of one history: int64 ``[tokens]``.
+        """The prompt of one history, as :meth:`encode_all` makes it.
 
         Args:
             items: item indices, oldest first.
             times: seconds since 1970 UTC of each event, or None.
             now: time of the request, or None when unknown.
         """
-        body = self.events(items, times)
-        if not self.vocabulary.time_fields:
-            return np.concatenate([self.prefix, body.ravel()])
-        request = np.array([np.nan if now is None else now])
-        last = np.array([np.nan if times is None or len(times) == 0 else times[-1]])
-        request_time = self.vocabulary.time_tokens(request, last).ravel()
-        return np.concatenate([self.prefix, body.ravel(), request_time])
+        request = None if now is None else np.array([now])
+        return self.encode_all(_one(items, times, request))[0]
 
     def events(self, items: np.ndarray, times: np.ndarray | None) -> np.ndarray:
-        """int64 ``[events, event_width]`` of the newest ``max_items`` events."""
-        item_tokens = self.item_tokens[items[-self.max_items :]]
+        """int64 ``[events, event_width]`` of the newest ``max_items`` events of a history."""
+        return self._event_tokens(_one(items, times))[-self.max_items :]
+
+    def _event_tokens(self, histories: Histories) -> np.ndarray:
+        """int64 ``[total, event_width]`` of all events of all histories."""
+        check_known(histories, len(self.item_tokens))
+        tokens = self.item_tokens[histories.items]
         if not self.vocabulary.time_fields:
-            return item_tokens
-        known = np.full(len(items), np.nan) if times is None else times
-        previous = np.concatenate([[np.nan], known[:-1]]) if len(items) else known
-        time_tokens = self.vocabulary.time_tokens(known, previous)
-        return np.concatenate([time_tokens[-self.max_items :], item_tokens], axis=1)
+            return tokens
+        times, starts = _times(histories), histories.offsets[:-1]
+        previous = np.concatenate([[np.nan], times])[:-1]
+        previous[starts[histories.lengths() > 0]] = np.nan
+        return np.concatenate([self.vocabulary.time_tokens(times, previous), tokens], axis=1)
+
+
+def _one(items: np.ndarray, times: np.ndarray | None, now: np.ndarray | None = None) -> Histories:
+    return Histories(items, np.array([0, len(items)]), times, now)
+
+
+def _times(histories: Histories) -> np.ndarray:
+    """float64 ``[total]``, NaN where unknown."""
+    times = histories.timestamps
+    return np.full(len(histories.items), np.nan) if times is None else times
