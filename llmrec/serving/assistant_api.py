@@ -25,7 +25,7 @@ from llmrec.serving.assistant.loop import Assistant, AssistantReply, Conversatio
 from llmrec.serving.assistant.open import NAME
 from llmrec.serving.assistant.protocol import Said
 from llmrec.serving.assistant.sessions import Sessions
-from llmrec.serving.assistant.tools import Visitor
+from llmrec.serving.assistant.turn import Visitor
 from llmrec.serving.attachments import Attachments
 from llmrec.serving.limits import MAX_NAME
 from llmrec.serving.openai_fields import UnknownFieldError

@@ -39,7 +39,8 @@ from llmrec.serving.assistant.replies import Replies
 from llmrec.serving.assistant.results import for_model
 from llmrec.serving.assistant.safety import is_foreign, urgent
 from llmrec.serving.assistant.state import DialogueState
-from llmrec.serving.assistant.tools import ShopTools, Visitor
+from llmrec.serving.assistant.tools import ShopTools
+from llmrec.serving.assistant.turn import Visitor
 from llmrec.serving.assistant.wording import Part, Slot, Wording, opening, say
 from llmrec.serving.batching import BusyError, Deadline, DeadlineError
 from llmrec.serving.one_line import one_line

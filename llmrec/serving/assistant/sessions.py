@@ -19,7 +19,7 @@ from llmrec.errors import ConfigError
 from llmrec.serving.assistant.loop import Assistant, Conversation
 from llmrec.serving.assistant.protocol import Said
 from llmrec.serving.assistant.state import DialogueState
-from llmrec.serving.assistant.tools import Visitor
+from llmrec.serving.assistant.turn import Visitor
 from llmrec.serving.store import conversations
 from llmrec.serving.store.database import Store, StoreError
 

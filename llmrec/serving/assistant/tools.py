@@ -1,7 +1,7 @@
 """The tools of the assistant, over the recommender, the catalogue and the carts of a service.
 
 Where nothing has all that is wanted, wishes for less are tried
-(:mod:`llmrec.serving.assistant.relaxing`), and the reply says what was given up.
+(:mod:`llmrec.serving.assistant.ranked_lists`), and the reply says what was given up.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from llmrec.errors import CatalogError, ConfigError
 from llmrec.serving.answering import Answered
 from llmrec.serving.assistant.calls import ToolCall
-from llmrec.serving.assistant.outcome import Outcome, Question
-from llmrec.serving.assistant.relaxing import easier
+from llmrec.serving.assistant.outcome import Outcome
+from llmrec.serving.assistant.ranked_lists import SHOWN, RankedLists
 from llmrec.serving.assistant.shop import Shop
 from llmrec.serving.assistant.state import DialogueState, Wish
+from llmrec.serving.assistant.turn import Turn, Visitor
 from llmrec.serving.batching import Deadline
 from llmrec.serving.live import LiveHistories
 from llmrec.serving.recommender import Recommender
-from llmrec.serving.request import RecommendRequest, RecommendResponse
+from llmrec.serving.request import RecommendRequest
 from llmrec.serving.store.database import StoreError
 from llmrec.serving.store.events import SEARCH, StoredEvent
 from llmrec.serving.ucp.carts import Carts
@@ -33,28 +33,10 @@ from llmrec.types import Recommendation
 LOG = logging.getLogger(__name__)
 Json = dict[str, Any]
 Answer = Callable[[RecommendRequest, float], Answered]  # within so many seconds
-SHOWN = 5  # items of a reply
-CLOSEST = 24  # items closest to words that a person's own taste ranks
-MANY = 40  # matching items from which a question is asked beside them
 LOOKED_UP = 10  # items of a look-up
 MOST_QUANTITY = 999
 MAX_EVENT_TEXT = 1000
 ACCEPTED = ("accept", "refuse")
-
-
-@dataclass(frozen=True)
-class Visitor:
-    """Whom a turn is for.
-
-    Attributes:
-        person: as the shop's log knows them; None for nobody known.
-        history: of the request, where it brings one; item ids or events.
-        session: of the events that are written.
-    """
-
-    person: str | None = None
-    history: Sequence[Any] | None = None
-    session: str = ""
 
 
 class ShopTools:
@@ -117,8 +99,12 @@ class ShopTools:
         tools._deadline = deadline or Deadline()
         tools._deadline.check()
         work = getattr(tools, f"_{call.name}")
-        found: Outcome = work(call.arguments, _Turn(state, visitor, message, tuple(picture)))
+        found: Outcome = work(call.arguments, Turn(state, visitor, message, tuple(picture)))
         return found
+
+    @property
+    def _lists(self) -> RankedLists:
+        return RankedLists(self.recommender, self.shop, self._answer, self._personal)
 
     def _answer(self, request: RecommendRequest) -> Answered:
         self._deadline.check()
@@ -126,20 +112,20 @@ class ShopTools:
 
     # --- lists ---------------------------------------------------------------------------------
 
-    def _search_catalog(self, said: Json, turn: _Turn) -> Outcome:
+    def _search_catalog(self, said: Json, turn: Turn) -> Outcome:
         state = self._merged(said, turn)
         self._record(turn, SEARCH, text=turn.message)
         is_asked = bool(turn.state.asked)
-        if state.wish.is_open and not is_asked and not self._knows(turn.visitor, state):
+        if state.wish.is_open and not is_asked and not self._lists.knows(turn.visitor, state):
             question = self.shop.question(state.wish)
             if question is not None:
                 return Outcome("ask", replace(state, asked=question.field), question=question)
-        return self._list(turn, state, may_ask=not is_asked)
+        return self._lists.find(turn, state, may_ask=not is_asked)
 
-    def _recommend(self, said: Json, turn: _Turn) -> Outcome:
+    def _recommend(self, said: Json, turn: Turn) -> Outcome:
         return self._search_catalog(said, turn)
 
-    def _similar_items(self, said: Json, turn: _Turn) -> Outcome:
+    def _similar_items(self, said: Json, turn: Turn) -> Outcome:
         item_id = turn.state.item(said.get("item"))
         row = None if item_id is None else self.shop.rows([item_id]).get(item_id)
         if item_id is None or row is None:
@@ -152,9 +138,9 @@ class ShopTools:
             base = replace(base, wish=replace(base.wish, categories=(path[-1],)))
         state = base.merged({**own, **_filters(said)}, prices)
         self._record(turn, SEARCH, text=turn.message)
-        return self._list(turn, state, similar_to=item_id)
+        return self._lists.find(turn, state, similar_to=item_id)
 
-    def _lookup_catalog(self, said: Json, turn: _Turn) -> Outcome:
+    def _lookup_catalog(self, said: Json, turn: Turn) -> Outcome:
         ids = [str(one) for one in said.get("ids", ())][:LOOKED_UP]
         rows = self.shop.rows(ids)
         found = [one for one in dict.fromkeys(ids) if one in rows]
@@ -166,119 +152,7 @@ class ShopTools:
         )
         return Outcome("looked_up", turn.state.showing(found), items, rows)
 
-    def _list(
-        self,
-        turn: _Turn,
-        state: DialogueState,
-        *,
-        similar_to: str | None = None,
-        may_ask: bool = False,
-    ) -> Outcome:
-        """Items that have what is wanted, or as much of it as there is."""
-        is_new = state.wish.query != turn.state.wish.query  # and said once
-        is_new_word = is_new and not self.shop.knows_words(state.wish.query)
-        for given_up, wish in easier(state.wish):
-            answered = self._try(turn, replace(state, wish=wish), state.wish, similar_to)
-            if answered is None or not answered.response.recommendations:
-                continue
-            items = tuple(answered.response.recommendations[:SHOWN])
-            shown = state.showing([one.item_id for one in items], answered.recommendation_id)
-            situation = "relaxed" if given_up else "found"
-            if state.seen and not given_up:
-                situation = "more"
-            elif is_new_word and not given_up:
-                situation = "by_meaning"
-            elif similar_to is not None and not given_up:
-                situation = "similar"
-            question = None
-            if may_ask and not given_up and not self._knows(turn.visitor, state):
-                question = self._question(state.wish)
-            rows = self.shop.rows([one.item_id for one in items])
-            return Outcome(
-                situation,
-                replace(shown, asked="" if question is None else question.field),
-                items,
-                rows,
-                question,
-                given_up,
-                words={"query": state.wish.query},
-                recommendation_id=answered.recommendation_id,
-            )
-        return Outcome("nothing", replace(state, asked=""))
-
-    def _question(self, wish: Wish) -> Question | None:
-        return self.shop.question(wish) if len(self.shop.matching(wish)) > MANY else None
-
-    def _try(
-        self, turn: _Turn, state: DialogueState, whole: Wish, similar_to: str | None
-    ) -> Answered | None:
-        """A list for a wish; None where no item has a value of it, or nothing here can be asked
-        for it."""
-        wish, by_price = state.wish, state.wish.price_max is None and whole.price_max is not None
-        try:
-            if not len(self.shop.matching(wish)):
-                return None
-            if similar_to is not None:
-                request = RecommendRequest(
-                    None, SHOWN, similar_to=similar_to, where=wish.where(), exclude=state.seen
-                )
-                return self._answer(request)
-            if by_price and self.shop.has_prices:  # as near to the price as there is
-                return self._cheapest(turn, state)
-            return self._ranked(turn, state)
-        except (CatalogError, ConfigError) as problem:
-            LOG.debug("%s", problem)
-            return None
-
-    def _ranked(self, turn: _Turn, state: DialogueState) -> Answered:
-        wish, own = state.wish, self._own(turn.visitor, state)
-        fields: Json = {"where": wish.where(), "exclude": state.seen}
-        closest: Json = {"query": wish.query}
-        if wish.picture:
-            closest["query_vector"] = _vector(wish.picture)
-        is_search = bool(wish.query or wish.picture)
-        if is_search and own:
-            near = self.recommender.answer(RecommendRequest([], CLOSEST, **fields, **closest))
-            ids = [one.item_id for one in near.recommendations]
-            if not ids:
-                return Answered(near, None, "")
-            fields, is_search = {"candidates": ids}, False
-        if is_search:
-            fields |= closest
-        return self._answer(RecommendRequest(n=SHOWN, **fields, **(own or {"history": []})))
-
-    def _cheapest(self, turn: _Turn, state: DialogueState) -> Answered:
-        """The cheapest items for a wish, once its price bound is given up."""
-        rows = self.shop.matching(state.wish)
-        prices = self.shop.items.catalogue["price"].take(rows).to_numpy(zero_copy_only=False)
-        ids = [self.shop.items.item_ids[row] for row in rows[prices.argsort(kind="stable")]]
-        ids = [one for one in ids if one not in state.seen][:SHOWN]
-        if not ids:
-            return Answered(_empty(), None, "")
-        own = self._own(turn.visitor, state) or {"history": []}
-        return self._answer(RecommendRequest(n=SHOWN, candidates=ids, **own))
-
-    def _own(self, visitor: Visitor, state: DialogueState) -> Json:
-        """The fields of a request that say whose taste counts; none where nobody's does."""
-        if state.for_someone_else or not self._personal:
-            return {}
-        if visitor.history:
-            return {"history": visitor.history}
-        return {"user": visitor.person} if self._knows(visitor, state) else {}
-
-    def _knows(self, visitor: Visitor, state: DialogueState) -> bool:
-        """Whether this person's history says something of what they want."""
-        if state.for_someone_else or not self._personal:
-            return False
-        if visitor.history:
-            return True
-        histories = self.recommender.histories
-        if visitor.person is None or histories is None:
-            return False
-        known = histories(visitor.person) if callable(histories) else histories.get(visitor.person)
-        return bool(known)
-
-    def _merged(self, said: Json, turn: _Turn) -> DialogueState:
+    def _merged(self, said: Json, turn: Turn) -> DialogueState:
         rows = self.shop.rows(turn.state.shown)
         prices = [row["price"] for row in rows.values() if row.get("price") is not None]
         state, wish = turn.state, turn.state.wish
@@ -291,7 +165,7 @@ class ShopTools:
 
     # --- one item ------------------------------------------------------------------------------
 
-    def _get_product(self, said: Json, turn: _Turn) -> Outcome:
+    def _get_product(self, said: Json, turn: Turn) -> Outcome:
         item_id = turn.state.item(said.get("item"))
         row = None if item_id is None else self.shop.rows([item_id]).get(item_id)
         if item_id is None or row is None:
@@ -300,7 +174,7 @@ class ShopTools:
         state = replace(turn.state, focus=said["item"], asked="")
         return Outcome("product", state, rows={item_id: row}, words={"item": item_id})
 
-    def _compare(self, said: Json, turn: _Turn) -> Outcome:
+    def _compare(self, said: Json, turn: Turn) -> Outcome:
         places = list(dict.fromkeys(said.get("items") or range(1, len(turn.state.shown) + 1)))
         ids = [one for one in map(turn.state.item, places) if one is not None]
         rows = self.shop.rows(ids)
@@ -310,7 +184,7 @@ class ShopTools:
 
     # --- the cart ------------------------------------------------------------------------------
 
-    def _update_cart(self, said: Json, turn: _Turn) -> Outcome:
+    def _update_cart(self, said: Json, turn: Turn) -> Outcome:
         item_id = turn.state.item(said.get("item"))
         if item_id is None:
             return Outcome("no_such_item", turn.state)
@@ -341,7 +215,7 @@ class ShopTools:
 
     def _sold_out(
         self,
-        turn: _Turn,
+        turn: Turn,
         state: DialogueState,
         cart: Json | None,
         rows: Mapping[str, Json],
@@ -358,14 +232,14 @@ class ShopTools:
         words = {"item": item_id}
         return Outcome("sold_out", state, items, rows, cart=cart, words=words)
 
-    def _create_cart(self, said: Json, turn: _Turn) -> Outcome:
+    def _create_cart(self, said: Json, turn: Turn) -> Outcome:
         if self._carts is None or turn.state.cart_id is not None:
             return self._get_cart(said, turn)  # one is not lost for another
         self._deadline.check()
         made = self._carts.create({"line_items": []})
         return Outcome("cart", replace(turn.state, cart_id=made["id"], asked=""), cart=made)
 
-    def _get_cart(self, _said: Json, turn: _Turn) -> Outcome:
+    def _get_cart(self, _said: Json, turn: Turn) -> Outcome:
         if turn.state.cart_id is None or self._carts is None:
             return Outcome("cart_none", replace(turn.state, asked=""))
         found = self._carts.get(turn.state.cart_id)
@@ -386,38 +260,38 @@ class ShopTools:
 
     # --- the shop and words --------------------------------------------------------------------
 
-    def _store_policy(self, said: Json, turn: _Turn) -> Outcome:
+    def _store_policy(self, said: Json, turn: Turn) -> Outcome:
         topic = str(said.get("topic", ""))
         state = replace(turn.state, asked="")
         if topic not in self._policies:
             return Outcome("no_policy", state, words={"topic": topic})
         return Outcome("policy", state, words={"topic": topic, "policy": self._policies[topic]})
 
-    def _reply(self, said: Json, turn: _Turn) -> Outcome:
+    def _reply(self, said: Json, turn: Turn) -> Outcome:
         act = str(said.get("act", "unclear"))
         state = turn.state
         if act == "not_sold":
             return self._not_sold(str(said.get("query", "")).strip(), turn)
         if act in ACCEPTED and state.asked:  # any answer will do
-            return self._list(turn, replace(state, asked=""))
+            return self._lists.find(turn, replace(state, asked=""))
         if act == "ask":  # whether anything has to be asked is seen here
             return self._search_catalog({}, turn)
         keeps = act in ("unclear", "other_language", "insult")
         return Outcome(act, state if keeps else replace(state, asked=""))
 
-    def _not_sold(self, query: str, turn: _Turn) -> Outcome:
+    def _not_sold(self, query: str, turn: Turn) -> Outcome:
         """Nothing of that name, and the nearest that there is."""
         wish = Wish(query=query, price_max=turn.state.wish.price_max)
         state = replace(turn.state, wish=wish, seen=(), asked="")
         if not query or not self.recommender.bundle.has_texts:
             return Outcome("not_sold_alone", state, words={"query": query})
-        found = self._list(turn, state)
+        found = self._lists.find(turn, state)
         is_unknown = found.situation == "by_meaning"  # and not a word of the catalogue after all
         return replace(found, situation="not_sold") if is_unknown else found
 
     # --- events --------------------------------------------------------------------------------
 
-    def _record(self, turn: _Turn, kind: str, item_id: str | None = None, text: str = "") -> None:
+    def _record(self, turn: Turn, kind: str, item_id: str | None = None, text: str = "") -> None:
         """Write an event of a person who is known; a reply is worth more than its event."""
         if self._live is None or turn.visitor.person is None or (kind == SEARCH and not text):
             return
@@ -439,26 +313,6 @@ class ShopTools:
             LOG.error("%s", error)
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """What a call is made in."""
-
-    state: DialogueState
-    visitor: Visitor
-    message: str
-    picture: tuple[float, ...]
-
-
 def _filters(said: Json) -> Json:
     """Arguments that say what is wanted, without places and flags."""
     return {name: value for name, value in said.items() if name not in ("item", "more")}
-
-
-def _vector(values: Sequence[float]) -> Any:
-    import numpy as np
-
-    return np.asarray(values, np.float32)
-
-
-def _empty() -> RecommendResponse:
-    return RecommendResponse([], 0, 0, [], {}, {})
