@@ -97,6 +97,21 @@ class ChatModel:
         """What :meth:`write` holds answers to."""
         return compile_schema(self.vocabulary, json_schema)
 
+    def prompt_tokens(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Each prompt as the user's turn, up to where the answer begins."""
+        found: list[list[int]] = self.tokenizer(self._turns(prompts), add_special_tokens=False)[
+            "input_ids"
+        ]
+        return found
+
+    def _turns(self, prompts: Sequence[str]) -> list[str]:
+        return [
+            self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            )
+            for prompt in prompts
+        ]
+
     def write(self, prompts: Sequence[str], grammar: Any, max_tokens: int) -> list[Written]:
         """An answer to each prompt, in order, all of them in one batch.
 
@@ -107,14 +122,8 @@ class ChatModel:
         """
         import torch
 
-        turns = [
-            self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-            )
-            for prompt in prompts
-        ]
         tensors = self.tokenizer(
-            turns, padding=True, return_tensors="pt", add_special_tokens=False
+            self._turns(prompts), padding=True, return_tensors="pt", add_special_tokens=False
         ).to(self.device)
         tensors.pop("token_type_ids", None)
         recorder = GreedyRecorder(grammar, len(prompts))

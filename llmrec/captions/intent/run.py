@@ -112,12 +112,10 @@ def run(
         reader = IntentReader(
             config.model, schema, adapter, device=config.device, batch_size=config.batch_size
         )
-        rows = []
-        for start in range(0, len(kept), config.batch_size):
-            batch = kept[start : start + config.batch_size]
-            found = reader.read(batch)
-            rows += [intent_row(*pair, schema) for pair in zip(batch, found, strict=True)]
-            print(f"{STAGE}: {len(rows):,} of {len(kept):,} texts", flush=True)
+        found = reader.read(
+            kept, lambda done, of: print(f"{STAGE}: {done:,} of {of:,} different texts", flush=True)
+        )
+        rows = [intent_row(*pair, schema) for pair in zip(kept, found, strict=True)]
         write_jsonl(stage.folder / INTENTS, rows)
         users = users_of(rows, schema, config.until)
         write_users(stage.folder / USERS, users, schema)
