@@ -4,10 +4,10 @@ A call under this grammar is one under :func:`~llmrec.serving.assistant.calls.tu
 that, a search uses every value that the message names, as wanted or, where the words around it say
 so, as not wanted, and the prices it says, on the side that its words name; "cheaper" is a lower
 price, three of something are three pieces, and of the items on the screen only those are meant that
-the message points at; a field is given up only where the message, or the question before it, is
-about it, and it is for somebody else only where somebody is named. So a small model cannot leave
-out half of a wish. It decides which tool is meant, for whom, at which of a few items, and what is
-to be looked for in free words.
+the message points at, "it" being the one in focus; a field is given up only where the message, or
+the question before it, is about it, and it is for somebody else only where somebody is named. So a
+small model cannot leave out half of a wish. It decides, where the message leaves that open, which
+tool is meant, for whom, at which of a few items, and what is to be looked for in free words.
 """
 
 from __future__ import annotations
@@ -27,12 +27,18 @@ from llmrec.serving.assistant.calls import (
     turn_tools,
 )
 from llmrec.serving.assistant.hints import (
+    POINTERS,
     candidates,
     described,
     given_up,
     having,
     is_gift,
+    may_take_out,
+    only_tools,
+    pointed_places,
+    points_at_one,
     starts_over,
+    takes_out,
 )
 from llmrec.serving.assistant.mentions import (
     Mention,
@@ -48,7 +54,6 @@ from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
 Json = dict[str, Any]
 SEARCHES = ("search_catalog", "recommend")
-POINTERS = frozenset(("it", "this", "that", "these", "those", "them"))
 SMALL = 5  # whole numbers up to this may be a number of pieces
 
 
@@ -80,14 +85,19 @@ def sensible_tools(vocabulary: ShopVocabulary, message: str, view: Any) -> list[
     """Names of the tools that make sense after a message.
 
     None that is for one shown item where the message names values that no shown item has: "the
-    white one" of red ones is looked for, not bought.
+    white one" of red ones is looked for, not bought. "The second one" is not compared with
+    anything, and who asks for a recommendation, or starts over, is not asked what is meant.
     """
     message = shorten(message)
     mentions = finder(vocabulary).find(message)
-    pointed = candidates(message, view, mentions) or POINTERS & {w for w, _, _ in words_of(message)}
-    absent = bool(mentions) and not pointed
     tools = turn_tools(vocabulary, view)
-    return [name for name in tools if not (absent and name in ("get_product", "update_cart"))]
+    if only := [name for name in only_tools(message, view, mentions) if name in tools]:
+        return only
+    pointed = candidates(message, view, mentions) or POINTERS & {w for w, _, _ in words_of(message)}
+    senseless = ("get_product", "update_cart") if mentions and not pointed else ()
+    if points_at_one(message, view, mentions):
+        senseless = (*senseless, "compare")
+    return [name for name in tools if name not in senseless]
 
 
 class _Rules:
@@ -163,9 +173,7 @@ def _members(
         elif argument in ("item", "items"):
             found.append(Member(_items(rules, argument, message, view, mentions), True))
         elif argument == "quantity":
-            said = {0, 1, *quantities_of(message), *numbers_of(message)}
-            counts = [count for count in value["enum"] if count in said or len(said) == 2]
-            found.append(Member(_pairs(argument, counts), True))
+            found.append(Member(_pairs(argument, _counts(value["enum"], message)), True))
         elif not argument.startswith("not_"):
             found.append(Member(_options(argument, value), argument in required))
     return found
@@ -177,6 +185,12 @@ def _items(
     """Items that a message points at, or the one in focus; any where it points at none."""
     every = list(range(1, min(len(view.shown), MAX_SHOWN) + 1))
     pointed = candidates(message, view, mentions)
+    if argument == "item":
+        by_place = [place for place in pointed_places(message, view) if place in every]
+        if len(by_place) == 1:
+            return _pairs(argument, by_place)
+        if not pointed and view.focus in every and POINTERS & {w for w, _, _ in words_of(message)}:
+            return _pairs(argument, [view.focus])
     if argument == "items" and 1 < (count := first_of(message)) <= len(every):
         return (_text(f'"items": {_json(every[:count])}'),)
     if pointed and view.focus is not None:
@@ -192,6 +206,18 @@ def _items(
     more = f"({_text(', ')} {one}){{1,{len(places) - 1}}}"
     start = _text('"items": [')
     return (f"{start} {one} {more} {_text(']')}",)
+
+
+def _counts(counts: Sequence[int], message: str) -> Sequence[int]:
+    """Numbers of pieces that a message may mean; any where it says nothing of them."""
+    if takes_out(message):
+        return [0]
+    said = quantities_of(message)
+    if len(said) == 1 and said[0] in counts:
+        return said
+    least = 0 if may_take_out(message) else 1
+    allowed = {0, 1, *said, *numbers_of(message)}
+    return [n for n in counts if n >= least and (n in allowed or len(allowed) == 2)]
 
 
 def _field(argument: str, mentions: Sequence[Mention], required: bool) -> Member:

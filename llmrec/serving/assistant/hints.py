@@ -33,13 +33,46 @@ _OVER = re.compile(
     r"\b(?:start|begin)(?: \w+)? (?:over|again|anew|afresh)\b|\brestart\b|\breset\b|"
     r"\b(?:forget|drop) (?:it all|all|everything|what i)\b"
 )
+_RECOMMEND = re.compile(r"\b(?:recommend|recommendations?)\b|\b(?:surprise|inspire) (?:me|us)\b")
+_COMPARING = frozenset(
+    ("compare", "versus", "vs", "than", "better", "between", "differ", "or", "and")
+)
+_COMPARING |= {"difference", "differences", "both", "side", "choose", "decide", "with", "other"}
+_COMPARING |= {"others", "rest", "another", "against", "compared", "comparison"}
+POINTERS = frozenset(("it", "this", "that", "these", "those", "them"))
+_IT = r"(?:it|this|that|them|these|those)(?: one| ones)?"
+_OUT = re.compile(
+    rf"\b(?:remove|delete) {_IT}\b|\b(?:take|put|throw|leave) {_IT} (?:out|back|off|away)\b"
+)
+_LESS = re.compile(
+    r"\b(?:remov\w+|delet\w+|drop|out|off|away|back|without|cancel\w*|undo|dont|do not|not|rid|minus|"
+    r"changed|return|lose|ditch|scrap|discard|erase|from|leaves?|withdraw|eliminate|exclude|kick|throw|"
+    r"empty|longer|zero|0|no(?! \d))\b"
+)
+_AMOUNT = re.compile(
+    rf"\b(?:change|make|set|raise|increase|reduce|lower) {_IT}(?: to| into)? "
+    r"(?:1[0-2]|[1-9]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|a dozen)\b"
+)
+_CARTS = frozenset(("cart", "basket", "bag", "trolley"))
 _FOR_ME = re.compile(
     r"\b(?:not|no longer) (?:\w+ )?(?:for my|a gift|a present)|(?<!not )\bfor (?:me|myself)\b"
 )
 _NOBODY = frozenset(("gift", "gifts", "present", "presents", "birthday"))  # cues, but no people
 # before a word that describes a thing: "for fluffy scarves"
 _BEFORE_WORDS = frozenset(("a", "an", "some", "any", "the", "these", "those", "of", "for", "in"))
-_BEFORE_WORDS |= {"with", "show", "find", "me", "need", "want", "get", "have", "like", "very"}
+_BEFORE_WORDS |= {
+    "with",
+    "there",
+    "show",
+    "find",
+    "me",
+    "need",
+    "want",
+    "get",
+    "have",
+    "like",
+    "very",
+}
 _NO_DESCRIPTION = frozenset(("label", "range", "brand", "coloured", "colored"))
 
 
@@ -123,6 +156,53 @@ def starts_over(message: str) -> bool:
     [True, True, False]
     """
     return bool(_OVER.search(" ".join(word for word, _, _ in words_of(message))))
+
+
+def only_tools(message: str, view: Any, mentions: Iterable[Mention]) -> tuple[str, ...]:
+    """Tools of which a message leaves no doubt that one of them is meant; () where any may be.
+
+    Args:
+        message: of the customer.
+        view: a :class:`~llmrec.serving.assistant.calls.TurnView`.
+        mentions: values that the message names.
+    """
+    said = words_of(message)
+    words = " ".join(word for word, _, _ in said)
+    if starts_over(message) and not _CARTS & {*words.split()}:
+        return ("search_catalog",)
+    if view.focus is not None and (_OUT.search(words) or _AMOUNT.search(words)):
+        return ("update_cart",)
+    if view.asked is None and (match := _RECOMMEND.search(words)):
+        # a word that is none of the shop's may be a thing that it does not sell
+        unknown = {*other_words(message, mentions)} - {*match[0].split()}
+        return ("recommend", "reply") if unknown else ("recommend",)
+    return ()
+
+
+def takes_out(message: str) -> bool:
+    """Whether a message takes what it points at out of the cart.
+
+    >>> takes_out("Remove it again, please"), takes_out("put that back"), takes_out("take it")
+    (True, True, False)
+    """
+    return bool(_OUT.search(" ".join(word for word, _, _ in words_of(message))))
+
+
+def may_take_out(message: str) -> bool:
+    """Whether a message has a word by which something could go out of the cart.
+
+    >>> may_take_out("put no. 2 in the cart"), may_take_out("no, the mug goes")
+    (False, True)
+    """
+    return bool(_LESS.search(" ".join(word for word, _, _ in words_of(message))))
+
+
+def points_at_one(message: str, view: Any, mentions: Iterable[Mention]) -> bool:
+    """Whether a message points at one place on the screen, and at nothing to compare it with."""
+    words = {word for word, _, _ in words_of(message)}
+    if len(pointed_places(message, view)) != 1 or words & (_COMPARING | POINTERS):
+        return False
+    return not any(having(mention, view) for mention in mentions)
 
 
 @lru_cache

@@ -111,6 +111,46 @@ def test_an_item_is_one_that_is_pointed_at_or_in_focus() -> None:
     assert allows("tell me more about that", SHOWN, "get_product", item=1)
 
 
+def test_a_place_on_the_screen_is_that_item_and_it_the_one_in_focus() -> None:
+    focused = TurnView(SHOWN.shown, focus=3)
+    assert allows("the second one", focused, "get_product", item=2)
+    assert not allows("the second one", focused, "get_product", item=3)
+    assert allows("add it to my cart", focused, "update_cart", item=3, quantity=1)
+    assert not allows("add it to my cart", focused, "update_cart", item=1, quantity=1)
+    assert allows("add it to my cart", SHOWN, "update_cart", item=1, quantity=1)
+    assert not allows("change it to three", focused, "update_cart", item=3, quantity=1)
+    assert allows("change it to three", focused, "update_cart", item=3, quantity=3)
+    assert not allows("take it out again", focused, "update_cart", item=3, quantity=1)
+
+
+def test_one_place_is_compared_with_nothing() -> None:
+    assert "compare" not in sensible_tools(SHOP, "the second one", SHOWN)
+    for said in ("is that better than the second one?", "the second one or the mug", "compare"):
+        assert "compare" in sensible_tools(SHOP, said, SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("message", "focus", "tools"),
+    [
+        ("surprise me", None, ["recommend"]),
+        ("what would you recommend?", None, ["recommend"]),
+        ("recommend me a smartwatch", None, ["recommend", "reply"]),  # which is not sold here
+        ("let's start over", None, ["search_catalog"]),
+        ("change it to three", 1, ["update_cart"]),
+        ("remove it again", 1, ["update_cart"]),
+    ],
+)
+def test_some_messages_leave_no_doubt_of_the_tool(
+    message: str, focus: int | None, tools: list[str]
+) -> None:
+    view = TurnView(SHOWN.shown, focus=focus)
+    assert sensible_tools(SHOP, message, view) == tools
+    for open_to_any in ("remove it from the list of colours I gave", "my friends recommended it"):
+        assert len(sensible_tools(SHOP, open_to_any, SHOWN)) > 3
+    asked = TurnView(asked="colour")  # where any answer will do
+    assert "reply" in sensible_tools(SHOP, "surprise me", asked)
+
+
 def test_no_tool_is_for_an_item_that_is_not_shown() -> None:
     assert {"get_product", "update_cart"} <= {*sensible_tools(SHOP, "the silk one", SHOWN)}
     cotton = TurnView(SHOWN.shown[2:])
