@@ -45,9 +45,9 @@ _OUT = re.compile(
     rf"\b(?:remove|delete) {_IT}\b|\b(?:take|put|throw|leave) {_IT} (?:out|back|off|away)\b"
 )
 _LESS = re.compile(
-    r"\b(?:remov\w+|delet\w+|drop|out|off|away|back|without|cancel\w*|undo|dont|do not|not|rid|minus|"
-    r"changed|return|lose|ditch|scrap|discard|erase|from|leaves?|withdraw|eliminate|exclude|kick|throw|"
-    r"empty|longer|zero|0|no(?! \d))\b"
+    r"\b(?:remov\w+|delet\w+|drop|out|off|away|back|without|cancel\w*|undo|dont|not|rid|minus|"
+    r"changed|return|lose|ditch|scrap|discard|erase|from|leaves?|withdraw|eliminate|exclude|kick|"
+    r"throw|empty|longer|zero|0|no(?! \d))\b"
 )
 _AMOUNT = re.compile(
     rf"\b(?:change|make|set|raise|increase|reduce|lower) {_IT}(?: to| into)? "
