@@ -5,10 +5,10 @@
 # were meant.
 #
 #   bash eval/intent.sh            # first, for `read`
-#   bash eval/intent-ctr.sh [OUT]  # WAYS=true needs no reading: half an hour on a quiet core
+#   bash eval/intent-ctr.sh [OUT]  # WAYS=true needs no reading: a quarter of an hour on a quiet core
 set -euo pipefail
 out=${1:-runs/intent-ctr}
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(dirname "$0")
 llmrec=${LLMREC:-llmrec}
 base=${BASE:-smollm2-135m}
 adapter=${ADAPTER:-runs/intent/tuned/adapter}
@@ -25,17 +25,24 @@ ingest:
   split: global-time
   validation_share: 0.1
   test_share: 0.15
+embed: {fields: [title, brand, categories, description]}
+media:
+  fusion: {train: {epochs: 8, steps_per_epoch: 100, share: 0.5}}
 YAML
-for stage in demo_shop ingest; do
+for stage in demo_shop ingest embed media/fusion; do
     "$llmrec" run "$out/data.yaml" --out "$out" --only "$stage"
 done
+known="$here/intent_known.py"
+until=$(python3 "$known" "$out" until)
+python3 "$known" "$out" captions  # as by a captioner that is never wrong
+"$llmrec" embed captions --captions "$out/captions" --out "$out/caption_features"
 for way in ${WAYS:-true read}; do
     mkdir -p "$out/$way"
-    # `until`, texts until then, and what customers are known by where they are read right
-    until=$(python3 "$here/intent_known.py" "$out" "$way")
+    python3 "$known" "$out" "$way"
     if [ "$way" = read ]; then
         "$llmrec" intent "$out/read/talk.jsonl" --model "$base" --adapter "$adapter" \
-            --dataset "$out/dataset" --until "$until" --batch-size 64 --out "$out/read/intents"
+            --dataset "$out/dataset" --until "$until" --batch-size 64 --precision bfloat16 \
+            --out "$out/read/intents"
         cp "$out/read/intents/users.csv" "$out/read/users.csv"
     fi
     cat > "$out/$way/recipe.yaml" <<YAML
@@ -51,20 +58,14 @@ ingest:
   split: global-time
   validation_share: 0.1
   test_share: 0.15
-embed: {fields: [title, brand, categories, description]}
-media:
-  fusion: {train: {epochs: 8, steps_per_epoch: 100, share: 0.5}}
 ctr:
   labels: {kind: impressions, file: "$out/raw/impressions.jsonl"}
   history: {types: [click]}
 YAML
-    run="$out/$way/run"
-    for stage in ingest embed media/fusion; do
-        "$llmrec" run "$out/$way/recipe.yaml" --out "$run" --only "$stage"
-    done
+    "$llmrec" run "$out/$way/recipe.yaml" --out "$out/$way/run" --only ingest
     name=intent-ctr
     [ "$way" = read ] || name=intent-ctr-$way
-    "$llmrec" bench ctr "$out/$way/recipe.yaml" --dataset "$run/dataset" --fusion "$run/fusion" \
-        --work "$run/bench" --variants no_user_attributes --seeds "${SEEDS:-5}" \
-        --out "$results/$name.json"
+    "$llmrec" bench ctr "$out/$way/recipe.yaml" --dataset "$out/$way/run/dataset" \
+        --fusion "$out/fusion" --captions "$out/caption_features" --work "$out/$way/bench" \
+        --variants no_user_attributes --seeds "${SEEDS:-5}" --out "$results/$name.json"
 done

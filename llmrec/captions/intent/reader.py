@@ -19,6 +19,8 @@ from llmrec.captions.intent.closed_fields import choose_fields, field_layouts
 from llmrec.captions.intent.texts import CustomerText, prompt_of
 from llmrec.captions.responses import field_probabilities, read_fields
 from llmrec.content.schema import Schema
+from llmrec.errors import require
+from llmrec.loop.precision import Precision, choose_precision
 
 LEAST_CONTEXT = 1024  # tokens: MAX_CHARS of a text, the prompt around it, the answer
 
@@ -45,6 +47,7 @@ class IntentReader:
         adapter: folder of a LoRA adapter of the model, or None.
         device: auto or a torch device.
         batch_size: texts that are read at once.
+        precision: of weights and products.
 
     Raises:
         ArtifactError, ConfigError, MissingExtraError: see
@@ -59,10 +62,14 @@ class IntentReader:
         *,
         device: str = "auto",
         batch_size: int = 16,
+        precision: Precision = "float32",
     ) -> None:
         self.schema, self.batch_size = schema, batch_size
         self.model = ChatModel(model, adapter, "intent", least_context=LEAST_CONTEXT, device=device)
 
+        chosen = choose_precision(self.model.device.type, precision)
+        if chosen != "float32":
+            self.model.model.to(getattr(require("torch", "train"), chosen))
         self._layouts = field_layouts(self.model.tokenizer, schema)
 
     @cached_property

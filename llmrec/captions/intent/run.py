@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llmrec.captions.intent.texts import CustomerText, prompt_of, read_texts, transcriber
 from llmrec.captions.truth import read_truth
@@ -55,6 +55,8 @@ class IntentConfig:
         speech_model: a Whisper, for rows with a recording.
         until: seconds since 1970 UTC; later texts tell nothing of a user. None: all texts count.
         batch_size: texts that are read at once.
+        precision: of the language model; bfloat16 is nearly twice as fast on a processor with units
+            for it.
         device: auto, cpu, cuda, cuda:1, ...
     """
 
@@ -63,6 +65,7 @@ class IntentConfig:
     speech_model: str | None = None
     until: float | None = None
     batch_size: int = 16
+    precision: Literal["float32", "bfloat16"] = "float32"
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -110,7 +113,12 @@ def run(
             transcribe = transcriber(config.speech_model, root, config.device)
         kept, skipped = usable_texts(texts, transcribe)
         reader = IntentReader(
-            config.model, schema, adapter, device=config.device, batch_size=config.batch_size
+            config.model,
+            schema,
+            adapter,
+            device=config.device,
+            batch_size=config.batch_size,
+            precision=config.precision,
         )
         found = reader.read(
             kept, lambda done, of: print(f"{STAGE}: {done:,} of {of:,} different texts", flush=True)

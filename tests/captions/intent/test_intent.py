@@ -14,6 +14,7 @@ from caption_world import write_items
 from tiny_chat import CHAT, save_chat_model
 from tiny_models import tiny_llama
 
+from llmrec.captions.intent.reader import IntentReader
 from llmrec.captions.intent.run import examples, hints, users_of
 from llmrec.captions.intent.texts import CustomerText, prompt_of
 from llmrec.cli import main, run_command
@@ -23,6 +24,7 @@ from llmrec.data.ingest import run as ingest
 from llmrec.data.settings import IngestConfig
 from llmrec.errors import ArtifactError, ConfigError, DataError
 from llmrec.llm.tokenizer import train_tokenizer
+from llmrec.stage import read_manifest
 from llmrec.training.tasks.instructions import messages_of
 
 ROWS: list[dict[str, Any]] = [
@@ -72,6 +74,21 @@ def test_every_text_gets_one_value_of_each_field(home: Path, tmp_path: Path) -> 
     )
     together = intent(home, tmp_path / "all", None, "--batch-size", "3")
     assert [row["fields"] for row in together] == [row["fields"] for row in rows]
+
+
+def test_a_precision_is_of_the_whole_model(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmrec.loop.precision.computes", lambda device, precision: True)
+    schema = Schema({"whom": Field(["men", "women"])})
+    for precision in ("float32", "bfloat16"):
+        reader = IntentReader(str(home / "model"), schema, device="cpu", precision=precision)
+        kinds = {str(weight.dtype) for weight in reader.model.model.parameters()}
+        assert kinds == {f"torch.{precision}"}
+        assert reader.read([CustomerText("a", "query", "a mug")])[0].fields["whom"]
+    rows = intent(home, tmp_path / "out", None, "--precision", "bfloat16")
+    assert len(rows) == 4
+    assert read_manifest(tmp_path / "out").config["precision"] == "bfloat16"
 
 
 def test_what_customers_said_is_a_table_that_ingest_reads(home: Path, tmp_path: Path) -> None:
