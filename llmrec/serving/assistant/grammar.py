@@ -45,6 +45,7 @@ from llmrec.serving.assistant.mentions import (
     cues,
     first_of,
     hints_of,
+    normal,
     numbers_of,
     quantities_of,
     words_of,
@@ -167,8 +168,8 @@ def _members(
             elif allowed := given_up(value["enum"], message, view.asked):
                 found.append(Member(_pairs(argument, allowed), False))
         elif argument == "query" and name == "search_catalog":
-            word = described(message, mentions, vocabulary.fields)
-            spans = [one for one in value["enum"] if word in [w for w, _, _ in words_of(one)]]
+            words = {*described(message, mentions, vocabulary.fields)}
+            spans = [one for one in value["enum"] if words and words <= {*normal(one).split()}]
             found.append(Member(_pairs(argument, spans or value["enum"]), bool(spans)))
         elif argument in ("item", "items"):
             found.append(Member(_items(rules, argument, message, view, mentions), True))

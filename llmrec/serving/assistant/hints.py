@@ -73,7 +73,19 @@ _BEFORE_WORDS |= {
     "like",
     "very",
 }
-_NO_DESCRIPTION = frozenset(("label", "range", "brand", "coloured", "colored"))
+_NO_DESCRIPTION = frozenset(
+    ("label", "range", "brand", "coloured", "colored", "addition", "instead")
+)
+_NO_DESCRIPTION |= {
+    "pure",
+    "real",
+    "genuine",
+    "preferably",
+    "ideally",
+    "exclusively",
+    "additionally",
+}
+_NO_DESCRIPTION |= {"find", "fresh", "clean", "new", "slate", "delete", "erase", "jet"}
 
 
 def hints(message: str, view: Any, mentions: Iterable[Mention], fields: Iterable[str]) -> list[str]:
@@ -233,20 +245,25 @@ def other_words(message: str, mentions: Iterable[Mention]) -> list[str]:
     return [word for word in dict.fromkeys(words) if word not in known and not word.isdigit()]
 
 
-def described(message: str, mentions: Iterable[Mention], fields: Iterable[str]) -> str:
-    """The word that describes a thing and is no value: "fluffy" in "a fluffy red scarf"; or "".
+def described(message: str, mentions: Iterable[Mention], fields: Iterable[str]) -> list[str]:
+    """The words that describe a thing and are no values: "fluffy" in "a fluffy red scarf".
 
-    It stands between an article, or a value, and a value.
+    They stand between an article, or a value, and a value.
     """
     named = list(mentions)
     first = {mention.words.split()[0] for mention in named if not mention.negated}
     inside = {word for mention in named for word in mention.words.split()}
     unknown = {*other_words(message, named)} - _NO_DESCRIPTION - {*fields}
-    spans = words_of(message)
-    for (before, _, _), (word, _, end), (behind, begin, _) in zip(
-        spans, spans[1:], spans[2:], strict=False
-    ):
-        beside = word in unknown and behind in first and not message[end:begin].strip()
-        if beside and (before in inside or before in _BEFORE_WORDS):
-            return word
-    return ""
+    run: list[str] = []
+    before, ends = "", 0
+    for word, begin, end in words_of(message):
+        if run and message[ends:begin].strip():  # another clause
+            run = []
+        if run and word in first and (before in inside or before in _BEFORE_WORDS):
+            return run
+        if word in unknown:
+            run.append(word)
+        else:
+            run, before = [], word
+        ends = end
+    return []
