@@ -21,6 +21,7 @@ from llmrec.serving.assistant.mentions import (
     numbers_of,
     one_edit,
     quantities_of,
+    word_lists,
     words_of,
 )
 
@@ -34,11 +35,6 @@ _OVER = re.compile(
     r"\b(?:forget|drop) (?:it all|all|everything|what i)\b"
 )
 _RECOMMEND = re.compile(r"\b(?:recommend|recommendations?)\b|\b(?:surprise|inspire) (?:me|us)\b")
-_COMPARING = frozenset(
-    ("compare", "versus", "vs", "than", "better", "between", "differ", "or", "and")
-)
-_COMPARING |= {"difference", "differences", "both", "side", "choose", "decide", "with", "other"}
-_COMPARING |= {"others", "rest", "another", "against", "compared", "comparison"}
 POINTERS = frozenset(("it", "this", "that", "these", "those", "them"))
 _IT = r"(?:it|this|that|them|these|those)(?: one| ones)?"
 _OUT = re.compile(
@@ -53,39 +49,10 @@ _AMOUNT = re.compile(
     rf"\b(?:change|make|set|raise|increase|reduce|lower) {_IT}(?: to| into)? "
     r"(?:1[0-2]|[1-9]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|a dozen)\b"
 )
-_CARTS = frozenset(("cart", "basket", "bag", "trolley"))
 _FOR_ME = re.compile(
     r"\b(?:not|no longer) (?:\w+ )?(?:for my|a gift|a present)|(?<!not )\bfor (?:me|myself)\b"
 )
 _NOBODY = frozenset(("gift", "gifts", "present", "presents", "birthday"))  # cues, but no people
-# before a word that describes a thing: "for fluffy scarves"
-_BEFORE_WORDS = frozenset(("a", "an", "some", "any", "the", "these", "those", "of", "for", "in"))
-_BEFORE_WORDS |= {
-    "with",
-    "there",
-    "show",
-    "find",
-    "me",
-    "need",
-    "want",
-    "get",
-    "have",
-    "like",
-    "very",
-}
-_NO_DESCRIPTION = frozenset(
-    ("label", "range", "brand", "coloured", "colored", "addition", "instead")
-)
-_NO_DESCRIPTION |= {
-    "pure",
-    "real",
-    "genuine",
-    "preferably",
-    "ideally",
-    "exclusively",
-    "additionally",
-}
-_NO_DESCRIPTION |= {"find", "fresh", "clean", "new", "slate", "delete", "erase", "jet"}
 
 
 def hints(message: str, view: Any, mentions: Iterable[Mention], fields: Iterable[str]) -> list[str]:
@@ -180,7 +147,7 @@ def only_tools(message: str, view: Any, mentions: Iterable[Mention]) -> tuple[st
     """
     said = words_of(message)
     words = " ".join(word for word, _, _ in said)
-    if starts_over(message) and not _CARTS & {*words.split()}:
+    if starts_over(message) and not word_lists()["carts"] & {*words.split()}:
         return ("search_catalog",)
     if view.focus is not None and (_OUT.search(words) or _AMOUNT.search(words)):
         return ("update_cart",)
@@ -212,7 +179,7 @@ def may_take_out(message: str) -> bool:
 def points_at_one(message: str, view: Any, mentions: Iterable[Mention]) -> bool:
     """Whether a message points at one place on the screen, and at nothing to compare it with."""
     words = {word for word, _, _ in words_of(message)}
-    if len(pointed_places(message, view)) != 1 or words & (_COMPARING | POINTERS):
+    if len(pointed_places(message, view)) != 1 or words & (word_lists()["comparing"] | POINTERS):
         return False
     return not any(having(mention, view) for mention in mentions)
 
@@ -253,13 +220,13 @@ def described(message: str, mentions: Iterable[Mention], fields: Iterable[str]) 
     named = list(mentions)
     first = {mention.words.split()[0] for mention in named if not mention.negated}
     inside = {word for mention in named for word in mention.words.split()}
-    unknown = {*other_words(message, named)} - _NO_DESCRIPTION - {*fields}
+    unknown = {*other_words(message, named)} - word_lists()["setting_off"] - {*fields}
     run: list[str] = []
     before, ends = "", 0
     for word, begin, end in words_of(message):
         if run and message[ends:begin].strip():  # another clause
             run = []
-        if run and word in first and (before in inside or before in _BEFORE_WORDS):
+        if run and word in first and (before in inside or before in word_lists()["describing"]):
             return run
         if word in unknown:
             run.append(word)

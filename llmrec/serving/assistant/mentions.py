@@ -52,7 +52,17 @@ class Mention:
 @lru_cache
 def cues() -> dict[str, frozenset[str]]:
     """Words that hint at what is meant, by what they hint at: ``words.yaml``."""
-    loaded = load_yaml(templates_folder() / "dialogues" / "words.yaml")["cues"]
+    return _word_sets("cues")
+
+
+@lru_cache
+def word_lists() -> dict[str, frozenset[str]]:
+    """Words by what they do in a message: ``words.yaml``."""
+    return _word_sets("word_lists")
+
+
+def _word_sets(section: str) -> dict[str, frozenset[str]]:
+    loaded = load_yaml(templates_folder() / "dialogues" / "words.yaml")[section]
     return {
         str(name): frozenset(one.strip() for one in text.split("|"))
         for name, text in loaded.items()
