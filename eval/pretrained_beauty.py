@@ -55,7 +55,7 @@ class ModelSettings:
     """How a model is made.
 
     Attributes:
-        base: of ``llmrec model expand``, before ``tune``; empty for ``train``.
+        base: of ``llmrec model expand``, which training goes on from; empty for fresh weights.
         train, tune: settings of the stage; one of them.
     """
 
@@ -64,8 +64,16 @@ class ModelSettings:
     tune: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if bool(self.train) == bool(self.tune) or bool(self.base) != bool(self.tune):
+        if bool(self.train) == bool(self.tune) or (self.tune and not self.base):
             raise ConfigError("models: each has train, or else tune and the base it begins with")
+
+    @property
+    def stage(self) -> Literal["train", "tune"]:
+        return "train" if self.train else "tune"
+
+    def settings(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of its stage, some of them changed."""
+        return merged(getattr(self, self.stage), changes)
 
 
 @dataclass(frozen=True)
@@ -131,13 +139,30 @@ def main() -> None:
     for training in recipe.trainings:
         if arguments.only and training.name not in arguments.only:
             continue
-        shop = make_shop(training.shop, recipe.shops[training.shop], out / training.shop)
-        folder = train(recipe, training, shop, out / training.name)
-        measured.append(measure(recipe, training, shop, out / training.name, folder))
+        measured.append(measured_once(recipe, training, out))
         print(json.dumps(measured[-1].row, indent=1), flush=True)
     if not arguments.only:
         path = arguments.results or Path("eval/results") / f"{name}.json"
         write(path, name, recipe, measured, time.monotonic() - started)
+
+
+def measured_once(recipe: Recipe, training: Training, out: Path) -> Measured:
+    """Train and measure, or find what an earlier run with the same settings has measured."""
+    path = out / training.name / "measured.json"
+    settings = as_dict(recipe)
+    of = {key: settings[key] for key in ("test_users", "items", "requests")}
+    of |= {"shop": recipe.shops[training.shop], "training": as_dict(training)}
+    of |= {"model": as_dict(recipe.models[training.model])}
+    if path.is_file() and read_json(path)["of"] == of:
+        found = read_json(path)
+        values = {metric: np.array(value) for metric, value in found["values"].items()}
+        return Measured(training, found["row"], values)
+    shop = make_shop(training.shop, recipe.shops[training.shop], out / training.shop)
+    folder = train(recipe, training, shop, out / training.name)
+    made = measure(recipe, training, shop, out / training.name, folder)
+    lists = {metric: value.tolist() for metric, value in made.values.items()}
+    path.write_text(json.dumps({"of": of, "row": made.row, "values": lists}), encoding="utf-8")
+    return made
 
 
 def make_shop(name: str, settings: Mapping[str, Any], out: Path) -> Path:
@@ -158,19 +183,20 @@ def train(recipe: Recipe, training: Training, shop: Path, out: Path) -> Path:
     """
     out.mkdir(parents=True, exist_ok=True)
     model = recipe.models[training.model]
-    stage = "train" if model.train else "tune"
-    settings = merged(getattr(model, stage), training.changes) | {"user_share": training.users}
-    path, made = out / f"{stage}.yaml", out / "trained"
-    path.write_text(yaml.safe_dump({stage: settings}), encoding="utf-8")
+    settings = model.settings(training.changes) | {"user_share": training.users}
+    path, made = out / f"{model.stage}.yaml", out / "trained"
     data: list[object] = ["--dataset", shop / "dataset"]
     content: list[object] = [*data, "--features", shop / "features"]
     ids: list[object] = ["--item-ids", shop / "models/atomic/item_ids"]
     if model.base:
-        base = shop / f"base-{training.model}"
+        base = shop / f"base-{model.base.partition('-')[0]}"
         call("model", "expand", "--base", model.base, "--prompt", "recommend", *content, *ids,
              "--out", base)  # fmt: skip
+        if model.stage == "train":
+            settings, ids = settings | {"base": str(base)}, []
+    path.write_text(yaml.safe_dump({model.stage: settings}), encoding="utf-8")
     new, before = not made.is_dir(), time.process_time()
-    if stage == "train":
+    if model.stage == "train":
         call("train", path, *content, *ids, "--out", made)
     else:
         call("tune", path, *data, "--base", base, "--out", made)
@@ -181,7 +207,7 @@ def train(recipe: Recipe, training: Training, shop: Path, out: Path) -> Path:
         call("model", "merge", "--base", made / "base", "--adapter", made / "adapter",
              "--out", out / "merged")  # fmt: skip
         return out / "merged"
-    return made if stage == "train" else made / "model"
+    return made if model.stage == "train" else made / "model"
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,7 +262,9 @@ def measure(recipe: Recipe, training: Training, shop: Path, out: Path, folder: P
     values = {"recall@10": recall(ranks, 10), "ndcg@10": ndcg(ranks, 10)}
     values |= {"cold_recall@10": recall(ranks[cold], 10)}
     values |= {"warm_recall@10": recall(ranks[~cold], 10)}
-    for kind, (items, texts) in words(data, recipe.items).items():
+    tasks = recipe.models[training.model].settings(training.changes).get("tasks", {})
+    asked = words(data, recipe.items) if tasks.get("text_to_item") else {}
+    for kind, (items, texts) in asked.items():
         values[f"{kind}_recall@10"] = recall(ranks_of_words(llm, folder, texts, items), 10)
     row |= {metric: float(value.mean()) for metric, value in values.items() if len(value)}
     row |= {"cases": len(ranks), "cold_cases": int(cold.sum())}
@@ -253,12 +281,11 @@ def cost(
     counts = read_manifest(out / "trained").counts
     base = open_base(folder)
     if model.train:
-        settings = merged(model.train, training.changes)
-        config = build(TrainConfig, settings, "train")
+        config = build(TrainConfig, model.settings(training.changes), "train")
         histories, texts, steps = tokens_of_train(config, training, base, data, counts["epochs"])
         validation = counts["best_validation_ndcg"]
     else:
-        config_tune = build(TuneConfig, merged(model.tune, training.changes), "tune")
+        config_tune = build(TuneConfig, model.settings(training.changes), "tune")
         histories, texts, steps = tokens_of_tune(config_tune, training, base, data, counts["steps"])
         validation = counts["validation_ndcg"]
     seconds = read_json(out / "cost.json")["cpu_seconds"]
@@ -456,9 +483,9 @@ def write_report(result: Mapping[str, Any], out: Path) -> Path:
         f"{' and '.join(settings['models'])} learned from a share of the users, the same for both. "
         f"Measured on {settings['test_users'] or 'all'} test users (of a smaller shop, all), the "
         "same for every model: history removed, ranked among all items. Cold items have no event "
-        f"in what that model learned from. By words: how many of {settings['items']} items are "
-        "among the first ten of all, by their title, by every other word of it, or by their "
-        "description.",
+        "in what that model learned from. By words, of models that read some: how many of "
+        f"{settings['items']} items are among the first ten of all, by their title, by every other "
+        "word of it, or by their description.",
         "",
     ]
     for row in tested:
@@ -476,9 +503,8 @@ def write_report(result: Mapping[str, Any], out: Path) -> Path:
 def plot(result: Mapping[str, Any], path: Path) -> None:
     """A line a model over the share of the users, a panel a metric, of the first shop."""
     shop = next(iter(result["settings"]["shops"]))
-    panels = {"ndcg@10": "NDCG@10", "cold_recall@10": "Recall@10 of cold items",
-              "title_recall@10": "items found by their title"}  # fmt: skip
-    with drawing(path, 1, len(panels), figsize=(11, 3.6), squeeze=False) as axes:
+    panels = {"ndcg@10": "NDCG@10", "cold_recall@10": "Recall@10 of cold items"}
+    with drawing(path, 1, len(panels), figsize=(8, 3.6), squeeze=False) as axes:
         for axis, (metric, title) in zip(axes[0], panels.items(), strict=True):
             for model in result["settings"]["models"]:
                 rows = [

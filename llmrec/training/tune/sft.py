@@ -35,7 +35,7 @@ from llmrec.training.tune.settings import TuneLoopConfig
 from llmrec.training.tune.trainer import products, trainer_arguments
 
 METRIC = "validation_ndcg@10"  # what the best weights are best at
-WORTHWHILE = 0.75  # of a batch's tokens that two groups may leave
+GROUP_COST = 32  # tokens that could be read in the time of one more forward pass
 Values = dict[str, torch.Tensor]
 
 
@@ -226,26 +226,30 @@ class _Trainer(SFTTrainer):
 
 
 def alike(lengths: torch.Tensor) -> list[torch.Tensor]:
-    """Rows of a batch in one group, or in two of like length where that saves a lot of padding.
+    """Rows of a batch in groups of like length, where that saves more padding than it costs.
 
     A batch of several tasks has short histories and long texts. Padding stands on the right.
 
     Args:
         lengths: int64 ``[rows]``.
 
-    >>> [rows.tolist() for rows in alike(torch.tensor([9, 2, 2, 8]))]
+    >>> [rows.tolist() for rows in alike(torch.tensor([90, 2, 2, 88]))]
     [[1, 2], [3, 0]]
     >>> [rows.tolist() for rows in alike(torch.tensor([9, 7, 8]))]
     [[1, 2, 0]]
     """
     order = lengths.argsort(stable=True)
-    rising, count = lengths[order], len(lengths)
-    shorter = torch.arange(1, count + 1, device=lengths.device)
-    tokens = rising * shorter + rising[-1] * (count - shorter)
-    least = int(tokens.argmin())
-    if int(tokens[least]) > WORTHWHILE * int(tokens[-1]):
-        return [order]
-    return [order[: least + 1], order[least + 1 :]]
+    rising = lengths[order].tolist()
+    cost, start = [0], [0]  # of the first rows, in tokens; where their last group begins
+    for end in range(1, len(rising) + 1):
+        costs = [cost[at] + (end - at) * rising[end - 1] + GROUP_COST for at in range(end)]
+        cost.append(min(costs))
+        start.append(costs.index(min(costs)))
+    groups, end = [], len(rising)
+    while end > 0:
+        groups.append(order[start[end] : end])
+        end = start[end]
+    return groups[::-1]
 
 
 class _UnloggedLoss(TrainerCallback, ExportableState):
