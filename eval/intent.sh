@@ -5,7 +5,7 @@
 #   bash eval/intent.sh [OUT]      # half an hour on two quiet cores
 set -euo pipefail
 out=${1:-runs/intent}
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(dirname "$0")
 llmrec=${LLMREC:-llmrec}
 base=${BASE:-smollm2-135m}
 mkdir -p "$out"
