@@ -140,6 +140,8 @@ CARD = ROOT / "llmrec/serving/assistant/demo_adapter/README.md"
             "demo_100_smollm2_recall@10",
             "and {:.1%}. So take a size",
         ),
+        (README_FILE, "ctr-demo", "caption_auc_gain_percent", "demo shop's AUC by {:.2f} percent"),
+        (README_FILE, "ctr-demo", "time_auc_gain_percent", "time by {:.2f} ("),
         (CARD, "assistant-tools-demo", "tool_accuracy", "{:.1%} of 1,000 calls are right to the"),
         (CARD, "assistant-tools-demo", "tool_name_accuracy", "{:.1%} are of the right tool"),
     ],
