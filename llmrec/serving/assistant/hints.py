@@ -18,6 +18,7 @@ from llmrec.serving.assistant.mentions import (
     first_of,
     hints_of,
     lexicon,
+    normal,
     numbers_of,
     one_edit,
     quantities_of,
@@ -123,7 +124,7 @@ def is_gift(message: str) -> bool:
     ...     "not for my sister, for me", "a wedding present", "my sister has one", "for my desk")]
     [True, True, True, False, False, False, False]
     """
-    words = " ".join(word for word, _, _ in words_of(message))
+    words = normal(message)
     found = _GIFT.search(words) or _for_person().search(words)
     return bool(found) and not _FOR_ME.search(words)
 
@@ -134,7 +135,7 @@ def starts_over(message: str) -> bool:
     >>> [starts_over(text) for text in ("Let's start all over", "forget what I said", "start here")]
     [True, True, False]
     """
-    return bool(_OVER.search(" ".join(word for word, _, _ in words_of(message))))
+    return bool(_OVER.search(normal(message)))
 
 
 def only_tools(message: str, view: Any, mentions: Iterable[Mention]) -> tuple[str, ...]:
@@ -145,8 +146,7 @@ def only_tools(message: str, view: Any, mentions: Iterable[Mention]) -> tuple[st
         view: a :class:`~llmrec.serving.assistant.calls.TurnView`.
         mentions: values that the message names.
     """
-    said = words_of(message)
-    words = " ".join(word for word, _, _ in said)
+    words = normal(message)
     if starts_over(message) and not word_lists()["carts"] & {*words.split()}:
         return ("search_catalog",)
     if view.focus is not None and (_OUT.search(words) or _AMOUNT.search(words)):
@@ -164,7 +164,7 @@ def takes_out(message: str) -> bool:
     >>> takes_out("Remove it again, please"), takes_out("put that back"), takes_out("take it")
     (True, True, False)
     """
-    return bool(_OUT.search(" ".join(word for word, _, _ in words_of(message))))
+    return bool(_OUT.search(normal(message)))
 
 
 def may_take_out(message: str) -> bool:
@@ -173,7 +173,7 @@ def may_take_out(message: str) -> bool:
     >>> may_take_out("put no. 2 in the cart"), may_take_out("no, the mug goes")
     (False, True)
     """
-    return bool(_LESS.search(" ".join(word for word, _, _ in words_of(message))))
+    return bool(_LESS.search(normal(message)))
 
 
 def points_at_one(message: str, view: Any, mentions: Iterable[Mention]) -> bool:

@@ -209,9 +209,9 @@ def words_of(message: str) -> list[tuple[str, int, int]]:
     return found
 
 
-def normal(value: str) -> str:
-    """A value as :func:`words_of` splits it."""
-    return " ".join(word for word, _, _ in words_of(value))
+def normal(text: str) -> str:
+    """A value or a message as :func:`words_of` splits it."""
+    return " ".join(word for word, _, _ in words_of(text))
 
 
 def inflected(text: str) -> Iterator[str]:
