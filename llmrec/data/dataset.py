@@ -59,6 +59,13 @@ class Dataset:
         return self.items["item_id"].to_pylist()
 
     @cached_property
+    def item_domains(self) -> list[str]:
+        """The domain of every item, by item index; empty where there is none."""
+        if "domain" not in self.items.column_names:
+            return [""] * self.n_items
+        return [name or "" for name in self.items["domain"].to_pylist()]
+
+    @cached_property
     def item_index(self) -> dict[str, int]:
         """Item index by the shop's identifier."""
         return {item_id: row for row, item_id in enumerate(self.item_ids)}

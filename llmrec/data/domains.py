@@ -31,7 +31,7 @@ class Domains:
         Raises:
             DataError: for an item without a domain.
         """
-        column = [name or "" for name in dataset.items["domain"].to_pylist()]
+        column = dataset.item_domains
         if "" in column:
             row = column.index("")
             raise DataError(

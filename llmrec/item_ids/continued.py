@@ -1,7 +1,7 @@
 """The IDs of a catalogue that has changed: known items keep what names them, new ones get theirs.
 
 Items are matched by the shop's identifiers, whatever their order. Semantic IDs keep their codes,
-and those of items that are gone are free again. An atomic ID is the item's place in the catalogue,
+and those of items that are gone are free again. An item's own token is its place in the catalogue,
 so there the token changes and its row goes with the item.
 """
 
@@ -20,12 +20,16 @@ FARTHEST = 0.8  # of what content is from the other items' first codewords, from
 
 
 def usual_spare(n_items: int) -> int:
-    """Atomic tokens that are kept free where no setting says how many."""
+    """Tokens of items that are kept free where no setting says how many."""
     return max(64, math.ceil(n_items / 20))
 
 
 def continued_ids(
-    old: ItemIds, names: Sequence[str], features: Mapping[str, np.ndarray] | None, where: str
+    old: ItemIds,
+    names: Sequence[str],
+    features: Mapping[str, np.ndarray] | None,
+    where: str,
+    domains: Sequence[str] = (),
 ) -> ItemIds:
     """IDs of the items of another catalogue.
 
@@ -34,17 +38,18 @@ def continued_ids(
         names: the items now.
         features: their feature blocks, made as those that the IDs were made of; None without.
         where: the folder of ``old``, for messages.
+        domains: of the items, needed for domain IDs alone.
 
     Returns:
-        as many tokens as ``old`` has, or more where atomic IDs need them.
+        as many tokens as ``old`` has, or more where items with tokens of their own need them.
 
     Raises:
         ConfigError: if no item is known, or the features are missing or of another kind.
         CatalogError: if no ID is left for an item.
     """
     known = known_rows(old, names, where)
-    if old.kind == "atomic":
-        return _atomic(old, names, known, features)
+    if old.has_item_tokens:
+        return _with_tokens(old, names, known, features, domains)
     new, kept = np.flatnonzero(known < 0), np.flatnonzero(known >= 0)
     ids = replace(old, codes=old.codes[known[kept]], names=())
     if len(new):
@@ -80,21 +85,27 @@ def known_rows(old: ItemIds, names: Sequence[str], where: str) -> np.ndarray:
     return rows
 
 
-def _atomic(
+def _with_tokens(
     old: ItemIds,
     names: Sequence[str],
     known: np.ndarray,
     features: Mapping[str, np.ndarray] | None,
+    domains: Sequence[str],
 ) -> ItemIds:
     n_items = len(names)
     vectors = np.zeros((n_items, old.token_vectors.shape[1]), np.float32)
     if features is not None and all(name in features for name in old.blocks):
         vectors = old.content(features, n_items)
     else:
-        vectors[known >= 0] = old.token_vectors[known[known >= 0]]
-    enough = old.n_tokens >= n_items  # its spare tokens are trained with, so keep what there is
-    spare = old.n_tokens - n_items if enough else usual_spare(n_items)
-    return replace(ItemIds.atomic(n_items, spare, vectors, old.blocks), names=tuple(names))
+        own = old.token_vectors[old.token_offset(old.levels - 1) :]
+        vectors[known >= 0] = own[known[known >= 0]]
+    enough = old.capacity >= n_items  # its spare tokens are trained with, so keep what there is
+    spare = old.capacity - n_items if enough else usual_spare(n_items)
+    ids = ItemIds.atomic(n_items, spare, vectors, old.blocks)
+    if old.kind == "domain":
+        codes = old.domain_codes(domains)
+        ids = ItemIds.by_domain(codes, old.domains, spare, vectors, old.blocks)
+    return replace(ids, names=tuple(names))
 
 
 def _check_same_space(old: ItemIds, rows: np.ndarray, vectors: np.ndarray, where: str) -> None:

@@ -24,6 +24,7 @@ import tyro
 from llmrec.config import as_dict, check_ranges
 from llmrec.content.features.blocks import combine_blocks, load_blocks
 from llmrec.data.dataset import Dataset
+from llmrec.data.domains import Domains
 from llmrec.errors import CatalogError, ConfigError, require
 from llmrec.files import file_hash
 from llmrec.item_ids.collisions import (
@@ -51,7 +52,9 @@ class IndexConfig:
     """Settings of ``llmrec index``.
 
     Attributes:
-        kind: ``atomic`` (one token an item) or ``semantic`` (a few codes an item).
+        kind: ``atomic`` (one token an item), ``domain`` (a token for the item's domain, then one of
+            its own, so that a list of one domain begins with its token) or ``semantic`` (a few
+            codes an item).
         base: folder of an earlier result, or of a model: its items keep their IDs, new ones get
             theirs in the same way, and further settings are those of that.
         method: ``rq-kmeans`` or ``rq-vae``, for semantic IDs.
@@ -65,7 +68,7 @@ class IndexConfig:
         rows_of: folder of a model with atomic IDs of these items: RQ-KMeans is on its item rows
             instead, and ``blocks`` give later items their IDs; see
             :mod:`llmrec.item_ids.learned_rows`.
-        spare: atomic tokens kept free for new items; by default 5% of the items, at least 64.
+        spare: items' own tokens kept free for new ones; by default 5% of the items, at least 64.
         rq_vae: how an RQ-VAE is built and trained.
     """
 
@@ -127,19 +130,21 @@ def run(
     manifest = Manifest(STAGE, as_dict(config), inputs, seed=seed)
 
     def work(stage_run: StageRun) -> None:
-        names = Dataset(dataset).item_ids
+        data = Dataset(dataset)
+        names = data.item_ids
         n_items = len(names)
         if n_items == 0:
             raise CatalogError(f"{dataset}: the catalogue has no items; ingest some first")
         blocks = None if features is None else load_blocks(features)
         if config.base is not None:
-            _continue(stage_run, config, config.base, names, blocks)
+            _continue(stage_run, config, config.base, data, blocks)
             return
         vectors = None
         if blocks is not None:
             vectors = combine_blocks(blocks, config.block_weights, n_items, str(features))
         rows = None if config.rows_of is None else learned_rows(config.rows_of, names)
-        _index(stage_run, config, names, vectors, rows, seed)
+        domains = Domains.of(data) if config.kind == "domain" else None
+        _index(stage_run, config, names, vectors, rows, domains, seed)
 
     folder = run_stage(out, manifest, work, reads=[dataset, features])
     print(format_report(read_json(folder / REPORT)))
@@ -152,6 +157,7 @@ def build_ids(
     vectors: np.ndarray | None,
     seed: int = 0,
     rows: np.ndarray | None = None,
+    domains: Domains | None = None,
 ) -> tuple[ItemIds, dict[str, Any]]:
     """Make the IDs in memory.
 
@@ -159,6 +165,7 @@ def build_ids(
         n_items: items in the catalogue, 1 or more.
         vectors: float32 ``[n_items, dim]`` content vectors, finite; None for none.
         rows: float32 ``[n_items, width]``, learned of the items; semantic IDs are made of them.
+        domains: of the items, for domain IDs.
 
     Returns:
         The IDs, and the report.
@@ -171,8 +178,12 @@ def build_ids(
             raise ConfigError("features: semantic item ids need content vectors")
         return _semantic(config, vectors, rows, seed)
     spare = config.spare if config.spare is not None else usual_spare(n_items)
-    ids = ItemIds.atomic(n_items, spare, vectors, {} if vectors is None else config.block_weights)
-    report = {"kind": "atomic", "items": n_items, "tokens": ids.n_tokens, "spare": spare}
+    weights = {} if vectors is None else config.block_weights
+    if domains is None:
+        ids = ItemIds.atomic(n_items, spare, vectors, weights)
+    else:
+        ids = ItemIds.by_domain(domains.of_item, domains.names, spare, vectors, weights)
+    report = {"kind": config.kind, "items": n_items, "tokens": ids.n_tokens, "spare": spare}
     return ids, report
 
 
@@ -180,14 +191,14 @@ def _continue(
     run: StageRun,
     config: IndexConfig,
     base: Path,
-    names: list[str],
+    data: Dataset,
     blocks: Mapping[str, np.ndarray] | None,
 ) -> None:
     old = ItemIds.load(id_files(base)[0].parent)
     if old.kind != config.kind:
         raise ConfigError(f"kind: the IDs of {base} are {old.kind}; set the same")
-    ids = continued_ids(old, names, blocks, str(base))
-    known = int((known_rows(old, names, str(base)) >= 0).sum())
+    ids = continued_ids(old, data.item_ids, blocks, str(base), data.item_domains)
+    known = int((known_rows(old, data.item_ids, str(base)) >= 0).sum())
     report = {
         "kind": ids.kind,
         "items": ids.n_items,
@@ -206,10 +217,11 @@ def _index(
     names: list[str],
     vectors: np.ndarray | None,
     rows: np.ndarray | None,
+    domains: Domains | None,
     seed: int,
 ) -> None:
     started = time.monotonic()
-    ids, report = build_ids(config, len(names), vectors, seed, rows)
+    ids, report = build_ids(config, len(names), vectors, seed, rows, domains)
     # Not among the manifest's counts: those stand for the result, and time is none.
     report["seconds"] = round(time.monotonic() - started, 2)
     replace(ids, names=tuple(names)).save(run.folder)

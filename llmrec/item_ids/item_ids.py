@@ -1,9 +1,10 @@
-"""Item IDs: the tokens by which an LLM generates an item, atomic or semantic.
+"""Item IDs: the tokens by which an LLM generates an item: atomic, domain or semantic.
 
 An ID is one code a level. ``atomic`` IDs have a single level and the code is the item index;
-``semantic`` IDs have a few levels of residual quantization. Either way an ID names exactly one
-item. All codes of all levels make up the *item tokens*, numbered from 0 level after level;
-a model adds its own vocabulary offset.
+``domain`` IDs, of several shops, have the item's domain before it; ``semantic`` IDs have a few
+levels of residual quantization. Either way an ID names exactly one item. All codes of all levels
+make up the *item tokens*, numbered from 0 level after level; a model adds its own vocabulary
+offset.
 
     ids = ItemIds.load("runs/beauty/item_ids")
     ids.tokens(np.array([5]))          # flat item tokens [1, levels]
@@ -32,7 +33,7 @@ from llmrec.item_ids.quantizer import ResidualQuantizer
 from llmrec.jsonl import read_json
 from llmrec.stage import reading
 
-IdKind = Literal["atomic", "semantic"]
+IdKind = Literal["atomic", "domain", "semantic"]
 CollisionStrategy = Literal["last-level", "extra-level"]
 SCHEMA_VERSION = 1
 _HEADER, _TENSORS = "item_ids.json", "item_ids.safetensors"
@@ -57,18 +58,19 @@ class ItemIds:
     """The IDs of a catalogue; never changes, :meth:`assign_new` makes a larger one.
 
     Attributes:
-        kind: ``atomic`` or ``semantic``.
+        kind: ``atomic``, ``domain`` or ``semantic``.
         codes: int32 ``[n_items, levels]``; -1 pads IDs that are shorter than the longest.
-        level_sizes: codes a level; for atomic IDs this includes the spare ones.
+        level_sizes: codes a level; where items have tokens of their own, with the spare ones.
         token_vectors: float32 ``[n_tokens, dim]``, what each item token means: the item's
-            content vector (atomic) or the centroid of the code at its level (semantic, in
+            content vector, or the centroid of the code at its level (semantic, in
             content space, so that an ID's vectors add up to about its item's). Zero for
-            tokens without content: spare tokens and the extra level. ``dim`` is 0 when the
-            IDs were made without content.
+            tokens without content: domains, spare tokens and the extra level. ``dim`` is 0 when
+            the IDs were made without content.
         quantizer: makes codes of content vectors (semantic).
         collisions: how semantic IDs were made unique; see :mod:`llmrec.item_ids.collisions`.
         blocks: weight of each feature block in the content vectors; empty without content.
         names: the shop's identifier of every item; empty where they are not known.
+        domains: names of the domains, by code; empty for other kinds.
 
     Raises:
         ArtifactError: if the codes do not fit the levels or the names, or two items share an ID.
@@ -82,6 +84,7 @@ class ItemIds:
     collisions: CollisionStrategy = "last-level"
     blocks: Mapping[str, float] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         codes = self.codes
@@ -95,9 +98,11 @@ class ItemIds:
             )
         if self.names and len(self.names) != len(codes):
             raise ArtifactError(f"item ids: {len(self.names)} names for {len(codes)} items")
-        if self.kind == "atomic":
-            if not np.array_equal(codes[:, 0], np.arange(len(codes))):
-                raise ArtifactError("item ids: an atomic code must be the item's index")
+        if self.has_item_tokens:
+            if not np.array_equal(codes[:, -1], np.arange(len(codes))):
+                raise ArtifactError("item ids: an item's own code must be its index")
+            if self.level_sizes[:-1] != ((len(self.domains),) if self.kind == "domain" else ()):
+                raise ArtifactError(f"item ids: {self.kind} ids cannot have {self.level_sizes}")
             return
         keys, items = self._sorted
         same = np.flatnonzero(keys[1:] == keys[:-1])
@@ -127,6 +132,38 @@ class ItemIds:
         codes = np.arange(n_items, dtype=np.int32)[:, None]
         return cls("atomic", codes, (n_items + spare,), padded, blocks=blocks or {})
 
+    @classmethod
+    def by_domain(
+        cls,
+        domain_of_item: np.ndarray,
+        domains: Sequence[str],
+        spare: int = 0,
+        vectors: np.ndarray | None = None,
+        blocks: Mapping[str, float] | None = None,
+    ) -> ItemIds:
+        """A token for the domain, then one an item.
+
+        Args:
+            domain_of_item: int ``[n_items]``, numbers of domains.
+            domains: their names.
+            spare, vectors, blocks: as for :meth:`atomic`.
+        """
+        own = cls.atomic(len(domain_of_item), spare, vectors, blocks)
+        none = np.zeros((len(domains), own.token_vectors.shape[1]), np.float32)
+        return cls(
+            "domain",
+            np.column_stack([domain_of_item, own.codes]).astype(np.int32),
+            (len(domains), *own.level_sizes),
+            np.concatenate([none, own.token_vectors]),
+            blocks=own.blocks,
+            domains=tuple(domains),
+        )
+
+    @property
+    def has_item_tokens(self) -> bool:
+        """Whether every item has a token of its own, the last of its ID."""
+        return self.kind != "semantic"
+
     @property
     def n_items(self) -> int:
         return len(self.codes)
@@ -144,7 +181,7 @@ class ItemIds:
     @property
     def capacity(self) -> int:
         """How many different IDs there are, given or free."""
-        return math.prod(self.level_sizes)
+        return self.level_sizes[-1] if self.has_item_tokens else math.prod(self.level_sizes)
 
     def token_offset(self, level: int) -> int:
         """The flat number of the first item token of a level."""
@@ -188,7 +225,7 @@ class ItemIds:
         return found.reshape(codes.shape[:-1])
 
     def token_strings(self) -> list[str]:
-        """Text of every item token, in flat order: ``<item_7>``, or ``<a_12>``, ``<b_7>``."""
+        """Text of every item token, in flat order: ``<item_7>``, or ``<a_1>``, ``<b_7>``."""
         if self.kind == "atomic":
             return [f"<item_{code}>" for code in range(self.level_sizes[0])]
         return [
@@ -201,16 +238,22 @@ class ItemIds:
         """Content vectors float32 ``[n_items, dim]`` of feature blocks, as these IDs use them."""
         return combine_blocks(features, self.blocks, n_items, "new items")
 
-    def assign_new(self, vectors: np.ndarray, names: Sequence[str] | None = None) -> ItemIds:
+    def assign_new(
+        self,
+        vectors: np.ndarray,
+        names: Sequence[str] | None = None,
+        domains: Sequence[str] | None = None,
+    ) -> ItemIds:
         """IDs for items that were added to the end of the catalogue; existing IDs stay.
 
         Args:
             vectors: float32 ``[new items, dim]`` content vectors, as :meth:`content` makes them
-                (``dim`` is 0 for atomic IDs without content).
+                (``dim`` is 0 for IDs that were made without content).
             names: of the new items; None gives IDs without any names.
+            domains: of the new items, needed for domain IDs alone.
 
         Raises:
-            CatalogError: if no ID is left for an item.
+            CatalogError: if no ID is left for an item, or its domain is not known.
             DataError: if a vector is not finite or has another length.
         """
         vectors = np.asarray(vectors, dtype=np.float32)
@@ -219,8 +262,8 @@ class ItemIds:
             raise DataError(f"new items: vectors have shape {vectors.shape}, expected [n, {dim}]")
         check_finite(vectors, "new items")
         all_names = () if names is None else (*self.names, *names)
-        if self.kind == "atomic":
-            return self._extend_atomic(vectors, all_names)
+        if self.has_item_tokens:
+            return self._with_tokens(vectors, all_names, domains)
         quantizer = cast(ResidualQuantizer, self.quantizer)
         latents = quantizer.latents(vectors)
         codes = quantizer.codes(latents)
@@ -233,18 +276,40 @@ class ItemIds:
         codes = np.concatenate([self.codes, new.codes])
         return replace(self, codes=codes, names=all_names)
 
-    def _extend_atomic(self, vectors: np.ndarray, names: tuple[str, ...]) -> ItemIds:
-        total = self.n_items + len(vectors)
+    def _with_tokens(
+        self, vectors: np.ndarray, names: tuple[str, ...], domains: Sequence[str] | None
+    ) -> ItemIds:
+        """More items, each with a spare token."""
+        old, total = self.n_items, self.n_items + len(vectors)
         if total > self.capacity:
             raise CatalogError(
-                f"{len(vectors)} new items, but only {self.capacity - self.n_items} spare item "
+                f"{len(vectors)} new items, but only {self.capacity - old} spare item "
                 "tokens are left; ingest them with the others and train on from the model, which "
                 "gives it more tokens"
             )
-        token_vectors = self.token_vectors.copy()
-        token_vectors[self.n_items : total] = vectors
-        codes = np.arange(total, dtype=np.int32)[:, None]
+        token_vectors, own = self.token_vectors.copy(), self.token_offset(self.levels - 1)
+        token_vectors[own + old : own + total] = vectors
+        codes = np.zeros((len(vectors), self.levels), dtype=np.int32)
+        codes[:, -1] = np.arange(old, total)
+        if self.kind == "domain":
+            codes[:, 0] = self.domain_codes(domains or [""] * len(vectors))
+        codes = np.concatenate([self.codes, codes])
         return replace(self, codes=codes, token_vectors=token_vectors, names=names)
+
+    def domain_codes(self, domains: Sequence[str]) -> np.ndarray:
+        """int32 ``[n]``, the first codes of items of some domains.
+
+        Raises:
+            CatalogError: for a domain that is not known.
+        """
+        known = {name: code for code, name in enumerate(self.domains)}
+        for name in domains:
+            if name not in known:
+                raise CatalogError(
+                    f"domain: {name!r} of a new item is none of {', '.join(self.domains)}; item "
+                    "IDs that begin with the domain know no other"
+                )
+        return np.array([known[name] for name in domains], dtype=np.int32)
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
@@ -267,6 +332,7 @@ class ItemIds:
             "blocks": dict(self.blocks),
             "quantizer": self.quantizer is not None,
             "names": bool(self.names),
+            "domains": self.domains,
         }
         (folder / _HEADER).write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
         tensors = {"codes": self.codes, "token_vectors": self.token_vectors}
@@ -303,4 +369,5 @@ class ItemIds:
                 header["collisions"],
                 header["blocks"],
                 names,
+                tuple(header.get("domains", ())),
             )

@@ -61,7 +61,7 @@ def format_report(report: dict[str, Any]) -> str:
             f"{report['new']:,} new"
         )
     lines = [f"{report['items']:,} items, {report['kind']} ids, {report['tokens']:,} item tokens"]
-    if report["kind"] == "atomic":
+    if "spare" in report:
         return f"{lines[0]}, {report['spare']:,} of them spare"
     if report["codebook_size"] < report["codebook_size_wanted"]:
         lines.append(

@@ -1,6 +1,6 @@
 """New items for a model that knows others: their IDs, and rows of the tokens that these need.
 
-An atomic ID is a spare token, whose row is made by the item's content
+A token of the item's own is a spare one, whose row is made by the item's content
 (:func:`llmrec.content.new_items.values_by_content`). A semantic ID is made of codes that the model
 knows, so there is no weight to change.
 """
@@ -22,11 +22,13 @@ from llmrec.llm.layout import read_layout
 Blocks = Mapping[str, np.ndarray]
 
 
-def add_items(folder: Path, names: Sequence[str], known: Blocks, new: Blocks) -> None:
+def add_items(
+    folder: Path, names: Sequence[str], domains: Sequence[str], known: Blocks, new: Blocks
+) -> None:
     """Add items to a model's folder, in place.
 
     Args:
-        names: the shop's identifiers of the new items.
+        names, domains: the shop's identifiers of the new items, and their domains.
         known, new: feature blocks of the items that the model knows, and of the new ones; empty
             where there are no features.
 
@@ -35,19 +37,19 @@ def add_items(folder: Path, names: Sequence[str], known: Blocks, new: Blocks) ->
         ConfigError: if the IDs are made of features that are not there.
     """
     ids, encoder = read_layout(folder)
-    new_ids(ids, names, new).save(folder / "item_ids")
-    if ids.kind == "atomic":
-        first = encoder.vocabulary.item_offset
+    new_ids(ids, names, domains, new).save(folder / "item_ids")
+    if ids.has_item_tokens:
+        first = encoder.vocabulary.own_offset
         rows = slice(first, first + ids.n_items)
         of_known, of_new = joined_blocks(known, ids.n_items), joined_blocks(new, len(names))
         _write_rows(folder, rows, of_known, of_new)
 
 
-def new_ids(ids: ItemIds, names: Sequence[str], new: Blocks) -> ItemIds:
+def new_ids(ids: ItemIds, names: Sequence[str], domains: Sequence[str], new: Blocks) -> ItemIds:
     """IDs of a catalogue with more items.
 
     Args:
-        names, new: as for :func:`add_items`.
+        names, domains, new: as for :func:`add_items`.
 
     Raises:
         CatalogError, ConfigError: as for :func:`add_items`.
@@ -60,8 +62,8 @@ def new_ids(ids: ItemIds, names: Sequence[str], new: Blocks) -> ItemIds:
             "is not known of new items: ingest them with the others and train again"
         )
     if missing:  # the tokens' vectors are not used to recommend
-        return ids.assign_new(np.zeros((n_items, ids.token_vectors.shape[1])), known)
-    return ids.assign_new(ids.content(new, n_items), known)
+        return ids.assign_new(np.zeros((n_items, ids.token_vectors.shape[1])), known, domains)
+    return ids.assign_new(ids.content(new, n_items), known, domains)
 
 
 def token_tables(model: Any) -> list[torch.Tensor]:

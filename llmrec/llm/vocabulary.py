@@ -58,7 +58,9 @@ class Vocabulary:
     @classmethod
     def of(cls, base_size: int, time_fields: Sequence[str], ids: ItemIds) -> Vocabulary:
         """The layout for a base tokenizer of ``base_size`` tokens and these item IDs."""
-        used = (ids.n_items,) if ids.kind == "atomic" else ids.level_sizes
+        used = list(ids.level_sizes)
+        if ids.has_item_tokens:
+            used[-1] = ids.n_items
         return cls(base_size, tuple(time_fields), tuple(ids.level_sizes), tuple(used))
 
     @property
@@ -68,6 +70,11 @@ class Vocabulary:
     @property
     def item_offset(self) -> int:
         return self.base_size + sum(TIME_FIELDS[f] for f in self.time_fields)
+
+    @property
+    def own_offset(self) -> int:
+        """Where the tokens of the last level begin: those of items that have one of their own."""
+        return self.item_offset + sum(self.level_sizes[:-1])
 
     @property
     def n_item_tokens(self) -> int:

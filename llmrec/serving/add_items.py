@@ -108,12 +108,13 @@ def _extend(bundle: Path, new: pa.Table, inputs: Mapping[str, str]) -> dict[str,
     from llmrec.llm.new_items import add_items
 
     rows, names = new.to_pylist(), new["item_id"].to_pylist()
+    domains = [row.get("domain") or "" for row in rows]
     known_blocks, new_blocks = Blocks(), Blocks()
     if (bundle / FEATURES).is_dir():
         with _changing(bundle / FEATURES, inputs, len(names)):
             known_blocks, new_blocks = _extend_features(bundle / FEATURES, rows)
     with _changing(bundle / MODEL, inputs, len(names)):
-        add_items(bundle / MODEL, names, known_blocks, new_blocks)
+        add_items(bundle / MODEL, names, domains, known_blocks, new_blocks)
     if (bundle / CTR).is_dir():
         with _changing(bundle / CTR, inputs, len(names)):
             _extend_click_model(bundle / CTR, rows, known_blocks, new_blocks)

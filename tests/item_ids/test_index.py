@@ -176,7 +176,7 @@ def test_semantic_without_features_says_so(make_folders, tmp_path: Path) -> None
         ({"blocks": {"text": 0}}, "weights above 0"),
         ({"method": "rq-vae", "balanced": True}, "only rq-kmeans"),
         ({"rq_vae": {"steps": 0}}, "rq_vae.steps: must be 1"),
-        ({"kind": "sematic"}, "not one of atomic, semantic"),
+        ({"kind": "sematic"}, "not one of atomic, domain, semantic"),
     ],
 )
 def test_wrong_settings_name_the_setting(settings: dict, message: str) -> None:

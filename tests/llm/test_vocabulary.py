@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import random_semantic_ids, semantic_ids
+from tiny_models import domain_ids, random_semantic_ids, semantic_ids
 
 from llmrec.errors import ConfigError
 from llmrec.item_ids.item_ids import ItemIds
@@ -18,7 +18,11 @@ ALL_FIELDS = tuple(TIME_FIELDS)
 MINUTE, DAY = 60.0, 86400.0
 START = datetime(2020, 1, 3, 15, tzinfo=UTC).timestamp()  # a Friday
 
-IDS = {"atomic": ItemIds.atomic(6, spare=3), "semantic": random_semantic_ids(6, (3, 4))}
+IDS = {
+    "atomic": ItemIds.atomic(6, spare=3),
+    "domain": domain_ids(6, spare=3),
+    "semantic": random_semantic_ids(6, (3, 4)),
+}
 HISTORIES = Histories.from_lists(
     [[0, 3, 1, 4, 4], [2], [], [5, 0, 5]],
     [

@@ -59,7 +59,7 @@ class LearnedByContent:
     def _token_rows(self) -> list[ContentRegression]:
         from llmrec.llm.new_items import token_tables
 
-        first = self._bundle.llm.encoder.vocabulary.item_offset
+        first = self._bundle.llm.encoder.vocabulary.own_offset
         known = slice(first, first + self._n_items)
         return [
             ContentRegression.fit(self._content, table[known].detach().float().cpu().numpy())

@@ -116,7 +116,7 @@ class Versions:
             ranker = ranker.changed(changed, self._click_model(updates, places, fresh, blocks))
         neighbours = self._neighbours(texts, places[fresh[~new]].tolist(), len(items))
         tokens, rows = self._token_rows(places[fresh], blocks)
-        known_token = bool((tokens < bundle.llm.encoder.vocabulary.item_offset + known).any())
+        known_token = bool((tokens < bundle.llm.encoder.vocabulary.own_offset + known).any())
         return Draft(Version(changed, ranker), neighbours, tokens, rows, known_token)
 
     def publish(self, draft: Draft) -> Version:
@@ -148,7 +148,8 @@ class Versions:
             named = (*ids.names, *names) if ids.names else ()
             given = np.array(codes, dtype=ids.codes.dtype)
             return replace(ids, codes=np.concatenate([ids.codes, given]), names=named)
-        return new_ids(ids, names, blocks)
+        domains = [update.row.get("domain") or "" for update in new]
+        return new_ids(ids, names, domains, blocks)
 
     def _multi_lora(self, ids: ItemIds, items: ItemTable) -> MultiLoraLlm:
         bundle = self.current.bundle
@@ -190,11 +191,11 @@ class Versions:
         """Tokens of items that came since the bundle was made, and their rows."""
         llm = self._first.bundle.llm
         came_since = places >= llm.n_items
-        if llm.ids.kind != "atomic" or not came_since.any():
+        if not (llm.ids.has_item_tokens and came_since.any()):
             return np.zeros(0, np.int64), []
         own = {name: block[came_since] for name, block in blocks.items()}
         rows = self.learned.token_rows(own, int(came_since.sum()))
-        return llm.encoder.vocabulary.item_offset + places[came_since], rows
+        return llm.encoder.vocabulary.own_offset + places[came_since], rows
 
 
 @torch.no_grad()

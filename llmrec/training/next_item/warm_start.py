@@ -36,7 +36,8 @@ def ids_for(folder: Path, dataset: Dataset, features: Path | None) -> ItemIds:
         ConfigError, CatalogError: as for :func:`~llmrec.item_ids.continued.continued_ids`.
     """
     blocks = None if features is None else load_blocks(features)
-    return continued_ids(ItemIds.load(folder / "item_ids"), dataset.item_ids, blocks, str(folder))
+    old = ItemIds.load(folder / "item_ids")
+    return continued_ids(old, dataset.item_ids, blocks, str(folder), dataset.item_domains)
 
 
 def continued(
@@ -79,9 +80,9 @@ def continued(
     most = encoder.max_items if max_items is None else max_items
     now = HistoryEncoder(vocabulary, ids, prefix, most)
     model = from_folder(str(folder), vocabulary.size, dtype)
-    if ids.kind == "atomic":
+    if ids.has_item_tokens:
         blocks = {} if features is None else load_blocks(features)
-        _move_rows(model, layout.item_offset, known, joined_blocks(blocks, ids.n_items))
+        _move_rows(model, layout.own_offset, known, joined_blocks(blocks, ids.n_items))
     return model, ExpandedTokenizer(tokenizer, vocabulary, now, template, ids)
 
 
@@ -89,7 +90,9 @@ def _check(folder: Path, old: ItemIds, ids: ItemIds, known: np.ndarray) -> None:
     again = f"run llmrec index with --base {folder}"
     if ids.kind != old.kind:
         raise ConfigError(f"item_ids: are {ids.kind}, those of {folder} {old.kind}; {again}")
-    if ids.kind == "atomic":
+    if ids.domains != old.domains:
+        raise ConfigError(f"item_ids: have other domains than {folder}; {again}")
+    if ids.has_item_tokens:
         if ids.n_tokens < old.n_tokens:
             raise ConfigError(
                 f"item_ids: have {ids.n_tokens} tokens, {folder} has {old.n_tokens}; {again}"
@@ -109,7 +112,7 @@ def _move_rows(model: Any, offset: int, known: np.ndarray, content: np.ndarray) 
     """Bring the rows of item tokens to where their items are now.
 
     Args:
-        offset: of the item tokens.
+        offset: of the items' own tokens.
         known: int64 ``[items]``, each item's place before; -1 for new ones.
         content: float32 ``[items, c]``.
     """

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tiny_models import random_semantic_ids
+from tiny_models import domain_ids, random_semantic_ids
 
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
@@ -13,7 +13,11 @@ from llmrec.training.next_item.batches import SequenceBatch, TrainingBatches
 from llmrec.types import Histories
 
 N_ITEMS, MAX_ITEMS = 50, 20
-IDS = {"atomic": ItemIds.atomic(N_ITEMS, spare=5), "semantic": random_semantic_ids(50, (5, 4, 6))}
+IDS = {
+    "atomic": ItemIds.atomic(N_ITEMS, spare=5),
+    "domain": domain_ids(N_ITEMS, spare=5),
+    "semantic": random_semantic_ids(50, (5, 4, 6)),
+}
 
 
 def skewed_histories(users: int = 400) -> Histories:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import BASE_SIZE, random_semantic_ids, tiny_llama
+from tiny_models import BASE_SIZE, domain_ids, random_semantic_ids, tiny_llama
 
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.llm.vocabulary import HistoryEncoder, Vocabulary
@@ -17,7 +17,11 @@ from llmrec.training.next_item.settings import TrainLoopConfig
 from llmrec.types import Histories
 
 N_ITEMS = 14
-IDS = {"atomic": ItemIds.atomic(N_ITEMS, spare=2), "semantic": random_semantic_ids(14, (5, 6))}
+IDS = {
+    "atomic": ItemIds.atomic(N_ITEMS, spare=2),
+    "domain": domain_ids(N_ITEMS, spare=2),
+    "semantic": random_semantic_ids(14, (5, 6)),
+}
 FIELDS = ("gap", "month")
 HISTORIES = Histories.from_lists(
     [[0, 3, 1], [2, 13], [4, 5, 6, 7]], [[1e9, 1.1e9, 1.2e9], [1e9, 1e9], [1e9, 1e9, 2e9, 2e9]]

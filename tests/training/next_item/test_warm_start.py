@@ -46,17 +46,24 @@ def vectors_of(names: list[str]) -> np.ndarray:
     return unit_rows(np.array(rows))
 
 
+def domain_of(name: str) -> str:
+    """The shop of an item."""
+    return "food" if int(name[1:]) % 3 else "kitchen"
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Datasets ``old`` and ``new`` and features of both, IDs and models of the old one."""
     home = tmp_path_factory.mktemp("warm")
-    write_dataset(home / "old", make_histories(120, N_OLD), N_OLD)
-    histories = make_histories(120, len(NAMES), seed=1)
-    write_dataset(home / "new", histories, len(NAMES), items={"item_id": NAMES})
+    for name, items, seed in (("old", old_names(), 0), ("new", NAMES, 1)):
+        columns = {"item_id": items, "domain": [domain_of(item) for item in items]}
+        histories = make_histories(120, len(items), seed=seed)
+        write_dataset(home / name, histories, len(items), items=columns)
     for name, items in (("old", old_names()), ("new", NAMES)):
         write_features(home / f"{name}_features", vectors_of(items))
     semantic = {"kind": "semantic", "levels": 2, "codebook_size": 8}
-    for kind, settings in (("atomic", {"spare": 4}), ("semantic", semantic)):
+    own = {kind: {"kind": kind, "spare": 4} for kind in ("atomic", "domain")}
+    for kind, settings in (own | {"semantic": semantic}).items():
         config = IndexConfig(**settings)  # type: ignore[arg-type]
         index(config, home / "old", home / f"{kind}_ids", home / "old_features")
         train = tiny_config({"learning_rate": 3e-3}, content={"text": 4})
@@ -65,22 +72,25 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def scores(llm: Llm, names: list[str], history: list[str]) -> dict[str, float]:
-    """Log-likelihood of every item by name, up to a constant."""
+    """Log-likelihood of every item by name, up to a constant of those that share a softmax."""
     place = {name: row for row, name in enumerate(names)}
     options = SearchOptions(normalise="level")
     items = np.arange(len(names))[None]
     histories = Histories.from_lists([[place[name] for name in history]])
     found = llm.score_items(histories, items, options=options)[0]
-    known = np.array([name.startswith("i") and name != "i3" for name in names])
-    shift = 0.0 if llm.ids.kind == "semantic" else found[known].mean()
-    return dict(zip(names, (found - shift).tolist(), strict=True))
+    if llm.ids.kind != "semantic":
+        known = np.array([name.startswith("i") and name != "i3" for name in names])
+        before = llm.ids.codes[:, 0] if llm.ids.kind == "domain" else np.zeros(len(names))
+        for code in np.unique(before):
+            found[before == code] -= found[known & (before == code)].mean()
+    return dict(zip(names, found.tolist(), strict=True))
 
 
 def old_names() -> list[str]:
     return [f"i{n}" for n in range(N_OLD)]
 
 
-@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+@pytest.mark.parametrize("kind", ["atomic", "domain", "semantic"])
 def test_what_the_model_knew_it_knows_on_the_new_dataset(home: Path, kind: str) -> None:
     ids = ids_for(home / kind, Dataset(home / "new"), home / "new_features")
     model, expanded = continued(home / kind, ids, home / "new_features")
@@ -95,16 +105,17 @@ def test_what_the_model_knew_it_knows_on_the_new_dataset(home: Path, kind: str) 
         )
 
 
-def test_a_new_row_is_what_items_of_like_content_have(home: Path) -> None:
-    ids = ids_for(home / "atomic", Dataset(home / "new"), home / "new_features")
-    model, expanded = continued(home / "atomic", ids, home / "new_features")
-    first = expanded.vocabulary.item_offset
+@pytest.mark.parametrize("kind", ["atomic", "domain"])
+def test_a_new_row_is_what_items_of_like_content_have(home: Path, kind: str) -> None:
+    ids = ids_for(home / kind, Dataset(home / "new"), home / "new_features")
+    model, expanded = continued(home / kind, ids, home / "new_features")
+    first = expanded.vocabulary.own_offset
     rows = model.get_input_embeddings().weight.detach()[first : first + len(NAMES)].numpy()
     is_new = np.isin(NAMES, NEW)
     content = vectors_of(NAMES)
     expected = values_by_content(content[~is_new], rows[~is_new], content[is_new])
     np.testing.assert_allclose(rows[is_new], expected, atol=1e-5)
-    old = load_llm(home / "atomic").engine.model.get_input_embeddings().weight.detach()
+    old = load_llm(home / kind).engine.model.get_input_embeddings().weight.detach()
     np.testing.assert_array_equal(rows[NAMES.index("i7")], old[first + 7].numpy())
     assert expanded.vocabulary.size == len(old)  # the spare tokens were enough
 
@@ -124,7 +135,7 @@ def test_semantic_codes_stay_and_new_items_get_theirs_by_content(home: Path) -> 
     assert ids.level_sizes == old.level_sizes
 
 
-@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+@pytest.mark.parametrize("kind", ["atomic", "domain", "semantic"])
 def test_a_start_without_steps_is_the_earlier_model(home: Path, tmp_path: Path, kind: str) -> None:
     still = tiny_config(
         {"epochs": 1, "learning_rate": 1e-12}, content={"text": 4}, base=str(home / kind)
@@ -154,7 +165,7 @@ def test_an_untied_base_goes_on_with_both_tables(folders: Folders, tmp_path: Pat
     )
 
 
-@pytest.mark.parametrize("kind", ["atomic", "semantic"])
+@pytest.mark.parametrize("kind", ["atomic", "domain", "semantic"])
 def test_training_goes_on_with_new_items(home: Path, tmp_path: Path, kind: str) -> None:
     """By the command, with IDs of the command; it begins better than a fresh model."""
     dataset, features = str(home / "new"), str(home / "new_features")
