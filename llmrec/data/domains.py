@@ -41,17 +41,14 @@ class Domains:
         names, of_item = np.unique(np.array(column, dtype=object), return_inverse=True)
         return cls(tuple(names.tolist()), of_item.astype(np.int64))
 
-    def number(self, name: str, setting: str = "domain") -> int:
+    def number(self, name: str) -> int:
         """The number of a domain.
-
-        Args:
-            setting: that names it, for the message.
 
         Raises:
             ConfigError: if there is none of that name.
         """
         if name not in self.names:
-            raise ConfigError(f"{setting}: {name!r} is not one of {', '.join(self.names)}")
+            raise ConfigError(f"domain: {name!r} is not one of {', '.join(self.names)}")
         return self.names.index(name)
 
     def items(self, domain: int) -> np.ndarray:

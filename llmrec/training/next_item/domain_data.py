@@ -26,7 +26,7 @@ def training_histories(config: TrainConfig, dataset: Dataset) -> Histories:
     if not config.domain:
         return histories
     domains = Domains.of(dataset)
-    own = domains.only(histories, domains.number(config.domain, "train.domain"))
+    own = domains.only(histories, domains.number(config.domain))
     if not len(own.items):
         raise DataError(f"{dataset.folder}: no training event is of the domain {config.domain!r}")
     return own
@@ -40,9 +40,20 @@ def cases_of(config: TrainConfig, dataset: Dataset, cases: Cases) -> Cases:
     """
     if not config.domain:
         return cases
+    own, domains = cases_of_domain(cases, dataset, config.domain), Domains.of(dataset)
+    histories = domains.only(own.histories, domains.number(config.domain))
+    return Cases(own.users, histories, own.targets)
+
+
+def cases_of_domain(cases: Cases, dataset: Dataset, domain: str) -> Cases:
+    """Cases whose target is of a domain; histories hold all events.
+
+    Raises:
+        ConfigError: for a domain that no item is of.
+        DataError: if there is no case.
+    """
     domains = Domains.of(dataset)
-    number = domains.number(config.domain, "train.domain")
-    own = cases.select(domains.of_item[cases.targets] == number)
+    own = cases.select(domains.of_item[cases.targets] == domains.number(domain))
     if not len(own):
-        raise DataError(f"{dataset.folder}: no validation event is of {config.domain!r}")
-    return Cases(own.users, domains.only(own.histories, number), own.targets)
+        raise DataError(f"{dataset.folder}: no validation event is of {domain!r}")
+    return own

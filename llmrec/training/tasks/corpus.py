@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llmrec.data.dataset import Dataset
+from llmrec.data.domains import Domains
 from llmrec.errors import ConfigError
 from llmrec.training.tasks.instructions import Instructions
 from llmrec.training.tasks.queries import Queries
@@ -28,6 +29,7 @@ class TaskCorpus:
         writer: renders items, histories and text as tokens.
         own: file of the user's own chat examples, or None.
         user_share: of the users, drawn at random, whose histories are read.
+        domain: of the events that may be what comes next; empty for any. Histories hold all.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class TaskCorpus:
         own: Path | None = None,
         *,
         user_share: float = 1.0,
+        domain: str = "",
     ) -> None:
         self.dataset, self.writer, self.own = dataset, writer, own
-        self.user_share = user_share
+        self.user_share, self.domain = user_share, domain
 
     @cached_property
     def instructions(self) -> Instructions:
@@ -70,11 +73,19 @@ class TaskCorpus:
 
     @cached_property
     def events_with_history(self) -> np.ndarray:
-        """Training events with another one before them: int64 indices into ``histories.items``."""
-        first = np.zeros(len(self.histories.items), dtype=bool)
+        """Training events of the domain with another one before them: int64 indices into
+        ``histories.items``.
+
+        Raises:
+            ConfigError: for a domain that no item is of.
+        """
+        learned = np.ones(len(self.histories.items), dtype=bool)
         starts = self.histories.offsets[:-1]
-        first[starts[self.histories.lengths() > 0]] = True
-        return np.flatnonzero(~first)
+        learned[starts[self.histories.lengths() > 0]] = False
+        if self.domain:
+            domains = Domains.of(self.dataset)
+            learned &= domains.of_item[self.histories.items] == domains.number(self.domain)
+        return np.flatnonzero(learned)
 
     def event(self, index: int) -> tuple[np.ndarray, np.ndarray | None, int, float | None]:
         """A training event and the history before it.

@@ -29,9 +29,10 @@ def events(corpus: TaskCorpus, task: str) -> np.ndarray:
         ConfigError: if nobody has two training events.
     """
     if len(corpus.events_with_history) == 0:
+        later = f", the later one of {corpus.domain}" if corpus.domain else ""
         raise ConfigError(
-            f"tasks.{task}: nobody in {corpus.dataset.folder} has two training events; ingest "
-            "longer histories, or leave the task out"
+            f"tasks.{task}: nobody in {corpus.dataset.folder} has two training events{later}; "
+            "ingest longer histories, or leave the task out"
         )
     return corpus.events_with_history
 

@@ -228,13 +228,14 @@ def open_corpus(
     own: Path | None = None,
     *,
     user_share: float = 1.0,
+    domain: str = "",
 ) -> tuple[TaskCorpus, int]:
     """A dataset as the tasks of a base read it.
 
     Args:
         max_length: most tokens of an example.
         own: file of the user's own chat examples, or None.
-        user_share: of the users whose histories are read.
+        user_share, domain: as for :class:`~llmrec.training.tasks.corpus.TaskCorpus`.
 
     Returns:
         the corpus, and the most tokens of an example that the model can read.
@@ -258,7 +259,8 @@ def open_corpus(
             f"least {need}"
         ) from None
     writer = PromptWriter(base.tokenizer, encoder)
-    return TaskCorpus(dataset, writer, own, user_share=user_share), max_length
+    corpus = TaskCorpus(dataset, writer, own, user_share=user_share, domain=domain)
+    return corpus, max_length
 
 
 def new_row_parameters(base: ExpandedBase) -> int:

@@ -145,6 +145,8 @@ class TuneConfig:
             turns alone are learned.
         user_share: of the users, drawn at random, whose histories are learned from; the same users
             for every seed, and those of ``llmrec train`` with as large a share.
+        domain: of several, the one whose items are learned to come next, for an adapter a domain;
+            histories hold all. Empty for all.
         align: the first step, for the rows of new tokens.
         loop: the training loop's settings.
         validation_users: validate on a fixed sample of so many users; 0 is all of them.
@@ -162,6 +164,7 @@ class TuneConfig:
     tasks: dict[str, float] = field(default_factory=lambda: {"next_item": 1.0})
     instructions: Path | None = None
     user_share: float = 1.0
+    domain: str = ""
     align: AlignConfig = field(default_factory=AlignConfig)
     loop: TuneLoopConfig = field(default_factory=TuneLoopConfig)
     validation_users: int = 0
@@ -174,6 +177,11 @@ class TuneConfig:
         if bool(self.tasks.get("instructions")) != (self.instructions is not None):
             raise ConfigError(
                 "instructions: name the file, and give it a share: tasks: {instructions: 0.2}"
+            )
+        if self.domain and self.tasks.get("history"):
+            raise ConfigError(
+                "tasks.history: learns from every event of a history, those of other domains too; "
+                "with `domain` take next_item"
             )
         if self.method != "full":
             self._check_adapter()

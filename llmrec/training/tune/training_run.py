@@ -13,6 +13,7 @@ from llmrec.generation.llm import make_llm
 from llmrec.llm.lora_rules import check_name
 from llmrec.loop.cached import cached_json
 from llmrec.loop.progress import RunProgress
+from llmrec.training.next_item.domain_data import cases_of_domain
 from llmrec.training.next_item.validation import validation_cases, validation_metrics
 from llmrec.training.tasks.mixture import Mixture
 from llmrec.training.tune import base as bases
@@ -81,9 +82,12 @@ class TuneRun:
             config.loop.max_length,
             config.instructions,
             user_share=config.user_share,
+            domain=config.domain,
         )
         self.mixture = Mixture(corpus, config.tasks, seed, max_length)
         self.cases = validation_cases(dataset, config.validation_users, seed)
+        if config.domain:
+            self.cases = cases_of_domain(self.cases, dataset, config.domain)
         self.steps = config.loop.steps(len(self.mixture), processes.count)
         self.progress = RunProgress(
             config.align.steps + self.steps,

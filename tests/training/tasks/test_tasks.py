@@ -1,14 +1,17 @@
 """Every task's examples: what they say, and what they must not know."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from tiny_expanded import decoded, same
+from tiny_expanded import corpus_of, decoded, same, write_catalogue, write_expanded
 
 from llmrec.data.dataset import Dataset
+from llmrec.errors import ConfigError
 from llmrec.generation.llm import make_llm
+from llmrec.item_ids.item_ids import ItemIds
 from llmrec.training.tasks import catalogue_tasks, history_tasks
 from llmrec.training.tasks.corpus import TaskCorpus
 from llmrec.training.tasks.mixture import TASKS
@@ -78,6 +81,21 @@ def test_history_of_a_share_of_the_users(corpus: TaskCorpus) -> None:
     drawn = np.flatnonzero(corpus.dataset.is_drawn(0.1))
     assert len(rows) > 0 and set(rows.tolist()) <= set(drawn.tolist())
     assert few.popularity.sum() < corpus.popularity.sum()
+
+
+def test_what_comes_next_is_of_the_domain_and_what_was_before_of_any(tmp_path: Path) -> None:
+    domains = [("food", "kitchen")[item % 2] for item in range(40)]
+    dataset = Dataset(write_catalogue(tmp_path / "data", 40, domain=domains))
+    base = write_expanded(tmp_path / "base", ItemIds.atomic(40))
+    writer = corpus_of(dataset.folder, base).writer
+    corpus = TaskCorpus(dataset, writer, domain="kitchen")
+    rows = TASKS["next_item"].rows(corpus, "next_item")
+    everything = TaskCorpus(dataset, writer).events_with_history
+    kept = [row for row in everything if corpus.histories.items[row] % 2]
+    assert rows.tolist() == kept and 0 < len(kept) < len(everything)
+    assert any((corpus.event(row)[0] % 2 == 0).any() for row in rows)
+    with pytest.raises(ConfigError, match="domain: 'garden' is not one of food, kitchen"):
+        TASKS["next_item"].rows(TaskCorpus(dataset, writer, domain="garden"), "next_item")
 
 
 @pytest.mark.parametrize("world", ["corpus", "timed"])

@@ -55,6 +55,7 @@ from llmrec.training.tune.training_run import TuneRun
         ({"beams": 0}, "beams: must be 1 or more"),
         ({"user_share": 0}, r"user_share: must be in \(0, 1\]"),
         ({"user_share": 1.2}, r"user_share: must be in \(0, 1\]"),
+        ({"domain": "food", "tasks": {"history": 1}}, "tasks.history: learns from every event"),
         ({"validation_users": -1}, "validation_users: must be 0 or more"),
     ],
 )

@@ -17,6 +17,8 @@ from llmrec.generation.load import load_llm
 from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.stage import read_manifest
+from llmrec.training.next_item.domain_data import cases_of_domain
+from llmrec.training.next_item.validation import validation_cases
 from llmrec.training.tune.run import run
 from llmrec.types import Histories
 
@@ -57,6 +59,20 @@ def test_a_base_gets_the_items_of_the_dataset(shop: Path, tmp_path: Path) -> Non
     bundle = ["bundle", "--dataset", str(shop / "new"), "--model", str(out / "base")]
     run_command([*bundle, "--adapters", str(out / "adapter"), "--out", str(tmp_path / "bundle")])
     assert not (out / "work").exists()
+
+
+def test_an_adapter_of_a_domain_is_validated_on_it(tmp_path: Path) -> None:
+    """Nobody is asked for anything else: with all items but one in food, kitchen has few cases."""
+    domains = ["kitchen", *["food"] * (len(OLD) - 1)]
+    data = write_catalogue(tmp_path / "data", len(OLD), domain=domains)
+    base = write_expanded(tmp_path / "base", replace(ItemIds.atomic(len(OLD)), names=tuple(OLD)))
+    cases = validation_cases(Dataset(data), 0, 0)
+    for name in ("food", "kitchen"):
+        own = cases_of_domain(cases, Dataset(data), name)
+        assert set(own.targets == 0) == {name == "kitchen"}
+    run(tiny_tune(domain="food", name="food"), base, data, tmp_path / "tuned")
+    with pytest.raises(ConfigError, match="domain: 'garden' is not one of food, kitchen"):
+        run(tiny_tune(domain="garden"), base, data, tmp_path / "other")
 
 
 def test_semantic_ids_need_features_for_new_items(shop: Path, tmp_path: Path) -> None:
