@@ -177,3 +177,20 @@ def test_ctrl_c_ends_a_real_command_with_one_line(tmp_path: Path) -> None:
     _, stderr = child.communicate(timeout=20)
     os.close(writer)
     assert (child.returncode, stderr) == (130, "llmrec: interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GCC's OpenMP, which torch has on Linux")
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, cli.SPIN_COUNT), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")],
+)
+def test_threads_that_wait_give_way_soon(given: dict[str, str], spins: str) -> None:
+    """As torch's own OpenMP says when it is loaded; what a user has set stays."""
+    code = "from llmrec.cli import main; main(['--version']); import torch"
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    environment = kept | {"OMP_DISPLAY_ENV": "VERBOSE"} | given
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert f"GOMP_SPINCOUNT = '{spins}'" in done.stderr
