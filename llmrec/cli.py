@@ -14,7 +14,6 @@ from llmrec.errors import LlmrecError
 from llmrec.stages import STAGES
 from llmrec.version import __version__
 
-
 # Turns of its waiting loop after which a thread of OpenMP sleeps, hundreds of times fewer than the
 # default: on quiet cores as fast, beside another busy process several times faster.
 SPIN_COUNT = "3000"
