@@ -8,7 +8,6 @@ events in any order gives exactly the graph of the events that are there.
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from collections import Counter
@@ -29,7 +28,10 @@ UNIT = 1 << 16  # weight of a transition from one event to the next
 SCHEMA_VERSION = 1
 FIX = "run llmrec hybrid again"  # of a damaged folder
 _HEADER, _EDGES = "graph.json", "edges.npz"
-_MERGE_AT = 1 << 18  # changed edges after which they are merged into the matrix
+# Changed edges after which they are merged into the matrix: one in so many of its edges, within
+# bounds. Each step looks at all changed ones, and a merge at all edges.
+_MERGE_SHARE, _MERGE_LEAST, _MERGE_MOST = 16, 1 << 10, 1 << 18
+_DENSE = 1 / 4  # share of items with a weight from which a step walks all edges in their order
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,12 @@ class ItemGraph:
             raise CatalogError("the catalogue is empty; there is nothing to rank")
         self.config = config or ItemGraphConfig()
         self.n_items = n_items
-        self._matrix = _sparse().csr_matrix((n_items, n_items), dtype=np.int64)
+        # whole numbers, exact as float64, which products would otherwise convert all of it to
+        self._matrix = _sparse().csr_matrix((n_items, n_items), dtype=np.float64)
+        self._recent = self._matrix.copy()  # changes since the last merge
+        self._changes: Counter[tuple[int, int]] = Counter()  # and those since the last step
         self.out_weight = np.zeros(n_items, dtype=np.int64)  # of the edges from an item
         self.in_weight = np.zeros(n_items, dtype=np.int64)  # of those that lead to it
-        self._changes: dict[int, Counter[int]] = {}
-        self._changed = 0
         self._lock = threading.Lock()
 
     @classmethod
@@ -96,7 +99,7 @@ class ItemGraph:
                 histories.items[:-step] != histories.items[step:]
             )
             older, newer = histories.items[:-step][pair], histories.items[step:][pair]
-            weights = np.repeat([ahead, back], len(older))
+            weights = np.repeat([float(ahead), float(back)], len(older))
             ends = np.concatenate([older, newer]), np.concatenate([newer, older])
             graph._matrix = graph._matrix + _sparse().csr_matrix((weights, ends), shape=shape)
         graph._matrix.eliminate_zeros()
@@ -147,7 +150,7 @@ class ItemGraph:
         """
         if other.n_items != self.n_items:
             raise CatalogError(f"the graphs are of {self.n_items} and {other.n_items} items")
-        edges = other.matrix()
+        edges = other.matrix().astype(np.float64)
         with self._lock:
             self._merge()
             merged = self._matrix + times * edges
@@ -168,22 +171,22 @@ class ItemGraph:
             which a transition from one event to the next weighs 1.
         """
         with self._lock:
+            self._settle()
             scaled = self._scaled(weights)
-            # with the needed rows alone: a product with the matrix would convert all of it to float
-            rows, columns = np.unique(scaled.indices, return_inverse=True)
-            shape = (scaled.shape[0], len(rows))
-            needed = _sparse().csr_matrix((scaled.data, columns, scaled.indptr), shape=shape)
-            found = needed @ self._matrix[rows]
-            changed = self._changes.keys() & rows.tolist()
-            return found + scaled @ self._change_matrix(changed) if changed else found
+            found = scaled @ self._matrix
+            return found + scaled @ self._recent if self._recent.nnz else found
 
     def dense_step(self, weights: Any) -> np.ndarray:
-        """:meth:`propagate` as an array, float64 ``[users, n_items]``: sooner for few users."""
+        """:meth:`propagate` as an array, float64 ``[users, n_items]``; the same in any batch."""
         with self._lock:
+            self._settle()
             scaled = self._scaled(weights)
-            found = weighted_rows(self._matrix, scaled)
-            changed = self._changes.keys() & scaled.indices.tolist()
-            return found + (scaled @ self._change_matrix(changed)).toarray() if changed else found
+            scaled.sort_indices()  # so that either way adds up in one order
+            if scaled.nnz < _DENSE * scaled.shape[0] * self.n_items:
+                found: np.ndarray = (scaled @ self._matrix).toarray()
+            else:  # users side by side in memory: an edge is read once for all of them
+                found = np.ascontiguousarray((self._matrix.T @ scaled.T.toarray()).T)
+            return found + (scaled @ self._recent).toarray() if self._recent.nnz else found
 
     def save(self, folder: str | Path) -> Path:
         """Write it into a folder, which is made."""
@@ -207,16 +210,15 @@ class ItemGraph:
         folder = Path(folder)
         header = read_versioned(folder / _HEADER, "item graph", SCHEMA_VERSION, FIX)
         graph = cls(n_items, build(ItemGraphConfig, header.get("config", {}), "graph"))
-        graph._matrix = read_matrix(folder / _EDGES, n_items)
+        graph._matrix = read_matrix(folder / _EDGES, n_items).astype(np.float64)
         graph._weigh()
         return graph
 
     def matrix(self) -> Any:
-        """Sparse int64 ``[n_items, n_items]``, row by row the items that follow; not to be
-        changed."""
+        """A copy, sparse int64 ``[n_items, n_items]``, row by row the items that follow."""
         with self._lock:
             self._merge()
-            return self._matrix
+            return self._matrix.astype(np.int64)
 
     def grown(self, n_items: int) -> Self:
         """A copy with new items, which no edge leads to yet.
@@ -236,8 +238,8 @@ class ItemGraph:
         return grown
 
     def _weigh(self) -> None:
-        self.out_weight = np.asarray(self._matrix.sum(axis=1)).ravel()
-        self.in_weight = np.asarray(self._matrix.sum(axis=0)).ravel()
+        self.out_weight = np.asarray(self._matrix.sum(axis=1)).ravel().astype(np.int64)
+        self.in_weight = np.asarray(self._matrix.sum(axis=0)).ravel().astype(np.int64)
 
     def _scaled(self, weights: Any) -> Any:
         scaled = weights.tocsr().astype(np.float64)  # a copy
@@ -264,29 +266,35 @@ class ItemGraph:
                     raise DataError("the events to remove are not in the item graph")
             for (start, end), weight in edges.items():
                 if weight:
-                    self._changes.setdefault(start, Counter())[end] += weight
+                    self._changes[start, end] += weight
                     self.out_weight[start] += weight
                     self.in_weight[end] += weight
-            self._changed += len(edges)
-            if self._changed > _MERGE_AT:
-                self._merge()
+            if len(self._changes) > _MERGE_MOST:
+                self._settle()
 
     def _weight(self, start: int, end: int) -> int:
-        changed = self._changes[start][end] if start in self._changes else 0
-        return int(self._matrix[start, end]) + changed
+        merged = self._matrix[start, end] + self._recent[start, end]
+        return int(merged) + self._changes[start, end]
 
-    def _merge(self) -> None:
+    def _settle(self) -> None:
+        """Take the last changes into sparse matrices."""
         if not self._changes:
             return
-        self._matrix = self._matrix + self._change_matrix(self._changes)
-        self._matrix.eliminate_zeros()
-        self._changes, self._changed = {}, 0
+        starts, ends = np.array(list(self._changes)).T
+        weights = np.array(list(self._changes.values()), dtype=np.float64)
+        shape = self._matrix.shape
+        self._recent = self._recent + _sparse().csr_matrix((weights, (starts, ends)), shape=shape)
+        self._changes.clear()
+        if self._recent.nnz > np.clip(self._matrix.nnz // _MERGE_SHARE, _MERGE_LEAST, _MERGE_MOST):
+            self._merge()
 
-    def _change_matrix(self, rows: Iterable[int]) -> Any:
-        """What was added to some rows since the last merge, sparse ``[n_items, n_items]``."""
-        triples = [(row, end, w) for row in rows for end, w in self._changes[row].items()]
-        starts, ends, weights = np.array(triples, dtype=np.int64).T
-        return _sparse().csr_matrix((weights, (starts, ends)), shape=self._matrix.shape)
+    def _merge(self) -> None:
+        self._settle()
+        if not self._recent.nnz:
+            return
+        self._matrix = self._matrix + self._recent
+        self._matrix.eliminate_zeros()
+        self._recent = _sparse().csr_matrix(self._matrix.shape, dtype=np.float64)
 
     def _check(self, items: Iterable[int] | np.ndarray) -> None:
         items = np.asarray(items)
@@ -294,23 +302,6 @@ class ItemGraph:
             raise CatalogError(
                 f"an event is of an item that is not among the {self.n_items} of the item graph"
             )
-
-
-def weighted_rows(matrix: Any, weights: Any) -> np.ndarray:
-    """``weights @ matrix`` as an array, float64 ``[users, columns]``.
-
-    Sooner than the sparse product for few users whose result is hardly sparse: each of their rows
-    is added up in place.
-
-    Args:
-        matrix: sparse, by rows.
-        weights: sparse float64 ``[users, rows]``, by rows.
-    """
-    found = np.empty((weights.shape[0], matrix.shape[1]))
-    for user, (start, end) in enumerate(itertools.pairwise(weights.indptr)):
-        own = matrix[weights.indices[start:end]]
-        found[user] = own.T @ weights.data[start:end]
-    return found
 
 
 def read_matrix(path: Path, n_items: int) -> Any:

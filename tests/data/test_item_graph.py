@@ -96,6 +96,19 @@ def test_a_step_counts_changes_that_are_not_merged_yet() -> None:
     np.testing.assert_allclose(graph.dense_step(start), found)
 
 
+def test_a_step_is_the_same_in_any_batch() -> None:
+    items, rng = 40, np.random.default_rng(3)
+    histories = Histories.from_lists(rng.integers(0, items, (60, 9)).tolist())
+    graph = ItemGraph.fit(histories, items, CONFIG)
+    graph.append(np.array([3, 4]), 5)
+    few, many = (rng.random((4, items)) * (rng.random((4, items)) < share) for share in (0.1, 0.9))
+    start = sparse.csr_matrix(np.concatenate([few, many]))
+    start = start @ sparse.eye(items, format="csr")
+    assert not start.has_sorted_indices
+    alone = np.concatenate([graph.dense_step(start[row]) for row in range(8)])
+    np.testing.assert_array_equal(graph.dense_step(start), alone)
+
+
 def test_new_items_get_room_and_edges() -> None:
     graph = ItemGraph.fit(Histories.from_lists([[0, 1]]), 2, CONFIG)
     before, graph = graph, graph.grown(3)
