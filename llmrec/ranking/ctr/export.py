@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from llmrec.errors import LlmrecError, require
 from llmrec.ranking.ctr.fit import ItemTensors
@@ -45,7 +46,8 @@ class FusedEmbedding(nn.Module):
     """The same as :class:`~llmrec.ranking.ctr.layers.PiecewiseLinearEmbedding`, in few operations.
 
     An empty bin becomes a steep one that begins just below its edge; a missing value fills no bin,
-    and one matrix product adds the bias of known values and the vector of missing ones.
+    and one more bin, which any known value fills, stands for the bias. Candidates are the last
+    axis, along which bins are worked out many at a time.
 
     Args:
         embedding: what it answers like.
@@ -58,26 +60,22 @@ class FusedEmbedding(nn.Module):
         empty = width <= 0
         lower = torch.where(empty, torch.minimum(below, lower - 1e-37), lower)
         slope = torch.where(empty, _STEEP, 1 / width.clamp(min=1e-12))
-        count, _, dim = embedding.weight.shape
-        known = torch.zeros(count, count, dim)
-        diagonal = torch.arange(count)
-        known[diagonal, diagonal] = (embedding.bias - embedding.missing).detach()
+        known = (embedding.bias - embedding.missing).detach().unsqueeze(1)
+        weight = torch.cat([embedding.weight.detach(), known], dim=1)
         self.register_buffer("used", embedding.used)
-        self.register_buffer("lower", lower.unsqueeze(1))
-        self.register_buffer("slope", slope.unsqueeze(1))
-        self.register_buffer("weight", embedding.weight.detach())
-        self.register_buffer("known", known.flatten(1))
-        self.register_buffer("missing", embedding.missing.detach().flatten())
+        self.register_buffer("lower", F.pad(lower, (0, 1), value=_BELOW_ALL).unsqueeze(-1))
+        self.register_buffer("slope", F.pad(slope, (0, 1), value=_STEEP).unsqueeze(-1))
+        self.register_buffer("weight", weight.transpose(1, 2).contiguous())
+        self.register_buffer("missing", embedding.missing.detach().unsqueeze(-1))
 
     def forward(self, values: Tensor) -> Tensor:
         """``[..., features]``, NaN missing -> ``[..., features * dim]``."""
         shape, values = values.shape[:-1], values.flatten(0, -2)
         known = ~torch.isnan(values) & self.used
-        filled = torch.where(known, values, _BELOW_ALL).t().unsqueeze(-1)
-        share = ((filled - self.lower) * self.slope).clamp(0.0, 1.0)
-        embedded = torch.matmul(share, self.weight).transpose(0, 1).flatten(1)
-        embedded = embedded + torch.addmm(self.missing, known.to(values.dtype), self.known)
-        return embedded.view(*shape, -1)
+        filled = torch.where(known, values, _BELOW_ALL).t().unsqueeze(1)
+        share = ((filled - self.lower) * self.slope).clamp(0.0, 1.0)  # [features, bins + 1, values]
+        embedded = torch.matmul(self.weight, share) + self.missing
+        return embedded.flatten(0, 1).t().reshape(*shape, -1)
 
 
 class RequestNetwork(nn.Module):
