@@ -17,6 +17,7 @@ _RECENCY = 0.7  # weight of an event relative to the one after it
 _PRIOR_ROWS = 20.0  # rows of all items that an item's rate is smoothed with
 _PRIOR_RATINGS = 5.0
 _MINUTES = 24 * 60  # of a day
+_LANES = 8  # sums over a multiple of so many events are the same however many padding follows
 
 
 def item_columns(
@@ -61,17 +62,19 @@ def similarity_columns(
     requests: RequestContext, items: np.ndarray, fused: np.ndarray, attended: int
 ) -> Columns:
     """Cosines of the item's fused vector with those of the history, and repeated items."""
-    history = requests.items[:, :attended]
+    events = min(attended, _events_there(requests))
+    history = requests.items[:, :events]
     valid = (history >= 0).astype(np.float32)
     vectors = fused[history] * valid[..., None]
     cosine = np.einsum("mcd,mld->mcl", fused[items], vectors)
     known = valid.max(axis=1, keepdims=True) > 0
     total = np.maximum(valid.sum(axis=1), 1)[:, None]
-    rating, rated = _centred(requests.ratings[:, :attended])
+    rating, rated = _centred(requests.ratings[:, :events])
     liked = np.einsum("mcl,ml->mc", np.maximum(cosine, 0), rating)
     liked /= np.einsum("mcl,ml->mc", np.maximum(cosine, 0), rated) + 1.0
     highest = np.where(valid[:, None] > 0, cosine, -1.0).max(axis=2)
-    repeats = (items[:, :, None] == requests.items[:, None, :]) & (items[:, :, None] >= 0)
+    seen = requests.items[:, : _events_there(requests)]
+    repeats = (items[:, :, None] == seen[:, None, :]) & (items[:, :, None] >= 0)
     return {
         "similarity_last": ("media", np.where(known, cosine[:, :, 0], np.nan)),
         "similarity_max": ("media", np.where(known, highest, np.nan)),
@@ -90,18 +93,33 @@ def caption_matches(requests: RequestContext, items: np.ndarray, features: ItemF
     recent = recent / np.maximum(recent.sum(axis=1, keepdims=True), 1e-9)
     share = valid / np.maximum(valid.sum(axis=1, keepdims=True), 1)
     rating, rated = _centred(requests.ratings)
-    weights = np.stack([recent, share, rating, rated], axis=2).astype(np.float32)
+    # of each request, field and value the sum over the history; value 0, unknown, has none
+    n_fields, size = features.fields.shape[1], int(features.fields.max(initial=0)) + 1
+    table = np.arange(len(valid) * n_fields).reshape(len(valid), 1, n_fields) * size
+    history = np.where(valid[..., None], features.fields[requests.items], 0)
+    known = history > 0
+    places = (table + history)[known]
+    sums = np.stack(
+        [
+            np.bincount(
+                places,
+                np.broadcast_to(weights[..., None], history.shape)[known],
+                minlength=len(valid) * n_fields * size,
+            )
+            for weights in (recent, share, rating, rated)
+        ],
+        axis=1,
+    ).astype(np.float32)
+    own = np.maximum(features.fields[items], 0)
+    found = sums[table + own]
+    last = (own == history[:, :1]) & (own > 0)
     for column, name in enumerate(features.field_names):
-        values = features.fields[:, column]
-        history = np.where(valid, values[requests.items], -1)
-        own = values[items]
-        same = (own[:, :, None] == history[:, None, :]) & (own[:, :, None] > 0)
-        sums = np.moveaxis(np.matmul(same.astype(np.float32), weights), 2, 0)
+        of_field = found[:, :, column]
         columns |= {
-            f"{name}_last": ("captions", same[:, :, 0]),
-            f"{name}_recent": ("captions", sums[0]),
-            f"{name}_share": ("captions", sums[1]),
-            f"{name}_rated": ("captions", sums[2] / (sums[3] + 2.0)),
+            f"{name}_last": ("captions", last[:, :, column]),
+            f"{name}_recent": ("captions", of_field[..., 0]),
+            f"{name}_share": ("captions", of_field[..., 1]),
+            f"{name}_rated": ("captions", of_field[..., 2] / (of_field[..., 3] + 2.0)),
         }
     return columns
 
@@ -136,6 +154,13 @@ def session_columns(requests: RequestContext, session_minutes: float) -> Columns
         "session_minutes": ("time", np.log1p(_MINUTES * began)),
         "history_days": ("time", np.log1p(oldest)),
     }
+
+
+def _events_there(requests: RequestContext) -> int:
+    """How many columns of events hold all that there are: a multiple of :data:`_LANES`, unless that
+    is all columns, and one at least."""
+    longest = int((requests.items >= 0).sum(axis=1).max(initial=1))
+    return min(-(-longest // _LANES) * _LANES, requests.items.shape[1])
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
