@@ -110,7 +110,9 @@ def is_positive(
     kind: np.ndarray, rating: np.ndarray, kinds: tuple[str, ...], min_rating: float | None
 ) -> np.ndarray:
     """bool ``[events]``: of these types, and not rated lower."""
-    positive = np.isin(kind, [EVENT_CODES[name] for name in kinds])
+    positive = np.zeros(len(EVENT_CODES) + 1, dtype=bool)  # by code, of -1 the last
+    positive[[EVENT_CODES[name] for name in kinds]] = True
+    positive = positive[kind]
     if min_rating is not None:
         positive &= ~(rating < min_rating)
     return positive

@@ -121,7 +121,8 @@ class Batcher(Generic[Q, A]):
     ) -> None:
         self._answer, self._most, self._wait = answer, most, wait_seconds
         self._observe = observe
-        self._queue: queue.Queue[_Task[Q] | None] = queue.Queue(waiting)
+        self._waiting = waiting
+        self._queue: queue.SimpleQueue[_Task[Q] | None] = queue.SimpleQueue()
         self._seconds = wait_seconds  # that a batch takes
         self._last = 0  # size of the last batch
         self._thread = threading.Thread(target=self._work, name="llmrec-batches", daemon=True)
@@ -184,8 +185,7 @@ class Batcher(Generic[Q, A]):
         Args:
             seconds: after which what is not answered yet is left.
         """
-        with suppress(queue.Full):
-            self._queue.put(None, timeout=seconds)
+        self._queue.put(None)
         self._thread.join(seconds)
 
     def ask_from_thread(self, question: Q, seconds: float) -> A:
@@ -200,14 +200,13 @@ class Batcher(Generic[Q, A]):
             answer.cancel()  # what is cancelled is not begun
 
     def _put_now(self, task: _Task[Q]) -> None:
-        try:
-            self._queue.put_nowait(task)
-        except queue.Full:
-            batches = self._queue.qsize() / self._most
+        if self.queued >= self._waiting:
+            batches = self.queued / self._most
             raise BusyError(
                 "too many requests wait; try again later",
                 max(1, math.ceil(batches * self._seconds)),
-            ) from None
+            )
+        self._queue.put(task)
 
     async def _put(
         self,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FILTERS = 32  # catalogue filters that are kept, and as many allow-lists
 _SINCE = "available_from"
+_EVERYTHING = CatalogFilter()
 NAMED = 3  # unknown items in a note
 
 
@@ -161,7 +162,7 @@ class ItemTable:
         Raises:
             CatalogError, ConfigError: as for :meth:`constraints`.
         """
-        where = None if where == CatalogFilter() else where
+        where = None if where == _EVERYTHING else where
         if allow is not None:
             return self._allow_filter(where, tuple(allow))
         return self._available if where is None else self._where_filter(where)

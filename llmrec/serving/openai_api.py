@@ -130,9 +130,11 @@ class RecommendFields(BaseModel):
         words = self.words()
         if len(words) > MAX_TEXT:
             raise ConfigError(f"query: has {len(words)} characters; at most {MAX_TEXT} are read")
-        names = set(RecommendFields.model_fields) - {"model"}
-        fields = {name: getattr(self, name) for name in names}
+        fields = {name: getattr(self, name) for name in REQUEST_FIELDS}
         return RecommendRequest(**fields, query=words, adapter=adapter)
+
+
+REQUEST_FIELDS = tuple(name for name in RecommendFields.model_fields if name != "model")
 
 
 class ListBody(RecommendFields):

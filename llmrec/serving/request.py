@@ -31,6 +31,7 @@ Time = float | str | None  # seconds since 1970 UTC, or ISO 8601 text; None for 
 DEFAULT_N = 10  # items of a list, where a request does not say
 MAX_CANDIDATES = 1000  # items that are ranked at once
 MAX_SECONDS = 1e11  # in the year 5138; milliseconds of our days are above
+_EVERYTHING = CatalogFilter()
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ class RecommendRequest:
                 f"history: expected a list of item ids or events, got {self.history!r}"
             )
         for name, value in vars(self).items():
-            check_text(name, value)
+            if value is not None:
+                check_text(name, value)
         times, given = self.times_in_seconds(), len(self.history or ())
         if times is not None and len(times) != given:
             raise ConfigError(f"history_times: {len(times)} are given for a history of {given}")
@@ -179,7 +181,7 @@ class RecommendRequest:
     def _check_candidates(self) -> None:
         if self.candidates is None:
             return
-        where = self.catalog_filter not in (None, CatalogFilter())
+        where = self.catalog_filter not in (None, _EVERYTHING)
         if self.is_search or self.exclude or self.allow is not None or where:
             raise ConfigError(
                 "candidates: are ranked as given; leave out query, exclude, allow and where"
@@ -277,10 +279,10 @@ def check_text(field: str, value: Any) -> None:
             raise ConfigError(f"{field}: {value!r} is not text in Unicode") from None
         if "\0" in value:
             raise ConfigError(f"{field}: {value!r} holds a NUL character")
+    elif isinstance(value, list | tuple):
+        for one in value:
+            check_text(field, one)
     elif isinstance(value, Mapping):
         for name, one in value.items():
             check_text(field, name)
-            check_text(field, one)
-    elif isinstance(value, list | tuple):
-        for one in value:
             check_text(field, one)

@@ -115,21 +115,20 @@ def propose(
             users = histories.select(np.arange(start, start + len(theirs)))
             some.append(propose(llm, scorer, users, k, theirs, options))
         return Proposed.joined(some)
-    every = None
+    every, passes = None, np.stack([own.passes(llm.n_items) for own in constraints])
     if isinstance(llm, Scorer):  # reading a history once gives the likelihood of every item
         every = llm.score(histories)
         if isinstance(llm, AtomicLlm):
             every[:, llm.trie.leaf_of_item.cpu().numpy() < 0] = -np.inf
-        allowed = every.copy()
-        for row, own in zip(allowed, constraints, strict=True):
-            row[~own.passes(llm.n_items)] = -np.inf
-        found = top_n(allowed, k)
+        found = top_n(np.where(passes, every, np.float32(-np.inf)), k)
     else:
         found = llm.recommend(
             histories, k, exclude_history=False, constraints=constraints, options=options
         )
     parts = scorer.dense_parts(histories)
-    known = _best_known(scorer.combined(parts), constraints, k)
+    # the best of the items that graph or content lead to
+    led = scorer.combined(parts)
+    known = top_n(np.where(passes & (led > 0), led, -np.inf).astype(np.float32), k).items
     repeated = (known[:, :, None] == found.items[:, None, :]).any(axis=2)
     more = np.where(repeated, -1, known)
     items = np.concatenate([found.items, more], axis=1)
@@ -141,21 +140,6 @@ def propose(
         scored = llm.score_items(histories, more, options=options)
     log_likelihood = np.concatenate([found.scores, scored], axis=1)
     return Proposed(items, evidence_of(scorer, parts, histories, items, log_likelihood))
-
-
-def _best_known(scores: np.ndarray, constraints: Sequence[Constraints], k: int) -> np.ndarray:
-    """The k best of the items that graph or content lead to, int64 ``[users, k]``; -1 pads.
-
-    Args:
-        scores: float64 ``[users, n_items]``; 0 where nothing leads.
-        constraints: one a user.
-    """
-    best = np.full((len(scores), k), -1, dtype=np.int64)
-    for user, own in enumerate(constraints):
-        led = np.flatnonzero((scores[user] > 0) & own.passes(scores.shape[1]))
-        found = top_n(scores[user, led].astype(np.float32)[None], min(k, len(led))).items[0]
-        best[user, : len(found)] = led[found]
-    return best
 
 
 def with_prior(llm: Llm | AdaptedVllm, prior: GraphPrior) -> HybridLlm:

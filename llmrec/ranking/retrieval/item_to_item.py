@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +28,8 @@ class ItemToItem(Source):
     def __init__(self, catalogue: Catalogue, snapshot: Snapshot) -> None:
         super().__init__(catalogue, snapshot)
         self._similarity = snapshot.similarity(self.n_items)
+        parts = self._similarity.indptr, self._similarity.indices, self._similarity.data
+        self._parts = tuple(map(memoryview, parts))
 
     def _query(self, histories: Histories) -> SourceScores:
         config = self.config
@@ -47,9 +50,8 @@ class ItemToItem(Source):
         return f"often chosen together with {title(best)}"
 
     def _cosine(self, row: int, column: int) -> float:
-        """One number of the matrix, whose own indexing takes a hundred times as long."""
-        matrix = self._similarity
-        start, end = matrix.indptr[row], matrix.indptr[row + 1]
-        at = start + int(np.searchsorted(matrix.indices[start:end], column))
-        found = at < end and matrix.indices[at] == column
-        return float(matrix.data[at]) if found else 0.0
+        """One number of the matrix, whose own indexing takes hundreds of times as long."""
+        rows, columns, values = self._parts
+        end = rows[row + 1]
+        at = bisect_left(columns, column, rows[row], end)
+        return float(values[at]) if at < end and columns[at] == column else 0.0
