@@ -115,7 +115,8 @@ def propose(
             users = histories.select(np.arange(start, start + len(theirs)))
             some.append(propose(llm, scorer, users, k, theirs, options))
         return Proposed.joined(some)
-    every, passes = None, np.stack([own.passes(llm.n_items) for own in constraints])
+    masks = [own.passes(llm.n_items) for own in constraints]
+    every, passes = None, np.array(masks, dtype=bool).reshape(-1, llm.n_items)
     if isinstance(llm, Scorer):  # reading a history once gives the likelihood of every item
         every = llm.score(histories)
         if isinstance(llm, AtomicLlm):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,8 @@ class ItemToItem(Source):
     def __init__(self, catalogue: Catalogue, snapshot: Snapshot) -> None:
         super().__init__(catalogue, snapshot)
         self._similarity = snapshot.similarity(self.n_items)
-        parts = self._similarity.indptr, self._similarity.indices, self._similarity.data
-        self._parts = tuple(map(memoryview, parts))
+        matrix = self._similarity
+        self._parts: Any = [memoryview(p) for p in (matrix.indptr, matrix.indices, matrix.data)]
 
     def _query(self, histories: Histories) -> SourceScores:
         config = self.config

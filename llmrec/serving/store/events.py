@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, cast, delete, func, select
+from sqlalchemy import Connection, Integer, bindparam, cast, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from llmrec.serving.store.tables import EVENTS
@@ -21,7 +21,19 @@ PURCHASE = "purchase"
 HOUR = 3600.0
 _AT_ONCE = 10_000  # rows that are read together
 _OF_HISTORY = (EVENTS.c.item_id, EVENTS.c.type, EVENTS.c.timestamp, EVENTS.c.rating)
-_INSERTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+# statements that are made once, since to make one takes as long as to run it
+_ADD = {
+    dialect: insert(EVENTS)
+    .on_conflict_do_nothing(index_elements=[EVENTS.c.event_id])
+    .returning(EVENTS.c.event_id)
+    for dialect, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+_OF_USER = (
+    select(*_OF_HISTORY)
+    .where(EVENTS.c.user_id == bindparam("user_id"), EVENTS.c.type.in_(EVENT_TYPES))
+    .order_by(EVENTS.c.timestamp.desc(), EVENTS.c.number.desc())
+)
+_NEWEST_OF_USER = _OF_USER.limit(bindparam("newest"))
 
 
 @dataclass(frozen=True)
@@ -62,9 +74,7 @@ def add(connection: Connection, events: Sequence[StoredEvent]) -> set[str]:
     """
     if not events:
         return set()
-    insert: Any = _INSERTS[connection.dialect.name](EVENTS)
-    once = insert.on_conflict_do_nothing(index_elements=[EVENTS.c.event_id])
-    return set(connection.scalars(once.returning(EVENTS.c.event_id), [asdict(e) for e in events]))
+    return set(connection.scalars(_ADD[connection.dialect.name], [asdict(e) for e in events]))
 
 
 def of_user(connection: Connection, user_id: str, newest: int | None = None) -> list[Any]:
@@ -73,8 +83,8 @@ def of_user(connection: Connection, user_id: str, newest: int | None = None) -> 
     Args:
         newest: at most so many.
     """
-    order = EVENTS.c.timestamp.desc(), EVENTS.c.number.desc()
-    rows = connection.execute(_history(user_id).order_by(*order).limit(newest))
+    given = {"user_id": user_id, "newest": newest}
+    rows = connection.execute(_OF_USER if newest is None else _NEWEST_OF_USER, given)
     return list(rows)[::-1]
 
 
@@ -154,8 +164,3 @@ def remove(connection: Connection, user_id: str) -> int:
 def remove_before(connection: Connection, time: float) -> int:
     """Remove the events before a time; how many they were."""
     return connection.execute(delete(EVENTS).where(EVENTS.c.timestamp < time)).rowcount
-
-
-def _history(user_id: str) -> Select[Any]:
-    mine = select(*_OF_HISTORY).where(EVENTS.c.user_id == user_id)
-    return mine.where(EVENTS.c.type.in_(EVENT_TYPES))

@@ -12,6 +12,9 @@ from llmrec.serving.store.exposures import Explored, Exposure
 from llmrec.serving.store.tables import RECOMMENDATIONS, RECOMMENDED_ITEMS
 from llmrec.types import Recommendation
 
+# statements that are made once, since to make one takes as long as to run it
+_ADD_LISTS, _ADD_ITEMS = RECOMMENDATIONS.insert(), RECOMMENDED_ITEMS.insert()
+
 
 @dataclass(frozen=True)
 class ShownList:
@@ -52,9 +55,9 @@ def add(connection: Connection, shown: Sequence[ShownList]) -> None:
         for item in one.items
     ]
     if rows:
-        connection.execute(RECOMMENDATIONS.insert(), rows)
+        connection.execute(_ADD_LISTS, rows)
     if items:
-        connection.execute(RECOMMENDED_ITEMS.insert(), items)
+        connection.execute(_ADD_ITEMS, items)
     exposures.add(
         connection,
         [(one.recommendation_id, exposure) for one in shown for exposure in one.exposures],
