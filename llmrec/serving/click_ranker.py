@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _PRICE_RATIO = math.log(1.25)  # a price within a quarter of the user's mean is like it
 _MIN_PRICES = 3
+AT_ONCE = 16  # requests that go to the network together, while the next ones are made ready
 
 
 class ClickRanker:
@@ -110,17 +111,23 @@ class ClickRanker:
         for row, query in enumerate(queries):
             own = query.constraints.allow, query.request.exclude_history, None
             groups.setdefault(own if query.items is None else row, []).append(row)
-        for rows in groups.values():
-            some = [queries[row] for row in rows]
-            for row, found in zip(rows, self._rank_together(some), strict=True):
+        parts = [
+            rows[start : start + AT_ONCE]
+            for rows in groups.values()
+            for start in range(0, len(rows), AT_ONCE)
+        ]
+        begun = [self._rank_together([queries[row] for row in rows]) for rows in parts]
+        for rows, some in zip(parts, begun, strict=True):
+            for row, found in zip(rows, some, strict=True):
                 lists[row] = found
         return lists
 
-    def _rank_together(self, queries: Sequence[Query]) -> list[list[Recommendation]]:
-        """Lists of requests that search with one filter, or of one that does not search."""
+    def _rank_together(self, queries: Sequence[Query]) -> Iterator[list[Recommendation]]:
+        """Lists of requests that search with one filter, or of one that does not search; by then
+        the network has begun to score them."""
         first, watch = queries[0], queries[0].watch
         if first.items is not None and not len(first.items):
-            return [[]]
+            return iter([[]])
         sources = self._sources_of(first)
         histories = Histories.concatenate([_read_events(query) for query in queries])
         with watch.step("retrieve"):
@@ -132,13 +139,15 @@ class ClickRanker:
                     queries, self._candidates(sources, histories, queries), strict=True
                 )
             ]
-        lists, scored = [], self._score(found, queries)
-        for query, one in zip(queries, found, strict=True):
-            with watch.step("head"):
-                scores = next(scored)
-            some = len(one) > 0
-            lists.append(self._listed(query, sources, one, *scores) if some else [])
-        return lists
+        scored = self._score(found, queries)
+
+        def lists() -> Iterator[list[Recommendation]]:
+            for query, one in zip(queries, found, strict=True):
+                with watch.step("head"):
+                    scores = next(scored)
+                yield self._listed(query, sources, one, *scores) if len(one) else []
+
+        return lists()
 
     def _listed(
         self,

@@ -19,6 +19,7 @@ from llmrec.ranking.calibration.calibrator import Calibrator
 from llmrec.ranking.ctr.model import ClickModel
 from llmrec.ranking.rerank import RerankConfig
 from llmrec.ranking.retrieval.sources import SOURCES
+from llmrec.serving import click_ranker
 from llmrec.serving.build import run as bundle_run
 from llmrec.serving.bundle import Bundle
 from llmrec.serving.query_reader import NO_HISTORY, NOT_CALIBRATED
@@ -332,9 +333,13 @@ def test_unknown_fields_are_left_out_of_json() -> None:
 
 
 def test_requests_together_get_what_each_gets_alone(
-    recommender: Recommender, shop: RandomShop
+    recommender: Recommender,
+    shop: RandomShop,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Of all kinds, so that histories, filters and numbers of candidates differ within a batch."""
+    monkeypatch.setattr(click_ranker, "AT_ONCE", 2)  # more go to the network before any is back
     where = {"in_stock": True}
     kinds: list[dict[str, Any]] = [
         {},
@@ -352,7 +357,9 @@ def test_requests_together_get_what_each_gets_alone(
         for number, kind in enumerate(kinds * 3)
     ]
     requests = [RecommendRequest(**body) for body in bodies]
-    together = recommender.answer_each(requests)
+    with caplog.at_level("DEBUG", "llmrec.serving.recommender"):
+        together = recommender.answer_each(requests)
+    assert "failed" not in caplog.text, "each was answered alone after all"
     for request, found in zip(requests, together, strict=True):
         alone = recommender.answer(request)
         assert isinstance(found, RecommendResponse)

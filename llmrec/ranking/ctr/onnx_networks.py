@@ -106,8 +106,8 @@ class OnnxNetworks:
         return np.stack(logits), np.stack(bias)
 
     def each(self, inputs: ClickFeatures) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The same of one request after the other; the next ones are worked out meanwhile, on all
-        cores."""
+        """The same of one request after the other. Those of several are begun at once, on all
+        cores, and go on whatever the caller does meanwhile."""
         given: dict[str, Any] = {
             "types": inputs.history_types.astype(np.int64),
             "ages": inputs.history_ages,
@@ -125,8 +125,9 @@ class OnnxNetworks:
             return found
 
         outputs = (self._threads.map if len(inputs) > 1 else map)(of_row, range(len(inputs)))
-        for logits, bias in outputs:
-            yield logits[0].astype(np.float64), bias[0].astype(np.float64)
+        return (
+            (logits[0].astype(np.float64), bias[0].astype(np.float64)) for logits, bias in outputs
+        )
 
 
 def open_session(path: Path, threads: int) -> Any:
