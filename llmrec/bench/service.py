@@ -19,6 +19,7 @@ from typing import Any
 from llmrec.bench import service_kills, service_load
 from llmrec.bench.checks import result_file
 from llmrec.bench.scratch_postgres import scratch_postgres, why_no_postgres
+from llmrec.bench.service_page import page_times
 from llmrec.bench.service_process import ServiceProcess, service_process
 from llmrec.bench.service_schema import schema_failures
 from llmrec.bench.service_soak import soak
@@ -28,7 +29,7 @@ from llmrec.metrics.results import read_result, write_result
 from llmrec.stage import read_manifest
 
 Figures = dict[str, float]
-PARTS = ("load", "reflect", "soak", "kills", "schema", "vllm")
+PARTS = ("load", "reflect", "page", "soak", "kills", "schema", "vllm")
 AA = "aa_false_alarms"
 
 
@@ -37,12 +38,13 @@ class ServiceBenchConfig:
     """Settings of the benchmark.
 
     Attributes:
-        parts: of load, reflect, soak, kills, schema and vllm.
+        parts: of load, reflect, page, soak, kills, schema and vllm.
         seconds: of each measurement of throughput.
         soak_seconds: of mixed load.
         events: that must be reflected.
         kills: of each database.
         cases: of schemathesis.
+        visits: of the page in a browser.
         shop: what the bundle is of, for the result file.
 
     Raises:
@@ -55,10 +57,11 @@ class ServiceBenchConfig:
     events: int = 10_000
     kills: int = 50
     cases: int = 2000
+    visits: int = 20
     shop: str = ""
 
     def __post_init__(self) -> None:
-        check_ranges(self, "[1, inf)", "seconds", "events", "kills", "cases")
+        check_ranges(self, "[1, inf)", "seconds", "events", "kills", "cases", "visits")
         check_ranges(self, "[8, inf)", "soak_seconds")
         for part in self.parts:
             if part not in PARTS:
@@ -127,6 +130,7 @@ class ServiceBench:
         measures: dict[str, Callable[[], Figures]] = {
             "load": self.load,
             "reflect": self.reflect,
+            "page": self.page,
             "soak": lambda: self._with_service("soak", self._soak),
             "kills": self.kills,
             "schema": lambda: self._with_service("schema", self._schema),
@@ -163,6 +167,15 @@ class ServiceBench:
             return asyncio.run(service_load.reflection(service.url, events, calibrated=False))
 
         return self._with_service("reflect", measure)
+
+    def page(self) -> Figures:
+        """How soon the page shows what a person asked for."""
+        visits = self.config.visits
+        try:
+            return self._with_service("page", lambda service: page_times(service.url, visits))
+        except LlmrecError as error:
+            self.notes.append(f"page: not measured: {error}")
+            return {}
 
     def kills(self) -> Figures:
         """Killed services of each database."""

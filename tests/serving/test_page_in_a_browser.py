@@ -6,6 +6,7 @@ import base64
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from scripted_model import ScriptedModel, call
 from searchable_shop import installed_whisper, picture
 from server import served
 
+from llmrec.bench.service_page import FEED, FLAGS, page_times
 from llmrec.data.dataset import Dataset
 from llmrec.serving.app import create_app
 from llmrec.serving.bundle import Bundle
@@ -30,13 +32,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium; install Debian's package chromium"
 )
-# A sandbox needs a user of its own; without the others Chromium calls its maker's hosts.
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
-    *("--disable-component-update", "--no-first-run", "--disable-quic"),
-]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-FEED = "#feed-items .open"
 # A microphone that hears a file.
 RECORDED = """sound => {
   const bytes = Uint8Array.from(atob(sound), (letter) => letter.charCodeAt(0));
@@ -79,7 +75,7 @@ def talking(tiny_run: Any, searchable: Path, tmp_path: Path) -> Iterator[tuple[s
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield opened
         opened.close()
 
@@ -149,6 +145,13 @@ def test_a_click_opens_the_product_and_changes_the_feed_at_once(page: Any) -> No
     changed(page, now)
     page.keyboard.press("Escape")
     assert not page.locator("#product").evaluate("dialog => dialog.open")
+
+
+def test_its_times_are_measured(address: tuple[str, list[str]]) -> None:
+    with ThreadPoolExecutor(1) as pool:  # Playwright is in use in this thread
+        found = pool.submit(page_times, address[0].removesuffix("/ui/"), 2).result()
+    for name in ("page_first_feed", "page_click_to_feed"):
+        assert 1 < found[f"{name}_p50_ms"] <= found[f"{name}_max_ms"] < 60_000
 
 
 def test_the_feed_goes_on_and_words_are_searched_for(page: Any) -> None:
