@@ -25,6 +25,7 @@ from llmrec.bench.service_schema import schema_failures
 from llmrec.bench.service_soak import soak
 from llmrec.config import check_ranges
 from llmrec.errors import ConfigError, LlmrecError
+from llmrec.metrics.machine import cores
 from llmrec.metrics.results import read_result, write_result
 from llmrec.stage import read_manifest
 
@@ -45,6 +46,8 @@ class ServiceBenchConfig:
         kills: of each database.
         cases: of schemathesis.
         visits: of the page in a browser.
+        workers: processes of the service whose throughput is measured beside that of one; 0: a
+            process a core.
         shop: what the bundle is of, for the result file.
 
     Raises:
@@ -58,10 +61,12 @@ class ServiceBenchConfig:
     kills: int = 50
     cases: int = 2000
     visits: int = 20
+    workers: int = 0
     shop: str = ""
 
     def __post_init__(self) -> None:
         check_ranges(self, "[1, inf)", "seconds", "events", "kills", "cases", "visits")
+        check_ranges(self, "[0, inf)", "workers")
         check_ranges(self, "[8, inf)", "soak_seconds")
         for part in self.parts:
             if part not in PARTS:
@@ -139,21 +144,23 @@ class ServiceBench:
         return measures[part]()
 
     def load(self) -> Figures:
-        """Throughput of each way to rank, and what HTTP costs."""
+        """Throughput of each way to rank, and what HTTP costs: of a process a core, and of one."""
+        workers = self.config.workers or cores()
+        alone = self._with_service("load-alone", self._load)
+        found = {f"one_process_{name}": value for name, value in alone.items()}
+        flags = ["--workers", str(workers)]
+        return found | self._with_service("load", self._load, flags) | {"workers": float(workers)}
+
+    def _load(self, service: ServiceProcess) -> Figures:
         ways: dict[str, dict[str, Any]] = {"history": {"calibrated": False}}
         if self.has_click_model:
             ways["cascade"] = {"calibrated": True}
-        found, config = Figures(), self.config
-
-        def measure(service: ServiceProcess) -> Figures:
-            for name, more in ways.items():
-                own = asyncio.run(service_load.throughput(service.url, config.seconds, **more))
-                found.update({f"{key}@{name}": value for key, value in own.items()})
-            added = service_load.overhead_ms(service.url, 300, calibrated=False)
-            found["overhead_p50_ms"] = asyncio.run(added)
-            return found
-
-        self._with_service("load", measure)
+        found = Figures()
+        for name, more in ways.items():
+            own = asyncio.run(service_load.throughput(service.url, self.config.seconds, **more))
+            found |= {f"{key}@{name}": value for key, value in own.items()}
+        added = service_load.overhead_ms(service.url, 300, calibrated=False)
+        found["overhead_p50_ms"] = asyncio.run(added)
         for key, worst in (("throughput_64_over_1", min), ("p95_ms@64", max)):
             found[key] = worst(found[f"{key}@{name}"] for name in ways)
         found["healthz_p99_ms"] = max(found[f"healthz_p99_ms@64@{name}"] for name in ways)

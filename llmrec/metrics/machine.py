@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, Any]:
     """``cores`` this process may use, ``memory_gib``, ``cpu`` and ``gpu`` (null without one)."""
     return {
-        "cores": _cores(),
+        "cores": cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "cpu": _cpu_model(),
         "gpu": _gpu(),
@@ -52,7 +52,8 @@ def peak_mib() -> float | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
