@@ -93,6 +93,8 @@ def run(
     manifest, started = read_manifest(bundle, "bundle"), time.perf_counter()
     known = read_result(out) if out.is_file() else {"metrics": {}, "notes": []}
     figures, notes = Figures(known["metrics"]), list[str](known.get("notes", []))
+    if experiments is not None:
+        figures[AA] = read_result(experiments)["metrics"][AA]
     with tempfile.TemporaryDirectory(prefix="llmrec-") as scratch:
         bench = ServiceBench(bundle, Path(scratch), config, notes)
         for part in config.parts:
@@ -102,17 +104,15 @@ def run(
             print(f"service: {part}: {time.perf_counter() - began:.0f} s", flush=True)
             for name, value in found.items():
                 print(f"  {name} {value:.4g}", flush=True)
-    if experiments is not None:
-        figures[AA] = read_result(experiments)["metrics"][AA]
-    write_result(
-        out,
-        metrics=figures,
-        dataset=config.shop,
-        model=manifest.fingerprint[:12],
-        seconds=time.perf_counter() - started,
-        notes=list(dict.fromkeys(notes)),
-        command=f"llmrec bench service BUNDLE --out {out}",
-    )
+            write_result(
+                out,
+                metrics=figures,
+                dataset=config.shop,
+                model=manifest.fingerprint[:12],
+                seconds=time.perf_counter() - started,
+                notes=list(dict.fromkeys(notes)),
+                command=f"llmrec bench service BUNDLE --out {out}",
+            )
     print(f"service: wrote {out}")
 
 

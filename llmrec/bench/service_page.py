@@ -7,7 +7,7 @@ import statistics
 import time
 from typing import Any
 
-from llmrec.errors import LlmrecError, require
+from llmrec.errors import LlmrecError, one_line, require
 
 FEED = "#feed-items .open"  # a product of the feed
 _CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -26,14 +26,15 @@ def page_times(url: str, times: int) -> dict[str, float]:
 
     Args:
         url: of the service.
-        times: visits; in each the first product is opened, and the feed changes behind it.
+        times: visits, each of a new person; the first product is opened, and the feed changes
+            behind it.
 
     Returns:
         milliseconds: until the first feed stands on the page, and until it has changed after a
         click.
 
     Raises:
-        LlmrecError: without Chromium.
+        LlmrecError: without Chromium, or where the page does not do so.
         MissingExtraError: without Playwright.
     """
     sync_api = require("playwright.sync_api", "dev")
@@ -43,11 +44,15 @@ def page_times(url: str, times: int) -> dict[str, float]:
     feeds, clicks = [], []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        for _ in range(times + 1):
-            first, after = _visit(browser, f"{url}/ui/")
-            feeds.append(first)
-            clicks.append(after)
-        browser.close()
+        try:
+            for number in range(times + 1):
+                first, after = _visit(browser, f"{url}/ui/?user=visitor-{number}")
+                feeds.append(first)
+                clicks.append(after)
+        except sync_api.Error as error:
+            raise LlmrecError(f"the page does not answer: {one_line(error)}") from None
+        finally:
+            browser.close()
     # what is loaded once, of Chromium and of the service, is no visit's own
     return {
         "page_first_feed_p50_ms": statistics.median(feeds[1:]),
