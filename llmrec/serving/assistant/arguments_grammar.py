@@ -11,21 +11,27 @@ from llmrec.serving.assistant.calls import (
     CLEAR_ALL,
     MAX_SHOWN,
     MAX_VALUES,
+    SPAN_WORDS,
     arguments_schema,
     finder,
     shorten,
 )
-from llmrec.serving.assistant.hints import (
+from llmrec.serving.assistant.decisions import (
     POINTERS,
+    decided_acts,
+    is_gift,
+    may_take_out,
+    starts_over,
+    takes_out,
+    topics_of,
+)
+from llmrec.serving.assistant.hints import (
     candidates,
     described,
     given_up,
     having,
-    is_gift,
-    may_take_out,
+    other_runs,
     pointed_places,
-    starts_over,
-    takes_out,
 )
 from llmrec.serving.assistant.mentions import (
     cues,
@@ -41,6 +47,10 @@ from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
 Json = dict[str, Any]
 SEARCHES = ("search_catalog", "recommend")
+ME = frozenset(("i", "im", "ill", "id", "ive"))  # of whom a gift is from as well
+OTHERS = frozenset(
+    ("my", "our", "someone", "somebody", "anyone", "person", "people", "else", "elses", "ourselves")
+)
 SMALL = 5  # whole numbers up to this may be a number of pieces
 
 
@@ -84,6 +94,8 @@ class ArgumentsGrammar:
             "item": self._item,
             "items": self._items,
             "quantity": self._quantity,
+            "act": self._act,
+            "topic": self._topic,
         }
         if tool == "search_catalog":
             self._members["query"] = self._query
@@ -148,8 +160,8 @@ class ArgumentsGrammar:
         """True where somebody is named; false where the message says "me" or the like."""
         words = {word for word, _, _ in words_of(self._message)}
         other = "person" in hints_of(self._message)
-        own = cues()["not_self"] & words - ({"i"} if other else set())
-        named = other or bool(words & {"my", "someone", "somebody"})
+        own = cues()["not_self"] & words - (ME if other else set())
+        named = other or bool(words & OTHERS) or "not" in words  # "not buying for myself"
         allowed = [True] * named + [False] * bool(own)
         if sure := is_gift(self._message):
             allowed = [True]
@@ -163,10 +175,22 @@ class ArgumentsGrammar:
         allowed = given_up(schema["enum"], self._message, self._view.asked)
         return Member(pairs("clear", allowed), False) if allowed else None
 
-    def _query(self, schema: Json) -> Member:
+    def _query(self, schema: Json) -> Member | None:
+        """Words to search for, all that stand side by side; none where all are everyday ones."""
+        runs = other_runs(self._message, self._mentions)
+        if not runs:
+            return None
         words = {*described(self._message, self._mentions, self._vocabulary.fields)}
         spans = [one for one in schema["enum"] if words and words <= {*normal(one).split()}]
-        return Member(pairs("query", spans or schema["enum"]), bool(spans))
+        whole = [one for one in schema["enum"] if not _breaks(normal(one).split(), runs)]
+        return Member(pairs("query", spans or whole or schema["enum"]), bool(spans))
+
+    def _act(self, schema: Json) -> Member:
+        return Member(pairs("act", decided_acts(self._message) or schema["enum"]))
+
+    def _topic(self, schema: Json) -> Member:
+        said = [name for name in topics_of(self._message) if name in schema["enum"]]
+        return Member(pairs("topic", said or schema["enum"]))
 
     def _quantity(self, schema: Json) -> Member:
         """Numbers of pieces that a message may mean; any where it says nothing of them."""
@@ -214,6 +238,12 @@ class ArgumentsGrammar:
         if pointed and self._view.focus is not None:
             pointed.add(self._view.focus)
         return every, sorted(pointed & {*every})
+
+
+def _breaks(words: list[str], runs: list[list[str]]) -> bool:
+    """Whether some words have a part of words that stand side by side, and not the rest."""
+    whole = ({*run} for run in runs if len(run) <= SPAN_WORDS)
+    return any({*words} & run and not run <= {*words} for run in whole)
 
 
 def pairs(argument: str, values: Iterable[Any]) -> tuple[str, ...]:

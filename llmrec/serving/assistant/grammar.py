@@ -17,7 +17,8 @@ from typing import Any
 
 from llmrec.serving.assistant.arguments_grammar import ArgumentsGrammar, Member, literal
 from llmrec.serving.assistant.calls import finder, shorten, turn_tools
-from llmrec.serving.assistant.hints import POINTERS, candidates, only_tools, points_at_one
+from llmrec.serving.assistant.decisions import POINTERS, only_tools, points_at_one
+from llmrec.serving.assistant.hints import candidates
 from llmrec.serving.assistant.mentions import words_of
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 

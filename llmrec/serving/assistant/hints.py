@@ -2,12 +2,11 @@
 
 The prompt tells the language model of some of it (which items are pointed at, how many pieces are
 meant, which fields are talked about, which words say something that no field has); what leaves no
-doubt is for the grammar of the turn.
+doubt is in :mod:`~llmrec.serving.assistant.decisions`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -18,7 +17,6 @@ from llmrec.serving.assistant.mentions import (
     first_of,
     hints_of,
     lexicon,
-    normal,
     numbers_of,
     one_edit,
     quantities_of,
@@ -27,33 +25,7 @@ from llmrec.serving.assistant.mentions import (
 )
 
 MAX_WORDS = 5  # that no field has
-_GIFT = re.compile(
-    r"\b(?:its|it is|this is|itll be|will be|be|as) an? (?:\w+ )?(?:gift|present)\b|"
-    r"^a (?:gift|present)\b|\ba (?:gift|present)(?: please)?$"
-)
-_OVER = re.compile(
-    r"\b(?:start|begin)(?: \w+)? (?:over|again|anew|afresh)\b|\brestart\b|\breset\b|"
-    r"\b(?:forget|drop) (?:it all|all|everything|what i)\b"
-)
-_RECOMMEND = re.compile(r"\b(?:recommend|recommendations?)\b|\b(?:surprise|inspire) (?:me|us)\b")
-POINTERS = frozenset(("it", "this", "that", "these", "those", "them"))
-_IT = r"(?:it|this|that|them|these|those)(?: one| ones)?"
-_OUT = re.compile(
-    rf"\b(?:remove|delete) {_IT}\b|\b(?:take|put|throw|leave) {_IT} (?:out|back|off|away)\b"
-)
-_LESS = re.compile(
-    r"\b(?:remov\w+|delet\w+|drop|out|off|away|back|without|cancel\w*|undo|dont|not|rid|minus|"
-    r"changed|return|lose|ditch|scrap|discard|erase|from|leaves?|withdraw|eliminate|exclude|kick|"
-    r"throw|empty|longer|zero|0|no(?! \d))\b"
-)
-_AMOUNT = re.compile(
-    rf"\b(?:change|make|set|raise|increase|reduce|lower) {_IT}(?: to| into)? "
-    r"(?:1[0-2]|[1-9]|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|a dozen)\b"
-)
-_FOR_ME = re.compile(
-    r"\b(?:not|no longer) (?:\w+ )?(?:for my|a gift|a present)|(?<!not )\bfor (?:me|myself)\b"
-)
-_NOBODY = frozenset(("gift", "gifts", "present", "presents", "birthday"))  # cues, but no people
+_TYPO = 6  # letters that a word has which may be an everyday one with a wrong letter
 
 
 def hints(message: str, view: Any, mentions: Iterable[Mention], fields: Iterable[str]) -> list[str]:
@@ -117,80 +89,6 @@ def extremes(view: Any) -> tuple[int, int]:
     return (min(prices)[1], max(prices)[1]) if len(view.shown) > 1 and prices else (0, 0)
 
 
-def is_gift(message: str) -> bool:
-    """Whether a message leaves no doubt that it is for somebody else.
-
-    >>> [is_gift(text) for text in ("a scarf for my big sister", "it's a gift", "as a present",
-    ...     "not for my sister, for me", "a wedding present", "my sister has one", "for my desk")]
-    [True, True, True, False, False, False, False]
-    """
-    words = normal(message)
-    found = _GIFT.search(words) or _for_person().search(words)
-    return bool(found) and not _FOR_ME.search(words)
-
-
-def starts_over(message: str) -> bool:
-    """Whether a message drops what was said before it.
-
-    >>> [starts_over(text) for text in ("Let's start all over", "forget what I said", "start here")]
-    [True, True, False]
-    """
-    return bool(_OVER.search(normal(message)))
-
-
-def only_tools(message: str, view: Any, mentions: Iterable[Mention]) -> tuple[str, ...]:
-    """Tools of which a message leaves no doubt that one of them is meant; () where any may be.
-
-    Args:
-        message: of the customer.
-        view: a :class:`~llmrec.serving.assistant.calls.TurnView`.
-        mentions: values that the message names.
-    """
-    words = normal(message)
-    if starts_over(message) and not word_lists()["carts"] & {*words.split()}:
-        return ("search_catalog",)
-    if view.focus is not None and (_OUT.search(words) or _AMOUNT.search(words)):
-        return ("update_cart",)
-    if view.asked is None and (match := _RECOMMEND.search(words)):
-        # a word that is none of the shop's may be a thing that it does not sell
-        unknown = {*other_words(message, mentions)} - {*match[0].split()}
-        return ("recommend", "reply") if unknown else ("recommend",)
-    return ()
-
-
-def takes_out(message: str) -> bool:
-    """Whether a message takes what it points at out of the cart.
-
-    >>> takes_out("Remove it again, please"), takes_out("put that back"), takes_out("take it")
-    (True, True, False)
-    """
-    return bool(_OUT.search(normal(message)))
-
-
-def may_take_out(message: str) -> bool:
-    """Whether a message has a word by which something could go out of the cart.
-
-    >>> may_take_out("put no. 2 in the cart"), may_take_out("no, the mug goes")
-    (False, True)
-    """
-    return bool(_LESS.search(normal(message)))
-
-
-def points_at_one(message: str, view: Any, mentions: Iterable[Mention]) -> bool:
-    """Whether a message points at one place on the screen, and at nothing to compare it with."""
-    words = {word for word, _, _ in words_of(message)}
-    if len(pointed_places(message, view)) != 1 or words & (word_lists()["comparing"] | POINTERS):
-        return False
-    return not any(having(mention, view) for mention in mentions)
-
-
-@lru_cache
-def _for_person() -> re.Pattern[str]:
-    """ "For my sister", by the words for people."""
-    people = "|".join(map(re.escape, sorted(cues()["person"] - _NOBODY)))
-    return re.compile(rf"\b(?:for|to) my (?:\w+ )?(?:{people})\b")
-
-
 def given_up(names: Iterable[str], message: str, asked: str | None) -> list[str]:
     """Fields that a message is about, or that were asked about."""
     words = {word for word, _, _ in words_of(message)}
@@ -207,9 +105,34 @@ def given_up(names: Iterable[str], message: str, asked: str | None) -> list[str]
 
 def other_words(message: str, mentions: Iterable[Mention]) -> list[str]:
     """Words of a message that are neither everyday ones nor part of a value, in its order."""
-    known = {word for mention in mentions for word in mention.words.split()} | lexicon()[1]
-    words = (word for word, _, _ in words_of(message))
-    return [word for word in dict.fromkeys(words) if word not in known and not word.isdigit()]
+    known = {word for mention in mentions for word in mention.words.split()}
+    words = dict.fromkeys(word for word, _, _ in words_of(message))
+    return [word for word in words if word not in known and not _everyday(word)]
+
+
+def other_runs(message: str, mentions: Iterable[Mention]) -> list[list[str]]:
+    """The same words, those together that stand side by side: "cold climates"."""
+    others = {*other_words(message, mentions)}
+    runs: list[list[str]] = []
+    ends = -1
+    for word, begin, end in words_of(message):
+        if word in others:
+            if runs and ends >= 0 and not message[ends:begin].strip(" -"):
+                runs[-1].append(word)
+            else:
+                runs.append([word])
+        ends = end if word in others else -1
+    return runs
+
+
+@lru_cache(maxsize=4096)
+def _everyday(word: str) -> bool:
+    """Whether a word is none to search for: an everyday one, also with a wrong letter."""
+    common = lexicon()[1]
+    if word in common or word.isdigit():
+        return True
+    near = (one for one in common if one[0] == word[0] and len(one) >= _TYPO)
+    return len(word) >= _TYPO and any(one_edit(word, one) for one in near)
 
 
 def described(message: str, mentions: Iterable[Mention], fields: Iterable[str]) -> list[str]:

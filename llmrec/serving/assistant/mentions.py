@@ -19,13 +19,15 @@ from llmrec.prompts import templates_folder
 from llmrec.serving.assistant.vocabulary import ShopVocabulary
 
 LONGEST = 4  # words of a value
-BEFORE = 4  # words before a value that may negate it
+BEFORE, BEHIND = 4, 3  # words before and behind a value that may negate it
 LEAST_LETTERS = 5  # of a word that may be a typo
 LIMITS = ("tops", "top", "max")  # behind an amount they are no thing
 CURRENCIES = ("dollars", "dollar", "usd", "euros", "euro", "eur", "pounds", "gbp", "bucks", "quid")
 _WORD = re.compile(r"[^\W_]+(?:[&'’.-][^\W_]+)*|&", re.UNICODE)  # noqa: RUF001
 _NUMBERED = re.compile(r"#\s?(\d)")
-_NUMBER = re.compile(r"(?<![\w.,])\d{1,6}(?:[.,]\d{1,2})?(?![\w])|(?<![\w.,])\d{1,6}(?=[€$£])")
+_NUMBER = re.compile(
+    r"(?<![\w.,])\d{1,6}(?:[.,]\d{1,2})?(?!\w|[.,]\d|\s?%)|(?<![\w.,])\d{1,6}(?=[€$£])"
+)
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
 _COUNTS |= {"ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "pair": 2, "couple": 2, "twice": 2}
 _PLACED = ("number", "no", "item", "option", "first", "top")  # before a place on the screen
@@ -59,6 +61,18 @@ def cues() -> dict[str, frozenset[str]]:
 def word_lists() -> dict[str, frozenset[str]]:
     """Words by what they do in a message: ``words.yaml``."""
     return _word_sets("word_lists")
+
+
+@lru_cache
+def act_words() -> dict[str, frozenset[str]]:
+    """Words of small talk by the act it is, and those that may stand beside: ``words.yaml``."""
+    return _word_sets("act_words")
+
+
+@lru_cache
+def topic_words() -> dict[str, frozenset[str]]:
+    """Words of each topic of a shop's policy that stand for nothing else: ``words.yaml``."""
+    return _word_sets("topic_words")
 
 
 def _word_sets(section: str) -> dict[str, frozenset[str]]:
@@ -97,11 +111,11 @@ class MentionFinder:
         while at < len(words):
             for length in range(min(LONGEST, len(words) - at), 0, -1):
                 said = " ".join(words[at : at + length])
-                meant = self._forms.get(said) or (self._typo(said) if length == 1 else [])
+                meant = self._forms.get(said) or self._typo(said)
                 if meant:
                     joined = words[ends:at]
                     before = words[max(ends, at - BEFORE, stops[at]) : at]
-                    after = range(at + length, min(at + length + 2, len(words)))
+                    after = range(at + length, min(at + length + BEHIND, len(words)))
                     behind = dismissed([words[n] for n in after if stops[n] <= at])
                     negated = behind or sounds_negated(before)
                     if found and joined in (["or"], ["and"], ["nor"], ["or", "in"], []):
@@ -140,31 +154,36 @@ class MentionFinder:
 
     @cached_property
     def _deletions(self) -> dict[str, set[str]]:
-        """Single words that become this with one letter left out, and themselves."""
+        """Ways to write a value that become this with one letter left out, and themselves."""
         found: dict[str, set[str]] = {}
         for form in self._forms:
-            if len(form) >= LEAST_LETTERS and " " not in form:
+            if len(form) >= LEAST_LETTERS:
                 for less in _without_a_letter(form):
                     found.setdefault(less, set()).add(form)
         return found
 
-    def _typo(self, word: str) -> list[Meaning]:
-        if len(word) < LEAST_LETTERS or word in self._common or not word.isalpha():
+    def _typo(self, said: str) -> list[Meaning]:
+        """Meanings of a way to write a value of which one word has a wrong letter."""
+        if len(said) < LEAST_LETTERS or said in self._common:
             return []
-        near = {form for less in _without_a_letter(word) for form in self._deletions.get(less, ())}
-        meanings = {tuple(self._forms[form]) for form in near if one_edit(word, form)}
+        near = {form for less in _without_a_letter(said) for form in self._deletions.get(less, ())}
+        meanings = {tuple(self._forms[form]) for form in near if _one_typo(said, form)}
         return list(meanings.pop()) if len(meanings) == 1 else []
 
 
 def sounds_negated(before: list[str]) -> bool:
     """Whether a value is one that is not wanted, by the words before it."""
+    if "meant" in before:  # "no, I meant red"
+        return False
+    numbered = (one == "no" and other.isdigit() for one, other in itertools.pairwise([*before, ""]))
+    before = [word for word, is_number in zip(before, numbered, strict=True) if not is_number]
     pairs = [f"{one} {other}" for one, other in itertools.pairwise(before)]
     return bool(cues()["not"] & {*before, *pairs})
 
 
 def dismissed(after: list[str]) -> bool:
-    """The same by the two words behind it."""
-    return bool(cues()["not_behind"] & {after[0] if after else "", " ".join(after)})
+    """The same by the words behind it."""
+    return bool(cues()["not_behind"] & {" ".join(after[: n + 1]) for n in range(len(after))})
 
 
 def _clause_starts(message: str, spans: list[tuple[str, int, int]]) -> list[int]:
@@ -296,6 +315,22 @@ def _without_a_letter(word: str) -> Iterator[str]:
     yield word
     for at in range(len(word)):
         yield word[:at] + word[at + 1 :]
+
+
+def _one_typo(said: str, form: str) -> bool:
+    """Whether one word differs, a long one, by one edit.
+
+    >>> _one_typo("rain jakcet", "rain jacket"), _one_typo("a shirt", "t shirt")
+    (True, False)
+    """
+    words, meant = said.split(), form.split()
+    if len(words) != len(meant):
+        return False
+    other = [(a, b) for a, b in zip(words, meant, strict=True) if a != b]
+    if len(other) != 1:
+        return False
+    word, right = other[0]
+    return len(word) >= LEAST_LETTERS and word.isalpha() and one_edit(word, right)
 
 
 def one_edit(one: str, other: str) -> bool:

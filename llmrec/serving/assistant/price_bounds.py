@@ -6,25 +6,42 @@ import re
 
 _CURRENCY = r"(?:\W|usd|eur|gbp|dollars?|euros?|pounds?|bucks|quid|a|an|about|around)*"
 _HIGH = (
-    r"(?:not|never|nothing|no|isn't|aren't|without)(?: \w+)? "
-    r"(?:over|above|beyond|exceeding|past|more than|higher than)|"
-    r"under|below|beneath|less than|lower than|cheaper than|up to|at most|no more than|within|"
-    r"max|maximum|maximum of|max of|budget|budget of|budget is|limit|limit is|limit of|<|<="
+    r"(?:not|never|nothing|no|none|isn't|aren't|without)(?: \w+)? "
+    r"(?:over|above|beyond|exceeding|past|more than|higher than|dearer than|pricier than|"
+    r"costlier than|more expensive than)|"
+    r"under|below|beneath|less than|lower than|cheaper than|up to|upto|at most|no more than|within|"
+    r"max|maximum|(?:max|maximum)(?: price)? of|budget|budget of|budget is|limit|limit is|limit of|"
+    r"cap of|ceiling of|spend|pay|afford|stretch to|only have|have only|only got|<|<="
 )
 _LOW = (
     r"(?:not|never|nothing|no)(?: \w+)? (?:under|below|beneath|less than|lower than|cheaper than)|"
-    r"over|above|beyond|exceeding|more than|higher than|at least|from|starting at|start at|"
-    r"min|minimum|minimum of|upwards of|no less than|between|>|>="
+    r"over|above|beyond|exceeding|more than|higher than|dearer than|pricier than|costlier than|"
+    r"more expensive than|at least|from|(?:starting|beginning) (?:at|from)|start at|north of|"
+    r"min|minimum|(?:min|minimum)(?: price)? of|upwards of|no less than|between|>|>="
 )
-_HIGH_AFTER = r"tops|top|max|maximum|at most|at the most|or less|or under|or below|or cheaper|or so"
-_LOW_AFTER = r"or more|or above|or over|or higher|and up|and above|upwards|minimum|at least"
+_HIGH_AFTER = (
+    r"tops|top|max|maximum|at most|at the (?:very )?most|or less|or under|or below|or cheaper|"
+    r"or so|is (?:my|our|the) (?:limit|budget|max|maximum|most)|is all (?:i|we)"
+)
+_LOW_AFTER = (
+    r"or more|or above|or over|or higher|and up|and above|and over|upwards|plus|minimum|at least|"
+    r"at a minimum"
+)
 
 
 _CHEAPER = (
     r"(?<!or )cheaper|(?:less|not so) (?:expensive|costly|pricey)|lower[- ]priced?|"
-    r"too (?:expensive|costly|pricey|dear)|more affordable"
+    r"too (?:expensive|costly|pricey|dear|steep)|more affordable|budget[- ]friendly|"
+    r"(?:over|above|beyond|out of) (?:my|our) (?:budget|price range|means|limit|reach|price)|"
+    r"(?:costs?|pay|spend) (?:a (?:bit|little|lot) )?less|for less|lower (?:the )?prices?|"
+    r"(?:can't|cannot|can not|cant) afford|"
+    r"(?:costs?|is|are|that's|it's) too much(?=\W*$| money| for me)"
 )
-_DEARER = r"dearer|pricier|more (?:expensive|costly|pricey|exclusive)|higher[- ]priced?|too cheap"
+_DEARER = (
+    r"dearer|pricier|posher|classier|more (?:expensive|costly|pricey|exclusive|upmarket|upscale|"
+    r"luxurious|high[- ]end|premium)|higher[- ]priced?|(?:better|higher) quality|too cheap|"
+    r"(?<!to )(?:pay|spend|cost) (?:a (?:bit|little|lot) )?more"
+)
 _TOWARDS = {
     name: re.compile(rf"\b(?:{words})\b(?! than \W?\d)", re.IGNORECASE)
     for name, words in (("lower", _CHEAPER), ("higher", _DEARER))

@@ -72,6 +72,7 @@ def test_an_attribute_of_many_values_is_found_by_words_alone() -> None:
         ("a dress", "dress = category dresses"),
         ("corner & co scarves", "corner & co = brand Corner & Co; scarves = category scarf"),
         ("summer dresses", "summer dresses = category summer dress"),
+        ("sumemr dress", "sumemr dress = category summer dress"),
         ("women's wool-hat under 40", "material wool; number 40; words womens hat"),
     ],
 )
@@ -88,7 +89,7 @@ def test_a_common_word_is_no_value_and_no_typo_of_one() -> None:
 def test_the_prompt_says_what_is_on_the_screen_without_its_words() -> None:
     prompt = render_turn(SHOP, "the red one", TurnView(TWO_SHOWN.shown, 2, "colour"))
     assert prompt.split("\n")[1:] == [
-        "Found: colour red (1,2); words one",
+        "Found: colour red (1,2)",
         "Shown:2 lowest:2 highest:1 focus:2",
         "Asked: colour",
     ]
@@ -103,15 +104,19 @@ def test_the_prompt_says_what_is_on_the_screen_without_its_words() -> None:
         ("anything but red", "not colour red (1,2)"),
         (
             "a wool scarf for my sister",
-            "material wool (1); category scarf (2); other person; words sister",
+            "material wool (1); category scarf (2); other person",
         ),
-        ("add #2 and the cheapest", "number 2; item 2; words add cheapest"),
+        ("add #2 and the cheapest", "number 2; item 2; words cheapest"),
         ("the last or the first of them", "item 1; item 2"),
         ("the third", ""),
         ("two of the first", "item 1; quantity 2"),
-        ("compare the first two", "item 1; item 2; words compare"),
+        ("compare the first two", "item 1; item 2"),
         ("any colour will do", "about colour"),
         ("a fluffy scarf, size 40", "category scarf (2); number 40; words fluffy"),
+        ("pleaase exchnage the fluffy one", "words fluffy"),
+        ("none in wool, get rid of red", "not material wool (1); not colour red (1,2)"),
+        ("wool is a no-go, red would not suit me", "not material wool (1); not colour red (1,2)"),
+        ("no 2 in red; no, I meant navy", "colour red (1,2); colour navy (2); number 2; item 2"),
     ],
 )
 def test_the_prompt_hints_at_what_is_meant(message: str, found: str) -> None:
@@ -123,7 +128,7 @@ def test_a_long_message_is_cut_in_its_middle_and_no_token_of_a_template_survives
     prompt = render_turn(SHOP, "<|im_end|>\n" + "word " * 5000 + "red", TurnView())
     assert len(prompt.split()) < 80
     assert "<|" not in prompt
-    assert "Found: colour red;" in prompt
+    assert prompt.endswith("Found: colour red")
 
 
 def test_numbers_are_those_that_are_said() -> None:
@@ -149,6 +154,10 @@ def test_a_number_bounds_the_way_its_words_say() -> None:
     assert accepts(schema, "search_catalog", price_min=40, price_max=90)
     assert not accepts(schema, "search_catalog", price_max=40)
     assert not accepts(schema, "search_catalog", price_min=90)
+    schema = turn_schema(SHOP, "a minimum price of 40, nothing dearer than 90", TurnView())
+    assert accepts(schema, "search_catalog", price_min=40, price_max=90)
+    assert not accepts(schema, "search_catalog", price_max=40)
+    assert not accepts(turn_schema(SHOP, "40% wool", TurnView()), "search_catalog", price_max=40)
     schema = turn_schema(SHOP, "a scarf for 40", TurnView())
     assert accepts(schema, "search_catalog", price_min=40)
     assert accepts(schema, "search_catalog", price_max=40)
@@ -203,10 +212,10 @@ def test_the_tools_in_openais_form_take_every_call_of_a_turn() -> None:
     [
         ("tops", "category tops"),
         ("tops, 30 dollars tops", "category tops; number 30"),
-        ("thirty tops", "number 30; words thirty tops"),
+        ("thirty tops", "number 30; words tops"),
         (
             "30 at the most, whatever it costs",
-            "number 30; about price; words whatever",
+            "number 30; about price",
         ),  # one letter from "coats"
         ("something that works in winter", "season winter"),
         ("something for work", "work = occasion office"),

@@ -81,6 +81,7 @@ def test_it_is_for_somebody_else_only_where_somebody_is_named() -> None:
     assert not allows("I need a gift", OPEN, "search_catalog", for_someone_else=False)
     assert not allows("a scarf for my brother", OPEN, "search_catalog", category="scarf")
     assert allows("my brother has a scarf", OPEN, "search_catalog", category="scarf")
+    assert allows("I'm not buying for myself", OPEN, "search_catalog", for_someone_else=True)
 
 
 def test_a_word_that_describes_a_thing_is_looked_for() -> None:
@@ -94,6 +95,42 @@ def test_a_word_that_describes_a_thing_is_looked_for() -> None:
     assert not allows("a scarf in the colour red", OPEN, "search_catalog", **wish, query="colour")
     assert allows("display red scarves", OPEN, "search_catalog", **wish)
     assert allows("a scarf in the colour red", OPEN, "search_catalog", **wish)
+
+
+def test_words_to_search_for_are_not_torn_and_none_are_everyday_ones() -> None:
+    said = "something against draughty windows"
+    assert allows(said, OPEN, "search_catalog", query="draughty windows")
+    assert allows(said, OPEN, "search_catalog")
+    assert not allows(said, OPEN, "search_catalog", query="windows")
+    assert not allows("wehther you have scarves", OPEN, "search_catalog", category="scarf",
+                      query="wehther")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("message", "act"),
+    [
+        ("Hello there!", "greet"),
+        ("ok, thank you so much", ""),  # yes, or thanks
+        ("thanks a lot", "thanks"),
+        ("no thanks", "refuse"),
+        ("bye then", "goodbye"),
+        ("hello, a mug", ""),
+        ("Ищу красный шарф", "other_language"),
+        ("I want to die", "self_harm"),
+    ],
+)
+def test_small_talk_danger_and_other_languages_are_replied_to(message: str, act: str) -> None:
+    assert (sensible_tools(SHOP, message, OPEN) == ["reply"]) == bool(act)
+    if message.isascii():
+        assert allows(message, OPEN, "reply", act=act or "ask")
+        assert allows(message, OPEN, "reply", act="about") == (not act)
+
+
+def test_words_of_one_topic_of_the_policy_name_it() -> None:
+    assert sensible_tools(SHOP, "can I pay with PayPal?", SHOWN) == ["store_policy"]
+    assert allows("can I pay with PayPal?", SHOWN, "store_policy", topic="payment")
+    assert not allows("can I pay with PayPal?", SHOWN, "store_policy", topic="returns")
+    assert "search_catalog" in sensible_tools(SHOP, "a mug, with fast delivery", SHOWN)
 
 
 def test_cheaper_is_lower_and_must_be_said() -> None:
@@ -138,7 +175,10 @@ def test_one_place_is_compared_with_nothing() -> None:
         ("surprise me", None, ["recommend"]),
         ("what would you recommend?", None, ["recommend"]),
         ("recommend me a smartwatch", None, ["recommend", "reply"]),  # which is not sold here
+        ("based on my orders, what would fit?", None, ["recommend"]),
         ("let's start over", None, ["search_catalog"]),
+        ("scrap all that, from scratch please", None, ["search_catalog"]),
+        ("what's in my cart?", None, ["get_cart", "create_cart", "update_cart"]),
         ("change it to three", 1, ["update_cart"]),
         ("remove it again", 1, ["update_cart"]),
     ],
@@ -148,7 +188,13 @@ def test_some_messages_leave_no_doubt_of_the_tool(
 ) -> None:
     view = TurnView(SHOWN.shown, focus=focus)
     assert sensible_tools(SHOP, message, view) == tools
-    for open_to_any in ("remove it from the list of colours I gave", "my friends recommended it"):
+    for open_to_any in (
+        "remove it from the list of colours I gave",
+        "my friends recommended it",
+        "reset the colour filter",
+        "delete all red ones",
+        "your second suggestion",
+    ):
         assert len(sensible_tools(SHOP, open_to_any, SHOWN)) > 3
     asked = TurnView(asked="colour")  # where any answer will do
     assert "reply" in sensible_tools(SHOP, "surprise me", asked)
