@@ -7,11 +7,11 @@ grammar of a turn follows them, and the language model decides the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from llmrec.serving.assistant.hints import having, other_words, pointed_places
+from llmrec.serving.assistant.hints import candidates, having, other_words, pointed_places
 from llmrec.serving.assistant.mentions import (
     Mention,
     act_words,
@@ -57,8 +57,26 @@ _RECOMMEND = re.compile(
 )
 _CART = re.compile(
     r"\b(?:my|the|our|your|this|shopping|new|empty|fresh|clean|entire|whole) "
-    r"(?:cart|basket|trolley|bag)\b"
+    r"(?:cart|basket|trolley)\b|\bshopping bag\b"
 )
+_OF_ITEM = {  # by tool, where a message points at an item
+    "compare": re.compile(
+        r"\b(?:compare[ds]?|comparison|contrast|versus|vs|differences?|differs?|side by side)\b"
+    ),
+    "similar_items": re.compile(
+        r"\b(?:similar|resembl\w+|lookalikes?|alternatives? (?:to|for)|comparable to|akin to|"
+        r"in the (?:style|vein) of|along the lines of|(?:more|others?) like)\b"
+    ),
+    "get_product": re.compile(
+        r"\b(?:(?:tell me|know|hear|learn|read|see) more (?:about|on|of)|more about|describe|"
+        r"(?:details?|info|information|facts|specs) (?:about|on|of|for)|"
+        r"(?:details?|specs) please|(?:closer|close) look)\b"
+    ),
+    "update_cart": re.compile(
+        r"\b(?:add|put|place|pop|drop|throw|stick|remove|delete|take)\b"
+        r"(?!.*\b(?:everything|all|lot|whole)\b).*\b(?:cart|basket|trolley)\b"
+    ),
+}
 _IT = r"(?:it|this|that|them|these|those)(?: one| ones)?"
 _OUT = re.compile(
     rf"\b(?:remove|delete) {_IT}\b|\b(?:take|put|throw|leave) {_IT} (?:out|back|off|away)\b"
@@ -100,7 +118,7 @@ def starts_over(message: str) -> bool:
     return bool(_OVER.search(re.sub("['\u2019]", "", " ".join(message.lower().split()))))
 
 
-def only_tools(message: str, view: Any, mentions: Iterable[Mention]) -> tuple[str, ...]:
+def only_tools(message: str, view: Any, mentions: Sequence[Mention]) -> tuple[str, ...]:
     """Tools of which a message leaves no doubt that one of them is meant; () where any may be.
 
     Args:
@@ -113,8 +131,12 @@ def only_tools(message: str, view: Any, mentions: Iterable[Mention]) -> tuple[st
         return ("reply",)
     if starts_over(message) and not word_lists()["carts"] & {*words.split()}:
         return ("search_catalog",)
-    if len(topics_of(message)) == 1 and not [*mentions]:
+    if len(topics_of(message)) == 1 and not mentions:
         return ("store_policy",)
+    if candidates(message, view, mentions) or POINTERS & {*words.split()}:
+        found = [name for name, pattern in _OF_ITEM.items() if pattern.search(words)]
+        if len(found) == 1:
+            return (found[0],)
     if _CART.search(words):
         return ("get_cart", "create_cart", "update_cart")
     if view.focus is not None and (_OUT.search(words) or _AMOUNT.search(words)):
@@ -202,4 +224,10 @@ def points_at_one(message: str, view: Any, mentions: Iterable[Mention]) -> bool:
 def _for_person() -> re.Pattern[str]:
     """ "For my sister", by the words for people."""
     people = "|".join(map(re.escape, sorted(cues()["person"] - _NOBODY)))
-    return re.compile(rf"\b(?:for|to) my (?:\w+ )?(?:{people})\b")
+    wants = "needs|wants|would (?:like|love)|could use|asked me for|has a birthday"
+    return re.compile(
+        rf"\b(?:for|to) (?:my|our) (?:\w+ )?(?:{people})\b|"
+        rf"\b(?:my|our) (?:\w+ )?(?:{people})(?:s birthday| (?:{wants}))\b|"
+        r"\b(?:for|to) (?:a (?:friend|colleague|coworker|neighbour|neighbor|relative)|"
+        r"(?:someone|somebody|anyone) else)\b"
+    )

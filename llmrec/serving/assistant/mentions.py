@@ -175,10 +175,15 @@ def sounds_negated(before: list[str]) -> bool:
     """Whether a value is one that is not wanted, by the words before it."""
     if "meant" in before:  # "no, I meant red"
         return False
-    numbered = (one == "no" and other.isdigit() for one, other in itertools.pairwise([*before, ""]))
-    before = [word for word, is_number in zip(before, numbered, strict=True) if not is_number]
-    pairs = [f"{one} {other}" for one, other in itertools.pairwise(before)]
-    return bool(cues()["not"] & {*before, *pairs})
+    answers = {"no", "besides"}  # "no. 2 in red", "no, show me red"
+    next_clause = word_lists()["next_clause"]
+    kept = [
+        word
+        for word, after in itertools.pairwise([*before, ""])
+        if word not in answers or not (after.isdigit() or after in next_clause)
+    ]
+    pairs = [f"{one} {other}" for one, other in itertools.pairwise(kept)]
+    return bool(cues()["not"] & {*kept, *pairs})
 
 
 def dismissed(after: list[str]) -> bool:
@@ -323,7 +328,7 @@ def _one_typo(said: str, form: str) -> bool:
     >>> _one_typo("rain jakcet", "rain jacket"), _one_typo("a shirt", "t shirt")
     (True, False)
     """
-    words, meant = said.split(), form.split()
+    words, meant = said.split(" "), form.split(" ")
     if len(words) != len(meant):
         return False
     other = [(a, b) for a, b in zip(words, meant, strict=True) if a != b]

@@ -116,6 +116,7 @@ def test_the_prompt_says_what_is_on_the_screen_without_its_words() -> None:
         ("pleaase exchnage the fluffy one", "words fluffy"),
         ("none in wool, get rid of red", "not material wool (1); not colour red (1,2)"),
         ("wool is a no-go, red would not suit me", "not material wool (1); not colour red (1,2)"),
+        ("no show me red ones", "colour red (1,2)"),
         ("no 2 in red; no, I meant navy", "colour red (1,2); colour navy (2); number 2; item 2"),
     ],
 )

@@ -181,6 +181,11 @@ def test_one_place_is_compared_with_nothing() -> None:
         ("what's in my cart?", None, ["get_cart", "create_cart", "update_cart"]),
         ("change it to three", 1, ["update_cart"]),
         ("remove it again", 1, ["update_cart"]),
+        ("put it in my basket", None, ["update_cart"]),
+        ("take all of it out of my basket", None, ["get_cart", "create_cart", "update_cart"]),
+        ("is this similar?", None, ["similar_items"]),
+        ("more details about the first one please", None, ["get_product"]),
+        ("how does the first one differ from the last?", None, ["compare"]),
     ],
 )
 def test_some_messages_leave_no_doubt_of_the_tool(
@@ -194,6 +199,8 @@ def test_some_messages_leave_no_doubt_of_the_tool(
         "reset the colour filter",
         "delete all red ones",
         "your second suggestion",
+        "more details please",
+        "show me something similar",
     ):
         assert len(sensible_tools(SHOP, open_to_any, SHOWN)) > 3
     asked = TurnView(asked="colour")  # where any answer will do
