@@ -31,7 +31,9 @@ from llmrec.serving.assistant.hints import (
     given_up,
     having,
     other_runs,
+    other_words,
     pointed_places,
+    tails,
 )
 from llmrec.serving.assistant.mentions import (
     cues,
@@ -160,7 +162,7 @@ class ArgumentsGrammar:
         """True where somebody is named; false where the message says "me" or the like."""
         words = {word for word, _, _ in words_of(self._message)}
         other = "person" in hints_of(self._message)
-        own = cues()["not_self"] & words - (ME if other else set())
+        own = cues()["not_self"] & words - (ME if other or self._mentions else set())
         named = other or bool(words & OTHERS) or "not" in words  # "not buying for myself"
         allowed = [True] * named + [False] * bool(own)
         if sure := is_gift(self._message):
@@ -172,7 +174,9 @@ class ArgumentsGrammar:
     def _clear(self, schema: Json) -> Member | None:
         if starts_over(self._message):
             return Member(pairs("clear", [CLEAR_ALL]))
+        wanted = {one.field for one in self._mentions if not one.negated}
         allowed = given_up(schema["enum"], self._message, self._view.asked)
+        allowed = [name for name in allowed if name not in wanted]
         return Member(pairs("clear", allowed), False) if allowed else None
 
     def _query(self, schema: Json) -> Member | None:
@@ -181,12 +185,19 @@ class ArgumentsGrammar:
         if not runs:
             return None
         words = {*described(self._message, self._mentions, self._vocabulary.fields)}
+        words = words or {*tails(self._message, self._mentions)[:1]}
         spans = [one for one in schema["enum"] if words and words <= {*normal(one).split()}]
         whole = [one for one in schema["enum"] if not _breaks(normal(one).split(), runs)]
-        return Member(pairs("query", spans or whole or schema["enum"]), bool(spans))
+        both = [one for one in spans if one in whole]
+        return Member(pairs("query", both or spans or whole or schema["enum"]), bool(spans))
 
     def _act(self, schema: Json) -> Member:
-        return Member(pairs("act", decided_acts(self._message) or schema["enum"]))
+        """What is replied; what is not sold has a name that is none of the shop's."""
+        acts = decided_acts(self._message) or schema["enum"]
+        named = any(one.field == "category" and not one.negated for one in self._mentions)
+        if named and not other_words(self._message, self._mentions):
+            acts = [act for act in acts if act != "not_sold"] or acts
+        return Member(pairs("act", acts))
 
     def _topic(self, schema: Json) -> Member:
         said = [name for name in topics_of(self._message) if name in schema["enum"]]

@@ -61,7 +61,8 @@ _CART = re.compile(
 )
 _OF_ITEM = {  # by tool, where a message points at an item
     "compare": re.compile(
-        r"\b(?:compare[ds]?|comparison|contrast|versus|vs|differences?|differs?|side by side)\b"
+        r"\b(?:compare[ds]?|comparison|contrast|versus|vs|differs?|side by side|"
+        r"differences? (?:between|of|among)|whats? (?:is |are )?(?:the )?differences?)\b"
     ),
     "similar_items": re.compile(
         r"\b(?:similar|resembl\w+|lookalikes?|alternatives? (?:to|for)|comparable to|akin to|"
@@ -74,12 +75,18 @@ _OF_ITEM = {  # by tool, where a message points at an item
     ),
     "update_cart": re.compile(
         r"\b(?:add|put|place|pop|drop|throw|stick|remove|delete|take)\b"
-        r"(?!.*\b(?:everything|all|lot|whole)\b).*\b(?:cart|basket|trolley)\b"
+        r"(?!.*\b(?:everything|all|lot|whole)\b).*\b(?:cart|basket|trolley)\b|"
+        r"\b(?:order|purchase|buy|reserve) (?:the|this|that|these|those)\b"
     ),
 }
 _IT = r"(?:it|this|that|them|these|those)(?: one| ones)?"
 _OUT = re.compile(
     rf"\b(?:remove|delete) {_IT}\b|\b(?:take|put|throw|leave) {_IT} (?:out|back|off|away)\b"
+)
+_TAKEN = re.compile(
+    r"\b(?:remove|delete|get rid of|discard|ditch)\b|"
+    r"\b(?:take|throw|kick|put|get) (?:\w+ ){1,6}?(?:out|off|away|back)\b(?! (?:in|into|to)\b)|"
+    r"\b(?:out of|off|from) (?:my|the|our) (?:cart|basket|trolley|order)\b"
 )
 _LESS = re.compile(
     r"\b(?:remov\w+|delet\w+|drop|out|off|away|back|without|cancel\w*|undo|dont|not|rid|minus|"
@@ -200,7 +207,8 @@ def takes_out(message: str) -> bool:
     >>> takes_out("Remove it again, please"), takes_out("put that back"), takes_out("take it")
     (True, True, False)
     """
-    return bool(_OUT.search(normal(message)))
+    words = normal(message)
+    return bool(_OUT.search(words) or _TAKEN.search(words))
 
 
 def may_take_out(message: str) -> bool:

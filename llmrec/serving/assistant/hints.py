@@ -135,6 +135,18 @@ def _everyday(word: str) -> bool:
     return len(word) >= _TYPO and any(one_edit(word, one) for one in near)
 
 
+def tails(message: str, mentions: Iterable[Mention]) -> list[str]:
+    """Words to search for that stand behind a preposition: "walking" in "for walking the dog"."""
+    runs = [run[0] for run in other_runs(message, mentions)]
+    words = [word for word, _, _ in words_of(message)]
+    behind = word_lists()["prepositions"]
+    found = []
+    for one, other, word in zip(["", "", *words], ["", *words], words, strict=False):
+        if word in runs and (other in behind or (other in ("a", "an", "the") and one in behind)):
+            found.append(word)
+    return found
+
+
 def described(message: str, mentions: Iterable[Mention], fields: Iterable[str]) -> list[str]:
     """The words that describe a thing and are no values: "fluffy" in "a fluffy red scarf".
 

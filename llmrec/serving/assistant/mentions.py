@@ -30,6 +30,7 @@ _NUMBER = re.compile(
 )
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
 _COUNTS |= {"ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "pair": 2, "couple": 2, "twice": 2}
+_PIECES = ("of", "x", "times", "pieces", "pcs", "units", "copies")  # behind a number of them
 _PLACED = ("number", "no", "item", "option", "first", "top")  # before a place on the screen
 Meaning = tuple[str, str]  # field and value
 
@@ -274,12 +275,16 @@ def number_words() -> dict[str, float]:
 def quantities_of(message: str) -> list[int]:
     """Numbers of pieces that a message has words for, in its order, each once.
 
-    >>> quantities_of("two of number four, or a dozen of these")
-    [2, 12]
+    >>> quantities_of("two of number four, or a dozen of these"), quantities_of("4 of no. 3")
+    ([2, 12], [4])
     """
-    words = ["", *(word for word, _, _ in words_of(message))]
-    pairs = itertools.pairwise(words)
-    said = [_COUNTS[w] for before, w in pairs if w in _COUNTS and before not in _PLACED]
+    words = ["", *(word for word, _, _ in words_of(message)), ""]
+    said = []
+    for before, word, after in zip(words, words[1:], words[2:], strict=False):
+        if word in _COUNTS and before not in _PLACED:
+            said.append(_COUNTS[word])
+        elif word.isdigit() and after in _PIECES and before not in _PLACED:
+            said.append(int(word))
     return list(dict.fromkeys(said))
 
 

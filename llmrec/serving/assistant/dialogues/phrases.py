@@ -21,7 +21,7 @@ Split = Literal["train", "validation", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "held_out")
 FILES = ("wishes", "followups", "talk")
 LEAST_WAYS = 8  # of a list that is split
-TAUGHT = 0.75  # how often a model learns from a line of "taught" where there is one
+TAUGHT = 0.6  # how often a model learns from a line of "taught" where there is one
 POLITE = frozenset(("please", "pls", "the", "a", "an"))  # of no weight where two ways are compared
 _EITHER = re.compile(r"\(([^()]*)\)")
 

@@ -354,7 +354,7 @@ class TurnMaker(Parts):
         return Draft(self.phrases.pick(act), "reply", {"act": act}, chatty=chatty)
 
 
-EVENED = 0.5  # of how often an intent is made, in training: rare ones more often
+EVENED = 0.7  # of how often an intent is made, in training: rare ones more often
 # How often each intent is made: about as often as customers have it, none too rare to be learned.
 INTENTS: dict[str, float] = {
     "search": 24,
