@@ -1,9 +1,9 @@
 """``import llmrec`` and ``llmrec --help`` load nothing heavy and are quick."""
 
 import logging
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -70,9 +70,11 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_help_is_there_in_a_third_of_a_second() -> None:
+    """Of a core: other work on the machine is not llmrec's."""
     seconds = []
-    for _ in range(5):  # the best of five: this is about llmrec, not about a busy machine
-        started = time.monotonic()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "llmrec", "--help"], check=True, capture_output=True)
-        seconds.append(time.monotonic() - started)
-    assert min(seconds) < 0.3
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.3, seconds
