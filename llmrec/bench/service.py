@@ -136,7 +136,8 @@ class ServiceBench:
             "load": self.load,
             "reflect": self.reflect,
             "page": self.page,
-            "soak": lambda: self._with_service("soak", self._soak),
+            # a history cache that is full before memory is compared: till then it grows as it may
+            "soak": lambda: self._with_service("soak", self._soak, ["--cache-mib", "32"]),
             "kills": self.kills,
             "schema": lambda: self._with_service("schema", self._schema),
             "vllm": self.vllm,
