@@ -103,6 +103,7 @@ def test_its_result_tables_are_those_of_the_result_files() -> None:
 
 
 README_FILE = ROOT / "README.md"
+SIZING = ROOT / "serving/sizing.md"
 CARD = ROOT / "llmrec/serving/assistant/demo_adapter/README.md"
 
 
@@ -142,6 +143,10 @@ CARD = ROOT / "llmrec/serving/assistant/demo_adapter/README.md"
         ),
         (README_FILE, "ctr-demo", "caption_auc_gain_percent", "demo shop's AUC by {:.2f} percent"),
         (README_FILE, "ctr-demo", "time_auc_gain_percent", "time by {:.2f} ("),
+        (SIZING, "service-load", "per_second@64@cascade", "two workers answered {:.0f} lists a"),
+        (SIZING, "service-load", "per_second@64@history", "by click model and {:.0f} by history"),
+        (SIZING, "service-load", "one_process_per_second@64@cascade", "one process {:.0f} and"),
+        (SIZING, "service-load", "one_process_per_second@64@history", "and {:.0f}."),
         (CARD, "assistant-tools-demo", "tool_accuracy", "{:.1%} of 1,000 calls are right to the"),
         (CARD, "assistant-tools-demo", "tool_name_accuracy", "{:.1%} are of the right tool"),
     ],
@@ -152,6 +157,16 @@ def test_figures_in_sentences_are_those_of_the_result_files(
     value = read_result(ROOT / f"eval/results/{result}.json")["metrics"][metric]
     said = " ".join(page.read_text(encoding="utf-8").split())
     assert sentence.format(value) in said
+
+
+def test_what_ids_with_the_shop_bring_is_what_was_compared() -> None:
+    page = ROOT / "eval/results/crossdomain-abxi-shuffled-ids.md"
+    kitchen = page.read_text(encoding="utf-8").split("### kitchen (")[1]
+    gain, low, high = re.findall(r"mrr, sampled .*?\+(\.?\d\S*) \| \[\+(\S+), \+(\S+)\]", kitchen)[
+        0
+    ]
+    short = (one.removeprefix("0") for one in (gain, low, high))
+    assert "help kitchen by {} MRR ({} to {}, the graph".format(*short) in README
 
 
 def test_its_python_example_runs(tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,6 +68,8 @@ class ServiceBenchConfig:
         check_ranges(self, "[1, inf)", "seconds", "events", "kills", "cases", "visits")
         check_ranges(self, "[0, inf)", "workers")
         check_ranges(self, "[8, inf)", "soak_seconds")
+        if not self.parts:
+            raise ConfigError(f"parts: name some of {', '.join(PARTS)}")
         for part in self.parts:
             if part not in PARTS:
                 raise ConfigError(f"parts: {part!r} is none of {', '.join(PARTS)}")

@@ -10,14 +10,15 @@ from typing import Any
 from llmrec.errors import LlmrecError, one_line, require
 
 FEED = "#feed-items .open"  # a product of the feed
-_CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # A sandbox needs a user of its own; without the others Chromium calls its maker's hosts.
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
     *("--disable-component-update", "--no-first-run", "--disable-quic"),
 )
 _VIEW = {"width": 1280, "height": 900}
-_NOW_ANOTHER = """before => [...document.querySelectorAll('#feed-items .open')]
+# whether the feed is another one, in the page
+NOW_ANOTHER = """before => [...document.querySelectorAll('#feed-items .open')]
     .map(one => one.innerText).join('|') !== before"""
 
 
@@ -38,12 +39,11 @@ def page_times(url: str, times: int) -> dict[str, float]:
         MissingExtraError: without Playwright.
     """
     sync_api = require("playwright.sync_api", "dev")
-    chromium = next(filter(None, map(shutil.which, _CHROMIUMS)), None)
-    if chromium is None:
+    if CHROMIUM is None:
         raise LlmrecError("no Chromium on this machine; install Debian's package chromium")
     feeds, clicks = [], []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         try:
             for number in range(times + 1):
                 first, after = _visit(browser, f"{url}/ui/?user=visitor-{number}")
@@ -73,7 +73,7 @@ def _visit(browser: Any, url: str) -> tuple[float, float]:
     before = "|".join(page.locator(FEED).all_inner_texts())
     began = time.perf_counter()
     page.locator(FEED).first.click()
-    page.wait_for_function(_NOW_ANOTHER, arg=before, polling=5)
+    page.wait_for_function(NOW_ANOTHER, arg=before, polling=5)
     after = time.perf_counter() - began
     context.close()
     return 1e3 * first, 1e3 * after

@@ -253,3 +253,6 @@ def _unknown(text: str, name: str, known: pa.Array) -> CatalogError:
     close = difflib.get_close_matches(text.lower(), by_lower, n=OFFERED)
     offer = f"; close: {', '.join(repr(by_lower[one]) for one in close)}" if close else ""
     return CatalogError(f"{name}: no item has {text!r}{offer}")
+
+
+EVERYTHING = CatalogFilter()  # leaves nothing out; at the end, since it checks its fields

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from llmrec.config import shown
 from llmrec.errors import CatalogError
 from llmrec.generation.constraints import Constraints, ItemFilter
-from llmrec.serving.filters import COLUMNS, CatalogFilter
+from llmrec.serving.filters import COLUMNS, EVERYTHING, CatalogFilter
 from llmrec.serving.item_list import ItemList
 from llmrec.stage import reading
 from llmrec.types import Ranking, Recommendation
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FILTERS = 32  # catalogue filters that are kept, and as many allow-lists
 _SINCE = "available_from"
-_EVERYTHING = CatalogFilter()
 NAMED = 3  # unknown items in a note
 
 
@@ -162,7 +161,7 @@ class ItemTable:
         Raises:
             CatalogError, ConfigError: as for :meth:`constraints`.
         """
-        where = None if where == _EVERYTHING else where
+        where = None if where == EVERYTHING else where
         if allow is not None:
             return self._allow_filter(where, tuple(allow))
         return self._available if where is None else self._where_filter(where)

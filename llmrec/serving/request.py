@@ -19,7 +19,7 @@ import numpy as np
 from llmrec.config import shown
 from llmrec.errors import CatalogError, ConfigError
 from llmrec.ranking.rerank.settings import RerankConfig
-from llmrec.serving.filters import CatalogFilter
+from llmrec.serving.filters import EVERYTHING, CatalogFilter
 from llmrec.types import Event, Recommendation
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ Time = float | str | None  # seconds since 1970 UTC, or ISO 8601 text; None for 
 DEFAULT_N = 10  # items of a list, where a request does not say
 MAX_CANDIDATES = 1000  # items that are ranked at once
 MAX_SECONDS = 1e11  # in the year 5138; milliseconds of our days are above
-_EVERYTHING = CatalogFilter()
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ class RecommendRequest:
     def _check_candidates(self) -> None:
         if self.candidates is None:
             return
-        where = self.catalog_filter not in (None, _EVERYTHING)
+        where = self.catalog_filter not in (None, EVERYTHING)
         if self.is_search or self.exclude or self.allow is not None or where:
             raise ConfigError(
                 "candidates: are ranked as given; leave out query, exclude, allow and where"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from scripted_model import ScriptedModel, call
 from searchable_shop import installed_whisper, picture
 from server import served
 
-from llmrec.bench.service_page import FEED, FLAGS, page_times
+from llmrec.bench.service_page import CHROMIUM, FEED, FLAGS, NOW_ANOTHER, page_times
 from llmrec.data.dataset import Dataset
 from llmrec.serving.app import create_app
 from llmrec.serving.bundle import Bundle
@@ -28,7 +27,6 @@ from llmrec.serving.store.database import Store
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium; install Debian's package chromium"
 )
@@ -101,11 +99,7 @@ def feed(page: Any) -> list[str]:
 
 def changed(page: Any, before: list[str]) -> None:
     """Waits until the feed is another one."""
-    script = (
-        "before => [...document.querySelectorAll('#feed-items .open')]"
-        ".map(one => one.innerText).join('|') !== before"
-    )
-    page.wait_for_function(script, arg="|".join(before))
+    page.wait_for_function(NOW_ANOTHER, arg="|".join(before))
 
 
 def findings(page: Any) -> list[str]:

@@ -14,11 +14,10 @@ from typing import Any
 from llmrec.serving.assistant.hints import candidates, having, other_words, pointed_places
 from llmrec.serving.assistant.mentions import (
     Mention,
-    act_words,
     cues,
     normal,
-    topic_words,
     word_lists,
+    word_sets,
     words_of,
 )
 from llmrec.serving.assistant.safety import is_foreign, urgent
@@ -174,7 +173,7 @@ def _small_talk(message: str) -> str:
     >>> _small_talk("Hello there"), _small_talk("no, thanks"), _small_talk("hello, a scarf")
     ('greet', 'refuse', '')
     """
-    known = act_words()
+    known = word_sets("act_words")
     words, beside = normal(message), known["any"]
     acts = [name for name in known if name != "any" and _phrases(known[name]).search(words)]
     if "refuse" in acts and "thanks" in acts:
@@ -198,7 +197,11 @@ def topics_of(message: str) -> list[str]:
     (['delivery'], [])
     """
     words = f" {normal(message)} "
-    return [name for name, known in topic_words().items() if any(f" {w} " in words for w in known)]
+    return [
+        name
+        for name, known in word_sets("topic_words").items()
+        if any(f" {w} " in words for w in known)
+    ]
 
 
 def takes_out(message: str) -> bool:

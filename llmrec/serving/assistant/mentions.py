@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 from llmrec.config import load_yaml
 from llmrec.prompts import templates_folder
@@ -52,43 +53,34 @@ class Mention:
     negated: bool = False
 
 
-@lru_cache
 def cues() -> dict[str, frozenset[str]]:
     """Words that hint at what is meant, by what they hint at: ``words.yaml``."""
-    return _word_sets("cues")
+    return word_sets("cues")
 
 
-@lru_cache
 def word_lists() -> dict[str, frozenset[str]]:
     """Words by what they do in a message: ``words.yaml``."""
-    return _word_sets("word_lists")
+    return word_sets("word_lists")
 
 
 @lru_cache
-def act_words() -> dict[str, frozenset[str]]:
-    """Words of small talk by the act it is, and those that may stand beside: ``words.yaml``."""
-    return _word_sets("act_words")
-
-
-@lru_cache
-def topic_words() -> dict[str, frozenset[str]]:
-    """Words of each topic of a shop's policy that stand for nothing else: ``words.yaml``."""
-    return _word_sets("topic_words")
-
-
-def _word_sets(section: str) -> dict[str, frozenset[str]]:
-    loaded = load_yaml(templates_folder() / "dialogues" / "words.yaml")[section]
+def word_sets(section: str) -> dict[str, frozenset[str]]:
+    """Sets of words by name: a section of ``words.yaml``."""
     return {
         str(name): frozenset(one.strip() for one in text.split("|"))
-        for name, text in loaded.items()
+        for name, text in _words()[section].items()
     }
+
+
+@lru_cache
+def _words() -> dict[str, Any]:
+    return load_yaml(templates_folder() / "dialogues" / "words.yaml")
 
 
 @lru_cache
 def lexicon() -> tuple[dict[str, list[str]], frozenset[str]]:
     """Other words for values, and the words that are never a typo: ``words.yaml``."""
-    loaded = load_yaml(templates_folder() / "dialogues" / "words.yaml")
-    return loaded["synonyms"], frozenset(loaded["common"].split())
+    return _words()["synonyms"], frozenset(_words()["common"].split())
 
 
 class MentionFinder:

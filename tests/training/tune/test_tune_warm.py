@@ -17,9 +17,9 @@ from llmrec.generation.load import load_llm
 from llmrec.generation.multi_lora import load_llm_with_adapters
 from llmrec.item_ids.item_ids import ItemIds
 from llmrec.stage import read_manifest
-from llmrec.training.next_item.domain_data import cases_of_domain
-from llmrec.training.next_item.validation import validation_cases
+from llmrec.training.tune.processes import Processes
 from llmrec.training.tune.run import run
+from llmrec.training.tune.training_run import TuneRun
 from llmrec.types import Histories
 
 OLD = [f"i{n}" for n in range(40)]
@@ -61,16 +61,18 @@ def test_a_base_gets_the_items_of_the_dataset(shop: Path, tmp_path: Path) -> Non
     assert not (out / "work").exists()
 
 
-def test_an_adapter_of_a_domain_is_validated_on_it(tmp_path: Path) -> None:
-    """Nobody is asked for anything else: with all items but one in food, kitchen has few cases."""
-    domains = ["kitchen", *["food"] * (len(OLD) - 1)]
+def test_an_adapter_of_a_domain_learns_of_it_and_is_validated_on_it(tmp_path: Path) -> None:
+    domains = ["food" if item % 3 else "kitchen" for item in range(len(OLD))]
     data = write_catalogue(tmp_path / "data", len(OLD), domain=domains)
     base = write_expanded(tmp_path / "base", replace(ItemIds.atomic(len(OLD)), names=tuple(OLD)))
-    cases = validation_cases(Dataset(data), 0, 0)
-    for name in ("food", "kitchen"):
-        own = cases_of_domain(cases, Dataset(data), name)
-        assert set(own.targets == 0) == {name == "kitchen"}
-    run(tiny_tune(domain="food", name="food"), base, data, tmp_path / "tuned")
+    for domain, is_kitchen in (("kitchen", {True}), ("food", {False}), ("", {True, False})):
+        config = tiny_tune(domain=domain, validation_users=0)
+        place = base, None, Dataset(data), None, tmp_path / "tuned", 0
+        opened = TuneRun(config, *place, Processes())
+        assert set((opened.cases.targets % 3 == 0).tolist()) == is_kitchen
+        corpus = opened.mixture.corpus
+        learned = corpus.histories.items[corpus.events_with_history]
+        assert set((learned % 3 == 0).tolist()) == is_kitchen
     with pytest.raises(ConfigError, match="domain: 'garden' is not one of food, kitchen"):
         run(tiny_tune(domain="garden"), base, data, tmp_path / "other")
 
